@@ -1,0 +1,49 @@
+"""What every refusal of this project looks like: a stable code, one line of cause, one line of hint.
+
+Each part of the project declares its own errors beside the code that raises them, as subclasses of `DuetError` with a
+`code`; `docs/errors/CODE.md` explains each to a reader, and a test holds that the page exists.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DuetError(Exception):
+    """Base of every error that a user can cause or meet.
+
+    Attributes:
+        code: stable, kebab-case name of the error, also the name of its page in `docs/errors/`.
+        message: the cause, in one line.
+        hint: what to do about it, in one line.
+    """
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = " ".join(message.split())
+        self.hint = " ".join(hint.split())
+
+    def as_dict(self) -> dict[str, str]:
+        """The error as the HTTP service and `--json` print it: {code, message, hint}."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+class OutputExistsError(DuetError):
+    """The output folder already holds something that this command did not write."""
+
+    code = "output-exists"
+
+
+class OutputUnwritableError(DuetError):
+    """The output cannot be written: no permission, a file in the way, or no space left."""
+
+    code = "output-unwritable"
+
+
+class MissingExtraError(DuetError):
+    """A part was used whose optional dependencies are not installed."""
+
+    code = "missing-extra"
