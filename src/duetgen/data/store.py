@@ -1,0 +1,284 @@
+"""The dataset folder: what `duet prepare` writes and everything after it reads, memory-mapped.
+
+```
+manifest.json             where it came from, what each step dropped and why, the split, the checks, the content hash
+items.parquet             index, item (original id), title, count (in the training part)
+devices.parquet           index, user (original id)
+sequences/events.npy      int32 [E]: item indices, all devices one after the other, each in order of time
+sequences/offsets.npy     int64 [U+1]: device u owns events[offsets[u]:offsets[u+1]]
+sequences/bounds.npy      int64 [U, 2]: how many of a device's events are training, and training + validation
+sequences/timestamps.npy  int64 [E]: seconds; absent where the log has no time
+candidates/PART.npy       int32 [N, 99]: drawn negatives of each target of a part (valid, test)
+given/test.npy            int32 [N, C]: candidates of each test target, the positive first, padded with 0; `given` only
+rows/*.npy                the training rows of the text format as they stand; text format only
+```
+
+Item index 0 is padding, 1 the unknown item, known items follow from 2.
+
+Shapes: E events, U devices, V items with padding and unknown, N targets of a part, C candidates, R rows, L row length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from duetgen.errors import DuetError
+
+FORMAT_VERSION: Final = 1
+PADDING: Final = 0
+UNKNOWN: Final = 1
+FIRST_ITEM: Final = 2
+MAX_TARGETS: Final = 20
+"""Most targets of one device in one part: its first ones after the boundary."""
+
+Part = Literal["valid", "test"]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+
+class NotADatasetError(DuetError):
+    """A folder that `duet prepare` did not write, or not this version of it."""
+
+    code = "not-a-dataset"
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the events came from."""
+
+    kind: str
+    files: list[str]
+    sha256: list[str]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of preparation: what went in, what came out, and why."""
+
+    name: str
+    reason: str
+    events_in: int
+    events_out: int
+    users_in: int
+    users_out: int
+    items_in: int
+    items_out: int
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """How the events were divided; the boundaries are seconds and only the temporal split has them."""
+
+    kind: str
+    valid_from: int | None = None
+    test_from: int | None = None
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One check against leakage, with the evidence in one line."""
+
+    name: str
+    passed: bool
+    evidence: str
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes of the dataset; items do not count padding and the unknown item."""
+
+    devices: int
+    items: int
+    events: int
+    train_events: int
+    valid_events: int
+    test_events: int
+    valid_targets: int
+    test_targets: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest.json`, the identity card of a dataset folder."""
+
+    format_version: int
+    name: str
+    source: Source
+    has_time: bool
+    split: Split
+    seed: int
+    settings: dict[str, Any]
+    steps: list[Step]
+    counts: Counts
+    tied_timestamps: float | None
+    """Share of events whose timestamp equals that of the device's event before; None without time."""
+    unseen_item_share: dict[str, float]
+    """By part: share of target events whose item the training part does not know."""
+    leakage: list[Check]
+    content_sha256: str
+    duetgen_version: str
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The events of a part that are to be predicted, device by device, in order of time.
+
+    Attributes:
+        device_N: index of the device of each target, non-decreasing.
+        position_N: absolute index of the target in `events`; its history is events[start_N:position_N].
+        start_N: absolute index of the device's first event.
+    """
+
+    device_N: Int64
+    position_N: Int64
+    start_N: Int64
+
+    def __len__(self) -> int:
+        return len(self.device_N)
+
+    def take(self, index: Int64 | Bool | slice) -> Targets:
+        """The targets at `index`."""
+        return Targets(self.device_N[index], self.position_N[index], self.start_N[index])
+
+
+def find_targets(offsets: Int64, bounds: Int64, part: Part, limit: int = MAX_TARGETS) -> Targets:
+    """The targets of a part: each device's first `limit` events of it that have at least one event before them."""
+    first = offsets[:-1] + (bounds[:, 0] if part == "valid" else bounds[:, 1])
+    last = offsets[:-1] + bounds[:, 1] if part == "valid" else offsets[1:]
+    first = np.maximum(first, offsets[:-1] + 1)
+    count = np.clip(last - first, 0, limit)
+    device = np.repeat(np.arange(len(count), dtype=np.int64), count)
+    within = np.arange(len(device), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
+    return Targets(device, first[device] + within, offsets[:-1][device])
+
+
+class Dataset:
+    """A dataset folder, opened: arrays are memory-mapped, nothing is copied.
+
+    Raises:
+        NotADatasetError: the folder is missing, incomplete, damaged or of another version.
+    """
+
+    marker: ClassVar[str] = "manifest.json"
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        path = self.root / self.marker
+        if not path.is_file():
+            raise NotADatasetError(
+                f"{self.root} is not a dataset folder: it has no {self.marker}",
+                "make one with `duet prepare SOURCE INPUT --out DIR`",
+            )
+        try:
+            version = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("format_version")
+            if version != FORMAT_VERSION:
+                raise NotADatasetError(
+                    f"{self.root} has dataset format {version}; this version reads {FORMAT_VERSION}",
+                    "prepare the logs again with this version of duetgen",
+                )
+            self.manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+            self.events = self._array("sequences/events.npy", np.int32, (None,))
+            self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
+            self.bounds: Int64 = np.asarray(self._array("sequences/bounds.npy", np.int64, (len(self.offsets) - 1, 2)))
+        except (msgspec.DecodeError, OSError, ValueError, EOFError) as cause:
+            raise self._damaged(str(cause)) from cause
+        if len(self.offsets) < 2 or self.offsets[0] != 0 or self.offsets[-1] != len(self.events):
+            raise self._damaged("its offsets do not fit its events")
+
+    def _damaged(self, cause: str) -> NotADatasetError:
+        return NotADatasetError(f"{self.root} is damaged: {cause}", "prepare the logs again")
+
+    def _array(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+        array = np.load(self.root / name, mmap_mode="r", allow_pickle=False)
+        fits = len(array.shape) == len(shape) and all(w is None or w == h for w, h in zip(shape, array.shape))
+        if array.dtype != dtype or not fits:
+            raise ValueError(f"{name} holds {array.dtype}{list(array.shape)}")
+        return array  # type: ignore[no-any-return]
+
+    @property
+    def devices(self) -> int:
+        """U, the number of devices."""
+        return len(self.offsets) - 1
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of item indices, padding and the unknown item included."""
+        return self.manifest.counts.items + FIRST_ITEM
+
+    @cached_property
+    def timestamps(self) -> Int64 | None:
+        """Seconds of each event, or None where the log has no time."""
+        if not self.manifest.has_time:
+            return None
+        return self._array("sequences/timestamps.npy", np.int64, (len(self.events),))
+
+    def training_counts(self) -> Int64:
+        """How often each item index occurs in the training part: int64 [V]."""
+        counts = np.bincount(self.events[self.training_mask()], minlength=self.vocabulary)
+        return counts.astype(np.int64)
+
+    def training_mask(self) -> Bool:
+        """Which events belong to the training part: bool [E]."""
+        within = np.arange(len(self.events)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        return np.asarray(within < np.repeat(self.bounds[:, 0], np.diff(self.offsets)))
+
+    def targets(self, part: Part) -> Targets:
+        """The targets of a part; see `find_targets`."""
+        return find_targets(self.offsets, self.bounds, part)
+
+    def candidates(self, part: Part) -> Int32:
+        """Drawn negatives of each target of a part: int32 [N, 99]."""
+        return self._array(f"candidates/{part}.npy", np.int32, (len(self.targets(part)), None))
+
+    @property
+    def has_given(self) -> bool:
+        """Whether the test candidates came with the data (`given` split)."""
+        return (self.root / "given/test.npy").is_file()
+
+    def given(self) -> Int32:
+        """Candidates that came with the data for each test target, the positive first: int32 [N, C], 0-padded."""
+        return self._array("given/test.npy", np.int32, (len(self.targets("test")), None))
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the folder holds training rows of the text format as they stand."""
+        return (self.root / "rows/label.npy").is_file()
+
+    def rows(self) -> Rows:
+        """The training rows of the text format."""
+        label = self._array("rows/label.npy", np.int8, (None,))
+        count = len(label)
+        return Rows(
+            device_R=self._array("rows/device.npy", np.int32, (count,)),
+            window_RL=self._array("rows/window.npy", np.int32, (count, None)),
+            trigger_RL=self._array("rows/trigger.npy", np.int32, (count, None)),
+            target_R=self._array("rows/target.npy", np.int32, (count,)),
+            label_R=label,
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows of the text format: what the device has seen, what the generator reads, a target and its label."""
+
+    device_R: Int32
+    window_RL: Int32
+    trigger_RL: Int32
+    target_R: Int32
+    label_R: npt.NDArray[np.int8]
+
+
+def content_hash(root: Path) -> str:
+    """SHA-256 over the names and contents of every array and over the item and device ids, in a fixed order."""
+    import polars as pl
+
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.npy")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(np.ascontiguousarray(np.load(path, mmap_mode="r", allow_pickle=False)).tobytes())
+    for name, column in (("items.parquet", "item"), ("devices.parquet", "user")):
+        digest.update("\0".join(pl.read_parquet(root / name)[column].cast(pl.String).to_list()).encode())
+    return digest.hexdigest()
