@@ -1,0 +1,138 @@
+"""What every device model has in common: a window of recent items becomes a context, a context scores candidates.
+
+The static part (`context`) is shared by all devices; only the head, built of dynamic layers, takes theta. So one pass of
+the static part serves the personal and the global model alike.
+
+Shapes: B devices, T events of a sequence, L window length (L_d), C candidates of a row, M candidates shared by all rows,
+V items with padding and unknown, D width, P values in theta; `*` any leading dimensions (devices, rows, positions) and
+`x` the context's own dimensions.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duetgen.core import DynamicLinear, Personal
+
+
+class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Size and regularisation of a device model.
+
+    Attributes:
+        width: D, size of an item's embedding and of the state.
+        window: L_d, how many recent events the device model sees (10 in DUET, section 4).
+        dropout: share of values dropped while training.
+        layers: attention or recurrent layers; DIN has none.
+        heads: attention heads of SASRec.
+        residual: theta shifts the head's global parameters (True) or replaces them (False, the form of the paper).
+    """
+
+    width: int = 32
+    window: int = 10
+    dropout: float = 0.2
+    layers: int = 1
+    heads: int = 1
+    residual: bool = True
+
+
+def windows(events_BT: Tensor, length: int) -> Tensor:
+    """What a device would see at every position: [B, T] to [B, T, L], oldest first, right-padded with 0.
+
+    Row t holds events max(0, t - L + 1) .. t. Padding events at the end of a sequence give rows that mean nothing.
+    """
+    count = events_BT.shape[1]
+    position_T1 = torch.arange(count, device=events_BT.device)[:, None]
+    index_TL = (position_T1 - length + 1).clamp(min=0) + torch.arange(length, device=events_BT.device)
+    rows_BTL = events_BT[:, index_TL.clamp(max=count - 1)]
+    return rows_BTL.masked_fill(index_TL > position_T1, 0)
+
+
+class Backbone(nn.Module):
+    """A device model: `score(context(window), candidates, theta)`.
+
+    Args:
+        vocabulary: V; index 0 is padding, 1 the unknown item.
+        config: see `BackboneConfig`.
+        head: the dynamic layers.
+    """
+
+    pairwise: bool
+    """Whether a candidate changes how the history is read, so that scoring a whole catalogue is dear (DIN)."""
+
+    def __init__(self, vocabulary: int, config: BackboneConfig, head: nn.Module) -> None:
+        super().__init__()
+        self.vocabulary, self.config = vocabulary, config
+        self.item_embedding = nn.Embedding(vocabulary, config.width, padding_idx=0)
+        nn.init.normal_(self.item_embedding.weight, std=config.width**-0.5)
+        with torch.no_grad():
+            self.item_embedding.weight[0].zero_()
+        self.head = Personal(head)
+
+    @abstractmethod
+    def context(self, window_BL: Tensor) -> Tensor:
+        """The static part on windows [B, L], right-padded: [B, x]. This is what runs on the device."""
+
+    @abstractmethod
+    def contexts(self, events_BT: Tensor) -> Tensor:
+        """`context` at every position of whole sequences in one pass: [B, T, x], each from its own last L events."""
+
+    @abstractmethod
+    def score(self, context_x: Tensor, candidates_C: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of each row's own candidates: [*, x], [*, C] and theta (first dimensions of `*`) to [*, C]."""
+
+    @abstractmethod
+    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of the same candidates [M] for every row: [*, M]."""
+
+
+def state_head(width: int, residual: bool) -> nn.Module:
+    """Head of the sequence encoders: two dynamic layers on the state, 2 (D² + D) parameters (2,112 at width 32)."""
+    return nn.Sequential(
+        DynamicLinear(width, width, residual=residual), nn.GELU(), DynamicLinear(width, width, residual=residual)
+    )
+
+
+class SequenceBackbone(Backbone):
+    """A backbone that reads its window into one state, whatever the candidates: scores are dot products."""
+
+    pairwise = False
+
+    def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
+        super().__init__(vocabulary, config, state_head(config.width, config.residual))
+        self.dropout = nn.Dropout(config.dropout)
+
+    @abstractmethod
+    def encode(self, rows_NL: Tensor) -> Tensor:
+        """States of right-padded windows [N, L], none of them empty: [N, D]."""
+
+    def context(self, window_BL: Tensor) -> Tensor:
+        """The state of each window: [B, L] to [B, D]; zeros for an empty window."""
+        seen_B1 = window_BL[:, :1] != 0
+        # An empty window runs as one unknown item, so that no softmax or gather meets an empty row.
+        state_BD = self.encode(torch.cat([window_BL[:, :1].masked_fill(~seen_B1, 1), window_BL[:, 1:]], dim=1))
+        return state_BD * seen_B1.to(state_BD.dtype)
+
+    def contexts(self, events_BT: Tensor) -> Tensor:
+        """States at every position: [B, T, D]; the windows run as rows of one batch."""
+        batch, count = events_BT.shape
+        rows_NL = windows(events_BT, self.config.window).flatten(0, 1)
+        return self.encode(rows_NL).reshape(batch, count, self.config.width)
+
+    def query(self, state_D: Tensor, theta_P: Tensor | None) -> Tensor:
+        """What candidates are compared with: the head on top of the state, [*, D] to [*, D]."""
+        query_D: Tensor = state_D + self.head(theta_P, state_D)
+        return query_D
+
+    def score(self, context_x: Tensor, candidates_C: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of each row's own candidates: [*, C]."""
+        query_D = self.query(context_x, theta_P)
+        return (self.item_embedding(candidates_C) @ query_D.unsqueeze(-1)).squeeze(-1)
+
+    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of the same candidates [M] for every row: [*, M]."""
+        return functional.linear(self.query(context_x, theta_P), self.item_embedding.weight[items_M])

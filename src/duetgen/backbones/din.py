@@ -1,0 +1,86 @@
+"""DIN (KDD 2018): each candidate looks at the window in its own way, and a final network scores what it found.
+
+Shapes: L window length, D width, A width of the attention unit, C candidates of a row, M candidates shared by all rows,
+P values in theta; `*` leading dimensions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from duetgen.backbones.backbone import Backbone, BackboneConfig, windows
+from duetgen.core import DynamicLinear
+
+
+def final_network(width: int, residual: bool) -> nn.Module:
+    """Head of DIN on (interest, candidate): 2D to 4D to 2D to 1, at width 32 64-128-64-1 with 16,641 parameters."""
+    return nn.Sequential(
+        DynamicLinear(2 * width, 4 * width, residual=residual),
+        nn.PReLU(),
+        DynamicLinear(4 * width, 2 * width, residual=residual),
+        nn.PReLU(),
+        DynamicLinear(2 * width, 1, residual=residual),
+    )
+
+
+class ActivationUnit(nn.Module):
+    """How much each past item matters to a candidate (KDD 2018, section 4.3): a small network on (key, candidate,
+    key x candidate). Its first layer is split by input, so that the parts of keys and candidates are computed once.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.of_key, self.of_candidate = nn.Linear(width, hidden), nn.Linear(width, hidden, bias=False)
+        self.of_product = nn.Parameter(torch.empty(hidden, width))
+        nn.init.normal_(self.of_product, std=width**-0.5)
+        self.activation = nn.PReLU()
+        self.output = nn.Linear(hidden, 1)
+
+    def forward(self, key_LD: Tensor, candidate_CD: Tensor) -> Tensor:
+        """Keys [*, L, D] and candidates [*, C, D] or [M, D] to weights [*, C, L], not normalised (as in the paper)."""
+        product_LAD = key_LD.unsqueeze(-2) * self.of_product
+        hidden_CLA = (candidate_CD @ product_LAD.flatten(-3, -2).transpose(-1, -2)).unflatten(
+            -1, (key_LD.shape[-2], -1)
+        )
+        hidden_CLA = hidden_CLA + self.of_key(key_LD).unsqueeze(-3) + self.of_candidate(candidate_CD).unsqueeze(-2)
+        weight_CL: Tensor = self.output(self.activation(hidden_CLA)).squeeze(-1)
+        return weight_CL
+
+
+class DIN(Backbone):
+    """Deep interest network (KDD 2018) whose final network is dynamic."""
+
+    pairwise = True
+
+    def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
+        super().__init__(vocabulary, config, final_network(config.width, config.residual))
+        self.unit = ActivationUnit(config.width, hidden=config.width // 2)
+        self.position = nn.Parameter(torch.zeros(config.window, config.width))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def context(self, window_BL: Tensor) -> Tensor:
+        """The window itself: everything after it depends on the candidate."""
+        return window_BL
+
+    def contexts(self, events_BT: Tensor) -> Tensor:
+        """The windows at every position: int64 [B, T, L]."""
+        return windows(events_BT, self.config.window)
+
+    def _score(self, window_L: Tensor, candidate_CD: Tensor, theta_P: Tensor | None) -> Tensor:
+        real_L = window_L != 0
+        newest_first_L = (real_L.sum(-1, keepdim=True) - 1 - torch.arange(window_L.shape[-1], device=window_L.device))
+        key_LD = self.dropout(self.item_embedding(window_L) + self.position[newest_first_L.clamp(min=0)])
+        weight_CL = self.unit(key_LD, candidate_CD) * real_L.unsqueeze(-2).to(key_LD.dtype)
+        interest_CD = weight_CL @ key_LD
+        features_C2D = torch.cat([interest_CD, candidate_CD.expand_as(interest_CD)], dim=-1)
+        score_C: Tensor = self.head(theta_P, features_C2D).squeeze(-1)
+        return score_C
+
+    def score(self, context_x: Tensor, candidates_C: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of each row's own candidates: windows [*, L] and candidates [*, C] to [*, C]."""
+        return self._score(context_x, self.dropout(self.item_embedding(candidates_C)), theta_P)
+
+    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of the same candidates [M] for every row: [*, M]."""
+        return self._score(context_x, self.dropout(self.item_embedding.weight[items_M]), theta_P)

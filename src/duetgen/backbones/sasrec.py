@@ -1,0 +1,121 @@
+"""SASRec (ICDM 2018): causal self-attention over the window; the newest event's state is the device's interest.
+
+Two choices make whole sequences cheap to train on: positions count backwards from the newest event of the window, and
+they enter after the layer's norm. A key is then the sum of an event's part, shared by all windows that contain it, and of
+an offset's part, and one layer over all windows of a sequence is a banded attention.
+
+Shapes: B devices, T events of a sequence, N rows, L window length, D width, H heads, F width of a head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm causal self-attention and a feed-forward layer (ICDM 2018, section 3.2)."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        width = config.width
+        if width % config.heads:
+            raise ValueError(f"width {width} does not divide into {config.heads} heads")
+        self.heads = config.heads
+        self.attention_norm, self.forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.output = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def split_heads(self, x_D: Tensor) -> Tensor:
+        """[*, D] to [*, H, F]."""
+        return x_D.unflatten(-1, (self.heads, -1))
+
+    def finish(self, x_D: Tensor, attended_D: Tensor) -> Tensor:
+        """Both residual connections and the feed-forward layer: [*, D]."""
+        x_D = x_D + self.dropout(self.output(attended_D))
+        fed_D: Tensor = self.feed_forward(self.forward_norm(x_D))
+        return x_D + self.dropout(fed_D)
+
+    def rows(self, x_NLD: Tensor, position_NLD: Tensor, mask_N1LL: Tensor) -> Tensor:
+        """The layer on windows as rows: [N, L, D]."""
+        u_NLD = self.attention_norm(x_NLD) + position_NLD
+        q, k, v = (self.split_heads(part(u_NLD)).transpose(1, 2) for part in (self.query, self.key, self.value))
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_N1LL)
+        return self.finish(x_NLD, attended.transpose(1, 2).flatten(-2))
+
+    def banded(self, x_BTD: Tensor, position_LD: Tensor) -> Tensor:
+        """The layer at every position of whole sequences, each seeing its last L events: [B, T, D].
+
+        Args:
+            x_BTD: embedded events.
+            position_LD: embedding of each offset from the newest event, newest first.
+        """
+        length, count = position_LD.shape[0], x_BTD.shape[1]
+        norm_BTD = self.attention_norm(x_BTD)
+        q_BT1HF = self.split_heads(self.query(norm_BTD + position_LD[0])).unsqueeze(2)
+        oldest_first_LD = position_LD.flip(0)
+
+        def band(part: nn.Linear) -> Tensor:
+            """[B, T, L, H, F]: what a window ending at t holds; zeros stand before the sequence begins."""
+            shared = functional.pad(part(norm_BTD), (0, 0, length - 1, 0)).unfold(1, length, 1).transpose(-1, -2)
+            return self.split_heads(shared + functional.linear(oldest_first_LD, part.weight))
+
+        k, v = band(self.key), band(self.value)
+        logits_BTLH = (q_BT1HF * k).sum(-1) / math.sqrt(k.shape[-1])
+        step_T1 = torch.arange(count, device=x_BTD.device)[:, None]
+        before_TL1 = (torch.arange(length, device=x_BTD.device) < length - 1 - step_T1)[..., None]
+        share_BTLH = torch.softmax(logits_BTLH.masked_fill(before_TL1, -torch.inf), dim=2)
+        return self.finish(x_BTD, (share_BTLH.unsqueeze(-1) * v).sum(2).flatten(-2))
+
+
+class SASRec(SequenceBackbone):
+    """Self-attentive sequential recommendation (ICDM 2018) with the head of dynamic layers on the newest state.
+
+    One layer trains whole sequences by banded attention; deeper models run their windows as rows.
+    """
+
+    def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
+        super().__init__(vocabulary, config)
+        self.position = nn.Parameter(torch.empty(config.window, config.width))
+        nn.init.normal_(self.position, std=0.02)
+        self.blocks = nn.ModuleList(AttentionBlock(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def embed(self, events: Tensor) -> Tensor:
+        """Scaled item embeddings (ICDM 2018, section 3.1): [*] to [*, D]."""
+        embedded: Tensor = self.dropout(self.item_embedding(events) * math.sqrt(self.config.width))
+        return embedded
+
+    def encode(self, rows_NL: Tensor) -> Tensor:
+        """The state of the newest event of each window: [N, D]."""
+        length = rows_NL.shape[1]
+        last_N1 = (rows_NL != 0).sum(1, keepdim=True) - 1
+        step_L = torch.arange(length, device=rows_NL.device)
+        position_NLD = self.position[(last_N1 - step_L).clamp(min=0)]
+        # Causal; right padding lies after every real event, so no real event sees it.
+        mask_LL = step_L[:, None] >= step_L
+        x_NLD = self.embed(rows_NL)
+        for block in self.blocks:
+            assert isinstance(block, AttentionBlock)
+            x_NLD = block.rows(x_NLD, position_NLD, mask_LL)
+        newest_ND = x_NLD.gather(1, last_N1[..., None].expand(-1, -1, x_NLD.shape[-1])).squeeze(1)
+        state_ND: Tensor = self.norm(newest_ND)
+        return state_ND
+
+    def contexts(self, events_BT: Tensor) -> Tensor:
+        """States at every position: [B, T, D]."""
+        if len(self.blocks) > 1:
+            return super().contexts(events_BT)
+        block = self.blocks[0]
+        assert isinstance(block, AttentionBlock)
+        state_BTD: Tensor = self.norm(block.banded(self.embed(events_BT), self.position))
+        return state_BTD

@@ -1,0 +1,78 @@
+"""The duet: a global model and the generator of each device's own version of it.
+
+Shapes: B devices, L history length, P values in theta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from duetgen.core.encoders import Encoder
+from duetgen.core.generator import GeneratorConfig, ParameterGenerator
+from duetgen.core.personal import Personal
+
+
+def joint_loss(
+    loss_of: Callable[[Tensor | None], Tensor], theta: Tensor, weight: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The joint objective `L_ppg + λ L_umn`: generated parameters, and the same batch with θ = 0.
+
+    Without its second term the global model, what a device falls back on, is free to drift while theta makes up for it.
+
+    Args:
+        loss_of: the loss of one batch, given theta or None for the global model.
+        theta: generated parameters of the batch.
+        weight: λ; 0 leaves the second term out and its cost too.
+
+    Returns:
+        The joint loss, L_ppg, and L_umn (None where λ = 0).
+    """
+    personal = loss_of(theta)
+    if weight == 0:
+        return personal, personal, None
+    fallback = loss_of(None)
+    return personal + weight * fallback, personal, fallback
+
+
+class Duet(nn.Module):
+    """Any module with dynamic layers, made personal: `duet(history, *inputs)` (DUET, section 3).
+
+    Args:
+        model: the global model; at least one of its layers is a `DynamicLayer`.
+        encoder: the head encoder that reads a history.
+        config: of the generator.
+        weight: λ of the joint objective.
+
+    Raises:
+        NothingDynamicError: the model has no dynamic layer.
+    """
+
+    def __init__(
+        self, model: nn.Module, encoder: Encoder, config: GeneratorConfig | None = None, weight: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.personal = Personal(model)
+        self.generator = ParameterGenerator(encoder, self.personal.layout, config)
+        self.weight = weight
+        if not self.personal.residual:
+            self.generator.start_from(self.personal.global_theta())
+
+    def generate(self, history_BLx: Tensor) -> Tensor:
+        """Histories [B, L] to theta [B, P]: what the cloud does."""
+        theta_BP: Tensor = self.generator(history_BLx)
+        return theta_BP
+
+    def forward(self, history_BLx: Tensor | None, *inputs: Any, **options: Any) -> Any:
+        """The model's output with the parameters of these histories; None gives the global model."""
+        theta = None if history_BLx is None else self.generate(history_BLx)
+        return self.personal(theta, *inputs, **options)
+
+    def loss(self, objective: Callable[[Any], Tensor], history_BLx: Tensor, *inputs: Any, **options: Any) -> Tensor:
+        """The joint objective of a batch; `objective` maps the model's output to a scalar."""
+        total, _, _ = joint_loss(
+            lambda theta: objective(self.personal(theta, *inputs, **options)), self.generate(history_BLx), self.weight
+        )
+        return total

@@ -1,0 +1,63 @@
+"""Head encoders: a history of behaviour to one vector, at every length of it at once.
+
+Shapes: B devices, L history length, E width of the embedding, D width of the encoder.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """Reads a history, oldest event first, right-padded; causal, so one pass gives the vector after every event."""
+
+    width: int
+    embed: nn.Module
+
+    @abstractmethod
+    def states(self, history_BLx: Tensor) -> Tensor:
+        """The vector after each event: [B, L, D]; at position t it depends on events 0..t alone."""
+
+    @abstractmethod
+    def lengths(self, history_BLx: Tensor) -> Tensor:
+        """Number of real events of each history: int64 [B]."""
+
+    def forward(self, history_BLx: Tensor) -> Tensor:
+        """The vector after the last real event: [B, D]; zeros for an empty history."""
+        length_B = self.lengths(history_BLx)
+        states_BLD = self.states(history_BLx)
+        last_B11 = (length_B - 1).clamp(min=0)[:, None, None]
+        state_BD = states_BLD.gather(1, last_B11.expand(-1, -1, states_BLD.shape[-1])).squeeze(1)
+        return state_BD * (length_B > 0).to(state_BD.dtype)[:, None]
+
+
+class GRUEncoder(Encoder):
+    """An embedding and a GRU (DUET, section 3.2: the head encoder E).
+
+    Args:
+        embed: turns a history [B, L] of ids (0 is padding), or [B, L, F] of feature vectors (all zero is padding), into
+            [B, L, E]. It may be shared with the model that the generator serves: the form of the paper.
+        embed_width: E.
+        width: D.
+        dropout: share of the embedding's values dropped while training.
+    """
+
+    def __init__(self, embed: nn.Module, embed_width: int, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embed, self.width = embed, width
+        self.dropout = nn.Dropout(dropout)
+        self.gru = nn.GRU(embed_width, width, batch_first=True)
+
+    def lengths(self, history_BLx: Tensor) -> Tensor:
+        """Number of real events of each history: int64 [B]."""
+        real = history_BLx != 0
+        return (real.any(-1) if history_BLx.dim() == 3 else real).sum(1)
+
+    def states(self, history_BLx: Tensor) -> Tensor:
+        """The GRU's state after each event: [B, L, D]."""
+        states_BLD: Tensor
+        states_BLD, _ = self.gru(self.dropout(self.embed(history_BLx)))
+        return states_BLD
+

@@ -1,0 +1,100 @@
+"""Personalized Parameters Generator: a history in, theta out, in one forward pass (DUET, section 3.2).
+
+Shapes: B devices, L history length, D width of the encoder, H width of a layer's embedding, G candidate parameter sets,
+P values in theta, P_l those of one layer; `*` leading dimensions.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from duetgen.core.encoders import Encoder
+from duetgen.core.layout import ParameterLayout
+from duetgen.core.stabiliser import StableWeightAdapter
+
+
+class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How theta is made from the encoder's vector.
+
+    Attributes:
+        width: H, width of each layer's embedding `e_g`.
+        candidates: G of the Stable Weight Adapter; 1 switches it off.
+        dropout: share of the encoder's vector dropped while training.
+        decoder_scale: standard deviation of theta's values when training starts; small, so that training starts from
+            the global model, and not zero, so that every parameter receives a gradient from the first step.
+    """
+
+    width: int = 64
+    candidates: int = 1
+    dropout: float = 0.0
+    decoder_scale: float = 1e-3
+
+
+class LayerGenerator(nn.Module):
+    """Generates one dynamic layer's slice of theta: `e_g = tanh(A_g e + a_g)`, blended, then `K = D_l e`.
+
+    Args:
+        in_width: D.
+        size: P_l.
+        config: see `GeneratorConfig`.
+    """
+
+    def __init__(self, in_width: int, size: int, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.project = nn.Linear(in_width, config.candidates * config.width)
+        self.stabiliser = StableWeightAdapter(config.width) if config.candidates > 1 else None
+        self.decoder = nn.Linear(config.width, size)
+        # tanh of the projection has a variance near 1/3 for inputs of unit scale.
+        nn.init.normal_(self.decoder.weight, std=config.decoder_scale * (3 / config.width) ** 0.5)
+        nn.init.zeros_(self.decoder.bias)
+
+    def candidates(self, vector_D: Tensor) -> Tensor:
+        """Embeddings of the G candidate parameter sets: [*, D] to [*, G, H]."""
+        embedded = torch.tanh(self.project(vector_D))
+        return embedded.reshape(*vector_D.shape[:-1], self.config.candidates, self.config.width)
+
+    def forward(self, vector_D: Tensor) -> Tensor:
+        """The layer's slice of theta: [*, D] to [*, P_l]."""
+        candidates_GH = self.candidates(vector_D)
+        blend_H = self.stabiliser(candidates_GH) if self.stabiliser is not None else candidates_GH.squeeze(-2)
+        slice_P: Tensor = self.decoder(blend_H)
+        return slice_P
+
+
+class ParameterGenerator(nn.Module):
+    """Head encoder, one linear map a layer, and decoders: a device's history to its theta.
+
+    Args:
+        encoder: the head encoder.
+        layout: what theta holds; `Personal(module).layout`.
+        config: see `GeneratorConfig`.
+    """
+
+    def __init__(self, encoder: Encoder, layout: ParameterLayout, config: GeneratorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or GeneratorConfig()
+        self.encoder, self.layout = encoder, layout
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.layers = nn.ModuleList(
+            LayerGenerator(encoder.width, size, self.config) for _, size in layout.layers.values()
+        )
+
+    def start_from(self, theta_P: Tensor) -> None:
+        """Let training start from `theta_P` [P] for every device: the replacing form starts from the global layers."""
+        slices = self.layout.layers.values()
+        with torch.no_grad():
+            for layer, (offset, size) in zip(self.layers, slices, strict=True):
+                assert isinstance(layer, LayerGenerator)
+                layer.decoder.bias.copy_(theta_P[offset : offset + size])
+
+    def decode(self, vector_D: Tensor) -> Tensor:
+        """The encoder's vectors [*, D], one a device or a position, to theta [*, P]."""
+        vector_D = self.dropout(vector_D)
+        return torch.cat([layer(vector_D) for layer in self.layers], dim=-1)
+
+    def forward(self, history_BLx: Tensor) -> Tensor:
+        """Histories [B, L] (oldest first, right-padded) to theta [B, P]."""
+        return self.decode(self.encoder(history_BLx))
