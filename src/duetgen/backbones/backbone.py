@@ -89,6 +89,12 @@ class Backbone(nn.Module):
     def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
 
+    def score_trained(
+        self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None
+    ) -> Tensor:
+        """`score_shared` at the positions where `trained` [*] is true: [N, M]."""
+        return self.score_shared(context_x, items_M, theta_P)[trained]
+
 
 def state_head(width: int, residual: bool) -> nn.Module:
     """Head of the sequence encoders: two dynamic layers on the state, 2 (D² + D) parameters (2,112 at width 32)."""
@@ -112,16 +118,19 @@ class SequenceBackbone(Backbone):
 
     def context(self, window_BL: Tensor) -> Tensor:
         """The state of each window: [B, L] to [B, D]; zeros for an empty window."""
-        seen_B1 = window_BL[:, :1] != 0
-        # An empty window runs as one unknown item, so that no softmax or gather meets an empty row.
-        state_BD = self.encode(torch.cat([window_BL[:, :1].masked_fill(~seen_B1, 1), window_BL[:, 1:]], dim=1))
-        return state_BD * seen_B1.to(state_BD.dtype)
+        return self._encode_all(window_BL)
 
     def contexts(self, events_BT: Tensor) -> Tensor:
         """States at every position: [B, T, D]; the windows run as rows of one batch."""
         batch, count = events_BT.shape
         rows_NL = windows(events_BT, self.config.window).flatten(0, 1)
-        return self.encode(rows_NL).reshape(batch, count, self.config.width)
+        return self._encode_all(rows_NL).reshape(batch, count, self.config.width)
+
+    def _encode_all(self, rows_NL: Tensor) -> Tensor:
+        seen_N1 = rows_NL[:, :1] != 0
+        # An empty window runs as one unknown item, so that no softmax or gather meets an empty row.
+        state_ND = self.encode(torch.cat([rows_NL[:, :1].masked_fill(~seen_N1, 1), rows_NL[:, 1:]], dim=1))
+        return state_ND * seen_N1.to(state_ND.dtype)
 
     def query(self, state_D: Tensor, theta_P: Tensor | None) -> Tensor:
         """What candidates are compared with: the head on top of the state, [*, D] to [*, D]."""
@@ -136,3 +145,9 @@ class SequenceBackbone(Backbone):
     def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
         return functional.linear(self.query(context_x, theta_P), self.item_embedding.weight[items_M])
+
+    def score_trained(
+        self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None
+    ) -> Tensor:
+        """`score_shared` at the positions where `trained` [*] is true: [N, M]; no score is computed elsewhere."""
+        return functional.linear(self.query(context_x, theta_P)[trained], self.item_embedding.weight[items_M])

@@ -1,0 +1,27 @@
+"""Training: one run of one model on one dataset folder, resumable at any moment.
+
+`config`       what tells a run
+`batches`      whole sequences, every position at once; `rows` feeds the published row format instead
+`objectives`   losses from scores
+`step`         a batch in, the joint loss out
+`checkpoint`   the state of a run between two steps, in one file
+`run`          the run folder
+`loop`         the loop that ties them together
+"""
+
+from duetgen.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
+from duetgen.training.loop import Progress, TrainResult, train
+from duetgen.training.run import Run, load_run
+
+__all__ = [
+    "ObjectiveConfig",
+    "OptimiserConfig",
+    "Progress",
+    "Run",
+    "TrainConfig",
+    "TrainResult",
+    "check_config",
+    "decode_config",
+    "load_run",
+    "train",
+]

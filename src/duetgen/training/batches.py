@@ -1,0 +1,123 @@
+"""Whole sequences as batches: every position of a device's training part is trained once in an epoch.
+
+A sequence longer than T is cut into chunks that overlap: the first part of a later chunk is context that is read and not
+trained, so that every trained position has a history behind it.
+
+Shapes: B chunks in a batch, T events of a chunk, Q chunks of the dataset, V items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from duetgen.data.store import UNKNOWN, Dataset, Int64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Chunks of sequences; position t reads events 0..t and predicts `target_BT[:, t]`.
+
+    Attributes:
+        events_BT: int64, right-padded with 0.
+        target_BT: int64, the event after each.
+        trained_BT: bool, the positions that count.
+    """
+
+    events_BT: Tensor
+    target_BT: Tensor
+    trained_BT: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
+        return Batch(self.events_BT.to(device), self.target_BT.to(device), self.trained_BT.to(device))
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Where the chunks lie: positions start..end (inputs) of `events`, trained from `first`."""
+
+    start_Q: Int64
+    first_Q: Int64
+    end_Q: Int64
+
+    def __len__(self) -> int:
+        return len(self.start_Q)
+
+
+def cut(offsets: Int64, lengths: Int64, size: int, context: int) -> Chunks:
+    """Cut each sequence's training part into chunks of at most `size` input positions.
+
+    Args:
+        offsets: absolute index of each sequence's first event.
+        lengths: events of each sequence's training part; its last event is a target only.
+        size: T.
+        context: positions of a later chunk that are read and not trained.
+    """
+    stride = size - context
+    positions = np.maximum(lengths - 1, 0)
+    count = np.where(positions > 0, 1 + -(-np.maximum(positions - size, 0) // stride), 0)
+    device = np.repeat(np.arange(len(count)), count)
+    index = np.arange(len(device)) - np.repeat(np.cumsum(count) - count, count)
+    start = index * stride
+    first = np.where(index > 0, start + context, 0)
+    end = np.minimum(start + size, positions[device])
+    base = offsets[device]
+    return Chunks(base + start, base + first, base + end)
+
+
+class SequenceBatches:
+    """Batches of a dataset's training part, of about `batch_positions` positions, of chunks of like length.
+
+    The order and everything drawn in an epoch follow from (seed, epoch) alone, so training can resume at any batch.
+    """
+
+    def __init__(
+        self, dataset: Dataset, *, size: int, context: int, batch_positions: int, unknown_share: float, seed: int
+    ) -> None:
+        self.events = dataset.events
+        self.chunks = cut(dataset.offsets[:-1], dataset.bounds[:, 0], size, context)
+        self.batch_positions, self.unknown_share, self.seed = batch_positions, unknown_share, seed
+        self.positions = int((self.chunks.end_Q - self.chunks.first_Q).sum())
+        """Positions trained in one epoch."""
+
+    def plan(self, epoch: int) -> list[Int64]:
+        """The chunks of each batch of an epoch."""
+        rng = np.random.default_rng([self.seed, epoch, 0])
+        length = self.chunks.end_Q - self.chunks.start_Q
+        # Like lengths go together; the noise makes other neighbours in each epoch.
+        order = np.argsort(length * rng.uniform(0.9, 1.1, len(length)), kind="stable")
+        width = np.maximum.accumulate(length[order])
+        batches, begin = [], 0
+        while begin < len(order):
+            end = begin + 1
+            while end < len(order) and (end + 1 - begin) * width[end] <= self.batch_positions:
+                end += 1
+            batches.append(order[begin:end])
+            begin = end
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, but for the first `skip`."""
+        for step, chunk in enumerate(self.plan(epoch)):
+            if step >= skip:
+                yield self.collate(chunk, np.random.default_rng([self.seed, epoch, 1, step]))
+
+    def collate(self, chunk: Int64, rng: np.random.Generator) -> Batch:
+        """Chunks as one right-padded batch."""
+        start, first, end = (part[chunk] for part in (self.chunks.start_Q, self.chunks.first_Q, self.chunks.end_Q))
+        step_T = np.arange(int((end - start).max()))
+        index_BT = start[:, None] + step_T
+        real_BT = index_BT < end[:, None]
+        index_BT = np.where(real_BT, index_BT, start[:, None])
+        events_BT = np.where(real_BT, self.events[index_BT], 0).astype(np.int64)
+        target_BT = np.where(real_BT, self.events[index_BT + 1], 0).astype(np.int64)
+        trained_BT = real_BT & (index_BT >= first[:, None]) & (target_BT > UNKNOWN)
+        if self.unknown_share > 0:
+            hidden_BT = real_BT & (rng.random(events_BT.shape) < self.unknown_share)
+            events_BT[hidden_BT] = UNKNOWN
+        return Batch(torch.from_numpy(events_BT), torch.from_numpy(target_BT), torch.from_numpy(trained_BT))

@@ -1,0 +1,85 @@
+"""The state of a run between two steps, in one file that is replaced whole: killed at any moment, a run goes on.
+
+Everything random follows from (seed, epoch, step), so weights, the optimiser's moments and a few counters are all there
+is to keep. One safetensors file holds them; the counters stand in its header.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from duetgen.files import write_bytes
+
+
+class Counters(msgspec.Struct, kw_only=True):
+    """Where a run stands.
+
+    Attributes:
+        epoch: passes completed.
+        step: steps completed within the pass under way.
+        total_steps: steps since the start.
+        best: best validation `ndcg@10` so far, and the epoch it was measured after; -1 before the first.
+        metrics_bytes: length of `metrics.jsonl` that belongs to this state; what is behind it is written again.
+        loss_sum: sum of the losses of the pass under way, and positions trained in it.
+        seconds: time spent training so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    metrics_bytes: int = 0
+    loss_sum: float = 0.0
+    positions: int = 0
+    seconds: float = 0.0
+
+
+def save(
+    path: Path, model: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer, counters: Counters
+) -> None:
+    """Write the state, aside first.
+
+    Raises:
+        OutputUnwritableError: the file cannot be written.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for name, parameter in model.named_parameters():
+        state = optimiser.state.get(parameter)
+        if state:
+            tensors[f"mean.{name}"] = state["exp_avg"]
+            tensors[f"square.{name}"] = state["exp_avg_sq"]
+    # Tied tensors have two names and one storage; safetensors wants each on its own.
+    whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    header = {"counters": msgspec.json.encode(counters).decode()}
+    write_bytes(path, safetensors.torch.save(whole, metadata=header))
+
+
+def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Counters, dict[str, Tensor]]:
+    """Put the state back into model and optimiser; gives the counters and the best weights so far.
+
+    Raises:
+        OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError: the file is damaged or does not fit.
+    """
+    with safetensors.safe_open(path, framework="pt") as file:
+        counters = msgspec.json.decode(file.metadata()["counters"], type=Counters)
+        tensors: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "mean": {}, "square": {}}
+        for name in file.keys():  # noqa: SIM118 - not a dict
+            kind, _, rest = name.partition(".")
+            tensors[kind][rest] = file.get_tensor(name)
+    model.load_state_dict(tensors["model"])
+    for name, parameter in model.named_parameters():
+        if name in tensors["mean"]:
+            optimiser.state[parameter] = {
+                "step": torch.tensor(float(counters.total_steps)),
+                "exp_avg": tensors["mean"][name].to(parameter.device),
+                "exp_avg_sq": tensors["square"][name].to(parameter.device),
+            }
+    return counters, tensors["best"]

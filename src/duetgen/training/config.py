@@ -1,0 +1,141 @@
+"""Everything that tells a training run, in one typed tree: `config.toml` of a run folder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from duetgen.backbones import ModelConfig
+from duetgen.errors import DuetError
+from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
+
+
+class InvalidConfigError(DuetError):
+    """A configuration that cannot be trained."""
+
+    code = "invalid-config"
+
+
+class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What is minimised.
+
+    Attributes:
+        kind: `softmax` over the whole catalogue; `sampled`, a softmax over drawn items with the log-Q correction, for
+            large catalogues and for DIN; `bce`, binary cross-entropy with drawn negatives (the paper's); `auto` takes
+            softmax where it is cheap, sampled elsewhere.
+        negatives: items drawn; for `sampled` shared by a batch, for `bce` drawn for each position.
+        fallback_weight: λ of the joint objective, the weight of the batch's loss with theta = 0.
+        fallback_share: share of a batch's positions on which the λ term is estimated.
+        staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
+            uniform in 0..S. 0 gives plain training with a fresh theta at every position.
+    """
+
+    kind: Literal["auto", "softmax", "sampled", "bce"] = "auto"
+    negatives: int = 0
+    fallback_weight: float = 0.5
+    fallback_share: float = 0.5
+    staleness: int = 10
+
+
+class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How it is minimised: AdamW with a linear warm-up, then a cosine to a tenth of the rate.
+
+    Attributes:
+        learning_rate: the peak.
+        generator_rate: multiplies the rate for the generator's parameters.
+        weight_decay: decoupled; not on embeddings, norms and biases.
+        warmup_steps: steps of linear warm-up.
+        clip: largest norm of the gradient.
+        batch_positions: positions of a batch, padding included.
+        epochs: most passes over the training part.
+        patience: epochs without a better validation `ndcg@10` before training stops.
+        unknown_share: share of input events replaced by the unknown item, which is how its embedding is learnt.
+    """
+
+    learning_rate: float = 3e-3
+    generator_rate: float = 1.0
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    clip: float = 1.0
+    batch_positions: int = 4096
+    epochs: int = 40
+    patience: int = 5
+    unknown_share: float = 0.01
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One training run.
+
+    Attributes:
+        feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
+        validation_devices: at most so many devices, drawn by seed, measure each epoch.
+        checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
+    """
+
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    seed: int = 0
+    feed: Literal["sequences", "rows"] = "sequences"
+    validation_devices: int = 5000
+    checkpoint_seconds: float = 60.0
+
+    def to_toml(self) -> bytes:
+        """As `config.toml` holds it."""
+        return msgspec.toml.encode(self)
+
+
+def decode_config(content: bytes, source: str = "config.toml") -> TrainConfig:
+    """A configuration from TOML.
+
+    Raises:
+        InvalidConfigError: malformed, or with an unknown or impossible setting.
+    """
+    try:
+        config = msgspec.toml.decode(content, type=TrainConfig)
+    except (msgspec.DecodeError, ValueError) as cause:
+        raise InvalidConfigError(f"{source}: {cause}", "see docs/configuration.md for every setting") from cause
+    check_config(config)
+    return config
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse what no type can: settings out of their range.
+
+    Raises:
+        InvalidConfigError: with the setting's name and the range it may have.
+    """
+    backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
+    objective, optimiser = config.objective, config.optimiser
+    ranges: list[tuple[str, float, float, float]] = [
+        ("backbone.width", backbone.width, 1, 4096),
+        ("backbone.window", backbone.window, 1, MAX_WINDOW),
+        ("backbone.dropout", backbone.dropout, 0, 0.99),
+        ("backbone.layers", backbone.layers, 1, 64),
+        ("backbone.heads", backbone.heads, 1, backbone.width),
+        ("history.length", history.length, 1, MAX_GENERATOR_HISTORY),
+        ("history.width", history.width, 1, 4096),
+        ("history.embedding_width", history.embedding_width, 1, 4096),
+        ("history.dropout", history.dropout, 0, 0.99),
+        ("generator.width", generator.width, 1, 4096),
+        ("generator.candidates", generator.candidates, 1, 64),
+        ("generator.dropout", generator.dropout, 0, 0.99),
+        ("objective.negatives", objective.negatives, 0, 1_000_000),
+        ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
+        ("objective.fallback_share", objective.fallback_share, 0.01, 1),
+        ("objective.staleness", objective.staleness, 0, history.length),
+        ("optimiser.learning_rate", optimiser.learning_rate, 1e-9, 10),
+        ("optimiser.batch_positions", optimiser.batch_positions, 1, 2**24),
+        ("optimiser.epochs", optimiser.epochs, 1, 100_000),
+        ("optimiser.patience", optimiser.patience, 1, 100_000),
+        ("optimiser.unknown_share", optimiser.unknown_share, 0, 0.9),
+        ("seed", config.seed, 0, 2**31 - 1),
+    ]
+    for name, value, low, high in ranges:
+        if not low <= value <= high:
+            raise InvalidConfigError(f"{name} is {value}", f"it must lie in {low:g} to {high:g}")
+    if backbone.width % backbone.heads:
+        raise InvalidConfigError(
+            f"backbone.width {backbone.width} does not divide into {backbone.heads} heads", "choose a divisor of the width"
+        )

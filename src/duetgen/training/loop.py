@@ -1,0 +1,396 @@
+"""The training loop: epochs over the training part, `ndcg@10` on validation after each, the best weights kept.
+
+It reads from top to bottom: `train` prepares, resumes if there is something to resume, and runs; `Trainer` is the loop.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import safetensors
+import safetensors.torch
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from duetgen.backbones import BACKBONES, Recommender
+from duetgen.data.store import Dataset
+from duetgen.errors import DuetError, OutputExistsError
+from duetgen.files import unwritable, write_bytes
+from duetgen.training import checkpoint
+from duetgen.training.batches import SequenceBatches
+from duetgen.training.checkpoint import Counters
+from duetgen.training.config import ObjectiveConfig, TrainConfig, check_config
+from duetgen.training.rows import RowBatches
+from duetgen.training.run import NotARunError, RunFolder, describe
+from duetgen.training.step import TrainingStep
+
+FULL_SOFTMAX_ITEMS = 30_000
+"""Largest catalogue over which `auto` takes the full softmax."""
+
+Validate = Callable[[Recommender, Dataset], float]
+
+
+class TrainingFailedError(DuetError):
+    """Training cannot go on: a loss that is not finite, or nothing to train on."""
+
+    code = "training-failed"
+
+
+class Progress(Protocol):
+    """What a run tells while it goes on; the command line draws it."""
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
+        """A run of at most `epochs` passes of `steps` steps begins, or goes on after `resumed_epoch` passes."""
+
+    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+        """A step is done; `step` counts from 1 within the pass, `loss` is the pass's mean so far."""
+
+    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+        """A pass is done and measured on validation."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None: ...  # noqa: D102
+    def stepped(self, step: int, loss: float, positions_per_second: float) -> None: ...  # noqa: D102
+    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None: ...  # noqa: D102
+
+
+class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of `metrics.jsonl`."""
+
+    epoch: int
+    loss: float
+    validation_ndcg10: float
+    learning_rate: float
+    positions_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended."""
+
+    root: Path
+    best_epoch: int
+    best: float
+    epochs: int
+    seconds: float
+    already_finished: bool = False
+
+
+def settle_objective(config: TrainConfig, vocabulary: int) -> TrainConfig:
+    """Replace `auto` and unset counts by what the backbone and the size of the catalogue call for."""
+    objective, kind = config.objective, config.objective.kind
+    if config.feed == "rows":
+        kind = "bce"
+    elif kind == "auto":
+        pairwise = BACKBONES[config.model.name].pairwise
+        kind = "sampled" if pairwise or vocabulary > FULL_SOFTMAX_ITEMS else "softmax"
+    negatives = objective.negatives or {"sampled": 128 if vocabulary < FULL_SOFTMAX_ITEMS else 1024, "bce": 4}.get(kind, 0)
+    staleness = objective.staleness if config.model.method == "duet" and config.feed == "sequences" else 0
+    settled: ObjectiveConfig = msgspec.structs.replace(objective, kind=kind, negatives=negatives, staleness=staleness)
+    model = msgspec.structs.replace(config.model, normalised=kind != "bce")
+    return msgspec.structs.replace(config, objective=settled, model=model)
+
+
+def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices of layers only, the generator at its own rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for name, parameter in model.named_parameters():
+        decayed = parameter.dim() >= 2 and id(parameter) not in embeddings
+        key = (
+            config.optimiser.generator_rate if name.startswith("generator.") else 1.0,
+            config.optimiser.weight_decay if decayed else 0.0,
+        )
+        groups.setdefault(key, []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": part, "weight_decay": decay, "rate": rate} for (rate, decay), part in groups.items()],
+        lr=config.optimiser.learning_rate,
+        betas=(0.9, 0.98),
+    )
+
+
+def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | RowBatches:
+    """The batches of a run, by its `feed`.
+
+    Raises:
+        TrainingFailedError: there is nothing to train on.
+    """
+    batches: SequenceBatches | RowBatches
+    if config.feed == "rows":
+        if not dataset.has_rows:
+            raise TrainingFailedError(
+                f"{dataset.root} holds no training rows", "only the duet-text source gives rows; use --feed sequences"
+            )
+        batches = RowBatches(dataset, batch_rows=config.optimiser.batch_positions, seed=config.seed)
+    else:
+        length = max(config.model.history.length, 2 * config.model.backbone.window)
+        personal = config.model.method == "duet"
+        batches = SequenceBatches(
+            dataset,
+            size=length,
+            context=length // 2 if personal else config.model.backbone.window,
+            batch_positions=config.optimiser.batch_positions,
+            unknown_share=config.optimiser.unknown_share,
+            seed=config.seed,
+        )
+    if batches.positions == 0:
+        raise TrainingFailedError(
+            f"{dataset.root} has no device with two events in its training part", "give a longer log, or filter less"
+        )
+    return batches
+
+
+class Trainer:
+    """The loop's state: model, optimiser, counters, best weights."""
+
+    def __init__(self, dataset: Dataset, config: TrainConfig, folder: RunFolder, validate: Validate) -> None:
+        self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
+        self.fabric = make_fabric()
+        torch.manual_seed(config.seed)
+        self.model = Recommender(dataset.vocabulary, config.model)
+        step = TrainingStep(self.model, config.objective, torch.from_numpy(dataset.training_counts()))
+        optimiser = make_optimiser(self.model, config)
+        self.step, self.optimiser = self.fabric.setup(step, optimiser)
+        self.raw_optimiser = optimiser
+        self.batches = make_batches(dataset, config)
+        self.counters = Counters()
+        self.best: dict[str, Tensor] = {}
+        self.steps_per_epoch = len(self.batches.plan(0)) // self.fabric.world_size
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            NotARunError: the checkpoint is damaged.
+        """
+        path = self.folder.checkpoint
+        if not path.is_file():
+            return
+        try:
+            self.counters, self.best = checkpoint.load(path, self.model, self.raw_optimiser)
+        except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as cause:
+            raise NotARunError(f"{path} is damaged: {cause}", "train again with --overwrite") from cause
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if self.fabric.is_global_zero:
+            self.folder.checkpoint.parent.mkdir(exist_ok=True)
+            checkpoint.save(self.folder.checkpoint, self.model, self.best, self.raw_optimiser, self.counters)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up to 1, then a cosine to 0.1 at the last step of the last epoch."""
+        warmup = min(self.config.optimiser.warmup_steps, self.config.optimiser.epochs * self.steps_per_epoch // 2)
+        if step < warmup:
+            return (step + 1) / warmup
+        total = self.config.optimiser.epochs * self.steps_per_epoch
+        done = (step - warmup) / max(1, total - warmup)
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def run(self, progress: Progress) -> None:
+        """Train until the epochs or the patience end."""
+        counters, optimiser = self.counters, self.config.optimiser
+        progress.started(optimiser.epochs, self.steps_per_epoch, counters.epoch)
+        while counters.epoch < optimiser.epochs and counters.epoch - max(counters.best_epoch, 0) < optimiser.patience:
+            self.run_epoch(progress)
+            self.measure(progress)
+
+    def run_epoch(self, progress: Progress) -> None:
+        """One pass, or the rest of one, over the training part."""
+        counters, world = self.counters, self.fabric.world_size
+        self.step.train()
+        saved = begun = time.monotonic()
+        before = counters.seconds
+        for index, batch in enumerate(self.batches.epoch(counters.epoch, skip=counters.step * world)):
+            if index % world != self.fabric.global_rank or counters.step >= self.steps_per_epoch:
+                continue
+            seed = step_seed(self.config.seed, counters.total_steps, self.fabric.global_rank)
+            torch.manual_seed(seed)
+            scale = self.learning_rate(counters.total_steps)
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.config.optimiser.learning_rate * group["rate"] * scale
+            loss, _, _ = self.step(batch.to(self.fabric.device), seed)
+            self.optimiser.zero_grad()
+            self.fabric.backward(loss)
+            if self.config.optimiser.clip > 0:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
+            self.optimiser.step()
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingFailedError(
+                    f"the loss is {value} after {counters.total_steps} steps", "lower --learning-rate"
+                )
+            trained = len(batch.target_R) if hasattr(batch, "target_R") else int(batch.trained_BT.sum())
+            counters.step += 1
+            counters.total_steps += 1
+            counters.loss_sum += value
+            counters.positions += trained * world
+            now = time.monotonic()
+            counters.seconds = before + now - begun
+            progress.stepped(counters.step, counters.loss_sum / counters.step, counters.positions / (now - begun))
+            if now - saved > self.config.checkpoint_seconds:
+                self.save()
+                saved = now
+        counters.seconds = before + time.monotonic() - begun
+
+    def measure(self, progress: Progress) -> None:
+        """Measure on validation, keep the best weights, write the epoch's line and the checkpoint."""
+        counters = self.counters
+        begun = time.monotonic()
+        self.model.eval()
+        ndcg = self.validate(self.model, self.dataset)
+        loss = counters.loss_sum / max(1, counters.step)
+        counters.epoch += 1
+        if ndcg > counters.best:
+            counters.best, counters.best_epoch = ndcg, counters.epoch
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        spent, seconds = counters.seconds, counters.seconds + time.monotonic() - begun
+        record = EpochRecord(
+            epoch=counters.epoch,
+            loss=loss,
+            validation_ndcg10=ndcg,
+            learning_rate=float(self.optimiser.param_groups[0]["lr"]),
+            positions_per_second=counters.positions / max(spent, 1e-9),
+            seconds=seconds,
+        )
+        counters.seconds = seconds
+        counters.step, counters.loss_sum, counters.positions = 0, 0.0, 0
+        if self.fabric.is_global_zero:
+            with self.folder.metrics.open("r+b" if self.folder.metrics.exists() else "w+b") as file:
+                # A run killed after writing this line and before its checkpoint writes it once more.
+                file.truncate(counters.metrics_bytes)
+                file.seek(counters.metrics_bytes)
+                counters.metrics_bytes += file.write(msgspec.json.encode(record) + b"\n")
+        self.save()
+        progress.measured(counters.epoch, loss, ndcg, counters.best)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for every step of every run."""
+    return (seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % (2**63 - 1)
+
+
+def make_fabric() -> Fabric:
+    """CUDA when present; several processes when torchrun started them."""
+    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(accelerator="auto", devices=world, strategy="ddp" if world > 1 else "auto")
+    fabric.launch()
+    return fabric
+
+
+def open_folder(out: Path, dataset: Dataset, config: TrainConfig, overwrite: bool) -> RunFolder:
+    """Make the run folder, or take up one that the same command began.
+
+    Raises:
+        OutputExistsError: something else is there.
+        OutputUnwritableError: it cannot be made.
+    """
+    folder = RunFolder(Path(out))
+    try:
+        if folder.root.exists() and not folder.root.is_dir():
+            raise OutputExistsError(f"{folder.root} is a file", "choose another --out")
+        if folder.root.is_dir() and any(folder.root.iterdir()):
+            same = (
+                folder.environment.is_file()
+                and folder.config.is_file()
+                and folder.config.read_bytes() == config.to_toml()
+                and folder.read_environment().dataset_sha256 == dataset.manifest.content_sha256
+            )
+            if same and not overwrite:
+                return folder
+            if not folder.environment.is_file() and not is_stillborn(folder):
+                raise OutputExistsError(f"{folder.root} exists and is not a run folder", "choose another --out")
+            if folder.environment.is_file() and not overwrite:
+                raise OutputExistsError(
+                    f"{folder.root} holds a run with other settings or data",
+                    "give --overwrite to replace it, or choose another --out",
+                )
+            shutil.rmtree(folder.root)
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise unwritable(folder.root, cause) from cause
+    write_bytes(folder.config, config.to_toml())
+    return folder
+
+
+def is_stillborn(folder: RunFolder) -> bool:
+    """Whether the folder holds a configuration alone: a run killed before it had begun."""
+    return {path.name for path in folder.root.iterdir() if not path.name.startswith(".")} <= {folder.config.name}
+
+
+def train(
+    dataset: Dataset,
+    config: TrainConfig,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    validate: Validate | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train one model; the same call on an unfinished folder goes on where it stopped, with the same end.
+
+    Args:
+        dataset: the dataset folder.
+        config: every setting; `auto` ones are settled first, and the folder keeps the settled ones.
+        out: the run folder.
+        overwrite: replace a run with other settings or data.
+        validate: gives `ndcg@10` on the validation part; by default the `full` protocol.
+        progress: hears how it goes.
+
+    Raises:
+        InvalidConfigError: a setting is out of its range.
+        OutputExistsError, OutputUnwritableError: the run folder cannot be used.
+        NotARunError: the folder or its checkpoint is damaged or of another version.
+        TrainingFailedError: nothing to train on, or a loss that is not finite.
+    """
+    check_config(config)
+    config = settle_objective(config, dataset.vocabulary)
+    folder = open_folder(out, dataset, config, overwrite)
+    if folder.environment.is_file():
+        environment = folder.read_environment()
+        if environment.finished:
+            epochs = len(folder.metrics.read_bytes().splitlines())
+            return TrainResult(
+                folder.root, environment.best_epoch, environment.best, epochs, environment.seconds, True
+            )
+    trainer = Trainer(dataset, config, folder, validate or default_validation(config))
+    environment = describe(dataset, trainer.fabric.device.type)
+    if trainer.fabric.is_global_zero:
+        folder.write_environment(environment)
+    trainer.resume()
+    trainer.run(progress or Silent())
+    counters = trainer.counters
+    if trainer.fabric.is_global_zero:
+        write_bytes(folder.weights, safetensors.torch.save({k: v.clone() for k, v in trainer.best.items()}))
+        folder.write_environment(
+            msgspec.structs.replace(
+                environment,
+                finished=True,
+                best_epoch=counters.best_epoch,
+                best=counters.best,
+                seconds=counters.seconds,
+            )
+        )
+        shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
+    return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
+
+
+def default_validation(config: TrainConfig) -> Validate:
+    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta."""
+    from duetgen.evaluation import validate
+
+    return lambda model, dataset: validate(
+        model, dataset, limit_devices=config.validation_devices, seed=config.seed
+    )

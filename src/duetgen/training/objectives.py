@@ -1,0 +1,52 @@
+"""Losses of a batch from scores: full softmax, sampled softmax with correction, binary cross-entropy.
+
+Shapes: N trained positions, M drawn items shared by the batch, C candidates of a position, V items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class NegativeSampler:
+    """Draws items by `count ** power`; index 0 and 1 are never drawn.
+
+    Args:
+        counts_V: how often each item occurs in the training part.
+        power: 0 draws uniformly over known items, 1 by popularity.
+    """
+
+    def __init__(self, counts_V: Tensor, power: float) -> None:
+        weight_V = counts_V.double().clamp(min=1) ** power
+        weight_V[:2] = 0
+        share_V = weight_V / weight_V.sum()
+        self.cumulative_V = share_V.cumsum(0)
+        self.log_share_V = share_V.clamp(min=1e-30).log().float()
+
+    def draw(self, shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+        """Item indices of the given shape, with replacement."""
+        uniform = torch.rand(shape, generator=random, dtype=torch.float64) * self.cumulative_V[-1]
+        return torch.searchsorted(self.cumulative_V, uniform, right=True).clamp(max=len(self.cumulative_V) - 1)
+
+
+def sampled_softmax(
+    positive_N: Tensor, shared_NM: Tensor, target_N: Tensor, items_M: Tensor, log_share_V: Tensor
+) -> Tensor:
+    """Cross-entropy of the target among itself and M drawn items, each score corrected by how often it is drawn.
+
+    Subtracting the log of an item's expected count makes the gradient that of the full softmax in expectation, as M
+    grows (Bengio and Senécal, 2008; "log-Q correction"). A drawn item that is the target itself does not count.
+    """
+    correction = torch.log(torch.tensor(float(len(items_M)), device=positive_N.device))
+    negative_NM = shared_NM - (log_share_V[items_M] + correction)
+    negative_NM = negative_NM.masked_fill(items_M == target_N[:, None], -torch.inf)
+    positive_N1 = (positive_N - (log_share_V[target_N] + correction))[:, None]
+    logits = torch.cat([positive_N1, negative_NM], dim=1)
+    return functional.cross_entropy(logits, torch.zeros_like(target_N))
+
+
+def binary_cross_entropy(scores_NC: Tensor, label_NC: Tensor) -> Tensor:
+    """Mean binary cross-entropy of scores and labels 0 or 1 (the paper's objective, section 3.4)."""
+    return functional.binary_cross_entropy_with_logits(scores_NC, label_NC.to(scores_NC.dtype))

@@ -1,0 +1,188 @@
+"""The run folder: what `duet train` writes and `duet evaluate` and `duet export` read. No pickle anywhere.
+
+```
+config.toml          every setting of the run
+environment.json     format version, dataset and its content hash, vocabulary, versions; `finished` when it is
+metrics.jsonl        one line an epoch
+weights.safetensors  the best weights by validation; appears when the run ends
+checkpoint/          what resuming needs; gone when the run has ended
+```
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import msgspec
+import safetensors
+import safetensors.torch
+import torch
+
+import duetgen
+from duetgen.backbones import Recommender
+from duetgen.data.store import Dataset
+from duetgen.errors import DuetError
+from duetgen.files import write_bytes
+from duetgen.training.config import TrainConfig, decode_config
+
+FORMAT_VERSION: Final = 1
+
+
+class NotARunError(DuetError):
+    """A folder that `duet train` did not write, did not finish, or not in this version's format."""
+
+    code = "not-a-run"
+
+
+class DatasetMismatchError(DuetError):
+    """A run and a dataset folder that do not belong together."""
+
+    code = "dataset-mismatch"
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """`environment.json`: what the run was made from and with."""
+
+    format_version: int
+    dataset: str
+    dataset_sha256: str
+    vocabulary: int
+    has_time: bool
+    split: str
+    duetgen: str
+    torch: str
+    python: str
+    device: str
+    threads: int
+    finished: bool = False
+    best_epoch: int = -1
+    best: float = -1.0
+    seconds: float = 0.0
+
+
+def describe(dataset: Dataset, device: str) -> Environment:
+    """The environment of a run that starts now."""
+    manifest = dataset.manifest
+    return Environment(
+        format_version=FORMAT_VERSION,
+        dataset=manifest.name,
+        dataset_sha256=manifest.content_sha256,
+        vocabulary=dataset.vocabulary,
+        has_time=manifest.has_time,
+        split=manifest.split.kind,
+        duetgen=duetgen.__version__,
+        torch=importlib.metadata.version("torch"),
+        python=platform.python_version(),
+        device=device,
+        threads=torch.get_num_threads(),
+    )
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run, by name."""
+
+    root: Path
+    marker: ClassVar[str] = "environment.json"
+
+    @property
+    def config(self) -> Path:
+        """`config.toml`."""
+        return self.root / "config.toml"
+
+    @property
+    def environment(self) -> Path:
+        """`environment.json`."""
+        return self.root / self.marker
+
+    @property
+    def metrics(self) -> Path:
+        """`metrics.jsonl`."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def weights(self) -> Path:
+        """`weights.safetensors`."""
+        return self.root / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The one file of `checkpoint/`."""
+        return self.root / "checkpoint" / "state.safetensors"
+
+    def write_environment(self, environment: Environment) -> None:
+        """Replace `environment.json`."""
+        write_bytes(self.environment, msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n")
+
+    def read_environment(self) -> Environment:
+        """Read `environment.json`.
+
+        Raises:
+            NotARunError: missing, damaged or of another version.
+        """
+        if not self.environment.is_file():
+            raise NotARunError(
+                f"{self.root} is not a run folder: it has no {self.marker}",
+                "make one with `duet train DATASET --out RUN`",
+            )
+        try:
+            content = self.environment.read_bytes()
+            version = msgspec.json.decode(content, type=dict[str, Any]).get("format_version")
+            if version != FORMAT_VERSION:
+                raise NotARunError(
+                    f"{self.root} has run format {version}; this version reads {FORMAT_VERSION}",
+                    "train again with this version of duetgen, or use the version that wrote it",
+                )
+            return msgspec.json.decode(content, type=Environment)
+        except (msgspec.DecodeError, OSError) as cause:
+            raise NotARunError(f"{self.root} is damaged: {cause}", "train again") from cause
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, loaded."""
+
+    root: Path
+    config: TrainConfig
+    environment: Environment
+    model: Recommender
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Refuse a dataset folder that this run was not trained on.
+
+        Raises:
+            DatasetMismatchError: the content hashes differ.
+        """
+        if dataset.manifest.content_sha256 != self.environment.dataset_sha256:
+            raise DatasetMismatchError(
+                f"{self.root} was trained on {self.environment.dataset} "
+                f"({self.environment.dataset_sha256[:12]}), {dataset.root} is {dataset.manifest.name} "
+                f"({dataset.manifest.content_sha256[:12]})",
+                "evaluate a run on the dataset folder that it was trained on",
+            )
+
+
+def load_run(root: Path) -> Run:
+    """Load a finished run; the model is in evaluation mode, on the CPU.
+
+    Raises:
+        NotARunError: the folder is no run, is not finished, is damaged, or is of another version.
+    """
+    folder = RunFolder(Path(root))
+    environment = folder.read_environment()
+    if not folder.weights.is_file() or not environment.finished:
+        raise NotARunError(
+            f"{folder.root} has not finished: it has no weights yet",
+            "run the same `duet train` command again; it goes on where it stopped",
+        )
+    try:
+        config = decode_config(folder.config.read_bytes(), str(folder.config))
+        model = Recommender(environment.vocabulary, config.model)
+        model.load_state_dict(safetensors.torch.load(folder.weights.read_bytes()))
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as cause:
+        raise NotARunError(f"{folder.root} is damaged: {cause}", "train again") from cause
+    return Run(folder.root, config, environment, model.eval())

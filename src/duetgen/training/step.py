@@ -1,0 +1,157 @@
+"""One training step: a batch in, the joint loss out. The static part and the encoder run once for all positions.
+
+Staleness-aware training holds theta for a block of S + 1 events, as a device does that asks after every S + 1: the batch's
+positions are cut into blocks at a random offset, theta is generated at the first position of each block, and its age is
+uniform in 0..S. It also makes theta S + 1 times cheaper than one a position.
+
+Shapes: B sequences, T positions, K blocks with a trained position, S block length (staleness + 1), N trained positions,
+M shared items, C candidates of a position, V items, P values in theta, R rows, L window; `x` dimensions of a context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duetgen.backbones import Recommender
+from duetgen.core import joint_loss
+from duetgen.training.batches import Batch
+from duetgen.training.config import ObjectiveConfig
+from duetgen.training.objectives import NegativeSampler, binary_cross_entropy, sampled_softmax
+from duetgen.training.rows import RowBatch
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Positions that share one theta.
+
+    Attributes:
+        context_KSx: the static part's output.
+        target_KS: the items to predict.
+        trained_KS: the positions that count.
+        theta_KP: parameters of each block; None for a base model.
+    """
+
+    context_KSx: Tensor
+    target_KS: Tensor
+    trained_KS: Tensor
+    theta_KP: Tensor | None
+
+    def drawn(self, share: float, random: torch.Generator) -> Blocks:
+        """About `share` of the blocks, at least one, without theta."""
+        if share >= 1:
+            return Blocks(self.context_KSx, self.target_KS, self.trained_KS, None)
+        count = max(1, round(share * len(self.target_KS)))
+        kept = torch.randperm(len(self.target_KS), generator=random)[:count].to(self.target_KS.device)
+        return Blocks(self.context_KSx[kept], self.target_KS[kept], self.trained_KS[kept], None)
+
+
+def to_blocks(x_BTx: Tensor, offset: int, length: int) -> Tensor:
+    """Cut [B, T, x] into blocks with a boundary at `offset`, padded with zeros at both ends: [B, n, length, x]."""
+    front = -offset % length
+    count = -(-(front + x_BTx.shape[1]) // length)
+    padding = [0, 0] * (x_BTx.dim() - 2) + [front, count * length - front - x_BTx.shape[1]]
+    return functional.pad(x_BTx, padding).unflatten(1, (count, length))
+
+
+def anchors(positions: int, offset: int, length: int) -> Tensor:
+    """The position at which each block's theta is generated: its first one, or 0 for a block cut by the beginning."""
+    front = -offset % length
+    count = -(-(front + positions) // length)
+    return (torch.arange(count) * length - front).clamp(min=0)
+
+
+class TrainingStep(nn.Module):
+    """The loss of a batch; `forward` gives total, L_ppg (or the base model's loss) and L_umn.
+
+    Args:
+        model: the recommender.
+        config: see `ObjectiveConfig`; its kind must be settled (`settle_objective`).
+        counts_V: how often each item occurs in the training part: int64 [V].
+    """
+
+    def __init__(self, model: Recommender, config: ObjectiveConfig, counts_V: Tensor) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.sampler = NegativeSampler(counts_V, power=0.5 if config.kind == "sampled" else 0.0)
+
+    def forward(self, batch: Batch | RowBatch, seed: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The joint loss of a batch; everything drawn follows from `seed`."""
+        random = torch.Generator().manual_seed(seed)
+        if isinstance(batch, RowBatch):
+            return self.rows(batch)
+        blocks = self.blocks(batch, random)
+        items_M = self.items(random, blocks.target_KS.device)
+
+        def loss_of(theta_KP: Tensor | None) -> Tensor:
+            part = blocks if theta_KP is not None else blocks.drawn(self.config.fallback_share, random)
+            return self.loss(part, items_M, random)
+
+        if blocks.theta_KP is None:
+            loss = self.loss(blocks, items_M, random)
+            return loss, loss, None
+        return joint_loss(loss_of, blocks.theta_KP, self.config.fallback_weight)
+
+    def blocks(self, batch: Batch, random: torch.Generator) -> Blocks:
+        """Run the static part and the encoder over whole sequences and cut the result into blocks."""
+        context_BTx = self.model.backbone.contexts(batch.events_BT)
+        generator = self.model.generator
+        length = self.config.staleness + 1 if generator is not None else 1
+        offset = int(torch.randint(length, (), generator=random))
+        trained_BnS = to_blocks(batch.trained_BT, offset, length)
+        kept_Bn = trained_BnS.any(-1)
+        context_KSx = to_blocks(context_BTx, offset, length)[kept_Bn]
+        target_KS = to_blocks(batch.target_BT, offset, length)[kept_Bn]
+        theta_KP = None
+        if generator is not None:
+            at_n = anchors(batch.events_BT.shape[1], offset, length).to(batch.events_BT.device)
+            vector_BnD = generator.encoder.states(batch.events_BT)[:, at_n]
+            theta_KP = generator.decode(vector_BnD[kept_Bn])
+        return Blocks(context_KSx, target_KS, trained_BnS[kept_Bn], theta_KP)
+
+    def items(self, random: torch.Generator, device: torch.device) -> Tensor:
+        """The items that the whole batch is scored against: [M]; empty for binary cross-entropy."""
+        if self.config.kind == "softmax":
+            return torch.arange(1, self.model.vocabulary, device=device)
+        count = self.config.negatives if self.config.kind == "sampled" else 0
+        return self.sampler.draw((count,), random).to(device)
+
+    def loss(self, blocks: Blocks, items_M: Tensor, random: torch.Generator) -> Tensor:
+        """The mean loss of the trained positions of some blocks."""
+        target_N = blocks.target_KS[blocks.trained_KS]
+        if not len(target_N):
+            return blocks.context_KSx.sum() * 0.0
+        backbone = self.model.backbone
+        if self.config.kind == "bce":
+            drawn_KSC = self.sampler.draw((*blocks.target_KS.shape, self.config.negatives), random)
+            candidates_KSC = torch.cat([blocks.target_KS[..., None], drawn_KSC.to(target_N.device)], dim=-1)
+            scores_NC = backbone.score(blocks.context_KSx, candidates_KSC, blocks.theta_KP)[blocks.trained_KS]
+            label_NC = (candidates_KSC == blocks.target_KS[..., None])[blocks.trained_KS]
+            return binary_cross_entropy(scores_NC, label_NC)
+        shared_NM = backbone.score_trained(blocks.context_KSx, blocks.trained_KS, items_M, blocks.theta_KP)
+        if self.config.kind == "softmax":
+            return functional.cross_entropy(shared_NM, target_N - 1)
+        positive_N = backbone.score(blocks.context_KSx, blocks.target_KS[..., None], blocks.theta_KP)
+        return sampled_softmax(
+            positive_N.squeeze(-1)[blocks.trained_KS],
+            shared_NM,
+            target_N,
+            items_M,
+            self.sampler.log_share_V.to(target_N.device),
+        )
+
+    def rows(self, batch: RowBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The joint loss of rows (window, trigger, target, label): the published way of feeding."""
+        context_Rx = self.model.backbone.context(batch.window_RL)
+
+        def loss_of(theta_RP: Tensor | None) -> Tensor:
+            scores_R1 = self.model.backbone.score(context_Rx, batch.target_R[:, None], theta_RP)
+            return binary_cross_entropy(scores_R1.squeeze(1), batch.label_R)
+
+        if self.model.generator is None:
+            loss = loss_of(None)
+            return loss, loss, None
+        return joint_loss(loss_of, self.model.generate(batch.trigger_RL), self.config.fallback_weight)

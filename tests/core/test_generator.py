@@ -1,0 +1,152 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from duetgen.core import Duet, DynamicLinear, GeneratorConfig, GRUEncoder, ParameterGenerator, StableWeightAdapter
+from duetgen.core.duet import joint_loss
+from duetgen.core.generator import LayerGenerator
+
+
+def make_encoder(dropout: float = 0.0) -> GRUEncoder:
+    torch.manual_seed(0)
+    return GRUEncoder(nn.Embedding(9, 5, padding_idx=0), 5, 6, dropout)
+
+
+def make_duet(residual: bool = True, **config: float) -> Duet:
+    torch.manual_seed(0)
+    model = nn.Sequential(DynamicLinear(3, 4, residual=residual), nn.Tanh(), DynamicLinear(4, 2, residual=residual))
+    return Duet(model, make_encoder(), GeneratorConfig(width=7, **config))  # type: ignore[arg-type]
+
+
+HISTORY = torch.tensor([[3, 4, 5, 0, 0], [1, 2, 3, 4, 5], [6, 0, 0, 0, 0]])
+
+
+class TestEncoder:
+    def test_padding_does_not_change_the_vector(self) -> None:
+        encoder = make_encoder()
+        for row in HISTORY:
+            alone = encoder(row[row != 0][None])
+            torch.testing.assert_close(encoder(row[None]), alone)
+            torch.testing.assert_close(encoder(torch.cat([row, torch.zeros(40, dtype=torch.long)])[None]), alone)
+
+    def test_states_are_the_vector_after_each_event(self) -> None:
+        encoder = make_encoder()
+        states = encoder.states(HISTORY)
+        for length in range(1, 6):
+            torch.testing.assert_close(states[1, length - 1], encoder(HISTORY[1:2, :length])[0])
+
+    def test_an_empty_history_gives_zeros(self) -> None:
+        assert make_encoder()(torch.zeros(2, 5, dtype=torch.long)).tolist() == [[0.0] * 6] * 2
+
+    def test_feature_vectors_are_read_too(self) -> None:
+        encoder = GRUEncoder(nn.Linear(2, 5), 5, 6)
+        features = torch.randn(1, 3, 2)
+        padded = torch.cat([features, torch.zeros(1, 4, 2)], dim=1)
+        torch.testing.assert_close(encoder(padded), encoder(features))
+        assert encoder.lengths(padded).tolist() == [3]
+
+
+class TestStableWeightAdapter:
+    def test_weights_by_hand(self) -> None:
+        adapter = StableWeightAdapter(1)
+        with torch.no_grad():
+            adapter.transform.fill_(1.0)
+        # M = [0, 1]: S = softmax of [[0, 0], [0, 1]] by rows; w is the mean of its columns.
+        e = math.e
+        expected = [(1 / 2 + 1 / (1 + e)) / 2, (1 / 2 + e / (1 + e)) / 2]
+        torch.testing.assert_close(adapter.weights(torch.tensor([[0.0], [1.0]])), torch.tensor(expected))
+        torch.testing.assert_close(adapter(torch.tensor([[0.0], [1.0]])), torch.tensor([expected[1]]))
+
+    def test_weights_sum_to_one_for_any_leading_dimensions(self) -> None:
+        weights = StableWeightAdapter(5).weights(torch.randn(2, 3, 4, 5))
+        assert weights.shape == (2, 3, 4)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
+
+    def test_equal_candidates_weigh_the_same(self) -> None:
+        weights = StableWeightAdapter(5).weights(torch.randn(1, 5).expand(4, 5))
+        torch.testing.assert_close(weights, torch.full((4,), 1 / 4))
+
+    def test_blending_embeddings_is_blending_parameters(self) -> None:
+        layer = LayerGenerator(6, 11, GeneratorConfig(width=7, candidates=4, decoder_scale=1.0))
+        vector = torch.randn(3, 6)
+        candidates = layer.candidates(vector)
+        assert layer.stabiliser is not None
+        parameters = layer.decoder(candidates)
+        blended = (layer.stabiliser.weights(candidates)[..., None] * parameters).sum(-2)
+        torch.testing.assert_close(layer(vector), blended)
+
+    def test_one_candidate_switches_it_off(self) -> None:
+        assert LayerGenerator(6, 11, GeneratorConfig(candidates=1)).stabiliser is None
+
+
+class TestGenerator:
+    @pytest.mark.parametrize("candidates", [1, 4])
+    @pytest.mark.parametrize("residual", [True, False])
+    def test_every_parameter_receives_a_gradient_from_the_first_step(self, candidates: int, residual: bool) -> None:
+        duet = make_duet(residual, candidates=candidates)
+        duet.loss(lambda output: output.square().mean(), HISTORY, torch.randn(3, 3)).backward()
+        for name, parameter in duet.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+    def test_every_parameter_is_in_the_state_dict_and_survives_a_reload(self) -> None:
+        duet, other = make_duet(candidates=3), make_duet(candidates=3)
+        with torch.no_grad():
+            for parameter in duet.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        assert {name for name, _ in duet.named_parameters()} == set(duet.state_dict())
+        other.load_state_dict(duet.state_dict())
+        x = torch.randn(3, 3)
+        assert torch.equal(duet(HISTORY, x), other(HISTORY, x))
+
+    def test_training_starts_from_the_global_model(self) -> None:
+        duet, x = make_duet(), torch.randn(3, 3)
+        assert duet.generate(HISTORY).abs().max() < 0.01
+        torch.testing.assert_close(duet(HISTORY, x), duet(None, x), atol=0.02, rtol=0)
+
+    def test_the_replacing_form_starts_from_the_global_model_too(self) -> None:
+        duet, x = make_duet(residual=False), torch.randn(3, 3)
+        torch.testing.assert_close(duet(HISTORY, x), duet(None, x), atol=0.02, rtol=0)
+
+    def test_theta_per_position_is_theta_of_each_prefix(self) -> None:
+        duet = make_duet(decoder_scale=1.0)
+        generator = duet.generator
+        assert isinstance(generator, ParameterGenerator)
+        every = generator.decode(generator.encoder.states(HISTORY[1:2]))
+        for length in range(1, 6):
+            torch.testing.assert_close(every[0, length - 1], generator(HISTORY[1:2, :length])[0])
+
+
+def test_joint_loss_adds_the_weighted_fallback() -> None:
+    total, personal, fallback = joint_loss(lambda t: torch.tensor(5.0 if t is None else 2.0), torch.zeros(1), 0.5)
+    assert (float(total), float(personal)) == (4.5, 2.0)
+    assert fallback is not None
+    assert float(fallback) == 5.0
+
+
+def test_joint_loss_without_weight_leaves_the_fallback_out() -> None:
+    seen = []
+    total, _, fallback = joint_loss(lambda t: seen.append(t) or torch.tensor(2.0), torch.zeros(1), 0.0)  # type: ignore[func-returns-value]
+    assert float(total) == 2.0
+    assert fallback is None
+    assert len(seen) == 1
+
+
+def test_a_duet_learns_to_be_personal_where_the_global_model_cannot() -> None:
+    """Two kinds of devices want opposite outputs for the same input; only their histories tell them apart."""
+    torch.manual_seed(0)
+    duet = Duet(nn.Sequential(DynamicLinear(1, 8), nn.Tanh(), DynamicLinear(8, 1)), make_encoder(), weight=0.5)
+    history = torch.tensor([[1, 2, 1], [7, 8, 7]]).repeat(16, 1)
+    x = torch.linspace(-1, 1, 32)[:, None]
+    target = torch.where(history[:, :1] == 1, x, -x)
+    optimiser = torch.optim.Adam(duet.parameters(), 1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        duet.loss(lambda output: (output - target).square().mean(), history, x).backward()
+        optimiser.step()
+    spread = target.square().mean()
+    assert (duet(history, x) - target).square().mean() < 0.1 * spread
+    assert (duet(None, x) - target).square().mean() > 0.8 * spread
+    assert (duet(history.flip(0), x) - target).square().mean() > 2 * spread
