@@ -8,7 +8,11 @@ LAYOUT = ParameterLayout.of([("0", "weight", (2, 3)), ("0", "bias", (2,)), ("2",
 
 
 def test_offsets_follow_one_another() -> None:
-    assert [(e.name, e.offset, e.size) for e in LAYOUT.entries] == [("0.weight", 0, 6), ("0.bias", 6, 2), ("2.weight", 8, 2)]
+    assert [(e.name, e.offset, e.size) for e in LAYOUT.entries] == [
+        ("0.weight", 0, 6),
+        ("0.bias", 6, 2),
+        ("2.weight", 8, 2),
+    ]
     assert LAYOUT.size == 10
     assert LAYOUT.layers == {"0": (0, 8), "2": (8, 2)}
 

@@ -1,11 +1,11 @@
 """What every device model has in common: a window of recent items becomes a context, a context scores candidates.
 
-The static part (`context`) is shared by all devices; only the head, built of dynamic layers, takes theta. So one pass of
-the static part serves the personal and the global model alike.
+The static part (`context`) is shared by all devices; only the head, built of dynamic layers, takes theta. So one pass
+of the static part serves the personal and the global model alike.
 
-Shapes: B devices, T events of a sequence, L window length (L_d), C candidates of a row, M candidates shared by all rows,
-V items with padding and unknown, D width, P values in theta; `*` any leading dimensions (devices, rows, positions) and
-`x` the context's own dimensions.
+Shapes: B devices, T events of a sequence, L window length (L_d), C candidates of a row, M candidates shared by all
+rows, V items with padding and unknown, D width, P values in theta; `*` any leading dimensions (devices, rows,
+positions) and `x` the context's own dimensions.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ class Backbone(nn.Module):
     def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
 
-    def score_trained(
-        self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None
-    ) -> Tensor:
+    def score_trained(self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """`score_shared` at the positions where `trained` [*] is true: [N, M]."""
         return self.score_shared(context_x, items_M, theta_P)[trained]
 
@@ -140,14 +138,13 @@ class SequenceBackbone(Backbone):
     def score(self, context_x: Tensor, candidates_C: Tensor, theta_P: Tensor | None) -> Tensor:
         """Scores of each row's own candidates: [*, C]."""
         query_D = self.query(context_x, theta_P)
-        return (self.item_embedding(candidates_C) @ query_D.unsqueeze(-1)).squeeze(-1)
+        score_C: Tensor = (self.item_embedding(candidates_C) @ query_D.unsqueeze(-1)).squeeze(-1)
+        return score_C
 
     def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
         return functional.linear(self.query(context_x, theta_P), self.item_embedding.weight[items_M])
 
-    def score_trained(
-        self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None
-    ) -> Tensor:
+    def score_trained(self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """`score_shared` at the positions where `trained` [*] is true: [N, M]; no score is computed elsewhere."""
         return functional.linear(self.query(context_x, theta_P)[trained], self.item_embedding.weight[items_M])

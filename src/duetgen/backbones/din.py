@@ -69,7 +69,7 @@ class DIN(Backbone):
 
     def _score(self, window_L: Tensor, candidate_CD: Tensor, theta_P: Tensor | None) -> Tensor:
         real_L = window_L != 0
-        newest_first_L = (real_L.sum(-1, keepdim=True) - 1 - torch.arange(window_L.shape[-1], device=window_L.device))
+        newest_first_L = real_L.sum(-1, keepdim=True) - 1 - torch.arange(window_L.shape[-1], device=window_L.device)
         key_LD = self.dropout(self.item_embedding(window_L) + self.position[newest_first_L.clamp(min=0)])
         weight_CL = self.unit(key_LD, candidate_CD) * real_L.unsqueeze(-2).to(key_LD.dtype)
         interest_CD = weight_CL @ key_LD

@@ -11,7 +11,7 @@ from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone
 
 
 class GRU4Rec(SequenceBackbone):
-    """Item embeddings and a GRU over the window (ICLR 2016, section 3.1), with the head of dynamic layers on its state."""
+    """Item embeddings and a GRU over the window (ICLR 2016, section 3.1); the head reads its last state."""
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
         super().__init__(vocabulary, config)

@@ -11,13 +11,13 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones.backbone import Backbone, BackboneConfig
+from duetgen.backbones.backbone import BackboneConfig
 from duetgen.backbones.din import DIN
 from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.sasrec import SASRec
 from duetgen.core import GeneratorConfig, GRUEncoder, ParameterGenerator
 
-BACKBONES: dict[str, type[Backbone]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "din": DIN}
+BACKBONES: dict[str, type[SASRec] | type[GRU4Rec] | type[DIN]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "din": DIN}
 
 
 class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,10 @@ class Recommender(nn.Module):
         history = config.history
         embed, width = self.backbone.item_embedding, config.backbone.width
         if not history.share_embedding:
-            embed, width = nn.Embedding(self.vocabulary, history.embedding_width, padding_idx=0), history.embedding_width
+            embed, width = (
+                nn.Embedding(self.vocabulary, history.embedding_width, padding_idx=0),
+                history.embedding_width,
+            )
             nn.init.normal_(embed.weight, std=width**-0.5)
             with torch.no_grad():
                 embed.weight[0].zero_()

@@ -1,8 +1,8 @@
 """SASRec (ICDM 2018): causal self-attention over the window; the newest event's state is the device's interest.
 
 Two choices make whole sequences cheap to train on: positions count backwards from the newest event of the window, and
-they enter after the layer's norm. A key is then the sum of an event's part, shared by all windows that contain it, and of
-an offset's part, and one layer over all windows of a sequence is a banded attention.
+they enter after the layer's norm. A key is then the sum of an event's part, shared by all windows that contain it, and
+of an offset's part, and one layer over all windows of a sequence is a banded attention.
 
 Shapes: B devices, T events of a sequence, N rows, L window length, D width, H heads, F width of a head.
 """
@@ -37,13 +37,15 @@ class AttentionBlock(nn.Module):
 
     def split_heads(self, x_D: Tensor) -> Tensor:
         """[*, D] to [*, H, F]."""
-        return x_D.unflatten(-1, (self.heads, -1))
+        heads_HF: Tensor = x_D.unflatten(-1, (self.heads, -1))
+        return heads_HF
 
     def finish(self, x_D: Tensor, attended_D: Tensor) -> Tensor:
         """Both residual connections and the feed-forward layer: [*, D]."""
         x_D = x_D + self.dropout(self.output(attended_D))
         fed_D: Tensor = self.feed_forward(self.forward_norm(x_D))
-        return x_D + self.dropout(fed_D)
+        finished_D: Tensor = x_D + self.dropout(fed_D)
+        return finished_D
 
     def rows(self, x_NLD: Tensor, position_NLD: Tensor, mask_N1LL: Tensor) -> Tensor:
         """The layer on windows as rows: [N, L, D]."""

@@ -1,7 +1,7 @@
 """Layers whose parameters a device's `theta` shifts (residual) or replaces.
 
-A dynamic layer owns ordinary parameters, the global ones, and an empty buffer `theta`. `Personal` puts the layer's slice
-of the device's parameters into that buffer for the length of one call. An empty buffer means the global layer.
+A dynamic layer owns ordinary parameters, the global ones, and an empty buffer `theta`. `Personal` puts the layer's
+slice of the device's parameters into that buffer for the length of one call. An empty buffer means the global layer.
 
 Shapes: P_l values of theta that belong to this layer; `*` leading dimensions shared by theta and input, `...` further
 dimensions of the input that share one theta (candidates of a device, events of a block).

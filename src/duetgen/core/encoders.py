@@ -60,4 +60,3 @@ class GRUEncoder(Encoder):
         states_BLD: Tensor
         states_BLD, _ = self.gru(self.dropout(self.embed(history_BLx)))
         return states_BLD
-

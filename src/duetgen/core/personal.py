@@ -39,7 +39,8 @@ class Personal(nn.Module):
         self._layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, DynamicLayer)}
         if not self._layers:
             raise NothingDynamicError(
-                f"{type(module).__name__} has no dynamic layer", "use DynamicLinear in place of nn.Linear where it counts"
+                f"{type(module).__name__} has no dynamic layer",
+                "use DynamicLinear in place of nn.Linear where it counts",
             )
         self.layout = ParameterLayout.of(
             (name, parameter, shape)

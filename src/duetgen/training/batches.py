@@ -1,7 +1,7 @@
 """Whole sequences as batches: every position of a device's training part is trained once in an epoch.
 
-A sequence longer than T is cut into chunks that overlap: the first part of a later chunk is context that is read and not
-trained, so that every trained position has a history behind it.
+A sequence longer than T is cut into chunks that overlap: the first part of a later chunk is context that is read and
+not trained, so that every trained position has a history behind it.
 
 Shapes: B chunks in a batch, T events of a chunk, Q chunks of the dataset, V items.
 """
@@ -31,6 +31,11 @@ class Batch:
     events_BT: Tensor
     target_BT: Tensor
     trained_BT: Tensor
+
+    @property
+    def trained(self) -> int:
+        """Number of positions that count."""
+        return int(self.trained_BT.sum())
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""

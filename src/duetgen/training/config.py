@@ -137,5 +137,6 @@ def check_config(config: TrainConfig) -> None:
             raise InvalidConfigError(f"{name} is {value}", f"it must lie in {low:g} to {high:g}")
     if backbone.width % backbone.heads:
         raise InvalidConfigError(
-            f"backbone.width {backbone.width} does not divide into {backbone.heads} heads", "choose a divisor of the width"
+            f"backbone.width {backbone.width} does not divide into {backbone.heads} heads",
+            "choose a divisor of the width",
         )

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,10 +26,10 @@ from duetgen.data.store import Dataset
 from duetgen.errors import DuetError, OutputExistsError
 from duetgen.files import unwritable, write_bytes
 from duetgen.training import checkpoint
-from duetgen.training.batches import SequenceBatches
+from duetgen.training.batches import Batch, SequenceBatches
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import ObjectiveConfig, TrainConfig, check_config
-from duetgen.training.rows import RowBatches
+from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe
 from duetgen.training.step import TrainingStep
 
@@ -97,7 +97,9 @@ def settle_objective(config: TrainConfig, vocabulary: int) -> TrainConfig:
     elif kind == "auto":
         pairwise = BACKBONES[config.model.name].pairwise
         kind = "sampled" if pairwise or vocabulary > FULL_SOFTMAX_ITEMS else "softmax"
-    negatives = objective.negatives or {"sampled": 128 if vocabulary < FULL_SOFTMAX_ITEMS else 1024, "bce": 4}.get(kind, 0)
+    negatives = objective.negatives or {"sampled": 128 if vocabulary < FULL_SOFTMAX_ITEMS else 1024, "bce": 4}.get(
+        kind, 0
+    )
     staleness = objective.staleness if config.model.method == "duet" and config.feed == "sequences" else 0
     settled: ObjectiveConfig = msgspec.structs.replace(objective, kind=kind, negatives=negatives, staleness=staleness)
     model = msgspec.structs.replace(config.model, normalised=kind != "bce")
@@ -212,8 +214,9 @@ class Trainer:
         counters, world = self.counters, self.fabric.world_size
         self.step.train()
         saved = begun = time.monotonic()
-        before = counters.seconds
-        for index, batch in enumerate(self.batches.epoch(counters.epoch, skip=counters.step * world)):
+        before, positions_before = counters.seconds, counters.positions
+        batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step * world)
+        for index, batch in enumerate(batches):
             if index % world != self.fabric.global_rank or counters.step >= self.steps_per_epoch:
                 continue
             seed = step_seed(self.config.seed, counters.total_steps, self.fabric.global_rank)
@@ -232,14 +235,14 @@ class Trainer:
                 raise TrainingFailedError(
                     f"the loss is {value} after {counters.total_steps} steps", "lower --learning-rate"
                 )
-            trained = len(batch.target_R) if hasattr(batch, "target_R") else int(batch.trained_BT.sum())
             counters.step += 1
             counters.total_steps += 1
             counters.loss_sum += value
-            counters.positions += trained * world
+            counters.positions += batch.trained * world
             now = time.monotonic()
             counters.seconds = before + now - begun
-            progress.stepped(counters.step, counters.loss_sum / counters.step, counters.positions / (now - begun))
+            rate = (counters.positions - positions_before) / (now - begun)
+            progress.stepped(counters.step, counters.loss_sum / counters.step, rate)
             if now - saved > self.config.checkpoint_seconds:
                 self.save()
                 saved = now
@@ -362,9 +365,7 @@ def train(
         environment = folder.read_environment()
         if environment.finished:
             epochs = len(folder.metrics.read_bytes().splitlines())
-            return TrainResult(
-                folder.root, environment.best_epoch, environment.best, epochs, environment.seconds, True
-            )
+            return TrainResult(folder.root, environment.best_epoch, environment.best, epochs, environment.seconds, True)
     trainer = Trainer(dataset, config, folder, validate or default_validation(config))
     environment = describe(dataset, trainer.fabric.device.type)
     if trainer.fabric.is_global_zero:
@@ -391,6 +392,4 @@ def default_validation(config: TrainConfig) -> Validate:
     """`ndcg@10` of the `full` protocol on the validation part, with fresh theta."""
     from duetgen.evaluation import validate
 
-    return lambda model, dataset: validate(
-        model, dataset, limit_devices=config.validation_devices, seed=config.seed
-    )
+    return lambda model, dataset: validate(model, dataset, limit_devices=config.validation_devices, seed=config.seed)

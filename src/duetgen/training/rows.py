@@ -24,6 +24,11 @@ class RowBatch:
     target_R: Tensor
     label_R: Tensor
 
+    @property
+    def trained(self) -> int:
+        """Number of rows."""
+        return len(self.target_R)
+
     def to(self, device: torch.device) -> RowBatch:
         """The batch on `device`."""
         return RowBatch(*(t.to(device) for t in (self.window_RL, self.trigger_RL, self.target_R, self.label_R)))

@@ -1,8 +1,8 @@
 """One training step: a batch in, the joint loss out. The static part and the encoder run once for all positions.
 
-Staleness-aware training holds theta for a block of S + 1 events, as a device does that asks after every S + 1: the batch's
-positions are cut into blocks at a random offset, theta is generated at the first position of each block, and its age is
-uniform in 0..S. It also makes theta S + 1 times cheaper than one a position.
+Staleness-aware training holds theta for a block of S + 1 events, as a device does that asks after every S + 1: the
+batch's positions are cut into blocks at a random offset, theta is generated at the first position of each block, and
+its age is uniform in 0..S. It also makes theta S + 1 times cheaper than one a position.
 
 Shapes: B sequences, T positions, K blocks with a trained position, S block length (staleness + 1), N trained positions,
 M shared items, C candidates of a position, V items, P values in theta, R rows, L window; `x` dimensions of a context.
@@ -54,7 +54,8 @@ def to_blocks(x_BTx: Tensor, offset: int, length: int) -> Tensor:
     front = -offset % length
     count = -(-(front + x_BTx.shape[1]) // length)
     padding = [0, 0] * (x_BTx.dim() - 2) + [front, count * length - front - x_BTx.shape[1]]
-    return functional.pad(x_BTx, padding).unflatten(1, (count, length))
+    padded_BTx = functional.pad(x_BTx, padding)
+    return padded_BTx.reshape(x_BTx.shape[0], count, length, *x_BTx.shape[2:])
 
 
 def anchors(positions: int, offset: int, length: int) -> Tensor:
