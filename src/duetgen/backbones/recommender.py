@@ -28,7 +28,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
         width: width of the encoder's GRU.
         embedding_width: width of the encoder's own item embedding.
         share_embedding: read the device model's item embedding instead (the form of the paper).
-        dropout: share of the embedding dropped while training.
+        dropout: share of the embedding's values dropped while training.
+        event_dropout: share of whole events hidden from the encoder while training.
     """
 
     length: int = 100
@@ -36,6 +37,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     embedding_width: int = 64
     share_embedding: bool = False
     dropout: float = 0.2
+    event_dropout: float = 0.0
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +86,7 @@ class Recommender(nn.Module):
             nn.init.normal_(embed.weight, std=width**-0.5)
             with torch.no_grad():
                 embed.weight[0].zero_()
-        encoder = GRUEncoder(embed, width, history.width, history.dropout)
+        encoder = GRUEncoder(embed, width, history.width, history.dropout, history.event_dropout)
         generator = ParameterGenerator(encoder, self.backbone.head.layout, config.generator)
         if not config.backbone.residual:
             generator.start_from(self.backbone.head.global_theta())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
@@ -42,12 +43,15 @@ class GRUEncoder(Encoder):
         embed_width: E.
         width: D.
         dropout: share of the embedding's values dropped while training.
+        event_dropout: share of whole events hidden while training, so that no single event makes up theta.
     """
 
-    def __init__(self, embed: nn.Module, embed_width: int, width: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, embed: nn.Module, embed_width: int, width: int, dropout: float = 0.0, event_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.embed, self.width = embed, width
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.event_dropout = nn.Dropout(dropout), nn.Dropout(event_dropout)
         self.gru = nn.GRU(embed_width, width, batch_first=True)
 
     def lengths(self, history_BLx: Tensor) -> Tensor:
@@ -58,5 +62,8 @@ class GRUEncoder(Encoder):
     def states(self, history_BLx: Tensor) -> Tensor:
         """The GRU's state after each event: [B, L, D]."""
         states_BLD: Tensor
-        states_BLD, _ = self.gru(self.dropout(self.embed(history_BLx)))
+        embedded_BLE = self.dropout(self.embed(history_BLx))
+        if self.training and self.event_dropout.p > 0:
+            embedded_BLE = embedded_BLE * self.event_dropout(torch.ones_like(embedded_BLE[..., :1]))
+        states_BLD, _ = self.gru(embedded_BLE)
         return states_BLD

@@ -5,6 +5,8 @@ Shapes: N trained positions, M drawn items shared by the batch, C candidates of 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -36,14 +38,13 @@ def sampled_softmax(
 ) -> Tensor:
     """Cross-entropy of the target among itself and M drawn items, each score corrected by how often it is drawn.
 
-    Subtracting the log of an item's expected count makes the gradient that of the full softmax in expectation, as M
-    grows (Bengio and Senécal, 2008; "log-Q correction"). A drawn item that is the target itself does not count.
+    Subtracting the log of an item's expected count from its score makes the sum over the drawn items an unbiased
+    estimate of the softmax's denominator (Bengio and Senécal, 2008; "log-Q correction"). The target is there with
+    certainty, so its score stays as it is, and a drawn item that is the target itself does not count.
     """
-    correction = torch.log(torch.tensor(float(len(items_M)), device=positive_N.device))
-    negative_NM = shared_NM - (log_share_V[items_M] + correction)
+    negative_NM = shared_NM - (log_share_V[items_M] + math.log(max(1, len(items_M))))
     negative_NM = negative_NM.masked_fill(items_M == target_N[:, None], -torch.inf)
-    positive_N1 = (positive_N - (log_share_V[target_N] + correction))[:, None]
-    logits = torch.cat([positive_N1, negative_NM], dim=1)
+    logits = torch.cat([positive_N[:, None], negative_NM], dim=1)
     return functional.cross_entropy(logits, torch.zeros_like(target_N))
 
 

@@ -1,0 +1,101 @@
+"""Shared by all tests: small dataset folders, made here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from duetgen.data.store import FIRST_ITEM, UNKNOWN, Counts, Dataset, Manifest, Source, Split
+
+MakeDataset = Callable[..., Dataset]
+
+
+def write_dataset(
+    root: Path,
+    sequences: list[list[int]],
+    *,
+    vocabulary: int | None = None,
+    bounds: list[tuple[int, int]] | None = None,
+) -> Dataset:
+    """A dataset folder of the given item indices, split leave-one-out unless bounds are given."""
+    lengths = np.array([len(sequence) for sequence in sequences])
+    events = np.concatenate([np.array(sequence, dtype=np.int32) for sequence in sequences])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ends = np.array(bounds, dtype=np.int64) if bounds else np.stack([lengths - 2, lengths - 1], axis=1).astype(np.int64)
+    (root / "sequences").mkdir(parents=True)
+    np.save(root / "sequences/events.npy", events)
+    np.save(root / "sequences/offsets.npy", offsets)
+    np.save(root / "sequences/bounds.npy", ends)
+    items = (vocabulary or int(events.max()) + 1) - FIRST_ITEM
+    manifest = Manifest(
+        format_version=1,
+        name=root.name,
+        source=Source(kind="test", files=[], sha256=[]),
+        has_time=False,
+        split=Split(kind="leave-one-out"),
+        seed=0,
+        settings={},
+        steps=[],
+        counts=Counts(
+            devices=len(sequences),
+            items=items,
+            events=len(events),
+            train_events=int(ends[:, 0].sum()),
+            valid_events=int((ends[:, 1] - ends[:, 0]).sum()),
+            test_events=int((lengths - ends[:, 1]).sum()),
+            valid_targets=len(sequences),
+            test_targets=len(sequences),
+        ),
+        tied_timestamps=None,
+        unseen_item_share={},
+        leakage=[],
+        content_sha256="0" * 64,
+        duetgen_version="0",
+    )
+    (root / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    return Dataset(root)
+
+
+def wandering_sequences(devices: int, vocabulary: int, seed: int, longest: int = 40) -> list[list[int]]:
+    """Devices that walk up the catalogue in strides of their own: easy to predict for who knows the device."""
+    rng = np.random.default_rng(seed)
+    sequences = []
+    for _ in range(devices):
+        stride, start = rng.integers(1, 4), rng.integers(vocabulary)
+        steps = np.arange(rng.integers(5, longest)) * stride
+        sequences.append(list(FIRST_ITEM + (start + steps) % (vocabulary - FIRST_ITEM)))
+    sequences[0][1] = UNKNOWN
+    return sequences
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> MakeDataset:
+    """`make_dataset(sequences, vocabulary=…)`: a dataset folder of its own."""
+    count = 0
+
+    def make(sequences: list[list[int]], **options: object) -> Dataset:
+        nonlocal count
+        count += 1
+        return write_dataset(tmp_path / f"dataset-{count}", sequences, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def wandering(make_dataset: MakeDataset) -> Dataset:
+    """Sixty devices of 5 to 40 events over 30 item indices."""
+    return make_dataset(wandering_sequences(60, 30, seed=0), vocabulary=30)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real public data; the test is skipped where there is none."""
+    folder = os.environ.get("DUETGEN_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("DUETGEN_DATA is not set")
+    return Path(folder)

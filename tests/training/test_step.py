@@ -1,0 +1,124 @@
+"""The training step against the plain way: one prefix, one target, one theta at a time."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.core import GeneratorConfig
+from duetgen.training.batches import Batch
+from duetgen.training.config import ObjectiveConfig
+from duetgen.training.step import TrainingStep, anchors, to_blocks
+
+V = 20
+
+
+def make_step(name: str = "sasrec", method: str = "duet", **objective: object) -> TrainingStep:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        name=name,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        backbone=BackboneConfig(width=8, window=4, dropout=0.0),
+        history=HistoryConfig(length=12, width=8, embedding_width=6, dropout=0.0),
+        generator=GeneratorConfig(width=8, decoder_scale=0.2),
+    )
+    settings = {"kind": "softmax", "fallback_weight": 0.0, "fallback_share": 1.0, "staleness": 0} | objective
+    return TrainingStep(Recommender(V, config), ObjectiveConfig(**settings), torch.ones(V))  # type: ignore[arg-type]
+
+
+def make_batch() -> Batch:
+    torch.manual_seed(3)
+    events, target = torch.randint(2, V, (2, 9)), torch.randint(2, V, (2, 9))
+    trained = torch.ones(2, 9, dtype=torch.bool)
+    events[1, 6:], target[1, 6:], trained[1, 6:] = 0, 0, False
+    trained[0, :3] = False
+    return Batch(events, target, trained)
+
+
+def window(events: torch.Tensor, t: int) -> torch.Tensor:
+    recent = events[max(0, t - 3) : t + 1]
+    return torch.cat([recent, torch.zeros(4 - len(recent), dtype=torch.long)])[None]
+
+
+def plain_losses(step: TrainingStep, batch: Batch, age_of: dict[int, int] | None, fallback: bool) -> torch.Tensor:
+    """The mean loss over (prefix, target) rows, each run as a device would."""
+    losses = []
+    for row in range(2):
+        for t in batch.trained_BT[row].nonzero().flatten().tolist():
+            end = t - (age_of[t] if age_of else 0)
+            theta = None if fallback else step.model.generate(batch.events_BT[row : row + 1, : end + 1])
+            scores = step.model.score_catalogue(window(batch.events_BT[row], t), theta)
+            losses.append(functional.cross_entropy(scores[:, 1:], batch.target_BT[row, t][None] - 1))
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "din"])
+def test_all_positions_at_once_equal_one_row_at_a_time(name: str) -> None:
+    step, batch = make_step(name, fallback_weight=0.5), make_batch()
+    total, personal, fallback = step(batch, seed=0)
+    torch.testing.assert_close(personal, plain_losses(step, batch, None, fallback=False))
+    assert fallback is not None
+    torch.testing.assert_close(fallback, plain_losses(step, batch, None, fallback=True))
+    torch.testing.assert_close(total, personal + 0.5 * fallback)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "din"])
+def test_the_base_model_trains_with_theta_zero(name: str) -> None:
+    step, batch = make_step(name, method="base"), make_batch()
+    total, personal, fallback = step(batch, seed=0)
+    assert fallback is None
+    assert torch.equal(total, personal)
+    torch.testing.assert_close(total, plain_losses(step, batch, None, fallback=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_theta_is_held_for_a_block_as_on_a_device_that_asks_every_few_events(seed: int) -> None:
+    step, batch = make_step(staleness=3), make_batch()
+    offset = int(torch.randint(4, (), generator=torch.Generator().manual_seed(seed)))
+    ages = {t: (t - offset) % 4 if t >= offset else t for t in range(9)}
+    _, personal, _ = step(batch, seed=seed)
+    torch.testing.assert_close(personal, plain_losses(step, batch, ages, fallback=False))
+
+
+def test_every_age_occurs() -> None:
+    offsets = {int(torch.randint(4, (), generator=torch.Generator().manual_seed(seed))) for seed in range(40)}
+    assert offsets == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(0, [0, 3, 6]), (1, [0, 1, 4]), (2, [0, 2, 5])])
+def test_anchors_by_hand(offset: int, expected: list[int]) -> None:
+    assert anchors(7, offset, 3).tolist() == expected
+
+
+@pytest.mark.parametrize("offset", range(3))
+def test_blocks_hold_every_position_in_order(offset: int) -> None:
+    x = torch.arange(1, 8)[None]
+    blocks = to_blocks(x, offset, 3)
+    assert [value for value in blocks.flatten().tolist() if value] == list(range(1, 8))
+    starts = anchors(7, offset, 3)
+    assert [next(v for v in block.tolist() if v) - 1 for block in blocks[0]] == starts.tolist()
+
+
+def test_half_a_fallback_costs_half_and_is_the_same_in_expectation() -> None:
+    step, batch = make_step(fallback_weight=1.0, fallback_share=0.5), make_batch()
+    whole = plain_losses(step, batch, None, fallback=True)
+    drawn = torch.stack([step(batch, seed=seed)[2] for seed in range(300)])
+    assert drawn.std() > 0
+    torch.testing.assert_close(drawn.mean(), whole, rtol=0.03, atol=0.0)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "din"])
+@pytest.mark.parametrize("kind", ["sampled", "bce"])
+def test_drawn_negatives_follow_from_the_seed(name: str, kind: str) -> None:
+    step, batch = make_step(name, kind=kind, negatives=5, fallback_weight=0.5), make_batch()
+    one, again, other = (step(batch, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.isfinite(one)
+
+
+def test_a_batch_without_a_trained_position_has_no_loss_and_a_gradient() -> None:
+    step, batch = make_step(), make_batch()
+    total, _, _ = step(Batch(batch.events_BT, batch.target_BT, torch.zeros_like(batch.trained_BT)), seed=0)
+    assert float(total.detach()) == 0.0
+    total.backward()
