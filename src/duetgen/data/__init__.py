@@ -1,0 +1,55 @@
+"""Logs in, sequences out: sources, splits, filters, candidates, the leakage check, and the dataset folder.
+
+`duetgen.data.prepare.prepare` makes a dataset folder of a log, `Dataset` opens one. Opening needs numpy and msgspec only; polars is imported
+when something is prepared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duetgen.data.store import Dataset, Manifest, NotADatasetError, Rows, Targets
+
+if TYPE_CHECKING:
+    from duetgen.data.leakage import check
+    from duetgen.data.prepare import PrepareConfig
+    from duetgen.data.sources import SOURCES, Columns, detect
+    from duetgen.data.synthetic import SyntheticConfig
+
+__all__ = [
+    "SOURCES",
+    "Columns",
+    "Dataset",
+    "Manifest",
+    "NotADatasetError",
+    "PrepareConfig",
+    "Rows",
+    "SyntheticConfig",
+    "Targets",
+    "check",
+    "detect",
+]
+
+_LATE = {
+    "SOURCES": "sources",
+    "Columns": "sources",
+    "PrepareConfig": "prepare",
+    "SyntheticConfig": "synthetic",
+    "check": "leakage",
+    "detect": "sources",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    from duetgen.errors import MissingExtraError
+
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    except ModuleNotFoundError as cause:
+        if cause.name != "polars":
+            raise
+        raise MissingExtraError("preparing logs needs polars", "install duetgen[train]") from cause

@@ -1,0 +1,234 @@
+"""The proof that nothing a model reads depends on what it is to predict.
+
+Two kinds of evidence. `check` reads a dataset folder and recomputes, with code of its own, what must hold in it.
+`check_stage` runs order, split, filters and indexing again on a log whose future was replaced by nonsense: if anything
+of the training part then differs, the future had a say in it.
+
+Shapes: E events, U devices, V items, N targets, C candidates, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from duetgen.data.filters import Indexed
+from duetgen.data.splits import TEST, VALID, Division
+from duetgen.data.store import FIRST_ITEM, Bool, Check, Dataset, Int64, Part
+
+Stage = Callable[[pl.DataFrame], tuple[Division, Indexed]]
+
+
+def check(dataset: Dataset) -> list[Check]:
+    """What must hold in a dataset folder; fails name the first place where it does not."""
+    checks = [check_order(dataset), check_boundary(dataset), check_vocabulary(dataset)]
+    parts: tuple[Part, ...] = ("valid", "test")
+    for part in parts:
+        checks += [check_histories(dataset, part), check_candidates(dataset, part)]
+    if dataset.has_rows:
+        checks.append(check_rows(dataset))
+    return checks
+
+
+def check_order(dataset: Dataset) -> Check:
+    """Within a device, time never runs backwards."""
+    if dataset.timestamps is None:
+        return Check(name="order", passed=True, evidence="the log has no time; file order stands for it")
+    back = np.diff(dataset.timestamps) < 0
+    back[dataset.offsets[1:-1] - 1] = False
+    evidence = f"time runs backwards at {int(back.sum()):,} of {len(back):,} steps within devices"
+    return Check(name="order", passed=not back.any(), evidence=evidence)
+
+
+def check_boundary(dataset: Dataset) -> Check:
+    """Training ends before validation begins, and validation before the test: in time, or in each device's order."""
+    lengths, bounds = np.diff(dataset.offsets), dataset.bounds
+    nested = (bounds[:, 0] >= 0) & (bounds[:, 0] <= bounds[:, 1]) & (bounds[:, 1] <= lengths)
+    if not nested.all():
+        return Check(
+            name="boundary", passed=False, evidence=f"bounds of {int((~nested).sum())} devices do not fit their events"
+        )
+    split = dataset.manifest.split
+    if split.kind == "temporal" and dataset.timestamps is not None:
+        device_E = np.repeat(np.arange(len(lengths)), lengths)
+        within_E = np.arange(len(device_E)) - dataset.offsets[device_E]
+        part_E = (within_E >= bounds[device_E, 0]).astype(int) + (within_E >= bounds[device_E, 1])
+        last, first = {}, {}
+        for part in range(3):
+            times = dataset.timestamps[part_E == part]
+            last[part], first[part] = (int(times.max()), int(times.min())) if len(times) else (None, None)
+        borders = ((0, split.valid_from, 1), (1, split.test_from, 2))
+        passed = all(
+            border is not None and (last[a] is None or last[a] < border) and (first[b] is None or first[b] >= border)
+            for a, border, b in borders
+        )
+        evidence = (
+            f"last training event {last[0]} < valid_from {split.valid_from} <= first validation event {first[1]}; "
+            f"last validation event {last[1]} < test_from {split.test_from} <= first test event {first[2]}"
+        )
+        return Check(name="boundary", passed=passed, evidence=evidence)
+    validation, test = bounds[:, 1] - bounds[:, 0], lengths - bounds[:, 1]
+    if split.kind == "leave-one-out":
+        passed = bool((validation == 1).all() and (test == 1).all() and (bounds[:, 0] >= 1).all())
+        evidence = "each device's last event is its test, the one before its validation"
+    else:
+        passed = bool((validation <= 1).all())
+        evidence = f"{int(test.sum()):,} given test events follow all others of their devices"
+    return Check(name="boundary", passed=passed, evidence=evidence)
+
+
+def check_vocabulary(dataset: Dataset) -> Check:
+    """Known items and their counts are those of the training part, counted anew, device by device."""
+    items = pl.read_parquet(dataset.root / "items.parquet")
+    counts = np.zeros(dataset.vocabulary, dtype=np.int64)
+    events = np.asarray(dataset.events)
+    if len(events) and (events.min() < 1 or events.max() >= dataset.vocabulary):
+        return Check(name="vocabulary", passed=False, evidence="an event has an index outside the vocabulary")
+    pieces = [events[start : start + n] for start, n in zip(dataset.offsets[:-1], dataset.bounds[:, 0])]
+    np.add.at(counts, np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64), 1)
+    known = counts[FIRST_ITEM:]
+    wrong = int((items["count"].to_numpy() != known).sum()) if len(items) == len(known) else len(known)
+    unseen = int((known == 0).sum())
+    sorted_ = bool((np.diff(known) <= 0).all())
+    in_place = items["index"].to_list() == list(range(FIRST_ITEM, dataset.vocabulary))
+    evidence = (
+        f"{len(known):,} known items: {wrong} counts differ from those of the training part, "
+        f"{unseen} do not occur in it, order by count {'holds' if sorted_ and in_place else 'broken'}"
+    )
+    return Check(name="vocabulary", passed=not wrong and not unseen and sorted_ and in_place, evidence=evidence)
+
+
+def check_histories(dataset: Dataset, part: Part) -> Check:
+    """What is read for a target ends before it: events of the same device, none later than the target."""
+    targets = dataset.targets(part)
+    begin = dataset.offsets[targets.device_N]
+    bound = dataset.bounds[targets.device_N, 0 if part == "valid" else 1]
+    ok = (targets.start_N == begin) & (targets.start_N < targets.position_N)
+    ok &= (targets.position_N - begin >= bound) & (targets.position_N < dataset.offsets[targets.device_N + 1])
+    if dataset.timestamps is not None and len(targets):
+        latest = np.maximum.accumulate(_by_device(dataset.timestamps, dataset.offsets))
+        times = _by_device(np.asarray(dataset.timestamps), dataset.offsets)
+        ok &= latest[targets.position_N - 1] <= times[targets.position_N]
+    evidence = f"{int((~ok).sum())} of {len(targets):,} targets have something in their history that is not before them"
+    return Check(name=f"history-{part}", passed=bool(ok.all()), evidence=evidence)
+
+
+def _by_device(times: Int64, offsets: Int64) -> Int64:
+    """Times shifted so that a running maximum over all events never carries from one device to the next."""
+    lengths = np.diff(offsets)
+    span = int(times.max()) - int(times.min()) + 1
+    if span * len(lengths) >= 2**62:  # such a span only comes of absurd timestamps: ranks do as well
+        times = np.unique(times, return_inverse=True)[1].astype(np.int64)
+        span = int(times.max()) + 1
+    return (times - times.min()) + span * np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+
+
+def check_candidates(dataset: Dataset, part: Part) -> Check:
+    """No negative is the target, something met before it, a repeat, or an item that training does not know."""
+    targets, drawn_NC = dataset.targets(part), np.asarray(dataset.candidates(part))
+    events = np.asarray(dataset.events)
+    bad = 0
+    ends_N = np.concatenate([targets.device_N[1:] != targets.device_N[:-1], [True]]) if len(targets) else []
+    met: set[int] = set()
+    reached = 0
+    for start, position, row, ends in zip(targets.start_N.tolist(), targets.position_N.tolist(), drawn_NC, ends_N):
+        met.update(events[max(start, reached) : position].tolist())
+        reached = position
+        drawn = row.tolist()
+        real = [item for item in drawn if item]
+        bad += (
+            drawn[: len(real)] != real
+            or len(set(real)) != len(real)
+            or int(events[position]) in real
+            or not met.isdisjoint(real)
+            or any(not FIRST_ITEM <= item < dataset.vocabulary for item in real)
+        )
+        if ends:
+            met = set()
+    evidence = f"{bad} of {len(targets):,} targets have a negative that is the target, met before it, or no known item"
+    return Check(name=f"candidates-{part}", passed=bad == 0, evidence=evidence)
+
+
+def check_rows(dataset: Dataset) -> Check:
+    """No training row asks for, or shows, an event of validation or test."""
+    rows, events = dataset.rows(), np.asarray(dataset.events)
+    width = rows.window_RL.shape[1]
+    forbidden: set[tuple[int, ...]] = set()
+    parts: tuple[Part, ...] = ("valid", "test")
+    for part in parts:
+        targets = dataset.targets(part)
+        for device, start, position in zip(targets.device_N, targets.start_N, targets.position_N):
+            window = events[max(int(start), int(position) - width) : int(position)].tolist()
+            forbidden.add((int(device), *window, *[0] * (width - len(window))))
+    keys = np.concatenate([np.asarray(rows.device_R)[:, None], np.asarray(rows.window_RL)], axis=1)
+    bad = sum(tuple(key) in forbidden for key in keys.tolist())
+    evidence = f"{bad} of {len(keys):,} training rows stand where a validation or test event is predicted"
+    return Check(name="rows", passed=bad == 0, evidence=evidence)
+
+
+def check_stage(events: pl.DataFrame, stage: Stage, division: Division, indexed: Indexed) -> list[Check]:
+    """Replace the future by nonsense, prepare again, and compare what must not have noticed.
+
+    Args:
+        events: the event table that was prepared.
+        stage: order, split and index, as it was run.
+        division: what it gave.
+        indexed: what it gave.
+    """
+    part_of_row = np.full(len(events), VALID - 1, dtype=np.int64)
+    part_of_row[division.sequences.row_E] = division.part_E
+    checks = [check_source(events, part_of_row, indexed)]
+    for name, first in (("test-blind", TEST), ("validation-blind", VALID)):
+        replaced = part_of_row >= first
+        again = stage(with_nonsense(events, replaced))[1]
+        column = 1 if first == TEST else 0
+        differing = [what for what, a, b in _compared(indexed, again, column) if not np.array_equal(a, b)]
+        evidence = (
+            f"with {int(replaced.sum()):,} later events replaced by nonsense, "
+            f"{'nothing before them differs' if not differing else ', '.join(differing) + ' differ'}"
+        )
+        checks.append(Check(name=name, passed=not differing, evidence=evidence))
+    return checks
+
+
+def with_nonsense(events: pl.DataFrame, replaced: Bool) -> pl.DataFrame:
+    """The log with other items in the events `replaced`: new ones, and ones that training knows."""
+    row = np.arange(len(events))
+    known = events["item"].gather(np.flatnonzero(~replaced)[row % max(int((~replaced).sum()), 1)])
+    new = pl.Series([f"nonsense {i % 7}" for i in range(len(events))])
+    even = pl.Series(row % 2 == 0)
+    other = pl.select(pl.when(even).then(new).otherwise(known)).to_series()
+    item = pl.select(pl.when(pl.Series(replaced)).then(other).otherwise(events["item"])).to_series()
+    return events.with_columns(item.alias("item"))
+
+
+def _compared(a: Indexed, b: Indexed, column: int) -> list[tuple[str, Any, Any]]:
+    def until(indexed: Indexed) -> Any:
+        within = np.arange(len(indexed.events)) - np.repeat(indexed.offsets[:-1], np.diff(indexed.offsets))
+        return indexed.events[within < np.repeat(indexed.bounds[:, column], np.diff(indexed.offsets))]
+
+    return [
+        ("devices", a.users.to_numpy(), b.users.to_numpy()),
+        ("bounds", a.bounds[:, : column + 1], b.bounds[:, : column + 1]),
+        ("vocabulary", a.items.to_numpy(), b.items.to_numpy()),
+        ("counts", a.counts, b.counts),
+        ("events", until(a), until(b)),
+    ]
+
+
+def check_source(events: pl.DataFrame, part_of_row: Int64, indexed: Indexed) -> Check:
+    """Vocabulary and counts again from the text of the log: training rows of the devices that stay, grouped by item."""
+    kept = np.zeros(len(events), dtype=bool)
+    kept[indexed.row_E] = True
+    training = events.filter(pl.Series(kept & (part_of_row == 0)))
+    counted = dict(training.group_by("item").len().iter_rows())
+    wrong = sum(
+        counted.get(item) != count for item, count in zip(indexed.items.to_list(), indexed.counts.tolist(), strict=True)
+    )
+    evidence = (
+        f"{wrong} of {len(indexed.items):,} counts differ from those of the log's {len(training):,} training rows"
+    )
+    return Check(name="counts-of-log", passed=wrong == 0, evidence=evidence)

@@ -1,0 +1,137 @@
+"""Telling the source from the file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from duetgen.data.errors import (
+    DuetError,
+    InputIsFolderError,
+    SourceAmbiguousError,
+    SourceUndetectedError,
+    WrongSourceError,
+)
+from duetgen.data.sources.text import blocks, fields, open_input, require_file, sample
+
+ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
+TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
+PARQUET_MAGIC: Final = b"PAR1"
+MOST: Final = 0.9
+NAME_THEM: Final = "name the source; `duet prepare --help` lists them"
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the file begins as Parquet does."""
+    with open_input(path) as stream:
+        return stream.read(4) == PARQUET_MAGIC
+
+
+def text_folder(path: Path) -> bool:
+    """Whether a folder holds the two files of the text format."""
+    return path.is_dir() and all(
+        any((path / f"{name}.txt{end}").is_file() for end in ("", ".gz")) for name in ("train", "test")
+    )
+
+
+def detect(path: Path) -> str:
+    """The kind of source that a file is.
+
+    Raises:
+        SourceUndetectedError: it is like none.
+        SourceAmbiguousError: a headerless ratings file whose user and item columns cannot be told apart.
+        DuetError: the file cannot be read.
+    """
+    from duetgen.data.sources.delimited import LAYOUTS, fits, is_number
+    from duetgen.data.sources.table import find_columns, header_of
+
+    if text_folder(path):
+        return "duet-text"
+    require_file(path)
+    if is_parquet(path):
+        return "table"
+    lines = sample(path)
+    first = lines[0].strip()
+    if first.startswith("{"):
+        if '"reviewerID"' in first and '"asin"' in first:
+            return "amazon-reviews"
+        raise SourceUndetectedError(f"{path} is JSON, but not of Amazon reviews", "convert it to CSV or Parquet")
+    if TEXT_ROW.match(first):
+        return "duet-text"
+    for kind in ("movielens-csv", "movielens-1m"):
+        if fits(LAYOUTS[kind], lines):
+            return kind
+    try:
+        find_columns(header_of(first)[1], path)
+        return "table"
+    except DuetError:
+        pass
+    if fits(LAYOUTS["movielens-100k"], lines):
+        return "movielens-100k"
+    fields_ = first.split(",")
+    if len(fields_) == 4 and is_number(fields_[2]) and is_number(fields_[3]):
+        return amazon_kind(path, lines)
+    shown = first if len(first) <= 60 else first[:57] + "…"
+    raise SourceUndetectedError(f"{path} is in no format known here; it begins {shown!r}", NAME_THEM)
+
+
+def _asin_share(lines: list[str], column: int) -> float:
+    values = [parts[column] for line in lines if len(parts := line.split(",")) == 4]
+    return sum(bool(ASIN.match(value)) for value in values) / max(len(values), 1)
+
+
+def swapped(lines: list[str], *, item_first: bool) -> bool:
+    """Whether product ids are clearly where this layout has users."""
+    first, second = _asin_share(lines, 0), _asin_share(lines, 1)
+    users, items = (second, first) if item_first else (first, second)
+    return users >= MOST and items <= 1 - MOST
+
+
+def amazon_kind(path: Path, lines: list[str]) -> str:
+    """Which of the two headerless Amazon layouts: by the column of ASINs, else by the column of fewer distinct ids.
+
+    Raises:
+        SourceAmbiguousError: neither tells.
+    """
+    if swapped(lines, item_first=False):
+        return "amazon-2018-csv"
+    if swapped(lines, item_first=True):
+        return "amazon-2014-csv"
+    # A sample does not do here: files are sorted by one of the two. Products are fewer than people.
+    seen: list[pl.DataFrame] = []
+    for block in blocks(path, quoted=True):
+        seen.append(fields(block, ",", 4, quoted=True).select("0", "1"))
+    table = pl.concat(seen)
+    first, second = table["0"].n_unique(), table["1"].n_unique()
+    if first >= 1.5 * second:
+        return "amazon-2014-csv"
+    if second >= 1.5 * first:
+        return "amazon-2018-csv"
+    raise SourceAmbiguousError(
+        f"{path} has no header, and nothing tells which of its first two columns is the user",
+        "name amazon-2014-csv (user first) or amazon-2018-csv (item first)",
+    )
+
+
+def why_not(path: Path, kind: str) -> WrongSourceError:
+    """The refusal of a file that is not of the kind named, with what it looks like."""
+    hint = NAME_THEM
+    try:
+        found = detect(path)
+        if found != kind:
+            hint = f"it looks like {found}: name that, or auto"
+    except DuetError:
+        pass
+    return WrongSourceError(f"{path} is not in the format {kind}", hint)
+
+
+def require_no_folder(path: Path) -> None:
+    """Refuse a folder that is no input of the text format."""
+    if path.is_dir() and not text_folder(path):
+        try:
+            require_file(path)
+        except InputIsFolderError:
+            raise
