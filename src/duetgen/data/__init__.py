@@ -1,7 +1,7 @@
 """Logs in, sequences out: sources, splits, filters, candidates, the leakage check, and the dataset folder.
 
-`duetgen.data.prepare.prepare` makes a dataset folder of a log, `Dataset` opens one. Opening needs numpy and msgspec only; polars is imported
-when something is prepared.
+`duetgen.data.prepare.prepare` makes a dataset folder of a log, `Dataset` opens one. Opening needs numpy and msgspec
+only; polars is imported when something is prepared.
 """
 
 from __future__ import annotations

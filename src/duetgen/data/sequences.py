@@ -41,12 +41,12 @@ class Sequences:
         return np.diff(self.offsets)
 
     @property
-    def user_E(self) -> Int64:
+    def user_E(self) -> Int64:  # noqa: N802
         """User of each event."""
         return np.repeat(np.arange(len(self.users), dtype=np.int64), self.lengths)
 
     @property
-    def within_E(self) -> Int64:
+    def within_E(self) -> Int64:  # noqa: N802
         """Position of each event among its user's."""
         return np.arange(len(self.item_E), dtype=np.int64) - np.repeat(self.offsets[:-1], self.lengths)
 

@@ -2,14 +2,14 @@
 
 What is simulated, and nothing else:
 
-- **Items** belong to topics of unequal size. Within its topic an item has a popularity (a Zipf law) and a place on a few
-  style axes (say light to dark, short to long). Items come in short series; the parts of a series are alike in style.
+- **Items** belong to topics of unequal size. Within its topic an item has a popularity (a Zipf law) and a place on a
+  few style axes (say light to dark, short to long). Items come in short series, whose parts are alike in style.
 - **People** have a long-term taste over topics, sparse and tilted towards what is popular, and one preference on the
   style axes that holds in every topic. Both are personal and show only over many events: a session touches one or
   two topics, and a style preference shows through choices that popularity and chance blur.
 - **Sessions** of a few to a dozen events, days apart. A session draws one or two topics from the taste of that day.
   Each event goes on with the series of the event before, or is drawn from a topic of the session by popularity and
-  style, or, seldom, is anything. The item just seen is never repeated, and what a person has met before is drawn rarely.
+  style, or, seldom, is anything. The item just seen is never repeated; what a person has met before is drawn rarely.
 - **Drift**: between sessions the taste over topics makes a small random step, so old events say less than new ones;
   within a session the person now and then moves on to the session's other topic.
 - **Time**: people join over several months; gaps between sessions are exponential, events in a session minutes apart.
@@ -29,7 +29,7 @@ import numpy.typing as npt
 import polars as pl
 
 from duetgen.data.errors import BadSettingError
-from duetgen.data.sources.log import Log
+from duetgen.data.log import Log
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from duetgen.data.errors import BadSettingError, InputMissingError, UnknownSourceError
+from duetgen.data.log import Columns, Log, Note, Progress
 from duetgen.data.sources.delimited import LAYOUTS, read_delimited
 from duetgen.data.sources.detect import detect, require_no_folder
-from duetgen.data.sources.log import Columns, Log, Note, Progress
 from duetgen.data.sources.reviews import read_reviews
 from duetgen.data.sources.table import read_table
 from duetgen.data.synthetic import SyntheticConfig, read_synthetic

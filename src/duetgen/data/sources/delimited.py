@@ -9,8 +9,8 @@ from typing import Final
 import polars as pl
 
 from duetgen.data.errors import InputEmptyError, WrongSourceError
+from duetgen.data.log import Log, Note
 from duetgen.data.sources.columns import in_seconds, typed
-from duetgen.data.sources.log import Log, Note
 from duetgen.data.sources.text import blocks, fields, sample
 from duetgen.data.sources.titles import Titles, read_titles
 

@@ -9,10 +9,10 @@ import msgspec
 import polars as pl
 
 from duetgen.data.errors import BadJsonLineError
+from duetgen.data.log import Log
 from duetgen.data.sources.columns import typed
 from duetgen.data.sources.delimited import finish
 from duetgen.data.sources.detect import why_not
-from duetgen.data.sources.log import Log
 from duetgen.data.sources.text import blocks, sample
 from duetgen.wire import limits
 

@@ -17,10 +17,10 @@ from duetgen.data.errors import (
     MissingColumnError,
     NotTextError,
 )
+from duetgen.data.log import Columns, Log
 from duetgen.data.sources.columns import typed
 from duetgen.data.sources.delimited import finish
 from duetgen.data.sources.detect import PARQUET_MAGIC, is_parquet
-from duetgen.data.sources.log import Columns, Log
 from duetgen.data.sources.text import blocks, fields, require_file, sample
 from duetgen.data.sources.titles import Titles
 from duetgen.wire import limits
