@@ -15,7 +15,7 @@ from duetgen.backbones.backbone import BackboneConfig
 from duetgen.backbones.din import DIN
 from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.sasrec import SASRec
-from duetgen.core import GeneratorConfig, GRUEncoder, ParameterGenerator
+from duetgen.core import AverageEncoder, Encoder, GeneratorConfig, GRUEncoder, ParameterGenerator
 
 BACKBONES: dict[str, type[SASRec] | type[GRU4Rec] | type[DIN]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "din": DIN}
 
@@ -32,6 +32,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
         event_dropout: share of whole events hidden from the encoder while training.
     """
 
+    encoder: Literal["gru", "average"] = "gru"
     length: int = 100
     width: int = 64
     embedding_width: int = 64
@@ -86,7 +87,8 @@ class Recommender(nn.Module):
             nn.init.normal_(embed.weight, std=width**-0.5)
             with torch.no_grad():
                 embed.weight[0].zero_()
-        encoder = GRUEncoder(embed, width, history.width, history.dropout, history.event_dropout)
+        kind: type[GRUEncoder] | type[AverageEncoder] = {"gru": GRUEncoder, "average": AverageEncoder}[history.encoder]
+        encoder: Encoder = kind(embed, width, history.width, history.dropout, history.event_dropout)
         generator = ParameterGenerator(encoder, self.backbone.head.layout, config.generator)
         if not config.backbone.residual:
             generator.start_from(self.backbone.head.global_theta())

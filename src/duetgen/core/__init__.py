@@ -13,13 +13,14 @@ The flow, one file each:
 
 from duetgen.core.duet import Duet, joint_loss
 from duetgen.core.dynamic import DynamicLayer, DynamicLinear
-from duetgen.core.encoders import Encoder, GRUEncoder
+from duetgen.core.encoders import AverageEncoder, Encoder, GRUEncoder
 from duetgen.core.generator import GeneratorConfig, ParameterGenerator
 from duetgen.core.layout import LayoutEntry, ParameterLayout
 from duetgen.core.personal import Personal
 from duetgen.core.stabiliser import StableWeightAdapter
 
 __all__ = [
+    "AverageEncoder",
     "Duet",
     "DynamicLayer",
     "DynamicLinear",

@@ -42,7 +42,12 @@ class Counters(msgspec.Struct, kw_only=True):
 
 
 def save(
-    path: Path, model: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer, counters: Counters
+    path: Path,
+    model: nn.Module,
+    average: nn.Module,
+    best: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    counters: Counters,
 ) -> None:
     """Write the state, aside first.
 
@@ -50,6 +55,7 @@ def save(
         OutputUnwritableError: the file cannot be written.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     for name, parameter in model.named_parameters():
         state = optimiser.state.get(parameter)
@@ -62,19 +68,22 @@ def save(
     write_bytes(path, safetensors.torch.save(whole, metadata=header))
 
 
-def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Counters, dict[str, Tensor]]:
-    """Put the state back into model and optimiser; gives the counters and the best weights so far.
+def load(
+    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[Counters, dict[str, Tensor]]:
+    """Put the state back into model, average and optimiser; gives the counters and the best weights so far.
 
     Raises:
         OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError: the file is damaged or does not fit.
     """
     with safetensors.safe_open(path, framework="pt") as file:
         counters = msgspec.json.decode(file.metadata()["counters"], type=Counters)
-        tensors: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "mean": {}, "square": {}}
+        tensors: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "mean": {}, "square": {}}
         for name in file.keys():  # noqa: SIM118 - not a dict
             kind, _, rest = name.partition(".")
             tensors[kind][rest] = file.get_tensor(name)
     model.load_state_dict(tensors["model"])
+    average.load_state_dict(tensors["average"])
     for name, parameter in model.named_parameters():
         if name in tensors["mean"]:
             optimiser.state[parameter] = {

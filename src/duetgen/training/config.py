@@ -47,6 +47,8 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
         weight_decay: decoupled; not on embeddings, norms and biases.
         warmup_steps: steps of linear warm-up.
         clip: largest norm of the gradient.
+        averaging: steps over which weights are averaged, exponentially; what is measured and kept is the average. 0 keeps
+            the last weights instead.
         batch_positions: positions of a batch, padding included.
         epochs: most passes over the training part.
         patience: epochs without a better validation `ndcg@10` before training stops.
@@ -58,6 +60,7 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float = 0.01
     warmup_steps: int = 100
     clip: float = 1.0
+    averaging: int = 100
     batch_positions: int = 4096
     epochs: int = 40
     patience: int = 5
@@ -127,6 +130,7 @@ def check_config(config: TrainConfig) -> None:
         ("objective.staleness", objective.staleness, 0, history.length),
         ("optimiser.learning_rate", optimiser.learning_rate, 1e-9, 10),
         ("optimiser.batch_positions", optimiser.batch_positions, 1, 2**24),
+        ("optimiser.averaging", optimiser.averaging, 0, 1_000_000),
         ("optimiser.epochs", optimiser.epochs, 1, 100_000),
         ("optimiser.patience", optimiser.patience, 1, 100_000),
         ("optimiser.unknown_share", optimiser.unknown_share, 0, 0.9),

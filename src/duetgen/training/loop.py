@@ -5,6 +5,7 @@ It reads from top to bottom: `train` prepares, resumes if there is something to 
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
@@ -156,13 +157,14 @@ def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | Row
 
 
 class Trainer:
-    """The loop's state: model, optimiser, counters, best weights."""
+    """The loop's state: model, its running average (what is measured and kept), optimiser, counters, best weights."""
 
     def __init__(self, dataset: Dataset, config: TrainConfig, folder: RunFolder, validate: Validate) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
         self.fabric = make_fabric()
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         step = TrainingStep(self.model, config.objective, torch.from_numpy(dataset.training_counts()))
         optimiser = make_optimiser(self.model, config)
         self.step, self.optimiser = self.fabric.setup(step, optimiser)
@@ -182,7 +184,7 @@ class Trainer:
         if not path.is_file():
             return
         try:
-            self.counters, self.best = checkpoint.load(path, self.model, self.raw_optimiser)
+            self.counters, self.best = checkpoint.load(path, self.model, self.average, self.raw_optimiser)
         except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as cause:
             raise NotARunError(f"{path} is damaged: {cause}", "train again with --overwrite") from cause
 
@@ -190,7 +192,9 @@ class Trainer:
         """Write the checkpoint."""
         if self.fabric.is_global_zero:
             self.folder.checkpoint.parent.mkdir(exist_ok=True)
-            checkpoint.save(self.folder.checkpoint, self.model, self.best, self.raw_optimiser, self.counters)
+            checkpoint.save(
+                self.folder.checkpoint, self.model, self.average, self.best, self.raw_optimiser, self.counters
+            )
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up to 1, then a cosine to 0.1 at the last step of the last epoch."""
@@ -230,6 +234,7 @@ class Trainer:
             if self.config.optimiser.clip > 0:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
             self.optimiser.step()
+            self.update_average()
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingFailedError(
@@ -248,17 +253,23 @@ class Trainer:
                 saved = now
         counters.seconds = before + time.monotonic() - begun
 
+    def update_average(self) -> None:
+        """Move the average towards the weights; quickly at first, so that it does not remember the initial ones."""
+        share = 1 / (1 + min(self.config.optimiser.averaging, self.counters.total_steps / 4))
+        own, average = list(self.model.parameters()), list(self.average.parameters())
+        with torch.no_grad():
+            torch._foreach_lerp_(average, own, share)
+
     def measure(self, progress: Progress) -> None:
         """Measure on validation, keep the best weights, write the epoch's line and the checkpoint."""
         counters = self.counters
         begun = time.monotonic()
-        self.model.eval()
-        ndcg = self.validate(self.model, self.dataset)
+        ndcg = self.validate(self.average, self.dataset)
         loss = counters.loss_sum / max(1, counters.step)
         counters.epoch += 1
         if ndcg > counters.best:
             counters.best, counters.best_epoch = ndcg, counters.epoch
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.average.state_dict().items()}
         spent, seconds = counters.seconds, counters.seconds + time.monotonic() - begun
         record = EpochRecord(
             epoch=counters.epoch,

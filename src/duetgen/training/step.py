@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.backbones import Recommender
+from duetgen.backbones import Recommender, SequenceBackbone
 from duetgen.core import joint_loss
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
 from duetgen.training.objectives import NegativeSampler, binary_cross_entropy, sampled_softmax
 from duetgen.training.rows import RowBatch
+from duetgen.training.softmax import catalogue_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ class TrainingStep(nn.Module):
             scores_NC = backbone.score(blocks.context_KSx, candidates_KSC, blocks.theta_KP)[blocks.trained_KS]
             label_NC = (candidates_KSC == blocks.target_KS[..., None])[blocks.trained_KS]
             return binary_cross_entropy(scores_NC, label_NC)
+        if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
+            query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.trained_KS]
+            return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1)
         shared_NM = backbone.score_trained(blocks.context_KSx, blocks.trained_KS, items_M, blocks.theta_KP)
         if self.config.kind == "softmax":
             return functional.cross_entropy(shared_NM, target_N - 1)

@@ -1,0 +1,43 @@
+# Every target sets up what it needs: a .venv made with pip from pyproject.toml and constraints.txt.
+
+PYTHON ?= python3
+DATA ?=
+OUT ?= duet-demo
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint check bench bench-quality clean help
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED) ## the main job, start to end, on embedded data; DATA=path/to/u.data for a log of your own
+	$(BIN)/duet demo $(if $(DATA),"$(DATA)") --out "$(OUT)" --overwrite
+
+test: $(INSTALLED) ## all tests but the slow ones, with coverage
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+
+lint: $(INSTALLED) ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## what CI runs
+
+bench: $(INSTALLED) ## speed: prints ratios against a baseline of the same run
+	$(BIN)/python benchmarks/training_throughput.py
+	$(BIN)/python benchmarks/evaluation_throughput.py
+
+bench-quality: $(INSTALLED) ## quality on real data (needs DUETGEN_DATA); takes hours
+	$(BIN)/python benchmarks/quality.py
+
+clean: ## remove what was made
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,54 @@
+"""The `duet` command itself: collects the verbs and turns every refusal into one line, a hint and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from duetgen import __version__
+from duetgen.errors import DuetError, MissingExtraError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `duet` with `arguments` (the process's own by default) and exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        import cyclopts
+        import rich  # noqa: F401
+    except ImportError:
+        missing = MissingExtraError(
+            "the `duet` command needs packages that are not here", "pip install 'duetgen[train]'"
+        )
+        print(f"duet: {missing.message} [{missing.code}]\n  hint: {missing.hint}", file=sys.stderr)
+        sys.exit(missing.exit_code)
+
+    from duetgen.cli import console
+    from duetgen.cli.demo import demo
+    from duetgen.cli.evaluate import evaluate
+    from duetgen.cli.prepare import prepare
+    from duetgen.cli.train import train
+
+    app = cyclopts.App(
+        name="duet",
+        version=__version__,
+        help="One model for every device: the cloud generates each device's own weights from its recent behaviour.",
+        help_format="markdown",
+        result_action="return_value",
+    )
+    for verb in (demo, prepare, train, evaluate):
+        app.command(verb)
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as cause:
+        console.refuse(
+            "usage", " ".join(str(cause).split()), "see `duet --help` or `duet VERB --help`", "--json" in arguments
+        )
+        sys.exit(2)
+    except DuetError as error:
+        console.refuse(error.code, error.message, error.hint, "--json" in arguments)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.refuse("interrupted", "stopped by the keyboard", "the same command goes on where it stopped", False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

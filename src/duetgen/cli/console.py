@@ -1,0 +1,89 @@
+"""What the verbs print with: messages and progress for people on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Where people read what is going on."""
+
+results = Console(highlight=False, soft_wrap=False)
+"""Where results go."""
+
+
+def refuse(code: str, message: str, hint: str, as_json: bool) -> None:
+    """Print one refusal: cause and hint, or the same as JSON on standard output."""
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
+    else:
+        print(f"duet: {message} [{code}]\n  hint: {hint}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines, indented, to standard output."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def working(what: str, quiet: bool) -> Iterator[None]:
+    """A line with a spinner while something runs; nothing where no terminal is there."""
+    if quiet or not notes.is_terminal:
+        yield
+        return
+    with notes.status(what):
+        yield
+
+
+class TrainingBar:
+    """Progress of a training run: a bar with loss, throughput and time left; a line an epoch elsewhere."""
+
+    def __init__(self, title: str, quiet: bool = False) -> None:
+        self.title, self.quiet = title, quiet
+        self.epochs = self.steps = self.epoch = 0
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TextColumn("at most"),
+            TimeRemainingColumn(),
+            console=notes,
+            transient=True,
+            disable=quiet or not notes.is_terminal,
+        )
+        self.task = self.bar.add_task(title, total=None, note="")
+
+    def __enter__(self) -> TrainingBar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
+        """A run begins or goes on."""
+        self.epochs, self.steps, self.epoch = epochs, steps, resumed_epoch
+        self.bar.update(self.task, total=epochs * steps, completed=resumed_epoch * steps)
+        if resumed_epoch and not self.quiet:
+            notes.print(f"{self.title}: goes on after epoch {resumed_epoch}")
+
+    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+        """A step is done."""
+        note = f"loss {loss:.3f}  {positions_per_second:,.0f} positions/s"
+        self.bar.update(self.task, completed=self.epoch * self.steps + step, note=note)
+
+    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+        """An epoch is done."""
+        self.epoch = epoch
+        mark = "  best so far" if ndcg == best else ""
+        if not self.quiet:
+            notes.print(f"{self.title}  epoch {epoch:>3}  loss {loss:.3f}  validation ndcg@10 {ndcg:.4f}{mark}")

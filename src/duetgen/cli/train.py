@@ -1,0 +1,156 @@
+"""`duet train`: train one model on a dataset folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from duetgen.cli import console
+
+if TYPE_CHECKING:
+    from duetgen.training import TrainConfig
+
+BackboneName = Literal["sasrec", "gru4rec", "din"]
+Method = Literal["base", "duet"]
+
+
+def train(
+    dataset: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Run folder to write.")],
+    backbone: Annotated[BackboneName | None, Parameter(help="Device model [sasrec].")] = None,
+    method: Annotated[
+        Method | None, Parameter(help="duet: global model and generator; base: global model alone [duet].")
+    ] = None,
+    window: Annotated[int | None, Parameter(help="Events that the device model reads, L_d [10].")] = None,
+    history: Annotated[int | None, Parameter(help="Events that the generator reads, L_g [100].")] = None,
+    width: Annotated[int | None, Parameter(help="Width of the device model [32].")] = None,
+    staleness: Annotated[
+        int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh.")
+    ] = None,
+    objective: Annotated[
+        Literal["auto", "softmax", "sampled", "bce"] | None,
+        Parameter(help="Loss; auto: softmax where it is cheap, sampled elsewhere [auto]."),
+    ] = None,
+    feed: Annotated[
+        Literal["sequences", "rows"] | None,
+        Parameter(help="Train whole sequences, or the rows of the duet-text format as they stand [sequences]."),
+    ] = None,
+    epochs: Annotated[int | None, Parameter(help="Most passes over the training part.")] = None,
+    patience: Annotated[int | None, Parameter(help="Epochs without a better validation before it stops.")] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, Parameter(help="Seed of everything random [0].")] = None,
+    config: Annotated[Path | None, Parameter(help="A config.toml to start from; options override it.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(name="--set", help="Any other setting, as KEY=VALUE (optimiser.clip=0.5); may be repeated."),
+    ] = None,
+    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace a run with other settings or data.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train one model on a dataset folder made by `duet prepare`.
+
+    Stopped or killed at any moment, the same command goes on where it was and ends with the same weights. The best
+    weights by validation ndcg@10 are kept; the test part is never looked at.
+    """
+    from duetgen.data.store import Dataset
+    from duetgen.training import train as run_training
+
+    overrides: dict[str, Any] = {
+        "model.name": backbone,
+        "model.method": method,
+        "model.backbone.window": window,
+        "model.backbone.width": width,
+        "model.history.length": history,
+        "objective.staleness": staleness,
+        "objective.kind": objective,
+        "feed": feed,
+        "optimiser.epochs": epochs,
+        "optimiser.patience": patience,
+        "optimiser.learning_rate": learning_rate,
+        "seed": seed,
+    }
+    settled = build_config(config, {key: value for key, value in overrides.items() if value is not None}, set_ or [])
+    use_threads(threads)
+    data = Dataset(dataset)
+    title = f"{settled.model.name} {settled.model.method}"
+    with console.TrainingBar(title, quiet or json) as bar:
+        result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
+    if json:
+        console.print_json(
+            {
+                "run": str(result.root),
+                "best_epoch": result.best_epoch,
+                "validation_ndcg@10": result.best,
+                "epochs": result.epochs,
+                "seconds": result.seconds,
+                "already_finished": result.already_finished,
+            }
+        )
+        return
+    had = "was trained before" if result.already_finished else f"trained in {result.seconds:.0f} s"
+    console.results.print(
+        f"{title} {had}: validation ndcg@10 {result.best:.4f} after epoch {result.best_epoch} of {result.epochs}"
+    )
+    console.results.print(f"  run folder: {result.root}")
+    console.results.print(f"  next: duet evaluate {result.root} {dataset}")
+
+
+def build_config(file: Path | None, overrides: dict[str, Any], assignments: list[str]) -> TrainConfig:
+    """A configuration from a file, options and KEY=VALUE assignments, in this order of precedence.
+
+    Raises:
+        InvalidConfigError: unreadable, unknown, or of a wrong type.
+    """
+    import msgspec
+
+    from duetgen.training import TrainConfig, check_config, decode_config
+    from duetgen.training.config import InvalidConfigError
+
+    start = TrainConfig()
+    if file is not None:
+        try:
+            start = decode_config(file.read_bytes(), str(file))
+        except OSError as cause:
+            raise InvalidConfigError(
+                f"cannot read {file}: {cause.strerror}", "give the path of a config.toml"
+            ) from cause
+    tree: dict[str, Any] = msgspec.to_builtins(start)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise InvalidConfigError(
+                f"--set {assignment} has no value", "write --set KEY=VALUE, as in optimiser.clip=0.5"
+            )
+        try:
+            overrides[key] = json.loads(text)
+        except json.JSONDecodeError:
+            overrides[key] = text
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        node: Any = tree
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
+            raise InvalidConfigError(f"there is no setting {key}", "see docs/configuration.md for every setting")
+        node[last] = value
+    try:
+        config = msgspec.convert(tree, TrainConfig)
+    except msgspec.ValidationError as cause:
+        raise InvalidConfigError(f"a setting has a wrong value: {cause}", "see docs/configuration.md") from cause
+    check_config(config)
+    return config
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch use so many processor threads; all by default."""
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(max(1, count))

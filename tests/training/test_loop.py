@@ -1,0 +1,311 @@
+"""Whole runs on a small dataset folder: the folder, resuming after SIGKILL, sameness by seed, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import safetensors.torch
+import torch
+
+from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.core import GeneratorConfig
+from duetgen.data.store import Dataset
+from duetgen.errors import OutputExistsError, OutputUnwritableError
+from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
+from duetgen.training.loop import TrainingFailedError, Trainer, settle_objective
+from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
+from tests.conftest import MakeDataset
+
+SMALL = TrainConfig(
+    model=ModelConfig(
+        backbone=BackboneConfig(width=8, window=4),
+        history=HistoryConfig(length=12, width=8, embedding_width=8),
+        generator=GeneratorConfig(width=8, candidates=2),
+    ),
+    objective=ObjectiveConfig(staleness=3),
+    optimiser=OptimiserConfig(epochs=3, batch_positions=128, learning_rate=0.01, warmup_steps=5, patience=100),
+)
+
+
+def with_model(config: TrainConfig, **changes: object) -> TrainConfig:
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **changes))
+
+
+def weights_of(root: Path) -> bytes:
+    return (root / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "din"])
+@pytest.mark.parametrize("method", ["base", "duet"])
+def test_training_learns_and_writes_a_run_folder(wandering: Dataset, tmp_path: Path, name: str, method: str) -> None:
+    config = with_model(SMALL, name=name, method=method)
+    config = msgspec.structs.replace(config, optimiser=msgspec.structs.replace(config.optimiser, epochs=8))
+    result = train(wandering, config, tmp_path / "run")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"config.toml", "environment.json", "metrics.jsonl", "weights.safetensors"}
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert result.best == max(line["validation_ndcg10"] for line in lines)
+    # Chance is about 0.16: ten of 28 items, a discount of 0.45 on average.
+    assert result.best > 0.25
+    run = load_run(tmp_path / "run")
+    assert run.config == settle_objective(config, wandering.vocabulary)
+    assert run.model.personal == (method == "duet")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(wandering: Dataset, tmp_path: Path) -> None:
+    train(wandering, SMALL, tmp_path / "one")
+    train(wandering, SMALL, tmp_path / "two")
+    train(wandering, msgspec.structs.replace(SMALL, seed=1), tmp_path / "three")
+    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
+    assert weights_of(tmp_path / "one") != weights_of(tmp_path / "three")
+
+
+class Stop(Exception):
+    """Stands in for a power cut between two steps."""
+
+
+class StopAt:
+    """Stops a run at a step of an epoch."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.epoch, self.at, self.now = epoch, step, 0
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
+        self.now = resumed_epoch
+
+    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+        if (self.now, step) == (self.epoch, self.at):
+            raise Stop
+
+    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+        self.now = epoch
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0], ids=["checkpoint-each-step", "checkpoint-each-epoch"])
+@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (0, 5), (1, 2), (2, 4)])
+def test_stopped_anywhere_it_ends_with_the_same_weights(
+    wandering: Dataset, tmp_path: Path, epoch: int, step: int, seconds: float
+) -> None:
+    config = msgspec.structs.replace(SMALL, checkpoint_seconds=seconds)
+    train(wandering, config, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(wandering, config, tmp_path / "cut", progress=StopAt(epoch, step))
+    assert not (tmp_path / "cut/weights.safetensors").exists()
+    with pytest.raises(NotARunError, match="has not finished"):
+        load_run(tmp_path / "cut")
+    train(wandering, config, tmp_path / "cut")
+    assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
+    one, two = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut"))
+    keys = ("epoch", "loss", "validation_ndcg10", "learning_rate")
+    assert [[json.loads(line)[key] for key in keys] for line in one] == [
+        [json.loads(line)[key] for key in keys] for line in two
+    ]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from duetgen.data.store import Dataset
+from duetgen.training import decode_config, train
+torch.set_num_threads(1)
+train(Dataset(Path(sys.argv[1])), decode_config(Path(sys.argv[2]).read_bytes()), Path(sys.argv[3]))
+"""
+
+
+def test_killed_with_sigkill_again_and_again_it_ends_with_the_same_weights(wandering: Dataset, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(
+        SMALL, checkpoint_seconds=0.0, optimiser=msgspec.structs.replace(SMALL.optimiser, epochs=12)
+    )
+    (tmp_path / "config.toml").write_bytes(config.to_toml())
+
+    def start(out: str) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            str(wandering.root),
+            str(tmp_path / "config.toml"),
+            str(tmp_path / out),
+        ]
+        return subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": "random"})
+
+    assert start("whole").wait() == 0
+    checkpoint = RunFolder(tmp_path / "cut").checkpoint
+    for _ in range(3):
+        process = start("cut")
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns != before):
+            time.sleep(0.001)
+        time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("cut").wait() == 0
+    assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again(wandering: Dataset, tmp_path: Path) -> None:
+    train(wandering, SMALL, tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    result = train(wandering, SMALL, tmp_path / "run", progress=StopAt(0, 1))
+    assert result.already_finished
+    assert result.epochs == 3
+    assert weights_of(tmp_path / "run") == before
+
+
+def test_patience_ends_a_run(wandering: Dataset, tmp_path: Path) -> None:
+    measured = iter([0.3, 0.2, 0.1, 0.25, 0.9])
+    config = msgspec.structs.replace(SMALL, optimiser=msgspec.structs.replace(SMALL.optimiser, epochs=50, patience=3))
+    result = train(wandering, config, tmp_path / "run", validate=lambda model, dataset: next(measured))
+    assert (result.best, result.best_epoch, result.epochs) == (0.3, 1, 4)
+
+
+def test_the_best_weights_are_kept_not_the_last(wandering: Dataset, tmp_path: Path) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def validate(model: Recommender, dataset: Dataset) -> float:
+        kept.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return [0.1, 0.5, 0.2][len(kept) - 1]
+
+    train(wandering, SMALL, tmp_path / "run", validate=validate)
+    saved = safetensors.torch.load(weights_of(tmp_path / "run"))
+    assert all(torch.equal(saved[name], tensor) for name, tensor in kept[1].items())
+    assert not all(torch.equal(saved[name], tensor) for name, tensor in kept[2].items())
+
+
+def test_the_test_part_changes_nothing(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    sequences = [[2 + (u + t) % 20 for t in range(12)] for u in range(20)]
+    other = [[*sequence[:-1], 2] for sequence in sequences]
+    for name, content in (("one", sequences), ("two", other)):
+        train(make_dataset(content, vocabulary=22), SMALL, tmp_path / name)
+    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
+
+
+def test_other_settings_in_the_same_folder_are_refused_and_the_run_stays(wandering: Dataset, tmp_path: Path) -> None:
+    train(wandering, SMALL, tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    other = msgspec.structs.replace(SMALL, seed=7)
+    with pytest.raises(OutputExistsError, match="other settings"):
+        train(wandering, other, tmp_path / "run")
+    assert weights_of(tmp_path / "run") == before
+    train(wandering, other, tmp_path / "run", overwrite=True)
+    assert weights_of(tmp_path / "run") != before
+
+
+def test_a_folder_with_other_content_is_refused_even_with_overwrite(wandering: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.tex").write_text("years of work")
+    with pytest.raises(OutputExistsError, match="not a run folder"):
+        train(wandering, SMALL, tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run/thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_in_the_way_is_refused(wandering: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OutputExistsError, match="is a file"):
+        train(wandering, SMALL, tmp_path / "run")
+
+
+def test_an_unwritable_place_is_refused(wandering: Dataset) -> None:
+    with pytest.raises(OutputUnwritableError):
+        train(wandering, SMALL, Path("/proc/duetgen/run"))
+
+
+def test_a_run_killed_before_it_began_is_taken_up(wandering: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.toml").write_text("half a fi")
+    train(wandering, SMALL, tmp_path / "run")
+    assert load_run(tmp_path / "run").environment.finished
+
+
+def test_a_damaged_checkpoint_is_refused(wandering: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(wandering, SMALL, tmp_path / "run", progress=StopAt(1, 1))
+    path = RunFolder(tmp_path / "run").checkpoint
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(NotARunError, match="is damaged"):
+        train(wandering, SMALL, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "other-shapes", "no-toml"])
+def test_a_damaged_run_is_refused(wandering: Dataset, tmp_path: Path, damage: str) -> None:
+    train(wandering, SMALL, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    if damage == "truncated":
+        folder.weights.write_bytes(folder.weights.read_bytes()[:-1])
+    elif damage == "empty":
+        folder.weights.write_bytes(b"")
+    elif damage == "other-shapes":
+        folder.config.write_bytes(with_model(SMALL, backbone=BackboneConfig(width=16)).to_toml())
+    else:
+        folder.config.write_bytes(b"\xff\x00")
+    with pytest.raises((NotARunError, msgspec.MsgspecError, Exception)) as caught:
+        load_run(tmp_path / "run")
+    assert hasattr(caught.value, "hint")
+
+
+def test_a_run_of_another_version_is_refused(wandering: Dataset, tmp_path: Path) -> None:
+    train(wandering, SMALL, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    content = json.loads(folder.environment.read_text()) | {"format_version": 99}
+    folder.environment.write_text(json.dumps(content))
+    with pytest.raises(NotARunError, match="run format 99"):
+        load_run(tmp_path / "run")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotARunError, match="not a run folder"):
+        load_run(tmp_path)
+
+
+def test_a_run_and_another_dataset_do_not_go_together(
+    wandering: Dataset, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    train(wandering, SMALL, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    run.check_dataset(wandering)
+    other = make_dataset([[2, 3, 4, 5]])
+    manifest = msgspec.structs.replace(other.manifest, content_sha256="f" * 64)
+    (other.root / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    with pytest.raises(DatasetMismatchError):
+        run.check_dataset(Dataset(other.root))
+
+
+def test_nothing_to_train_on_is_refused(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailedError, match="no device with two events"):
+        train(make_dataset([[2, 3, 4]]), SMALL, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(wandering: Dataset, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(
+        SMALL, optimiser=msgspec.structs.replace(SMALL.optimiser, learning_rate=10.0, clip=0.0, epochs=200)
+    )
+    trainer_config = settle_objective(config, wandering.vocabulary)
+    trainer = Trainer(wandering, trainer_config, RunFolder(tmp_path), validate=lambda model, dataset: 0.0)
+    with torch.no_grad():
+        trainer.model.backbone.item_embedding.weight.fill_(float("inf"))
+    with pytest.raises(TrainingFailedError, match="lower --learning-rate"):
+        trainer.run_epoch(StopAt(-1, -1))
+
+
+def test_auto_takes_softmax_for_encoders_and_sampled_for_din_and_large_catalogues() -> None:
+    def kind(config: TrainConfig, vocabulary: int) -> str:
+        return settle_objective(config, vocabulary).objective.kind
+
+    assert kind(SMALL, 1000) == "softmax"
+    assert kind(SMALL, 1_000_000) == "sampled"
+    assert kind(with_model(SMALL, name="din"), 1000) == "sampled"
+    assert settle_objective(with_model(SMALL, method="base"), 1000).objective.staleness == 0
+    assert not settle_objective(
+        msgspec.structs.replace(SMALL, objective=ObjectiveConfig(kind="bce")), 1000
+    ).model.normalised
