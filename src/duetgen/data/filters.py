@@ -121,8 +121,9 @@ def keep_rated(events: pl.DataFrame, min_rating: float) -> pl.DataFrame:
     """
     kept = events.filter(pl.col("rating") >= min_rating)
     if not len(kept):
+        highest = float(events["rating"].to_numpy().max())
         raise NoEventsLeftError(
-            f"no event is rated {min_rating:g} or more (the highest is {events['rating'].max():g})",
+            f"no event is rated {min_rating:g} or more (the highest is {highest:g})",
             "lower --min-rating",
         )
     return kept

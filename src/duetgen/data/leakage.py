@@ -56,14 +56,16 @@ def check_boundary(dataset: Dataset) -> Check:
         device_E = np.repeat(np.arange(len(lengths)), lengths)
         within_E = np.arange(len(device_E)) - dataset.offsets[device_E]
         part_E = (within_E >= bounds[device_E, 0]).astype(int) + (within_E >= bounds[device_E, 1])
-        last, first = {}, {}
+        last: dict[int, int | None] = {}
+        first: dict[int, int | None] = {}
         for part in range(3):
             times = dataset.timestamps[part_E == part]
-            last[part], first[part] = (int(times.max()), int(times.min())) if len(times) else (None, None)
-        borders = ((0, split.valid_from, 1), (1, split.test_from, 2))
+            last[part] = int(times.max()) if len(times) else None
+            first[part] = int(times.min()) if len(times) else None
+        borders = ((last[0], split.valid_from, first[1]), (last[1], split.test_from, first[2]))
         passed = all(
-            border is not None and (last[a] is None or last[a] < border) and (first[b] is None or first[b] >= border)
-            for a, border, b in borders
+            border is not None and (before is None or before < border) and (after is None or after >= border)
+            for before, border, after in borders
         )
         evidence = (
             f"last training event {last[0]} < valid_from {split.valid_from} <= first validation event {first[1]}; "
@@ -123,7 +125,7 @@ def _by_device(times: Int64, offsets: Int64) -> Int64:
     if span * len(lengths) >= 2**62:  # such a span only comes of absurd timestamps: ranks do as well
         times = np.unique(times, return_inverse=True)[1].astype(np.int64)
         span = int(times.max()) + 1
-    return (times - times.min()) + span * np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    return np.asarray((times - times.min()) + span * np.repeat(np.arange(len(lengths), dtype=np.int64), lengths))
 
 
 def check_candidates(dataset: Dataset, part: Part) -> Check:
@@ -131,7 +133,7 @@ def check_candidates(dataset: Dataset, part: Part) -> Check:
     targets, drawn_NC = dataset.targets(part), np.asarray(dataset.candidates(part))
     events = np.asarray(dataset.events)
     bad = 0
-    ends_N = np.concatenate([targets.device_N[1:] != targets.device_N[:-1], [True]]) if len(targets) else []
+    ends_N = np.append(targets.device_N[1:] != targets.device_N[:-1], True)[: len(targets)]
     met: set[int] = set()
     reached = 0
     for start, position, row, ends in zip(targets.start_N.tolist(), targets.position_N.tolist(), drawn_NC, ends_N):

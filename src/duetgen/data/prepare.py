@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 import duetgen
-from duetgen.data import candidates, filters, leakage, sequences, splits
+from duetgen.data import candidates, filters, leakage, sequences, splits, text_format
 from duetgen.data.errors import BadSettingError, LeakageError, NoTargetsError, NoTimeError
 from duetgen.data.filters import Indexed
 from duetgen.data.sources import SOURCES, Columns, Log, Progress, read
@@ -44,6 +44,7 @@ from duetgen.data.store import (
     find_targets,
 )
 from duetgen.data.synthetic import SyntheticConfig
+from duetgen.data.text_format import TextRows
 from duetgen.files import new_folder
 
 SPLITS = ("temporal", "leave-one-out", "given")
@@ -129,6 +130,8 @@ def prepare(
         steps += _divide_steps(events, division, indexed, config)
         say(f"writing {len(indexed.users):,} devices, {len(indexed.items):,} items, {len(indexed.events):,} events")
         write_arrays(folder, indexed, log, config.seed)
+        if log.rows is not None:
+            steps.append(write_rows(folder, indexed, log.rows))
         manifest = _manifest(folder, input, log, config, kind, division, indexed, steps)
         _write_manifest(folder, manifest)
         say("checking for leakage")
@@ -256,21 +259,16 @@ def write_arrays(folder: Path, indexed: Indexed, log: Log, seed: int) -> None:
         NoTargetsError: a part has nothing to learn or to predict.
     """
 
-    def save(name: str, array: np.ndarray[Any, np.dtype[Any]]) -> None:
-        path = folder / f"{name}.npy"
-        path.parent.mkdir(exist_ok=True)
-        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-
     if not (indexed.bounds[:, 0] >= 2).any():
         raise NoTargetsError(
             "the training part has no device with two events, so nothing can be learnt",
             "use more data or a lower filter",
         )
-    save("sequences/events", indexed.events)
-    save("sequences/offsets", indexed.offsets)
-    save("sequences/bounds", indexed.bounds)
+    _save(folder, "sequences/events", indexed.events)
+    _save(folder, "sequences/offsets", indexed.offsets)
+    _save(folder, "sequences/bounds", indexed.bounds)
     if indexed.timestamps is not None:
-        save("sequences/timestamps", indexed.timestamps)
+        _save(folder, "sequences/timestamps", indexed.timestamps)
     vocabulary = FIRST_ITEM + len(indexed.items)
     for number, part in enumerate(PARTS):
         targets = find_targets(indexed.offsets, indexed.bounds, part)
@@ -280,7 +278,7 @@ def write_arrays(folder: Path, indexed: Indexed, log: Log, seed: int) -> None:
                 "use more data, other shares, or --split leave-one-out",
             )
         rng = np.random.default_rng([seed, number])
-        save(f"candidates/{part}", candidates.draw(indexed.events, indexed.offsets, targets, vocabulary, rng))
+        _save(folder, f"candidates/{part}", candidates.draw(indexed.events, indexed.offsets, targets, vocabulary, rng))
     items = pl.DataFrame(
         {"index": np.arange(FIRST_ITEM, vocabulary, dtype=np.int32), "item": indexed.items, "count": indexed.counts}
     )
@@ -289,6 +287,32 @@ def write_arrays(folder: Path, indexed: Indexed, log: Log, seed: int) -> None:
     items.write_parquet(folder / "items.parquet")
     devices = pl.DataFrame({"index": np.arange(len(indexed.users), dtype=np.int32), "user": indexed.users})
     devices.write_parquet(folder / "devices.parquet")
+
+
+def _save(folder: Path, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> None:
+    path = folder / f"{name}.npy"
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def write_rows(folder: Path, indexed: Indexed, rows: TextRows) -> Step:
+    """Write the rows of the text format and the candidates that came with the test events."""
+    _save(folder, "given/test", text_format.place_given(rows, indexed))
+    placed, dropped = text_format.place_rows(rows, indexed)
+    for name in ("device", "window", "trigger", "target", "label"):
+        array = next(getattr(placed, f"{name}_{end}") for end in ("R", "RL") if hasattr(placed, f"{name}_{end}"))
+        _save(folder, f"rows/{name}", array)
+    return Step(
+        name="training rows",
+        reason="rows (not events) at or after the validation event of their user, or with a window that is nowhere in "
+        "its sequence, are no training rows",
+        events_in=len(rows.label_R),
+        events_out=len(rows.label_R) - dropped,
+        users_in=len(np.unique(rows.user_R)),
+        users_out=len(np.unique(placed.device_R)),
+        items_in=len(np.unique(rows.target_R)),
+        items_out=len(np.unique(placed.target_R)),
+    )
 
 
 def _manifest(

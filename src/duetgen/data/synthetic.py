@@ -161,7 +161,7 @@ def make_catalogue(items: int, rng: np.random.Generator) -> Catalogue:
 
 def gumbel_choice(logits: Floats, rng: np.random.Generator) -> Ints:
     """One draw a row, with probabilities softmax(logits): int64 [rows]."""
-    return np.argmax(logits + rng.gumbel(size=logits.shape), axis=1)
+    return np.asarray(np.argmax(logits + rng.gumbel(size=logits.shape), axis=1), dtype=np.int64)
 
 
 def simulate(config: SyntheticConfig) -> tuple[Catalogue, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Final
 from duetgen.data.errors import BadSettingError, InputMissingError, UnknownSourceError
 from duetgen.data.log import Columns, Log, Note, Progress
 from duetgen.data.sources.delimited import LAYOUTS, read_delimited
-from duetgen.data.sources.detect import detect, require_no_folder
+from duetgen.data.sources.detect import detect
 from duetgen.data.sources.reviews import read_reviews
 from duetgen.data.sources.table import read_table
 from duetgen.data.synthetic import SyntheticConfig, read_synthetic
@@ -55,7 +55,6 @@ def read(
     if path is None:
         raise InputMissingError(f"the source {source} needs an input", "name the log file")
     path = Path(path)
-    require_no_folder(path)
     kind = detect(path) if source == "auto" else source
     if columns is not None and columns != Columns() and kind != "table":
         if source != "auto":

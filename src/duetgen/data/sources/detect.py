@@ -9,13 +9,12 @@ from typing import Final
 import polars as pl
 
 from duetgen.data.errors import (
-    DuetError,
-    InputIsFolderError,
     SourceAmbiguousError,
     SourceUndetectedError,
     WrongSourceError,
 )
 from duetgen.data.sources.text import blocks, fields, open_input, require_file, sample
+from duetgen.errors import DuetError
 
 ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
 TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
@@ -126,12 +125,3 @@ def why_not(path: Path, kind: str) -> WrongSourceError:
     except DuetError:
         pass
     return WrongSourceError(f"{path} is not in the format {kind}", hint)
-
-
-def require_no_folder(path: Path) -> None:
-    """Refuse a folder that is no input of the text format."""
-    if path.is_dir() and not text_folder(path):
-        try:
-            require_file(path)
-        except InputIsFolderError:
-            raise

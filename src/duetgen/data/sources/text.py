@@ -84,7 +84,7 @@ def is_gzip(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_input(path: Path) -> Iterator[IO[bytes]]:
+def open_input(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The content of a file, decompressed if it is gzip.
 
     Raises:
