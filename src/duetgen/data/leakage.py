@@ -17,7 +17,7 @@ import polars as pl
 
 from duetgen.data.filters import Indexed
 from duetgen.data.splits import TEST, VALID, Division
-from duetgen.data.store import FIRST_ITEM, Bool, Check, Dataset, Int64, Part
+from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64, Part
 
 Stage = Callable[[pl.DataFrame], tuple[Division, Indexed]]
 
@@ -132,24 +132,23 @@ def check_candidates(dataset: Dataset, part: Part) -> Check:
     """No negative is the target, something met before it, a repeat, or an item that training does not know."""
     targets, drawn_NC = dataset.targets(part), np.asarray(dataset.candidates(part))
     events = np.asarray(dataset.events)
-    bad = 0
-    ends_N = np.append(targets.device_N[1:] != targets.device_N[:-1], True)[: len(targets)]
+    real_NC = drawn_NC != PADDING
+    sorted_NC = np.sort(drawn_NC, axis=1)
+    bad_N = (real_NC[:, 1:] & ~real_NC[:, :-1]).any(axis=1)
+    bad_N |= (real_NC & ((drawn_NC < FIRST_ITEM) | (drawn_NC >= dataset.vocabulary))).any(axis=1)
+    bad_N |= ((sorted_NC[:, 1:] == sorted_NC[:, :-1]) & (sorted_NC[:, 1:] != PADDING)).any(axis=1)
+    bad_N |= (drawn_NC == events[targets.position_N][:, None]).any(axis=1)
+    # What each device has met grows with its targets, which come in order; plain sets, unlike the drawing.
     met: set[int] = set()
-    reached = 0
-    for start, position, row, ends in zip(targets.start_N.tolist(), targets.position_N.tolist(), drawn_NC, ends_N):
-        met.update(events[max(start, reached) : position].tolist())
+    device, reached = -1, 0
+    of_N, start_N, position_N = (a.tolist() for a in (targets.device_N, targets.start_N, targets.position_N))
+    for row, (owner, start, position) in enumerate(zip(of_N, start_N, position_N)):
+        if owner != device:
+            device, reached, met = owner, start, set()
+        met.update(events[reached:position].tolist())
         reached = position
-        drawn = row.tolist()
-        real = [item for item in drawn if item]
-        bad += (
-            drawn[: len(real)] != real
-            or len(set(real)) != len(real)
-            or int(events[position]) in real
-            or not met.isdisjoint(real)
-            or any(not FIRST_ITEM <= item < dataset.vocabulary for item in real)
-        )
-        if ends:
-            met = set()
+        bad_N[row] |= not met.isdisjoint(drawn_NC[row].tolist())
+    bad = int(bad_N.sum())
     evidence = f"{bad} of {len(targets):,} targets have a negative that is the target, met before it, or no known item"
     return Check(name=f"candidates-{part}", passed=bad == 0, evidence=evidence)
 

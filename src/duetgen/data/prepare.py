@@ -241,7 +241,7 @@ def _divide_steps(
     after = (len(sequence.item_E), len(sequence.users), len(np.unique(sequence.item_E)))
     if division.reason:
         steps.append(_step("split", division.reason, before, after))
-    raw_left = sequence.keep(np.isin(sequence.users.to_numpy(), indexed.users.to_numpy())).item_E
+    raw_left = sequence.item_E[np.isin(sequence.row_E, indexed.row_E)]
     cored = (len(indexed.events), len(indexed.users), len(np.unique(raw_left)))
     if config.min_user_events > 1:
         reason = f"fewer than {config.min_user_events} training events of known items"
