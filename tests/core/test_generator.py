@@ -4,14 +4,26 @@ import pytest
 import torch
 from torch import nn
 
-from duetgen.core import Duet, DynamicLinear, GeneratorConfig, GRUEncoder, ParameterGenerator, StableWeightAdapter
+from duetgen.core import (
+    AverageEncoder,
+    Duet,
+    DynamicLinear,
+    Encoder,
+    GeneratorConfig,
+    GRUEncoder,
+    ParameterGenerator,
+    StableWeightAdapter,
+)
 from duetgen.core.duet import joint_loss
 from duetgen.core.generator import LayerGenerator
 
 
-def make_encoder(dropout: float = 0.0) -> GRUEncoder:
+KINDS: list[type[GRUEncoder] | type[AverageEncoder]] = [GRUEncoder, AverageEncoder]
+
+
+def make_encoder(kind: type[GRUEncoder] | type[AverageEncoder] = GRUEncoder, event_dropout: float = 0.0) -> Encoder:
     torch.manual_seed(0)
-    return GRUEncoder(nn.Embedding(9, 5, padding_idx=0), 5, 6, dropout)
+    return kind(nn.Embedding(9, 5, padding_idx=0), 5, 6, event_dropout=event_dropout)
 
 
 def make_duet(residual: bool = True, **config: float) -> Duet:
@@ -23,29 +35,48 @@ def make_duet(residual: bool = True, **config: float) -> Duet:
 HISTORY = torch.tensor([[3, 4, 5, 0, 0], [1, 2, 3, 4, 5], [6, 0, 0, 0, 0]])
 
 
+@pytest.mark.parametrize("kind", KINDS)
 class TestEncoder:
-    def test_padding_does_not_change_the_vector(self) -> None:
-        encoder = make_encoder()
+    def test_padding_does_not_change_the_vector(self, kind: type[GRUEncoder]) -> None:
+        encoder = make_encoder(kind)
         for row in HISTORY:
             alone = encoder(row[row != 0][None])
             torch.testing.assert_close(encoder(row[None]), alone)
             torch.testing.assert_close(encoder(torch.cat([row, torch.zeros(40, dtype=torch.long)])[None]), alone)
 
-    def test_states_are_the_vector_after_each_event(self) -> None:
-        encoder = make_encoder()
+    def test_states_are_the_vector_after_each_event(self, kind: type[GRUEncoder]) -> None:
+        encoder = make_encoder(kind)
         states = encoder.states(HISTORY)
         for length in range(1, 6):
             torch.testing.assert_close(states[1, length - 1], encoder(HISTORY[1:2, :length])[0])
 
-    def test_an_empty_history_gives_zeros(self) -> None:
-        assert make_encoder()(torch.zeros(2, 5, dtype=torch.long)).tolist() == [[0.0] * 6] * 2
+    def test_an_empty_history_gives_zeros(self, kind: type[GRUEncoder]) -> None:
+        assert make_encoder(kind)(torch.zeros(2, 5, dtype=torch.long)).tolist() == [[0.0] * 6] * 2
 
-    def test_feature_vectors_are_read_too(self) -> None:
-        encoder = GRUEncoder(nn.Linear(2, 5), 5, 6)
+    def test_feature_vectors_are_read_too(self, kind: type[GRUEncoder]) -> None:
+        encoder = kind(nn.Linear(2, 5), 5, 6)
         features = torch.randn(1, 3, 2)
         padded = torch.cat([features, torch.zeros(1, 4, 2)], dim=1)
         torch.testing.assert_close(encoder(padded), encoder(features))
         assert encoder.lengths(padded).tolist() == [3]
+
+    def test_hidden_events_are_hidden_while_training_only(self, kind: type[GRUEncoder]) -> None:
+        encoder = make_encoder(kind, event_dropout=0.5)
+        kept = encoder.embedded(HISTORY).abs().sum(-1) > 0
+        assert 0 < int(kept[HISTORY > 0].sum()) < int((HISTORY > 0).sum())
+        encoder.eval()
+        assert torch.equal(encoder(HISTORY), make_encoder(kind).eval()(HISTORY))
+
+
+def test_averages_by_hand() -> None:
+    encoder = AverageEncoder(nn.Identity(), 1, 2, half_lives=(1.0, float("inf")))
+    with torch.no_grad():
+        encoder.output.weight.copy_(torch.eye(2))
+        encoder.output.bias.zero_()
+    # Newest 4, then 2, then 1: weights 1, 1/2, 1/4 make (4 + 1 + 1/4) / (7/4) = 3; the mean is 7/3.
+    history = torch.tensor([[[1.0], [2.0], [4.0], [0.0]]])
+    torch.testing.assert_close(encoder(history), torch.tensor([[3.0, 7 / 3]]))
+    torch.testing.assert_close(encoder.states(history)[0, 1], torch.tensor([5 / 3, 3 / 2]))
 
 
 class TestStableWeightAdapter:

@@ -37,8 +37,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     width: int = 64
     embedding_width: int = 64
     share_embedding: bool = False
-    dropout: float = 0.2
-    event_dropout: float = 0.0
+    dropout: float = 0.3
+    event_dropout: float = 0.3
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -34,13 +34,30 @@ def print_json(value: Any) -> None:
 
 
 @contextlib.contextmanager
-def working(what: str, quiet: bool) -> Iterator[None]:
-    """A line with a spinner while something runs; nothing where no terminal is there."""
+def spinner(what: str, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A line that says what is going on, while a terminal is there; gives the function that changes it."""
     if quiet or not notes.is_terminal:
-        yield
+        yield lambda line: None
         return
-    with notes.status(what):
-        yield
+    with notes.status(what) as status:
+        yield lambda line: status.update(f"{what}: {line}")
+
+
+@contextlib.contextmanager
+def counting(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for work that is counted; gives a function of what is going on, how much is done and how much there is."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+        disable=quiet or not notes.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 class TrainingBar:

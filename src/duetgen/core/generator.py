@@ -26,7 +26,7 @@ class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
             the global model, and not zero, so that every parameter receives a gradient from the first step.
     """
 
-    width: int = 64
+    width: int = 32
     candidates: int = 1
     dropout: float = 0.0
     decoder_scale: float = 1e-3

@@ -47,8 +47,8 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
         weight_decay: decoupled; not on embeddings, norms and biases.
         warmup_steps: steps of linear warm-up.
         clip: largest norm of the gradient.
-        averaging: steps over which weights are averaged, exponentially; what is measured and kept is the average. 0 keeps
-            the last weights instead.
+        averaging: steps over which weights are averaged, exponentially; what is measured and kept is the average. 0
+            keeps the last weights instead.
         batch_positions: positions of a batch, padding included.
         epochs: most passes over the training part.
         patience: epochs without a better validation `ndcg@10` before training stops.
@@ -61,10 +61,10 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
     warmup_steps: int = 100
     clip: float = 1.0
     averaging: int = 100
-    batch_positions: int = 4096
-    epochs: int = 40
-    patience: int = 5
-    unknown_share: float = 0.01
+    batch_positions: int = 2048
+    epochs: int = 30
+    patience: int = 8
+    unknown_share: float = 0.05
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):

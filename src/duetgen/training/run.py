@@ -151,6 +151,11 @@ class Run:
     environment: Environment
     model: Recommender
 
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the run, as plain data."""
+        settings: dict[str, Any] = msgspec.to_builtins(self.config)
+        return settings
+
     def check_dataset(self, dataset: Dataset) -> None:
         """Refuse a dataset folder that this run was not trained on.
 

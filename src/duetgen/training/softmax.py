@@ -1,8 +1,8 @@
 """Softmax cross-entropy over a whole catalogue without ever holding the scores of a batch.
 
-Scores, loss and gradients are computed a few hundred rows at a time, in a buffer that stays in the processor's cache, and
-the scores become the gradient in place. Against `cross_entropy(query @ items.T)` that saves most of the memory traffic
-and all large allocations; `tests/training/test_softmax.py` holds it to the same values.
+Scores, loss and gradients are computed a few hundred rows at a time, in a buffer that stays in the processor's cache,
+and the scores become the gradient in place. Against `cross_entropy(query @ items.T)` that saves most of the memory
+traffic and all large allocations; `tests/training/test_softmax.py` holds it to the same values.
 
 Shapes: N rows, D width, M items, R rows of a block.
 """
@@ -54,6 +54,6 @@ class CatalogueCrossEntropy(torch.autograd.Function):
 
 
 def catalogue_cross_entropy(query_ND: Tensor, items_MD: Tensor, target_N: Tensor) -> Tensor:
-    """Mean over rows of `-log softmax(query @ items.T)[target]`: a scalar; `target_N` indexes the rows of `items_MD`."""
+    """Mean of `-log softmax(query @ items.T)[target]` over rows: a scalar; `target_N` indexes rows of `items_MD`."""
     loss: Tensor = CatalogueCrossEntropy.apply(query_ND, items_MD, target_N)
     return loss

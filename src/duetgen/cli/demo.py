@@ -1,0 +1,240 @@
+"""`duet demo`: the main job from start to end, on the embedded data or on a log of one's own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from cyclopts import Parameter
+from rich.table import Table
+
+from duetgen.cli import console
+from duetgen.cli.evaluate import heading, label
+from duetgen.cli.prepare import print_manifest
+from duetgen.cli.train import BackboneName, build_config, use_threads
+from duetgen.errors import OutputExistsError
+from duetgen.files import unwritable, write_bytes
+
+if TYPE_CHECKING:
+    from duetgen.evaluation import Evaluation
+    from duetgen.training import TrainConfig
+
+MARKER = "demo.json"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What a demo folder was made for: the same job goes on in it, another does not."""
+
+    input: str | None
+    source: str
+    split: str | None
+    backbone: str
+    epochs: int | None
+    seed: int
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the closing table: a model under a condition, and its difference to the base model."""
+
+    name: str
+    metrics: dict[str, float]
+    low: float | None
+    high: float | None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+
+def demo(
+    input: Annotated[Path | None, Parameter(help="A log of your own; without one, the embedded data.")] = None,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Folder for everything that is made.")] = Path("duet-demo"),
+    source: Annotated[str, Parameter(help="Kind of log, as for `duet prepare` [told from the file].")] = "auto",
+    split: Annotated[
+        Literal["temporal", "leave-one-out"] | None, Parameter(help="How to divide [temporal where there is time].")
+    ] = None,
+    backbone: Annotated[BackboneName, Parameter(help="Device model.")] = "sasrec",
+    epochs: Annotated[int | None, Parameter(help="Most passes over the training part, for each model.")] = None,
+    seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
+    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Begin again in a folder of an earlier demo.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print the result as JSON.")] = False,
+) -> None:
+    """See the whole thing work: prepare a log, train the base model and DUET, measure both, compare.
+
+    Both models have the same device model, training budget and data. The table shows DUET with each device's own theta,
+    fresh and old, with theta = 0, and with another device's theta, and how far each is from the base model. Stopped,
+    the same command goes on where it was.
+    """
+    from duetgen.data.store import Dataset
+    from duetgen.evaluation import evaluate
+    from duetgen.training import load_run
+    from duetgen.training import train as run_training
+
+    begun, silent = time.monotonic(), quiet or json
+    use_threads(threads)
+    job = Job(str(input) if input else None, source, split, backbone, epochs, seed)
+    open_folder(out, job, overwrite)
+    step(silent, 1, "Prepare the log", "who did what, in which order; divided so that tests lie after training")
+    manifest = prepare_log(input, out / "dataset", source, split, seed, silent)
+    if not silent:
+        print_manifest(manifest, out / "dataset")
+    dataset = Dataset(out / "dataset")
+    runs = {}
+    for number, (method, what) in enumerate(
+        {
+            "base": "one global model for every device",
+            "duet": "the global model and the generator of parameters",
+        }.items(),
+        start=2,
+    ):
+        step(silent, number, f"Train {title_of(method)}", what)
+        config = demo_config(backbone, method, epochs, seed)
+        with console.TrainingBar(f"{backbone} {method}", silent) as bar:
+            run_training(dataset, config, out / method, progress=bar)
+        runs[method] = load_run(out / method)
+    step(silent, 4, "Measure both on the test part", "each target predicted from what came before it")
+    found = {}
+    for method, run in runs.items():
+        with console.counting(silent) as progress:
+            found[method] = evaluate(run.model, dataset, seed=seed, config=run.settings(), progress=progress)[0]
+    rows = compare_all(found["base"], found["duet"])
+    result = {
+        "dataset": manifest.name,
+        "rows": rows,
+        "seconds": time.monotonic() - begun,
+        "folders": {name: str(out / name) for name in ("dataset", "base", "duet")},
+        "evaluations": list(found.values()),
+    }
+    write_bytes(out / "results.json", msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    if json:
+        console.print_json(result)
+    else:
+        print_result(found["duet"], rows, out, time.monotonic() - begun)
+
+
+def title_of(method: str) -> str:
+    """A method's name as people read it."""
+    return "DUET" if method == "duet" else "the base model"
+
+
+def step(silent: bool, number: int, title: str, what: str) -> None:
+    """Say what comes next."""
+    if not silent:
+        console.results.print(f"\n[bold]{number}. {title}[/]: {what}")
+
+
+def demo_config(backbone: str, method: str, epochs: int | None, seed: int) -> TrainConfig:
+    """The defaults, with fewer passes: the demo shows, it does not squeeze out the last per cent."""
+    overrides: dict[str, Any] = {"model.name": backbone, "model.method": method, "seed": seed}
+    overrides["optimiser.epochs"] = 12 if epochs is None else epochs
+    return build_config(None, overrides, [])
+
+
+def open_folder(out: Path, job: Job, overwrite: bool) -> None:
+    """Make the demo's folder, take up one of the same job, or refuse.
+
+    Raises:
+        OutputExistsError: something else is there.
+        OutputUnwritableError: it cannot be made.
+    """
+    content, marker = msgspec.json.encode(job), out / MARKER
+    try:
+        if out.exists() and not out.is_dir():
+            raise OutputExistsError(f"{out} is a file", "choose another --out")
+        if out.is_dir() and any(out.iterdir()):
+            if not marker.is_file():
+                raise OutputExistsError(f"{out} exists and is not a demo's folder", "choose another --out")
+            if overwrite:
+                shutil.rmtree(out)
+            elif marker.read_bytes() != content:
+                raise OutputExistsError(
+                    f"{out} holds a demo of another log or with other settings",
+                    "give --overwrite to replace it, or choose another --out",
+                )
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise unwritable(out, cause) from cause
+    write_bytes(marker, content)
+
+
+def prepare_log(input: Path | None, out: Path, source: str, split: str | None, seed: int, silent: bool) -> Any:
+    """The dataset folder's manifest, made now or by an earlier run of the same job."""
+    from duetgen.data.prepare import PrepareConfig, prepare
+    from duetgen.data.store import Dataset
+    from duetgen.data.synthetic import SyntheticConfig
+
+    if (out / Dataset.marker).is_file():
+        return Dataset(out).manifest
+    config = PrepareConfig(
+        source="synthetic" if input is None else source, split=split, seed=seed, synthetic=SyntheticConfig(seed=seed)
+    )
+    with console.spinner("preparing", silent) as say:
+        return prepare(input, out, config, progress=say)
+
+
+def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
+    """The rows of the closing table, `ndcg@10` compared with the base model device by device."""
+    from duetgen.evaluation import compare
+
+    def row(name: str, evaluation: Evaluation, condition: str) -> Row:
+        metrics = evaluation[condition].metrics
+        own = metrics["ndcg@10"]
+        means = {metric: metrics[metric].mean for metric in ("ndcg@10", "hr@10", "user_auc")}
+        if evaluation is base:
+            return Row(name=name, metrics=means, low=own.low, high=own.high)
+        difference = compare(duet, base, "ndcg@10", condition_one=condition, condition_other="zero")
+        return Row(
+            name=name,
+            metrics=means,
+            low=own.low,
+            high=own.high,
+            difference=difference.mean,
+            difference_low=difference.low,
+            difference_high=difference.high,
+        )
+
+    wanted = [result.name for result in duet.conditions if result.name not in ("own+1", "random")]
+    return [row("base", base, "zero"), *(row(label(name, True), duet, name) for name in wanted)]
+
+
+def print_result(evaluation: Evaluation, rows: list[Row], out: Path, seconds: float) -> None:
+    """The closing table, what it says, and where the files lie."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name in ("ndcg@10", "hr@10", "AUC", "against base", "95 % interval"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        values = [f"{row.metrics[metric]:.4f}" for metric in ("ndcg@10", "hr@10", "user_auc")]
+        if row.difference is None:
+            table.add_row(row.name, *values, "", "")
+            continue
+        share = f" ({row.difference / rows[0].metrics['ndcg@10']:+.0%})" if rows[0].metrics["ndcg@10"] else ""
+        bounds = ""
+        if row.difference_low is not None and row.difference_high is not None:
+            bounds = f"{row.difference_low:+.4f} to {row.difference_high:+.4f}"
+        table.add_row(row.name, *values, f"{row.difference:+.4f}{share}", bounds)
+    console.results.print(f"\n{heading(evaluation)}")
+    if evaluation.note:
+        console.results.print(evaluation.note)
+    console.results.print(table)
+    console.results.print(verdict(rows))
+    console.results.print(f"\nDone in {seconds:.0f} s. Everything is in {out}/: dataset, base, duet, results.json")
+    console.results.print(f"  more figures: duet evaluate {out}/duet {out}/dataset --protocol candidates --by-history")
+
+
+def verdict(rows: list[Row]) -> str:
+    """One sentence, whichever way it went."""
+    fresh = rows[1]
+    if fresh.difference_low is None or fresh.difference_high is None or fresh.difference is None:
+        return "Too few devices to tell the two apart."
+    if fresh.difference_low > 0:
+        return "DUET ranks better than its base model, by more than chance between devices explains."
+    if fresh.difference_high < 0:
+        return "DUET ranks worse than its base model here, by more than chance between devices explains."
+    return "The interval of the difference holds zero: on so few devices the two cannot be told apart."

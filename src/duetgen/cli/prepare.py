@@ -1,0 +1,136 @@
+"""`duet prepare`: a log to a dataset folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from duetgen.cli import console
+from duetgen.errors import DuetError
+
+if TYPE_CHECKING:
+    from duetgen.data import Manifest
+
+SourceName = Literal[
+    "auto",
+    "movielens-100k",
+    "movielens-1m",
+    "movielens-csv",
+    "amazon-2014-csv",
+    "amazon-2018-csv",
+    "amazon-reviews",
+    "table",
+    "duet-text",
+    "synthetic",
+]
+
+
+class UsageError(DuetError):
+    """The command's words do not fit together."""
+
+    code = "usage"
+
+
+def prepare(
+    source: Annotated[
+        str, Parameter(help="Kind of log (see below), or the log itself: then its kind is told from it.")
+    ],
+    input: Annotated[Path | None, Parameter(help="The log.")] = None,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Dataset folder to make.")],
+    test_input: Annotated[Path | None, Parameter(help="A file of test events, where the log came divided.")] = None,
+    split: Annotated[
+        Literal["temporal", "leave-one-out", "given"] | None,
+        Parameter(
+            help="How to divide [temporal where there is time, else leave-one-out; given where it came divided]."
+        ),
+    ] = None,
+    min_rating: Annotated[float | None, Parameter(help="Leave out events rated less.")] = None,
+    min_user_events: Annotated[int, Parameter(help="Fewest training events of a user.")] = 1,
+    min_item_events: Annotated[int, Parameter(help="Fewest training events of a known item.")] = 1,
+    test_share: Annotated[float, Parameter(help="Share of events in the test part (temporal).")] = 0.1,
+    valid_share: Annotated[float, Parameter(help="Share of the rest in the validation part (temporal).")] = 0.1,
+    user_column: Annotated[str | None, Parameter(help="A table's column of users.")] = None,
+    item_column: Annotated[str | None, Parameter(help="A table's column of items.")] = None,
+    rating_column: Annotated[str | None, Parameter(help="A table's column of ratings.")] = None,
+    timestamp_column: Annotated[str | None, Parameter(help="A table's column of times.")] = None,
+    people: Annotated[int | None, Parameter(help="People of the synthetic log.")] = None,
+    name: Annotated[str | None, Parameter(help="Name of the dataset [from the input].")] = None,
+    seed: Annotated[int, Parameter(help="Seed of the drawn candidates, and of the synthetic log.")] = 0,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace a dataset folder.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Make a dataset folder from a log.
+
+    Kinds of logs: movielens-100k (u.data), movielens-1m (ratings.dat), movielens-csv (ratings.csv), amazon-2014-csv
+    (user first), amazon-2018-csv (item first), amazon-reviews (reviews_*.json.gz), table (any CSV, TSV or Parquet with
+    named columns), duet-text (train and test file of the published DUET code), synthetic (the embedded simulator, no
+    input).
+
+    Examples: `duet prepare ml-100k/u.data --out data/ml-100k` or `duet prepare synthetic --out data/synthetic`.
+    """
+    from duetgen.data.prepare import PrepareConfig
+    from duetgen.data.prepare import prepare as run_prepare
+    from duetgen.data.sources import SOURCES, Columns
+    from duetgen.data.synthetic import SyntheticConfig
+
+    if input is None and source not in SOURCES:
+        source, input = "auto", Path(source)
+    if input is None and source != "synthetic":
+        raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
+    synthetic = SyntheticConfig(seed=seed) if people is None else SyntheticConfig(seed=seed, people=people)
+    config = PrepareConfig(
+        source=source,
+        split=split,
+        columns=Columns(user=user_column, item=item_column, rating=rating_column, timestamp=timestamp_column),
+        min_rating=min_rating,
+        min_user_events=min_user_events,
+        min_item_events=min_item_events,
+        valid_share=valid_share,
+        test_share=test_share,
+        seed=seed,
+        name=name,
+        synthetic=synthetic,
+    )
+    silent = quiet or json
+    with console.spinner("preparing", silent) as say:
+        manifest = run_prepare(input, out, config, test_input=test_input, overwrite=overwrite, progress=say)
+    if json:
+        console.print_json(manifest)
+    else:
+        print_manifest(manifest, out)
+
+
+def print_manifest(manifest: Manifest, out: Path) -> None:
+    """The counts of a dataset folder, what each step dropped, and the checks."""
+    counts, results = manifest.counts, console.results
+    results.print(
+        f"[bold]{manifest.name}[/]: {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} events"
+    )
+    for step in manifest.steps:
+        lost = [
+            f"{before - after:,} {what}"
+            for what, before, after in (
+                ("events", step.events_in, step.events_out),
+                ("users", step.users_in, step.users_out),
+                ("items", step.items_in, step.items_out),
+            )
+            if before > after
+        ]
+        if lost:
+            results.print(f"  {step.name}: {', '.join(lost)} out ({step.reason})")
+    unseen = manifest.unseen_item_share.get("test", 0.0)
+    results.print(
+        f"  {manifest.split.kind} split: {counts.train_events:,} training events, {counts.valid_targets:,} validation "
+        f"and {counts.test_targets:,} test targets; {unseen:.2%} of the test targets are new items"
+    )
+    if not manifest.has_time:
+        results.print("  no time in this log: the order of the file stands for it")
+    elif manifest.tied_timestamps:
+        results.print(f"  {manifest.tied_timestamps:.0%} of events share their time with the event before")
+    results.print(f"  leakage: {sum(check.passed for check in manifest.leakage)} checks passed")
+    results.print(f"  dataset folder: {out}")
