@@ -2,7 +2,7 @@
 
 ```
 manifest.json             where it came from, what each step dropped and why, the split, the checks, the content hash
-items.parquet             index, item (original id), title, count (in the training part)
+items.parquet             index, item (original id), title (or null), count (in the training part); from index 2 on
 devices.parquet           index, user (original id)
 sequences/events.npy      int32 [E]: item indices, all devices one after the other, each in order of time
 sequences/offsets.npy     int64 [U+1]: device u owns events[offsets[u]:offsets[u+1]]
@@ -183,19 +183,26 @@ class Dataset:
             self.events = self._array("sequences/events.npy", np.int32, (None,))
             self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
             self.bounds: Int64 = np.asarray(self._array("sequences/bounds.npy", np.int64, (len(self.offsets) - 1, 2)))
-        except (msgspec.DecodeError, OSError, ValueError, EOFError) as cause:
+        except (msgspec.DecodeError, OSError, ValueError) as cause:
             raise self._damaged(str(cause)) from cause
-        if len(self.offsets) < 2 or self.offsets[0] != 0 or self.offsets[-1] != len(self.events):
+        lengths = np.diff(self.offsets)
+        if not len(lengths) or self.offsets[0] != 0 or self.offsets[-1] != len(self.events) or lengths.min() < 0:
             raise self._damaged("its offsets do not fit its events")
+        nested = (self.bounds[:, 0] >= 0) & (self.bounds[:, 0] <= self.bounds[:, 1]) & (self.bounds[:, 1] <= lengths)
+        if not nested.all():
+            raise self._damaged("its bounds do not fit its events")
 
     def _damaged(self, cause: str) -> NotADatasetError:
         return NotADatasetError(f"{self.root} is damaged: {cause}", "prepare the logs again")
 
     def _array(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
-        array = np.load(self.root / name, mmap_mode="r", allow_pickle=False)
+        try:
+            array = np.load(self.root / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as cause:
+            raise self._damaged(f"{name}: {cause}") from cause
         fits = len(array.shape) == len(shape) and all(w is None or w == h for w, h in zip(shape, array.shape))
         if array.dtype != dtype or not fits:
-            raise ValueError(f"{name} holds {array.dtype}{list(array.shape)}")
+            raise self._damaged(f"{name} holds {array.dtype}{list(array.shape)}")
         return array  # type: ignore[no-any-return]
 
     @property
@@ -272,13 +279,14 @@ class Rows:
 
 
 def content_hash(root: Path) -> str:
-    """SHA-256 over the names and contents of every array and over the item and device ids, in a fixed order."""
+    """SHA-256 over the names, types, shapes and contents of every array, and the item and device ids, in order."""
     import polars as pl
 
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.npy")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(np.ascontiguousarray(np.load(path, mmap_mode="r", allow_pickle=False)).tobytes())
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        digest.update(f"{path.relative_to(root).as_posix()} {array.dtype.str} {array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(array).data)
     for name, column in (("items.parquet", "item"), ("devices.parquet", "user")):
         digest.update("\0".join(pl.read_parquet(root / name)[column].cast(pl.String).to_list()).encode())
     return digest.hexdigest()
