@@ -24,7 +24,8 @@ from torch import Tensor
 
 from duetgen.backbones import ModelConfig, Recommender
 from duetgen.core import joint_loss
-from duetgen.data import Dataset, prepare
+from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
@@ -144,7 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        prepare(None, Path(folder) / "data", source="synthetic")
+        prepare(None, Path(folder) / "data", PrepareConfig(source="synthetic"))
         dataset = Dataset(Path(folder) / "data")
         name = options.backbone
         ways = [
@@ -159,7 +160,7 @@ def main() -> None:
         ]
         for way in ways:
             way()
-        rates = {way.name: [rate(way) for _ in range(0)] for way in ways}
+        rates: dict[str, list[float]] = {way.name: [] for way in ways}
         for _ in range(options.repeats):
             for way in ways:
                 rates[way.name].append(rate(way))

@@ -14,15 +14,15 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
+from tests.conftest import MakeDataset
 
 from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError, OutputUnwritableError
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
-from duetgen.training.loop import TrainingFailedError, Trainer, settle_objective
+from duetgen.training.loop import Trainer, TrainingFailedError, settle_objective
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
-from tests.conftest import MakeDataset
 
 SMALL = TrainConfig(
     model=ModelConfig(
@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(wandering:
     assert weights_of(tmp_path / "one") != weights_of(tmp_path / "three")
 
 
-class Stop(Exception):
+class PowerCutError(Exception):
     """Stands in for a power cut between two steps."""
 
 
@@ -85,7 +85,7 @@ class StopAt:
 
     def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
         if (self.now, step) == (self.epoch, self.at):
-            raise Stop
+            raise PowerCutError
 
     def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
         self.now = epoch
@@ -98,7 +98,7 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(
 ) -> None:
     config = msgspec.structs.replace(SMALL, checkpoint_seconds=seconds)
     train(wandering, config, tmp_path / "whole")
-    with pytest.raises(Stop):
+    with pytest.raises(PowerCutError):
         train(wandering, config, tmp_path / "cut", progress=StopAt(epoch, step))
     assert not (tmp_path / "cut/weights.safetensors").exists()
     with pytest.raises(NotARunError, match="has not finished"):
@@ -229,7 +229,7 @@ def test_a_run_killed_before_it_began_is_taken_up(wandering: Dataset, tmp_path: 
 
 
 def test_a_damaged_checkpoint_is_refused(wandering: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(PowerCutError):
         train(wandering, SMALL, tmp_path / "run", progress=StopAt(1, 1))
     path = RunFolder(tmp_path / "run").checkpoint
     path.write_bytes(path.read_bytes()[:-100])

@@ -1,0 +1,282 @@
+"""The command as a user meets it: real processes, what they print, what they leave behind."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from duetgen.cli.evaluate import parse_ages
+from duetgen.cli.prepare import UsageError
+from duetgen.cli.train import build_config
+from duetgen.training.config import InvalidConfigError
+
+VERBS = ("demo", "prepare", "train", "evaluate")
+
+
+def duet(*arguments: str | Path, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, without a terminal."""
+    command = [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
+
+
+def refused(result: subprocess.CompletedProcess[str], code: str) -> str:
+    """The one line of cause of a refusal that has the code; the next line is its hint, and there is no more."""
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert lines[-2].startswith("duet: ")
+    assert lines[-2].endswith(f"[{code}]")
+    assert lines[-1].startswith("  hint: ")
+    return lines[-2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset folder and two trained runs, made by the command."""
+    root = tmp_path_factory.mktemp("cli")
+    made = duet("prepare", "synthetic", "--people", "60", "--out", root / "data")
+    assert made.returncode == 0, made.stderr
+    for method in ("base", "duet"):
+        run = duet("train", root / "data", "--method", method, "--epochs", "2", "--out", root / method)
+        assert run.returncode == 0, run.stderr
+    return root
+
+
+def test_help_names_every_verb() -> None:
+    result = duet("--help")
+    assert result.returncode == 0
+    assert all(verb in result.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_a_page(verb: str) -> None:
+    result = duet(verb, "--help")
+    assert result.returncode == 0
+    assert "--json" in result.stdout
+    page = Path(__file__).parent.parent.parent / "docs/commands" / f"{verb}.md"
+    options = {word.strip("*[],") for word in result.stdout.split() if word.startswith("--")}
+    text = page.read_text()
+    assert [option for option in sorted(options) if option not in text and option != "--help"] == []
+
+
+def test_prepare_says_what_it_made(folder: Path, tmp_path: Path) -> None:
+    result = duet("prepare", "synthetic", "--people", "60", "--out", tmp_path / "data")
+    assert "60 devices" in result.stdout
+    assert "temporal split" in result.stdout
+    assert "checks passed" in result.stdout
+
+
+def test_prepare_tells_the_source_from_the_file(tmp_path: Path) -> None:
+    rows = [f"{u}\t{1 + (u + i) % 7}\t4\t{1000 * u + i}" for u in range(1, 9) for i in range(6)]
+    (tmp_path / "u.data").write_text("\n".join(rows) + "\n")
+    result = duet("prepare", tmp_path / "u.data", "--split", "leave-one-out", "--out", tmp_path / "data", "--json")
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads(result.stdout)
+    assert manifest["source"]["kind"] == "movielens-100k"
+    assert manifest["counts"]["devices"] == 8
+
+
+def test_evaluate_prints_a_table_of_all_conditions(folder: Path) -> None:
+    result = duet("evaluate", folder / "duet", folder / "data", "--by-history", "--staleness", "0,3")
+    assert result.returncode == 0, result.stderr
+    for words in ("ndcg@10", "theta 3 events old", "theta = 0", "another device's theta", "random history", "100+"):
+        assert words in result.stdout
+
+
+def test_evaluate_json_holds_every_figure_with_its_interval(folder: Path) -> None:
+    result = duet(
+        "evaluate", folder / "duet", folder / "data", "--protocol", "full", "--protocol", "candidates", "--json"
+    )
+    full, candidates = json.loads(result.stdout)
+    names = [condition["name"] for condition in full["conditions"]]
+    assert names == ["own", "own+1", "own+5", "own+20", "zero", "another", "random"]
+    for metric in ("ndcg@5", "ndcg@10", "ndcg@20", "hr@5", "hr@10", "hr@20", "mrr", "user_auc", "log_loss"):
+        for evaluation in (full, candidates):
+            value = evaluation["conditions"][0]["metrics"][metric]
+            assert value["low"] <= value["mean"] <= value["high"]
+    assert "auc" in candidates["conditions"][0]["metrics"]
+    assert full["provenance"]["dataset_sha256"]
+    assert full["provenance"]["config"]["model"]["method"] == "duet"
+
+
+def test_a_base_run_is_measured_with_its_global_model_alone(folder: Path) -> None:
+    result = duet("evaluate", folder / "base", folder / "data", "--json")
+    assert [condition["name"] for condition in json.loads(result.stdout)[0]["conditions"]] == ["zero"]
+
+
+def test_training_twice_says_that_it_is_done(folder: Path) -> None:
+    result = duet("train", folder / "data", "--method", "base", "--epochs", "2", "--out", folder / "base")
+    assert result.returncode == 0
+    assert "was trained before" in result.stdout
+
+
+def test_a_killed_training_goes_on(folder: Path, tmp_path: Path) -> None:
+    arguments = ["train", folder / "data", "--method", "base", "--epochs", "6", "--out"]
+    assert duet(*arguments, tmp_path / "whole").returncode == 0
+    command = [sys.executable, "-c", "from duetgen.cli import main; main()", *map(str, [*arguments, tmp_path / "cut"])]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
+    metrics = tmp_path / "cut/metrics.jsonl"
+    while not metrics.exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert duet(*arguments, tmp_path / "cut").returncode == 0
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_demo_ends_with_a_table_and_files(tmp_path: Path) -> None:
+    rows = [f"{u}\t{1 + (u * 3 + i * (1 + u % 3)) % 40}\t4\t{10_000 * i + u}" for u in range(1, 60) for i in range(20)]
+    (tmp_path / "u.data").write_text("\n".join(rows) + "\n")
+    arguments = ["demo", tmp_path / "u.data", "--out", tmp_path / "demo", "--epochs", "2"]
+    result = duet(*arguments)
+    assert result.returncode == 0, result.stderr
+    for words in (
+        "1. Prepare",
+        "2. Train the base model",
+        "3. Train DUET",
+        "4. Measure",
+        "against base",
+        "another device",
+    ):
+        assert words in result.stdout
+    files = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert files == {"demo.json", "dataset", "base", "duet", "results.json"}
+    saved = json.loads((tmp_path / "demo/results.json").read_text())
+    again = duet(*arguments, "--json")
+    assert json.loads(again.stdout)["rows"] == saved["rows"]
+    refused(duet(*arguments[:-1], "3"), "output-exists")
+    assert duet(*arguments[:-1], "3", "--overwrite").returncode == 0
+
+
+class TestBadInput:
+    """Each is one line of cause, one of hint, a non-zero exit, and nothing left behind."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_left(self, tmp_path: Path) -> object:
+        yield
+        assert not (tmp_path / "out").exists()
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
+    def prepare(self, tmp_path: Path, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        return duet("prepare", path, "--out", tmp_path / "out", *more)
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        assert "u.data" in refused(self.prepare(tmp_path, tmp_path / "u.data"), "input-missing")
+
+    def test_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "u.data").write_text("")
+        refused(self.prepare(tmp_path, tmp_path / "u.data"), "input-empty")
+
+    def test_a_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "logs").mkdir()
+        refused(self.prepare(tmp_path, tmp_path / "logs"), "input-is-folder")
+
+    def test_truncated_gzip(self, tmp_path: Path) -> None:
+        content = gzip.compress(b"user,item,timestamp\n" + b"\n".join(b"%d,%d,%d" % (i, i * 7, i) for i in range(999)))
+        (tmp_path / "log.csv.gz").write_bytes(content[: len(content) // 2])
+        refused(self.prepare(tmp_path, tmp_path / "log.csv.gz"), "input-truncated")
+
+    def test_wrong_source_named(self, tmp_path: Path) -> None:
+        (tmp_path / "u.data").write_text("1\t2\t3\t4\n" * 5)
+        result = duet("prepare", "movielens-1m", tmp_path / "u.data", "--out", tmp_path / "out")
+        assert result.returncode != 0
+        assert "hint:" in result.stderr
+
+    def test_non_numeric_rating(self, tmp_path: Path) -> None:
+        (tmp_path / "log.csv").write_text("user,item,rating,timestamp\na,b,4,1\na,c,good,2\n")
+        assert "3" in refused(self.prepare(tmp_path, tmp_path / "log.csv"), "bad-rating")
+
+    def test_all_events_at_one_time(self, tmp_path: Path) -> None:
+        (tmp_path / "log.csv").write_text("user,item,timestamp\n" + "a,b,5\na,c,5\nb,c,5\nb,d,5\n" * 5)
+        refused(self.prepare(tmp_path, tmp_path / "log.csv"), "no-boundary")
+
+    def test_no_event_left_after_filtering(self, tmp_path: Path) -> None:
+        (tmp_path / "log.csv").write_text("user,item,rating,timestamp\n" + "a,b,3,1\na,c,2,2\n" * 5)
+        refused(self.prepare(tmp_path, tmp_path / "log.csv", "--min-rating", "5"), "no-events-left")
+
+    def test_a_log_without_input(self, tmp_path: Path) -> None:
+        refused(duet("prepare", "movielens-100k", "--out", tmp_path / "out"), "usage")
+
+    def test_an_unknown_option(self, tmp_path: Path) -> None:
+        refused(duet("prepare", "synthetic", "--out", tmp_path / "out", "--pepole", "3"), "usage")
+
+    def test_refusals_as_json(self, tmp_path: Path) -> None:
+        result = self.prepare(tmp_path, tmp_path / "nothing.csv", "--json")
+        assert result.returncode != 0
+        assert json.loads(result.stdout)["error"]["code"] == "input-missing"
+
+    def test_a_dataset_folder_that_is_none(self, tmp_path: Path) -> None:
+        refused(duet("train", tmp_path, "--out", tmp_path / "out"), "not-a-dataset")
+
+    def test_an_unknown_setting(self, folder: Path, tmp_path: Path) -> None:
+        refused(
+            duet("train", folder / "data", "--out", tmp_path / "out", "--set", "optimiser.speed=9"), "invalid-config"
+        )
+
+    def test_a_setting_out_of_range(self, folder: Path, tmp_path: Path) -> None:
+        refused(duet("train", folder / "data", "--out", tmp_path / "out", "--window", "0"), "invalid-config")
+
+    def test_rows_that_are_not_there(self, folder: Path, tmp_path: Path) -> None:
+        result = duet("train", folder / "data", "--out", tmp_path / "out", "--feed", "rows")
+        refused(result, "training-failed")
+
+    def test_a_run_of_another_dataset(self, folder: Path, tmp_path: Path) -> None:
+        assert duet("prepare", "synthetic", "--people", "50", "--out", tmp_path / "other").returncode == 0
+        refused(duet("evaluate", folder / "base", tmp_path / "other"), "dataset-mismatch")
+
+    def test_a_run_folder_of_another_version(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "run").mkdir()
+        content = json.loads((folder / "base/environment.json").read_text()) | {"format_version": 0}
+        (tmp_path / "run/environment.json").write_text(json.dumps(content))
+        assert "run format 0" in refused(duet("evaluate", tmp_path / "run", folder / "data"), "not-a-run")
+
+    def test_an_unwritable_output(self) -> None:
+        refused(duet("prepare", "synthetic", "--people", "50", "--out", "/proc/duetgen"), "output-unwritable")
+
+
+def test_a_half_written_output_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/events.npy").write_bytes(b"half")
+    for more in ([], ["--overwrite"]):
+        refused(duet("prepare", "synthetic", "--people", "50", "--out", tmp_path / "out", *more), "output-exists")
+    assert (tmp_path / "out/events.npy").read_bytes() == b"half"
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "0,,1"])
+def test_ages_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_ages(text)
+
+
+def test_ages_are_kept_in_order_and_once() -> None:
+    assert parse_ages("20,0,5,0") == (20, 0, 5)
+
+
+def test_precedence_of_settings(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("seed = 3\n[model]\nname = 'din'\n[optimiser]\nepochs = 4\nclip = 2.0\n")
+    config = build_config(tmp_path / "config.toml", {"optimiser.epochs": 5}, ["optimiser.clip=0.5"])
+    assert (config.seed, config.model.name, config.optimiser.epochs, config.optimiser.clip) == (3, "din", 5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "assignment", ["clip=1", "optimiser=1", "optimiser.clip", "optimiser.clip=much", "=", "a.b.c=1"]
+)
+def test_assignments_that_mean_nothing_are_refused(assignment: str) -> None:
+    with pytest.raises(InvalidConfigError):
+        build_config(None, {}, [assignment])
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    imports = "import sys, duetgen, duetgen.wire.limits, duetgen.errors"
+    code = f"{imports}; print([name for name in ('torch', 'polars') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
