@@ -68,7 +68,7 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
         MissingColumnError: no user or item column, or none of the name given.
         AmbiguousColumnError: two columns have a usual name of the same thing.
     """
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    shown = ", ".join(name[:40] for name in names[:12]) + (", …" if len(names) > 12 else "")
     given = {name: getattr(chosen, name) for name in SYNONYMS} if chosen else {}
     found: dict[str, int] = {}
     for role, synonyms in SYNONYMS.items():
@@ -85,7 +85,7 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
         hits = exact or hits
         if len(hits) > 1:
             raise AmbiguousColumnError(
-                f"{path} has {len(hits)} columns that could be the {role}: {', '.join(names[i] for i in hits)}",
+                f"{path} has {len(hits)} columns that could be the {role}: {', '.join(names[i][:40] for i in hits[:5])}",
                 f"say which with --{role}-column",
             )
         if hits:

@@ -1,0 +1,300 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from duetgen.data import errors
+from duetgen.data.log import Columns, Log
+from duetgen.data.sources import SOURCES, detect, read
+from duetgen.data.synthetic import SyntheticConfig
+from duetgen.errors import DuetError
+
+from .conftest import Write
+
+ASINS = {"x": "B000000001", "y": "0123456789", "z": "012345678X"}
+PEOPLE = {"a": "A1AAAAAAAAAAAA", "b": "A2BBBBBBBBBBBB"}
+EVENTS = [("a", "x", 5.0, 30), ("b", "y", 3.0, 20), ("a", "z", 0.5, 10)]
+"""The same three events in every format."""
+
+
+def review(user: str, item: str, rating: float, time: int) -> str:
+    return f'{{"reviewerID": "{user}", "asin": "{item}", "overall": {rating}, "unixReviewTime": {time}, "x": [1]}}\n'
+
+
+def lay_out(kind: str) -> tuple[str, str]:
+    """File name and content of the three events in a format."""
+    joined = {
+        "movielens-100k": ("u.data", "{0}\t{1}\t{2}\t{3}\n", ""),
+        "movielens-1m": ("ratings.dat", "{0}::{1}::{2}::{3}\n", ""),
+        "movielens-csv": ("ratings.csv", "{0},{1},{2},{3}\n", "userId,movieId,rating,timestamp\n"),
+        "amazon-2014-csv": ("r.csv", "{0},{1},{2},{3}\n", ""),
+        "amazon-2018-csv": ("r.csv", "{1},{0},{2},{3}\n", ""),
+        "table": ("t.csv", '{3},"{0}",{1},{2},x\n', "timestamp,user_id,itemId,Rating,other\n"),
+    }
+    if kind == "amazon-reviews":
+        return "reviews_X_5.json", "".join(review(PEOPLE[u], ASINS[i], r, t) for u, i, r, t in EVENTS)
+    name, row, header = joined[kind]
+    amazon = kind.startswith("amazon")
+    rows = [(PEOPLE[u], ASINS[i], r, t) if amazon else (u, i, r, t) for u, i, r, t in EVENTS]
+    return name, header + "".join(row.format(*each) for each in rows)
+
+
+FILES = [kind for kind in SOURCES if kind not in ("auto", "synthetic", "duet-text")]
+
+
+@pytest.mark.parametrize("kind", FILES)
+class TestSource:
+    """What every source of files does."""
+
+    def log(self, kind: str, path: Path) -> Log:
+        log = read(path, kind)
+        back = {v: k for k, v in (ASINS | PEOPLE).items()}
+        return Log(log.kind, log.events.with_columns(pl.col("user", "item").replace(back)), log.titles, log.files)
+
+    def test_reads_the_events_in_file_order(self, kind: str, write: Write) -> None:
+        log = self.log(kind, write(*lay_out(kind)))
+        assert log.events.select("user", "item", "rating", "timestamp").rows() == EVENTS
+        assert log.events.schema["timestamp"] == pl.Int64
+        assert log.kind == kind
+
+    def test_is_told_from_the_file(self, kind: str, write: Write) -> None:
+        assert detect(write(*lay_out(kind))) == kind
+
+    def test_gzip_gives_the_same(self, kind: str, write: Write) -> None:
+        name, content = lay_out(kind)
+        plain, packed = read(write(name, content)), read(write(f"gz/{name}.gz", content))
+        assert plain.events.equals(packed.events)
+        assert plain.kind == packed.kind
+
+    def test_crlf_blank_lines_and_bom_give_the_same(self, kind: str, write: Write) -> None:
+        name, content = lay_out(kind)
+        windows = "\ufeff\r\n" + content.replace("\n", "\r\n\r\n")
+        assert read(write(f"w/{name}", windows), kind).events.equals(read(write(name, content), kind).events)
+        assert read(write(f"w/{name}", windows)).kind == kind
+
+    def test_last_line_without_an_end(self, kind: str, write: Write) -> None:
+        name, content = lay_out(kind)
+        assert len(read(write(name, content.rstrip("\n"))).events) == 3
+
+    def test_bad_rating_names_the_line(self, kind: str, write: Write) -> None:
+        name, content = lay_out(kind)
+        line = 2 + (lay_out(kind)[1].split("\n")[0].lower().startswith(("userid", "timestamp")))
+        with pytest.raises((errors.BadRatingError, errors.BadJsonLineError), match=f"line {line}\\b"):
+            read(write(name, content.replace("3.0", '"ok"' if kind == "amazon-reviews" else "ok")), kind)
+
+    def test_bad_timestamp_names_the_line(self, kind: str, write: Write) -> None:
+        name, content = lay_out(kind)
+        line = 2 + (lay_out(kind)[1].split("\n")[0].lower().startswith(("userid", "timestamp")))
+        with pytest.raises((errors.BadTimestampError, errors.BadJsonLineError), match=f"line {line}\\b"):
+            read(write(name, content.replace("20", '"ok"' if kind == "amazon-reviews" else "ok")), kind)
+
+    def test_latin1_bytes_name_the_line(self, kind: str, write: Write) -> None:
+        name, content = lay_out(kind)
+        lines = content.encode().splitlines(keepends=True)
+        with pytest.raises(errors.WrongEncodingError, match=f"line {len(lines)} "):
+            read(write(name, b"".join(lines[:-1]) + b"\xe9" + lines[-1]), kind)
+
+    def test_another_format_is_refused(self, kind: str, write: Write) -> None:
+        other = "movielens-1m" if kind != "movielens-1m" else "movielens-csv"
+        refusals = (errors.WrongSourceError, errors.MissingColumnError)
+        with pytest.raises(refusals) as caught:
+            read(write(*lay_out(other)), kind)
+        if kind != "table":
+            assert other in caught.value.hint
+
+    def test_folder_missing_and_empty(self, kind: str, write: Write, tmp_path: Path) -> None:
+        with pytest.raises(errors.InputIsFolderError):
+            read(tmp_path, kind)
+        with pytest.raises(errors.InputMissingError):
+            read(tmp_path / "none", kind)
+        with pytest.raises(errors.InputEmptyError):
+            read(write("empty", ""), kind)
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(data=st.data())
+    def test_any_bytes_give_a_log_or_a_refusal(
+        self, kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        name, content = lay_out(kind)
+        alphabet = st.sampled_from([*'0a,:;\t"{}[]\n\r\\.-e', "\0", "\ufeff", "é", "\ud7ff", "nan", "::", "B000000001"])
+        noise = st.one_of(st.binary(max_size=40), st.lists(alphabet, max_size=30).map(lambda x: "".join(x).encode()))
+        raw = content.encode()
+        at, cut = data.draw(st.integers(0, len(raw))), data.draw(st.integers(0, 12))
+        mutated = data.draw(st.booleans())
+        content_bytes = raw[:at] + data.draw(noise) + raw[at + cut :] if mutated else data.draw(noise)
+        path = tmp_path_factory.mktemp("fuzz") / name
+        path.write_bytes(content_bytes)
+        for source in (kind, "auto"):
+            try:
+                log = read(path, source)
+            except DuetError as refusal:
+                assert "\n" not in refusal.message + refusal.hint
+            else:
+                assert len(log.events) > 0
+                assert log.events["user"].null_count() == log.events["item"].null_count() == 0
+
+
+class TestTitles:
+    def test_u_item_is_latin1(self, write: Write) -> None:
+        path = write("u.data", "1\t7\t5\t10\n")
+        write("u.item", "7|Café (1990)|x|y\n8|Other|x|y\n".encode("latin-1"))
+        log = read(path)
+        assert log.titles is not None
+        assert log.titles.rows() == [("7", "Café (1990)"), ("8", "Other")]
+        assert [file.name for file in log.files] == ["u.data", "u.item"]
+
+    def test_movies_dat(self, write: Write) -> None:
+        path = write("ratings.dat", "1::7::5::10\n")
+        write("movies.dat", "7::Amélie::Comedy\n".encode("latin-1"))
+        titles = read(path).titles
+        assert titles is not None
+        assert titles.rows() == [("7", "Amélie")]
+
+    def test_movies_csv_has_quotes(self, write: Write) -> None:
+        path = write("ratings.csv", "userId,movieId,rating,timestamp\n1,7,5,10\n")
+        write("movies.csv", 'movieId,title,genres\n7,"Postman, The ""A""",Drama\n')
+        titles = read(path).titles
+        assert titles is not None
+        assert titles.rows() == [("7", 'Postman, The "A"')]
+
+    def test_items_csv_beside_a_table_without_empty_and_repeated_titles(self, write: Write) -> None:
+        path = write("log.csv", "user,item\n1,7\n")
+        write("items.csv.gz", "item,category,title\n7,c,One\n7,c,Two\n8,c,\n9,c," + "é" * 3000 + "\n")
+        titles = read(path).titles
+        assert titles is not None
+        assert titles["item"].to_list() == ["7", "9"]
+        assert titles["title"][0] == "One"
+        assert len(titles["title"][1].encode()) <= 2048
+
+
+class TestTable:
+    def test_named_columns(self, write: Write) -> None:
+        path = write("log.csv", "who,what,when,user\na,x,5,q\n")
+        log = read(path, "table", columns=Columns(user="who", item="what", timestamp="when"))
+        assert log.events.rows() == [("a", "x", 5)]
+
+    def test_columns_named_under_auto_make_it_a_table(self, write: Write) -> None:
+        path = write("log.csv", "who,what\na,x\n")
+        with pytest.raises(errors.SourceUndetectedError):
+            read(path)
+        with pytest.raises(errors.MissingColumnError):
+            read(path, "table")
+
+    @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
+    def test_separators(self, write: Write, separator: str) -> None:
+        path = write("log.txt", "user,item\na,x\n".replace(",", separator))
+        assert read(path).events.rows() == [("a", "x")]
+
+    def test_without_time_and_rating(self, write: Write) -> None:
+        assert read(write("log.csv", "user,item\na,x\n")).events.columns == ["user", "item"]
+
+    def test_two_usual_names(self, write: Write) -> None:
+        with pytest.raises(errors.AmbiguousColumnError, match="score, stars"):
+            read(write("log.csv", "user,item,score,stars\na,x,1,2\n"), "table")
+
+    def test_no_such_column(self, write: Write) -> None:
+        with pytest.raises(errors.MissingColumnError, match="no column 'nobody'"):
+            read(write("log.csv", "user,item\na,x\n"), "table", columns=Columns(user="nobody"))
+
+    def test_one_column_for_two_things(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError):
+            read(write("log.csv", "user,item\na,x\n"), "table", columns=Columns(user="item", item="item"))
+
+    def test_header_and_no_event(self, write: Write) -> None:
+        with pytest.raises(errors.InputEmptyError, match="no event"):
+            read(write("log.csv", "user,item\n"))
+
+    def test_header_beyond_ascii(self, write: Write) -> None:
+        path = write("log.csv", "käufer,item\na,x\n")
+        assert read(path, "table", columns=Columns(user="käufer")).events.rows() == [("a", "x")]
+
+    def test_parquet(self, tmp_path: Path) -> None:
+        path = tmp_path / "log.parquet"
+        pl.DataFrame({"item_id": [7, 8], "x": [0, 0], "userId": ["a", "b"], "ts": [5, 6]}).write_parquet(path)
+        log = read(path)
+        assert log.events.rows() == [("a", "7", 5), ("b", "8", 6)]
+
+    def test_parquet_names_the_row(self, tmp_path: Path) -> None:
+        path = tmp_path / "log.parquet"
+        pl.DataFrame({"item": [7, None], "user": ["a", "b"]}).write_parquet(path)
+        with pytest.raises(errors.BadIdError, match="row 2 has no item id"):
+            read(path)
+
+    @settings(max_examples=60, deadline=None)
+    @given(at=st.integers(0, 800), noise=st.binary(min_size=1, max_size=8), cut=st.booleans())
+    def test_damaged_parquet(self, at: int, noise: bytes, cut: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
+        path = tmp_path_factory.mktemp("parquet") / "log.parquet"
+        pl.DataFrame({"item": [7, 8] * 20, "user": ["a", "b"] * 20}).write_parquet(path)
+        raw = path.read_bytes()
+        path.write_bytes(raw[:at] if cut else raw[:at] + noise + raw[at + len(noise) :])
+        try:
+            assert len(read(path, "table").events) > 0
+        except DuetError as refusal:
+            assert "\n" not in refusal.message
+
+    def test_second_file_is_the_test(self, write: Write) -> None:
+        train, test = write("a.csv", "user,item\na,x\na,y\n"), write("b.csv", "user,item\na,z\n")
+        log = read(train, test_input=test)
+        assert log.events.rows() == [("a", "x", 0), ("a", "y", 0), ("a", "z", 2)]
+
+    def test_second_file_of_other_columns(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError):
+            read(write("a.csv", "user,item\na,x\n"), test_input=write("b.csv", "user,item,rating\na,z,1\n"))
+
+
+class TestAmazon:
+    def rows(self, first: list[str], second: list[str]) -> str:
+        return "".join(f"{a},{b},5.0,10\n" for a, b in zip(first, second))
+
+    def test_other_layout_named(self, write: Write) -> None:
+        for kind, other in (("amazon-2014-csv", "amazon-2018-csv"), ("amazon-2018-csv", "amazon-2014-csv")):
+            with pytest.raises(errors.WrongSourceError) as caught:
+                read(write(*lay_out(kind)), other)
+            assert kind in caught.value.hint
+
+    def test_without_asins_the_column_of_fewer_values_is_the_item(self, write: Write) -> None:
+        many, few = [f"m{i}" for i in range(30)], [f"f{i % 10}" for i in range(30)]
+        assert detect(write("a.csv", self.rows(many, few))) == "amazon-2014-csv"
+        assert detect(write("b.csv", self.rows(few, many))) == "amazon-2018-csv"
+
+    def test_when_nothing_tells_it_is_refused(self, write: Write) -> None:
+        path = write("a.csv", self.rows(["p", "q"], ["r", "s"]))
+        with pytest.raises(errors.SourceAmbiguousError) as caught:
+            read(path)
+        assert "amazon-2014-csv" in caught.value.hint
+        assert read(path, "amazon-2014-csv").events["user"].to_list() == ["p", "q"]
+        assert read(path, "amazon-2018-csv").events["user"].to_list() == ["r", "s"]
+
+    def test_review_without_a_field(self, write: Write) -> None:
+        content = review("a", "x", 1, 2) + '{"reviewerID": "a", "overall": 1}\n'
+        with pytest.raises(errors.BadJsonLineError, match="line 2: .*asin"):
+            read(write("r.json", content))
+
+    def test_other_json_is_told(self, write: Write) -> None:
+        with pytest.raises(errors.SourceUndetectedError, match="JSON"):
+            read(write("r.json", '{"a": 1}\n'))
+
+
+class TestRead:
+    def test_unknown_source(self, write: Write) -> None:
+        with pytest.raises(errors.UnknownSourceError):
+            read(write("a", "x"), "movielens")
+
+    def test_no_input(self) -> None:
+        with pytest.raises(errors.InputMissingError):
+            read(None, "table")
+
+    def test_synthetic_reads_no_file(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError):
+            read(write("a", "x"), "synthetic")
+        assert len(read(None, "synthetic", synthetic=SyntheticConfig(people=3, items=9)).events) > 0
+
+    def test_columns_of_a_fixed_format(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError):
+            read(write(*lay_out("movielens-100k")), "movielens-100k", columns=Columns(user="a"))
+
+    def test_no_known_format_shows_how_it_begins(self, write: Write) -> None:
+        with pytest.raises(errors.SourceUndetectedError, match="begins 'hello world'"):
+            read(write("a", "hello world\n"))
