@@ -1,10 +1,10 @@
 """Quality on real public data: base model and DUET, trained alike, measured on the test part.
 
-    DUETGEN_DATA=/path/to/data python benchmarks/quality.py [--cells ml-100k/sasrec …] [--out out/quality] [--seeds 1]
+    DUETGEN_DATA=/path/to/data python benchmarks/quality.py [--cells ml-100k/sasrec …] [--out out/quality] [--seed 0]
 
 Each cell is a dataset and a backbone. Base and DUET of a cell share device model, data, objective, optimiser and
-budget; the settings of `SETTINGS` were chosen on validation parts. Everything can be resumed: runs that are finished are not
-trained again. The tables go to standard output and, with `--write`, to `benchmarks/results/`.
+budget; the settings of `SETTINGS` were chosen on validation parts. Everything can be resumed: runs that are finished
+are not trained again. The tables go to standard output and, with `--write`, to `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def heading(evaluation: Evaluation, command: str) -> str:
                 f"{found.machine.cpu}, {found.machine.cores} cores, {found.machine.device}"
             ),
             (
-                "- `own`: the device's own theta, fresh; `own+20`: 20 events old; `zero`: theta = 0; `another`: another "
-                "device's theta. `user_auc` is averaged by device, `auc` pools all rows."
+                "- `own`: the device's own theta, fresh; `own+20`: 20 events old; `zero`: theta = 0; `another`: "
+                "another device's theta. `user_auc` is averaged by device, `auc` pools all rows."
             ),
             "",
         ]
