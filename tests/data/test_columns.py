@@ -73,7 +73,7 @@ class TestTimestamps:
 
     @pytest.mark.parametrize("bad", ["yesterday", "", None, "nan", "inf", "1970-13-01"])
     def test_that_are_none_name_the_line(self, bad: str | None) -> None:
-        with pytest.raises(errors.BadTimestampError, match="line 2: .* is no number or ISO date"):
+        with pytest.raises(errors.BadTimestampError, match=r"line 2: .* is no number or ISO date"):
             typed(table(timestamp=["1", bad]), PATH)
 
     @pytest.mark.parametrize("bad", [str(2**62), "9" * 30, "-" + "9" * 30])
@@ -108,5 +108,5 @@ class TestUnits:
         assert self.seconds([1.75, 1.25, 0.0])[:2] == (["2", "1", "0"], [0, 1, 1])
 
     def test_units_mixed(self) -> None:
-        with pytest.raises(errors.MixedTimeUnitsError, match="seconds .* milliseconds"):
+        with pytest.raises(errors.MixedTimeUnitsError, match=r"seconds .* milliseconds"):
             self.seconds([1_700_000_000, 1_700_000_000_000])

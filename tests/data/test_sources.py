@@ -41,6 +41,10 @@ def lay_out(kind: str) -> tuple[str, str]:
     return name, header + "".join(row.format(*each) for each in rows)
 
 
+def assert_one_line(refusal: DuetError) -> None:
+    assert "\n" not in refusal.message + refusal.hint
+
+
 FILES = [kind for kind in SOURCES if kind not in ("auto", "synthetic", "duet-text")]
 
 
@@ -130,7 +134,7 @@ class TestSource:
             try:
                 log = read(path, source)
             except DuetError as refusal:
-                assert "\n" not in refusal.message + refusal.hint
+                assert_one_line(refusal)
             else:
                 assert len(log.events) > 0
                 assert log.events["user"].null_count() == log.events["item"].null_count() == 0
@@ -232,7 +236,7 @@ class TestTable:
         try:
             assert len(read(path, "table").events) > 0
         except DuetError as refusal:
-            assert "\n" not in refusal.message
+            assert_one_line(refusal)
 
     def test_second_file_is_the_test(self, write: Write) -> None:
         train, test = write("a.csv", "user,item\na,x\na,y\n"), write("b.csv", "user,item\na,z\n")
@@ -269,7 +273,7 @@ class TestAmazon:
 
     def test_review_without_a_field(self, write: Write) -> None:
         content = review("a", "x", 1, 2) + '{"reviewerID": "a", "overall": 1}\n'
-        with pytest.raises(errors.BadJsonLineError, match="line 2: .*asin"):
+        with pytest.raises(errors.BadJsonLineError, match=r"line 2: .*asin"):
             read(write("r.json", content))
 
     def test_other_json_is_told(self, write: Write) -> None:

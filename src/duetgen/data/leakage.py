@@ -17,7 +17,7 @@ import polars as pl
 
 from duetgen.data.filters import Indexed
 from duetgen.data.splits import TEST, VALID, Division
-from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64, Part
+from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64, NotADatasetError, Part
 
 Stage = Callable[[pl.DataFrame], tuple[Division, Indexed]]
 
@@ -130,7 +130,11 @@ def _by_device(times: Int64, offsets: Int64) -> Int64:
 
 def check_candidates(dataset: Dataset, part: Part) -> Check:
     """No negative is the target, something met before it, a repeat, or an item that training does not know."""
-    targets, drawn_NC = dataset.targets(part), np.asarray(dataset.candidates(part))
+    targets = dataset.targets(part)
+    try:
+        drawn_NC = np.asarray(dataset.candidates(part))
+    except NotADatasetError as cause:
+        return Check(name=f"candidates-{part}", passed=False, evidence=cause.message)
     events = np.asarray(dataset.events)
     real_NC = drawn_NC != PADDING
     sorted_NC = np.sort(drawn_NC, axis=1)

@@ -54,12 +54,18 @@ class Chain:
 
 @dataclass(frozen=True)
 class Segment:
-    """Edges that follow one another, as positions among the edges of the user."""
+    """Rows that follow one another: their number, the events they tell, and the window they begin with."""
 
-    edges: list[int]
+    rows: int
     events: list[int]
-    head: int
-    """Length of the first window."""
+    head: Window
+
+
+Way = tuple[Window, Window]
+"""From one window to the next."""
+
+SINK: Final[Window] = (-1,)
+"""Where the test leads: no item has this code, so nothing goes on from it."""
 
 
 def chain(train: list[Edge], test: list[Edge]) -> Chain | None:
@@ -69,22 +75,29 @@ def chain(train: list[Edge], test: list[Edge]) -> Chain | None:
         train: positive training rows, in any order.
         test: positive test rows, in any order.
     """
-    edges, first_test = train + test, len(train)
-    segments = [_segment(edges, trail) for trail in trails(edges)]
-    tested = [segment for segment in segments if max(segment.edges) >= first_test]
-    if len(tested) > 1:
+    order = trails([(edge.window, edge.after) for edge in test])
+    if len(order) > 1:
         return None
-    last = tested[0] if tested else max(segments, key=lambda segment: len(segment.edges))
-    order = [edge >= first_test for edge in last.edges]
-    if order != sorted(order):
+    tests = [test[number] for trail in order for number in trail]
+    ways = [(edge.window, edge.after) for edge in train]
+    if tests:
+        ways.append((tests[0].window, SINK))
+    segments, last = [], None
+    for trail in trails(ways):
+        tested = trail[-1] == len(train)
+        targets = [train[number].target for number in trail[: len(trail) - tested]]
+        head = ways[trail[0]][0]
+        segments.append(Segment(len(targets), [*head, *targets], head))
+        last = segments[-1] if tested else last
+    if tests and any(segment.head == tests[-1].after for segment in segments if segment is not last):
         return None
-    tests = [edges[edge].window for edge in last.edges if edge >= first_test]
+    last = last or max(segments, key=lambda segment: segment.rows)
     others = [segment for segment in segments if segment is not last]
-    events, bridged, lost = _join(last, others, edges[0].width)
-    return Chain(events, tests, bridged, lost)
+    events, bridged, lost = _join(last, others, (train + test)[0].width)
+    return Chain(events + [edge.target for edge in tests], [edge.window for edge in tests], bridged, lost)
 
 
-def trails(edges: list[Edge]) -> list[list[int]]:
+def trails(edges: list[Way]) -> list[list[int]]:
     """Paths that together use each edge once, as few as the edges allow within each connected piece.
 
     Hierholzer's way: walk from each window that is left more often than it is reached until there is no way on, then
@@ -92,22 +105,22 @@ def trails(edges: list[Edge]) -> list[list[int]]:
     """
     ways: dict[Window, deque[int]] = {}
     excess: Counter[Window] = Counter()
-    for number, edge in enumerate(edges):
-        ways.setdefault(edge.window, deque()).append(number)
-        excess[edge.window] += 1
-        excess[edge.after] -= 1
+    for number, (before, after) in enumerate(edges):
+        ways.setdefault(before, deque()).append(number)
+        excess[before] += 1
+        excess[after] -= 1
 
     def walk(at: Window) -> list[int]:
         trail = []
         while ways.get(at):
             trail.append(ways[at].popleft())
-            at = edges[trail[-1]].after
+            at = edges[trail[-1]][1]
         return trail
 
     def splice(trail: list[int]) -> None:
         at = 0
         while at <= len(trail):
-            here = edges[trail[at]].window if at < len(trail) else edges[trail[-1]].after
+            here = edges[trail[at]][0] if at < len(trail) else edges[trail[-1]][1]
             if ways.get(here):
                 trail[at:at] = walk(here)
             else:
@@ -118,17 +131,12 @@ def trails(edges: list[Edge]) -> list[list[int]]:
     found = [walk(start) for start in starts for _ in range(excess[start])]
     for trail in found:
         splice(trail)
-    for edge in edges:
+    for before, _ in edges:
         # What is left now are cycles that touch no path: each is one of its own.
-        while ways[edge.window]:
-            found.append(walk(edge.window))
+        while ways[before]:
+            found.append(walk(before))
             splice(found[-1])
     return found
-
-
-def _segment(edges: list[Edge], trail: list[int]) -> Segment:
-    first = edges[trail[0]].window
-    return Segment(trail, [*first, *(edges[number].target for number in trail)], len(first))
 
 
 def _join(last: Segment, others: list[Segment], width: int) -> tuple[list[int], int, int]:
@@ -137,7 +145,7 @@ def _join(last: Segment, others: list[Segment], width: int) -> tuple[list[int], 
     Returns:
         The events, how many missing rows were bridged, and how many events nothing joins.
     """
-    events, head, bridged = last.events, last.head, 0
+    events, head, bridged = last.events, len(last.head), 0
     rest = list(others)
     while head == width and rest:
         overlaps = [(_overlap(segment.events, events, width), -number) for number, segment in enumerate(rest)]
@@ -145,9 +153,9 @@ def _join(last: Segment, others: list[Segment], width: int) -> tuple[list[int], 
         if overlap < LEAST_OVERLAP:
             break
         segment = rest.pop(-number)
-        events, head = segment.events[:-overlap] + events, segment.head
+        events, head = segment.events[:-overlap] + events, len(segment.head)
         bridged += width - overlap
-    lost = sum(len(segment.edges) for segment in rest if not _contains(events, segment.events))
+    lost = sum(segment.rows for segment in rest if not _contains(events, segment.events))
     return events, bridged, lost
 
 

@@ -84,8 +84,9 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
         exact = [i for i in hits if plain[i] in (role, f"{role}id")]
         hits = exact or hits
         if len(hits) > 1:
+            which = ", ".join(names[i][:40] for i in hits[:5])
             raise AmbiguousColumnError(
-                f"{path} has {len(hits)} columns that could be the {role}: {', '.join(names[i][:40] for i in hits[:5])}",
+                f"{path} has {len(hits)} columns that could be the {role}: {which}",
                 f"say which with --{role}-column",
             )
         if hits:
