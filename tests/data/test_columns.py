@@ -71,6 +71,16 @@ class TestTimestamps:
         assert typed(table(timestamp=times), PATH)["timestamp"].to_list() == [60]
         assert typed(table(timestamp=[date(1970, 1, 2)]), PATH)["timestamp"].to_list() == [86_400]
 
+    def test_numbers_of_parquet(self) -> None:
+        assert typed(table(timestamp=[5, 6]), PATH)["timestamp"].to_list() == [5, 6]
+        assert typed(table(timestamp=[5.0, 6.5]), PATH)["timestamp"].to_list() == [5.0, 6.5]
+
+    def test_column_of_another_kind(self) -> None:
+        with pytest.raises(errors.BadTimestampError, match="List"):
+            typed(table(timestamp=[[1]]), PATH)
+        with pytest.raises(errors.BadRatingError, match="List"):
+            typed(table(rating=[[1]]), PATH)
+
     @pytest.mark.parametrize("bad", ["yesterday", "", None, "nan", "inf", "1970-13-01"])
     def test_that_are_none_name_the_line(self, bad: str | None) -> None:
         with pytest.raises(errors.BadTimestampError, match=r"line 2: .* is no number or ISO date"):

@@ -1,11 +1,14 @@
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from duetgen.data import errors
 from duetgen.data.leakage import check
@@ -205,6 +208,41 @@ class TestRefusals:
         assert sorted(p.name for p in tmp_path.iterdir()) == ["log.csv", "out"]
 
 
+class TestAnyLog:
+    @settings(max_examples=80, deadline=None)
+    @given(data=st.data())
+    def test_is_refused_or_passes_every_check(
+        self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        root = tmp_path_factory.mktemp("any")
+        row = st.tuples(st.integers(0, 3), st.integers(0, 8), st.integers(0, 12), st.integers(1, 5))
+        rows = data.draw(st.lists(row, min_size=1, max_size=60))
+        timed = data.draw(st.booleans())
+        frame = pl.DataFrame(rows, schema=["user", "item", "timestamp", "rating"], orient="row")
+        (frame if timed else frame.drop("timestamp")).write_csv(root / "log.csv")
+        config = PrepareConfig(
+            split=data.draw(st.sampled_from([None, "leave-one-out"])),
+            min_rating=data.draw(st.sampled_from([None, 3])),
+            min_user_events=data.draw(st.integers(1, 4)),
+            min_item_events=data.draw(st.integers(1, 4)),
+            test_share=data.draw(st.sampled_from([0.1, 0.5])),
+        )
+        try:
+            manifest = prepare(root / "log.csv", root / "out", config)
+        except errors.LeakageError:
+            raise
+        except DuetError:
+            assert not (root / "out").exists()
+            return
+        counts, last = manifest.counts, manifest.steps[-1]
+        assert (counts.events, counts.devices, counts.items) == (last.events_out, last.users_out, last.items_out)
+        for before, after in pairwise(manifest.steps):
+            assert before.events_out == after.events_in
+            assert before.users_out == after.users_in
+            assert before.items_out == after.items_in
+        assert counts.train_events + counts.valid_events + counts.test_events == counts.events
+
+
 class TestSynthetic:
     CONFIG = PrepareConfig(source="synthetic", synthetic=SyntheticConfig(people=30, items=150))
 
@@ -228,6 +266,15 @@ class TestSynthetic:
         assert len(lines) == 4
         assert dataset.candidates("valid").shape == (dataset.manifest.counts.valid_targets, 99)
         assert isinstance(dataset.events, np.memmap)
+
+
+def test_the_package_exports_what_others_use() -> None:
+    import duetgen.data
+
+    for name in duetgen.data.__all__:
+        assert getattr(duetgen.data, name) is not None
+    with pytest.raises(AttributeError):
+        _ = duetgen.data.nothing
 
 
 def test_opening_a_dataset_imports_neither_polars_nor_torch() -> None:

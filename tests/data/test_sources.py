@@ -226,6 +226,11 @@ class TestTable:
         with pytest.raises(errors.BadIdError, match="row 2 has no item id"):
             read(path)
 
+    def test_parquet_inside_gzip(self, write: Write, tmp_path: Path) -> None:
+        pl.DataFrame({"item": [7], "user": ["a"]}).write_parquet(tmp_path / "log.parquet")
+        with pytest.raises(errors.NotTextError, match="inside gzip"):
+            read(write("log.parquet.gz", (tmp_path / "log.parquet").read_bytes()))
+
     @settings(max_examples=60, deadline=None)
     @given(at=st.integers(0, 800), noise=st.binary(min_size=1, max_size=8), cut=st.booleans())
     def test_damaged_parquet(self, at: int, noise: bytes, cut: bool, tmp_path_factory: pytest.TempPathFactory) -> None:

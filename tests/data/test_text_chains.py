@@ -40,6 +40,11 @@ class TestChain:
         assert found is not None
         assert found.events == [1, 2, 3]
 
+    def test_no_rows(self) -> None:
+        found = chain([], [])
+        assert found is not None
+        assert found.events == []
+
     def test_history_that_begins_full(self) -> None:
         train, test = edges_of(list(range(1, 10)), first=4)
         found = chain(train, test)

@@ -113,6 +113,11 @@ class TestRead:
         with pytest.raises(errors.BadTextRowError, match=r"window sequences have 3 items .* and 2"):
             read(folder)
 
+    def test_no_positive_row_at_all(self, write: Write) -> None:
+        path = write("train.txt", "7;11;1,2;1,2;0\n")
+        write("test.txt", "7;11;1,2;2,3;1\n7;12;1,2;2,3;0\n")
+        assert read(path).events["item"].to_list() == ["2", "3", "11"]
+
     def test_lost_rows_are_noted(self, write: Write) -> None:
         rows = rows_of(7, list(range(1, 16)), [])
         write("test.txt", rows[-1])

@@ -247,7 +247,8 @@ def _divide_steps(
         reason = f"fewer than {config.min_user_events} training events of known items"
         steps.append(_step("users", reason, after, cored))
     least = config.min_item_events
-    reason = f"items with fewer than {least} training events become the unknown item; their events stay in place"
+    rare = f"with fewer than {least} training events" if least > 1 else "that the training part does not have"
+    reason = f"items {rare} become the unknown item; their events stay in place"
     steps.append(_step("items", reason, cored, (cored[0], cored[1], len(indexed.items))))
     return steps
 

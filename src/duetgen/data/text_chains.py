@@ -75,6 +75,8 @@ def chain(train: list[Edge], test: list[Edge]) -> Chain | None:
         train: positive training rows, in any order.
         test: positive test rows, in any order.
     """
+    if not train and not test:
+        return Chain([], [], 0, 0)
     order = trails([(edge.window, edge.after) for edge in test])
     if len(order) > 1:
         return None

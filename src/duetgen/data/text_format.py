@@ -194,6 +194,8 @@ def read_text_format(path: Path, test_input: Path | None = None) -> Log:
         if found.tests
     }
     events = _table(chains, both.users, both.items)
+    if not len(events):
+        raise InputEmptyError(f"{train_path} holds no row with label 1", "check how the file was exported")
     notes = _notes(chains, len(both.label_R), len(events))
     return Log("duet-text", events, None, [train_path, test_path], notes, replace(rows, given=given))
 
