@@ -1,5 +1,8 @@
 """DIN (KDD 2018): each candidate looks at the window in its own way, and a final network scores what it found.
 
+Activations are SiLU: Dice (section 5.3) with α = 0 and without the batch's statistics, so that a device computes exactly
+what was trained.
+
 Shapes: L window length, D width, A width of the attention unit, C candidates of a row, M candidates shared by all rows,
 P values in theta; `*` leading dimensions.
 """
@@ -17,9 +20,9 @@ def final_network(width: int, residual: bool) -> nn.Module:
     """Head of DIN on (interest, candidate): 2D to 4D to 2D to 1, at width 32 64-128-64-1 with 16,641 parameters."""
     return nn.Sequential(
         DynamicLinear(2 * width, 4 * width, residual=residual),
-        nn.PReLU(),
+        nn.SiLU(),
         DynamicLinear(4 * width, 2 * width, residual=residual),
-        nn.PReLU(),
+        nn.SiLU(),
         DynamicLinear(2 * width, 1, residual=residual),
     )
 
@@ -34,7 +37,7 @@ class ActivationUnit(nn.Module):
         self.of_key, self.of_candidate = nn.Linear(width, hidden), nn.Linear(width, hidden, bias=False)
         self.of_product = nn.Parameter(torch.empty(hidden, width))
         nn.init.normal_(self.of_product, std=width**-0.5)
-        self.activation = nn.PReLU()
+        self.activation = nn.SiLU()
         self.output = nn.Linear(hidden, 1)
 
     def forward(self, key_LD: Tensor, candidate_CD: Tensor) -> Tensor:
@@ -55,7 +58,7 @@ class DIN(Backbone):
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
         super().__init__(vocabulary, config, final_network(config.width, config.residual))
-        self.unit = ActivationUnit(config.width, hidden=config.width // 2)
+        self.unit = ActivationUnit(config.width, hidden=max(1, config.width // 4))
         self.position = nn.Parameter(torch.zeros(config.window, config.width))
         self.dropout = nn.Dropout(config.dropout)
 

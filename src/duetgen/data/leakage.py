@@ -75,7 +75,10 @@ def check_boundary(dataset: Dataset) -> Check:
     validation, test = bounds[:, 1] - bounds[:, 0], lengths - bounds[:, 1]
     if split.kind == "leave-one-out":
         passed = bool((validation == 1).all() and (test == 1).all() and (bounds[:, 0] >= 1).all())
-        evidence = "each device's last event is its test, the one before its validation"
+        evidence = (
+            "each device's last event is its test, the one before its validation; "
+            "this split orders events within devices only: training of others may be later in time"
+        )
     else:
         passed = bool((validation <= 1).all())
         evidence = f"{int(test.sum()):,} given test events follow all others of their devices"

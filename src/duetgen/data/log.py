@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 
 if TYPE_CHECKING:
-    from duetgen.data.text_format import TextRows
+    from duetgen.data.text_rows import TextRows
 
 Progress = Callable[[str], None]
 

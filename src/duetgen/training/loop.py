@@ -256,7 +256,8 @@ class Trainer:
     def update_average(self) -> None:
         """Move the average towards the weights; quickly at first, so that it does not remember the initial ones."""
         share = 1 / (1 + min(self.config.optimiser.averaging, self.counters.total_steps / 4))
-        own, average = list(self.model.parameters()), list(self.average.parameters())
+        own: list[Tensor] = list(self.model.parameters())
+        average: list[Tensor] = list(self.average.parameters())
         with torch.no_grad():
             torch._foreach_lerp_(average, own, share)
 

@@ -47,7 +47,7 @@ class CatalogueCrossEntropy(torch.autograd.Function):
         return (total / rows).to(query_ND.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """Gradients of queries and items."""
         grad_query_ND, grad_items_MD = ctx.saved_tensors
         return grad * grad_query_ND, grad * grad_items_MD, None
@@ -55,5 +55,5 @@ class CatalogueCrossEntropy(torch.autograd.Function):
 
 def catalogue_cross_entropy(query_ND: Tensor, items_MD: Tensor, target_N: Tensor) -> Tensor:
     """Mean of `-log softmax(query @ items.T)[target]` over rows: a scalar; `target_N` indexes rows of `items_MD`."""
-    loss: Tensor = CatalogueCrossEntropy.apply(query_ND, items_MD, target_N)
+    loss: Tensor = CatalogueCrossEntropy.apply(query_ND, items_MD, target_N)  # type: ignore[no-untyped-call]
     return loss

@@ -1,0 +1,52 @@
+"""Under which parameters a model is measured: its own, old ones, none, somebody else's, or ones made of nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from duetgen.evaluation.errors import InvalidConditionError
+from duetgen.wire.limits import MAX_STALENESS
+
+Kind = Literal["own", "zero", "another", "random"]
+KINDS: Final[tuple[Kind, ...]] = ("own", "zero", "another", "random")
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """Where theta comes from while a model is measured; the device's window is the same under every condition.
+
+    Attributes:
+        kind: `own`, generated from the device's own history; `zero`, the global model; `another`, generated from
+            another device's history; `random`, generated from items drawn by their popularity in training.
+        staleness: how many of the newest events the generator has not seen; the first event is always seen.
+    """
+
+    kind: Kind
+    staleness: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidConditionError(f"there is no condition {self.kind!r}", f"choose among {', '.join(KINDS)}")
+        if not 0 <= self.staleness <= MAX_STALENESS:
+            raise InvalidConditionError(
+                f"staleness {self.staleness} is out of range", f"give a number of events from 0 to {MAX_STALENESS}"
+            )
+        if self.kind == "zero" and self.staleness:
+            raise InvalidConditionError("theta = 0 has no age", "ask for `zero` without a staleness")
+
+    @property
+    def name(self) -> str:
+        """How results are labelled: `own`, `own+5` (five events old), `zero`, `another`, `random`."""
+        return f"{self.kind}+{self.staleness}" if self.staleness else self.kind
+
+
+ZERO: Final = Condition("zero")
+OWN: Final = Condition("own")
+STALENESS: Final = (0, 1, 5, 20)
+
+
+def default_conditions(staleness: Sequence[int] = STALENESS) -> tuple[Condition, ...]:
+    """Own theta at each age in events, the global model, and the two controls."""
+    return (*(Condition("own", s) for s in staleness), ZERO, Condition("another"), Condition("random"))

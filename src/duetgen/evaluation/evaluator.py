@@ -1,0 +1,361 @@
+"""Evaluation of a model on a dataset: `evaluate` for reports, `validate` for early stopping.
+
+For each condition: targets in batches; each distinct history of a batch generates theta once, and all protocols use it.
+
+Shapes: B targets of a batch, H distinct histories of a batch, L history length, N targets, M rows, U devices,
+P values in theta, C candidates with the positive first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from duetgen.data.store import UNKNOWN, Dataset, Int64, Part, Targets
+from duetgen.evaluation import bootstrap, calibration, protocols, provenance
+from duetgen.evaluation.averages import DeviceMetrics, by_history, device_means
+from duetgen.evaluation.bootstrap import RESAMPLES, Interval
+from duetgen.evaluation.calibration import Calibration
+from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
+from duetgen.evaluation.errors import NothingToEvaluateError, VocabularyMismatchError
+from duetgen.evaluation.inputs import HistoryReader, history_lengths, target_items, windows
+from duetgen.evaluation.metrics import CUTOFFS, Float64, pooled_auc_by_device, ranking_metrics
+from duetgen.evaluation.protocols import Ranking, Recommender, Scored
+from duetgen.evaluation.result import POOLED, ConditionResult, Evaluation
+
+SCORE_BYTES: Final = 64 * 2**20
+"""Most memory that the scores of one batch take."""
+MAX_BATCH: Final = 1024
+PAIRWISE_COST: Final = 256
+"""How many values a model that reads the window anew for each candidate holds for each score, roughly."""
+CALIBRATION_DEVICES: Final = 2_000
+"""Devices of the validation part that the calibration of log loss is fitted on, at most."""
+
+
+Progress = Callable[[str, int, int], None]
+"""What an evaluation tells while it goes on: under the condition named, so many of so many targets are scored."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The targets that are measured, out of all of a part."""
+
+    everyone: Targets
+    index_N: Int64
+    targets: Targets
+    device_U: Int64
+    slot_N: Int64
+    devices_in_part: int
+
+
+def select(dataset: Dataset, part: Part, limit_devices: int | None, seed: int) -> Selection:
+    """All targets of a part, or those of a seeded choice of devices.
+
+    Raises:
+        NothingToEvaluateError: there is none.
+    """
+    everyone = dataset.targets(part)
+    device_U = np.unique(everyone.device_N)
+    if not len(device_U) or (limit_devices is not None and limit_devices < 1):
+        raise NothingToEvaluateError(
+            f"the {part} part of {dataset.manifest.name} has no target to predict",
+            "give a longer log, filter less, or split by leave-one-out",
+        )
+    index_N, found = np.arange(len(everyone)), len(device_U)
+    if limit_devices is not None and limit_devices < found:
+        device_U = np.sort(np.random.default_rng([seed, 0]).choice(device_U, limit_devices, replace=False))
+        index_N = np.flatnonzero(np.isin(everyone.device_N, device_U))
+    targets = everyone.take(index_N)
+    slot_N = np.searchsorted(device_U, targets.device_N)
+    return Selection(everyone, index_N, targets, device_U, slot_N, found)
+
+
+@contextlib.contextmanager
+def measuring(model: nn.Module) -> Iterator[torch.device]:
+    """Evaluation mode without gradients; afterwards every module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    tensor: torch.Tensor | None = next(model.parameters(), None)
+    if tensor is None:
+        tensor = next(model.buffers(), None)
+    try:
+        with torch.inference_mode():
+            yield torch.device("cpu") if tensor is None else tensor.device
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def batch_size(model: Recommender) -> int:
+    """How many targets are scored at a time, so that scores of the catalogue take at most `SCORE_BYTES`."""
+    backbone = getattr(model, "backbone", model)
+    cost = PAIRWISE_COST if getattr(backbone, "pairwise", False) else 1
+    return max(1, min(MAX_BATCH, SCORE_BYTES // (4 * model.vocabulary * cost)))
+
+
+def score(
+    model: Recommender,
+    dataset: Dataset,
+    selection: Selection,
+    condition: Condition,
+    rankings: Sequence[Ranking],
+    device: torch.device,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[Scored]:
+    """Score the selected targets under one condition, for each protocol."""
+    total, size = len(selection.targets), batch_size(model)
+    reader = None
+    if condition.kind != "zero":
+        length = model.generator_history
+        reader = HistoryReader(dataset, selection.everyone, selection.index_N, condition, length, seed)
+    parts: list[list[Scored]] = [[] for _ in rankings]
+    for first in range(0, total, size):
+        rows = slice(first, min(first + size, total))
+        window_BL = torch.from_numpy(windows(dataset, selection.targets.take(rows), model.window)).to(device)
+        theta_BP = None
+        if reader is not None:
+            history_HL, which_B = reader.read(rows)
+            theta_BP = model.generate(torch.from_numpy(history_HL).to(device))
+            if not np.array_equal(which_B, np.arange(len(theta_BP))):
+                theta_BP = theta_BP[torch.from_numpy(which_B).to(device)]
+        for ranking, kept in zip(rankings, parts):
+            kept.append(ranking.score(model, rows, window_BL, theta_BP))
+        if progress is not None:
+            progress(condition.name, rows.stop, total)
+    return [protocols.join(kept) for kept in parts]
+
+
+def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: int) -> Calibration | None:
+    """Fit what makes scores probabilities on the validation part's candidates; None where there are none."""
+    if not len(dataset.targets("valid")) or not (dataset.root / "candidates/valid.npy").is_file():
+        return None
+    selection = select(dataset, "valid", CALIBRATION_DEVICES, seed)
+    ranking = protocols.make_ranking("candidates", dataset, "valid", selection.index_N)
+    condition = OWN if model.personal else ZERO
+    scores_NC = score(model, dataset, selection, condition, [ranking], device, seed)[0].scores_NC
+    assert scores_NC is not None
+    others = scores_NC[:, 1:].ravel()
+    return calibration.fit(scores_NC[:, 0], others[~np.isneginf(others)])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One protocol under one condition: metrics of each target [N], and the devices' parts of the pooled AUC."""
+
+    condition: Condition
+    targets: dict[str, Float64]
+    pooled_U4: Float64 | None
+    candidates: float
+
+
+def measure(
+    condition: Condition, scored: Scored, selection: Selection, fitted: Calibration | None, cutoffs: Sequence[int]
+) -> Measured:
+    """Metrics from what a protocol kept."""
+    values = ranking_metrics(scored.rank_N, scored.count_N, cutoffs)
+    pooled_U4 = None
+    if scored.loss_N is not None:
+        values["log_loss"] = scored.loss_N
+    if scored.scores_NC is not None:
+        positive_N, others_NC = scored.scores_NC[:, 0], scored.scores_NC[:, 1:]
+        if fitted is not None:
+            losses = calibration.log_losses(fitted, others_NC, 0).sum(1) + calibration.log_losses(fitted, positive_N, 1)
+            values["log_loss"] = losses / scored.count_N
+        present_NC = ~np.isneginf(others_NC)
+        if present_NC.any():
+            device_M = np.repeat(selection.slot_N, present_NC.sum(1))
+            pooled_U4 = pooled_auc_by_device(
+                positive_N, others_NC[present_NC], selection.slot_N, device_M, len(selection.device_U)
+            )
+    return Measured(condition, values, pooled_U4, float(scored.count_N.mean()))
+
+
+def summarise(
+    measured: Sequence[Measured], selection: Selection, rounds: int, seed: int
+) -> tuple[list[ConditionResult], DeviceMetrics]:
+    """Average over targets, devices and histories, and resample all conditions at once."""
+    devices = len(selection.device_U)
+    kept = DeviceMetrics(selection.device_U)
+    for one in measured:
+        kept.values[one.condition.name] = {
+            name: device_means(value_N, selection.slot_N, devices) for name, value_N in one.targets.items()
+        }
+    columns = [value_U for values in kept.values.values() for value_U in values.values()]
+    found = iter(bootstrap.intervals(np.stack(columns, axis=1), rounds, seed))
+    length_N = history_lengths(selection.targets)
+    results = []
+    for one in measured:
+        metrics: dict[str, Interval] = {name: next(found) for name in one.targets}
+        if one.pooled_U4 is not None:
+            kept.pooled[one.condition.name] = one.pooled_U4
+            samples = bootstrap.resampled_pooled_auc(one.pooled_U4, rounds, seed)
+            metrics[POOLED] = bootstrap.interval(bootstrap.pooled_auc_of(one.pooled_U4.sum(0)), samples, devices)
+        history = by_history(one.targets, selection.slot_N, length_N)
+        results.append(
+            ConditionResult(condition=one.condition, name=one.condition.name, metrics=metrics, by_history=history)
+        )
+    return results, kept
+
+
+def settle_conditions(
+    model: Recommender, conditions: Sequence[Condition] | None, selection: Selection
+) -> list[Condition]:
+    """What is measured: a base model has the global parameters alone; a lone device has no other to borrow from."""
+    if not model.personal:
+        return [ZERO]
+    if conditions is None:
+        alone = selection.devices_in_part < 2
+        return [condition for condition in default_conditions() if not (alone and condition.kind == "another")]
+    if not conditions:
+        raise NothingToEvaluateError("no condition was asked for", "name at least one, such as `own`")
+    return list(dict.fromkeys(conditions))
+
+
+def check_vocabulary(model: Recommender, dataset: Dataset) -> None:
+    """Refuse a model that numbers other items.
+
+    Raises:
+        VocabularyMismatchError: the sizes differ.
+    """
+    if model.vocabulary != dataset.vocabulary:
+        raise VocabularyMismatchError(
+            f"the model knows {model.vocabulary} item indices, {dataset.manifest.name} has {dataset.vocabulary}",
+            "evaluate a model on the dataset folder that it was trained on",
+        )
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    part: Part = "test",
+    protocols: Sequence[str] = ("full",),
+    conditions: Sequence[Condition] | None = None,
+    cutoffs: Sequence[int] = CUTOFFS,
+    limit_devices: int | None = None,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+    config: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[Evaluation]:
+    """Measure a model, one `Evaluation` for each protocol.
+
+    Args:
+        model: a recommender, see `protocols.Recommender`; its mode and place stay as they are.
+        dataset: the dataset folder that it was trained on.
+        part: `test`, or `valid`.
+        protocols: any of `full`, `candidates`, `given`.
+        conditions: where theta comes from; by default own theta aged 0, 1, 5 and 20 events, theta = 0, another
+            device's, and one of random items. A base model is measured under `zero` whatever is asked.
+        cutoffs: k of NDCG@k and HR@k.
+        limit_devices: measure a seeded choice of so many devices.
+        bootstrap: resamples for the intervals; 0 for none.
+        seed: of resamples, choice of devices and control conditions.
+        config: settings of the model, for the provenance.
+        progress: hears how it goes.
+
+    Raises:
+        NothingToEvaluateError: no target, or too few devices.
+        ProtocolUnavailableError: a protocol that does not exist or that the dataset cannot serve.
+        NonFiniteScoresError: scores that cannot be ranked.
+        VocabularyMismatchError: the model is of another dataset.
+    """
+    return _evaluate(
+        model, dataset, part, protocols, conditions, cutoffs, limit_devices, bootstrap, seed, config, progress
+    )
+
+
+def _evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    part: Part,
+    names: Sequence[str],
+    conditions: Sequence[Condition] | None,
+    cutoffs: Sequence[int],
+    limit_devices: int | None,
+    rounds: int,
+    seed: int,
+    config: dict[str, Any] | None,
+    progress: Progress | None,
+) -> list[Evaluation]:
+    recommender = cast(Recommender, model)
+    check_vocabulary(recommender, dataset)
+    selection = select(dataset, part, limit_devices, seed)
+    wanted = settle_conditions(recommender, conditions, selection)
+    rankings = [protocols.make_ranking(name, dataset, part, selection.index_N) for name in names]
+    measured: list[list[Measured]] = [[] for _ in rankings]
+    fitted = None
+    with measuring(model) as device:
+        if any(ranking.name != "full" for ranking in rankings):
+            fitted = calibrate(recommender, dataset, device, seed)
+        for condition in wanted:
+            scored = score(recommender, dataset, selection, condition, rankings, device, seed, progress)
+            for ranking, one, kept in zip(rankings, scored, measured):
+                used = None if ranking.name == "full" else fitted
+                kept.append(measure(condition, one, selection, used, cutoffs))
+    came_from = provenance.collect(dataset, device, config)
+    target_N = target_items(dataset, selection.targets)
+    evaluations = []
+    for ranking, kept in zip(rankings, measured):
+        results, by_device = summarise(kept, selection, rounds, seed)
+        evaluation = Evaluation(
+            protocol=ranking.name,
+            part=part,
+            split=dataset.manifest.split.kind,
+            has_time=dataset.manifest.has_time,
+            note=None if dataset.manifest.has_time else "The log has no time: the order of the file stands for it.",
+            devices=len(selection.device_U),
+            devices_in_part=selection.devices_in_part,
+            targets=len(selection.targets),
+            unknown_targets=int((target_N == UNKNOWN).sum()),
+            candidates=kept[0].candidates,
+            personal=recommender.personal,
+            calibration=None if ranking.name == "full" else fitted,
+            bootstrap=rounds,
+            seed=seed,
+            conditions=results,
+            provenance=came_from,
+        )
+        evaluations.append(evaluation.keep(by_device))
+    return evaluations
+
+
+def validate(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    limit_devices: int | None = None,
+    seed: int = 0,
+    staleness: Sequence[int] = (0,),
+) -> float:
+    """`ndcg@10` of the `full` protocol on the validation part, the mean over ages of theta: what stops training early.
+
+    Args:
+        model: a recommender.
+        dataset: the dataset folder.
+        limit_devices: measure a seeded choice of so many devices.
+        seed: of that choice.
+        staleness: ages of theta, in events; a base model has one global model whatever they are.
+
+    Raises:
+        NothingToEvaluateError: no target.
+        NonFiniteScoresError: scores that cannot be ranked.
+    """
+    recommender = cast(Recommender, model)
+    selection = select(dataset, "valid", limit_devices, seed)
+    ranking = protocols.make_ranking("full", dataset, "valid", selection.index_N, with_loss=False)
+    conditions = [Condition("own", age) for age in staleness] if recommender.personal else [ZERO]
+    values = []
+    with measuring(model) as device:
+        for condition in conditions:
+            (scored,) = score(recommender, dataset, selection, condition, [ranking], device, seed)
+            metrics = ranking_metrics(scored.rank_N, scored.count_N, (10,))
+            values.append(device_means(metrics["ndcg@10"], selection.slot_N, len(selection.device_U)).mean())
+    return float(np.mean(values))

@@ -1,0 +1,197 @@
+"""The protocols: what a target is ranked among, and what is kept of the scores.
+
+Shapes: B targets of a batch, N targets, L window length, C candidates with the positive first, V items, P values in theta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from duetgen.data.store import PADDING, Dataset, Int32, Int64, Part
+from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
+from duetgen.evaluation.inputs import target_items
+from duetgen.evaluation.metrics import Float32, Float64, mean_rank
+
+ProtocolName = Literal["full", "candidates", "given"]
+PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("full", "candidates", "given")
+
+
+class Recommender(Protocol):
+    """What is measured: a device model, and a generator if `personal`. Histories are right-padded with 0."""
+
+    @property
+    def window(self) -> int:
+        """L_d."""
+
+    @property
+    def generator_history(self) -> int:
+        """L_g; 0 without a generator."""
+
+    @property
+    def personal(self) -> bool:
+        """Whether there is a generator."""
+
+    vocabulary: int
+
+    def generate(self, history_BL: Tensor) -> Tensor:
+        """Theta [B, P]."""
+
+    def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
+        """Scores [B, V]; padding scores -inf."""
+
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
+        """Scores [B, C]."""
+
+    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
+        """What makes scores comparable between devices: [B]."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a protocol keeps of each target.
+
+    Attributes:
+        rank_N: mean rank of the target.
+        count_N: how many entries were ranked, the target included.
+        loss_N: -log of the target's share of the softmax over the catalogue, in nats; `full` only.
+        scores_NC: scores less the log-normaliser, the positive first, -inf where there is no candidate; not for `full`.
+    """
+
+    rank_N: Float64
+    count_N: Int64
+    loss_N: Float64 | None = None
+    scores_NC: Float32 | None = None
+
+
+def join(parts: list[Scored]) -> Scored:
+    """Batches to one."""
+    loss = [part.loss_N for part in parts if part.loss_N is not None]
+    scores = [part.scores_NC for part in parts if part.scores_NC is not None]
+    return Scored(
+        np.concatenate([part.rank_N for part in parts]),
+        np.concatenate([part.count_N for part in parts]),
+        np.concatenate(loss) if loss else None,
+        np.concatenate(scores) if scores else None,
+    )
+
+
+def refuse_non_finite(*values_B: Tensor) -> None:
+    """Raise `NonFiniteScoresError` if any value is not finite."""
+    bad = sum(int((~torch.isfinite(value_B)).sum()) for value_B in values_B)
+    if bad:
+        raise NonFiniteScoresError(
+            f"the model gives scores that are not finite ({bad} in one batch of {len(values_B[0])} targets)",
+            "train again with a lower learning rate; a ranking by such scores would mean nothing",
+        )
+
+
+class Ranking(Protocol):
+    """One protocol on one part of one dataset."""
+
+    name: ProtocolName
+
+    def score(self, model: Recommender, rows: slice, window_BL: Tensor, theta_BP: Tensor | None) -> Scored:
+        """Score the targets `rows`, whose windows are given."""
+
+
+class FullRanking:
+    """The whole catalogue, indices 1 to V - 1; the unknown item is an entry like any other, and may be the target.
+
+    Args:
+        target_N: items of the targets.
+        with_loss: whether the softmax's log loss is wanted.
+    """
+
+    name: ProtocolName = "full"
+
+    def __init__(self, target_N: Int64, with_loss: bool = True) -> None:
+        self.target_N, self.with_loss = torch.from_numpy(target_N), with_loss
+
+    def score(self, model: Recommender, rows: slice, window_BL: Tensor, theta_BP: Tensor | None) -> Scored:
+        """Ranks without a sort: see `metrics.mean_rank`."""
+        scores_BV = model.score_catalogue(window_BL, theta_BP).float()
+        target_B1 = self.target_N[rows].to(scores_BV.device)[:, None]
+        positive_B1 = scores_BV.gather(1, target_B1)
+        rank_B = mean_rank(scores_BV, positive_B1)
+        count_B = np.full(len(rank_B), scores_BV.shape[1] - 1, dtype=np.int64)
+        if not self.with_loss:
+            refuse_non_finite(rank_B)
+            return Scored(rank_B.cpu().numpy(), count_B)
+        loss_B = torch.logsumexp(scores_BV, 1) - positive_B1[:, 0]
+        refuse_non_finite(rank_B, loss_B)
+        return Scored(rank_B.cpu().numpy(), count_B, loss_B.double().cpu().numpy())
+
+
+class CandidateRanking:
+    """The target and its candidates; 0 is no candidate.
+
+    A candidate that is the same index as the target (two unknown items, say) ties with it, to the last bit.
+
+    Args:
+        name: of the protocol.
+        target_N: items of the targets.
+        index_N: rows of the targets in `others`.
+        others: candidates of every target of the part, memory-mapped.
+    """
+
+    def __init__(self, name: ProtocolName, target_N: Int64, index_N: Int64, others: Int32) -> None:
+        self.name, self.target_N, self.index_N, self.others = name, target_N, index_N, others
+
+    def score(self, model: Recommender, rows: slice, window_BL: Tensor, theta_BP: Tensor | None) -> Scored:
+        """Ranks among the candidates, and the scores of all of them for pooled metrics."""
+        drawn = self.others[self.index_N[rows]].astype(np.int64)
+        candidates = np.concatenate([self.target_N[rows, None], drawn], axis=1)
+        candidates_BC = torch.from_numpy(candidates).to(window_BL.device)
+        absent_BC = candidates_BC == PADDING
+        scores_BC = model.score(window_BL, candidates_BC, theta_BP).float().masked_fill(absent_BC, -torch.inf)
+        positive_B1 = scores_BC[:, :1]
+        scores_BC = torch.where(candidates_BC == candidates_BC[:, :1], positive_B1, scores_BC)
+        normaliser_B = model.log_normaliser(window_BL, theta_BP).float()
+        rank_B = mean_rank(scores_BC, positive_B1)
+        refuse_non_finite(rank_B, normaliser_B, scores_BC.amax(1))
+        return Scored(
+            rank_B.cpu().numpy(),
+            (~absent_BC).sum(1).cpu().numpy(),
+            scores_NC=(scores_BC - normaliser_B[:, None]).cpu().numpy(),
+        )
+
+
+def make_ranking(name: str, dataset: Dataset, part: Part, index_N: Int64, with_loss: bool = True) -> Ranking:
+    """A protocol for the targets `index_N` of a part.
+
+    Raises:
+        ProtocolUnavailableError: there is no such protocol, or the dataset lacks its candidates.
+    """
+    target_N = target_items(dataset, dataset.targets(part).take(index_N))
+    if name == "full":
+        return FullRanking(target_N, with_loss)
+    if name not in PROTOCOLS:
+        raise ProtocolUnavailableError(f"there is no protocol {name!r}", f"choose among {', '.join(PROTOCOLS)}")
+    if name == "given" and part != "test":
+        raise ProtocolUnavailableError(
+            "the protocol `given` measures the test part only", "use `full` or `candidates` on the validation part"
+        )
+    path = dataset.root / ("given/test.npy" if name == "given" else f"candidates/{part}.npy")
+    if not path.is_file():
+        raise ProtocolUnavailableError(
+            f"the dataset {dataset.manifest.name} has no candidates for the protocol `{name}`",
+            "use the protocol `full`" if name == "given" else "prepare the logs again, or use the protocol `full`",
+        )
+    try:
+        others = dataset.given() if name == "given" else dataset.candidates(part)
+    except (OSError, ValueError, EOFError) as cause:
+        raise ProtocolUnavailableError(
+            f"the candidates of {dataset.manifest.name} are damaged: {cause}", "prepare the logs again"
+        ) from cause
+    if name == "candidates":
+        return CandidateRanking("candidates", target_N, index_N, others)
+    if not np.array_equal(others[index_N, 0], target_N):
+        raise ProtocolUnavailableError(
+            f"the given candidates of {dataset.manifest.name} do not begin with the targets", "prepare the logs again"
+        )
+    return CandidateRanking("given", target_N, index_N, others[:, 1:])
