@@ -43,8 +43,28 @@ INPUTS: dict[str, tuple[str, PrepareConfig]] = {
 }
 """Dataset to its file below DUETGEN_DATA, and how it is prepared."""
 
-SETTINGS: dict[str, dict[str, Any]] = {}
-"""Dataset to the settings that differ from the defaults, the same for base and DUET; chosen on validation parts."""
+SMALL = {
+    "optimiser.batch_positions": 1024,
+    "optimiser.unknown_share": 0.1,
+    "optimiser.epochs": 40,
+    "optimiser.patience": 12,
+    "model.history.encoder": "average",
+    "model.generator.width": 16,
+}
+"""For sets of under a thousand devices: small steps, and an encoder with little to memorise."""
+
+DIN = {"optimiser.batch_positions": 1024, "optimiser.patience": 5, "validation_devices": 1000}
+"""For a backbone that scores each candidate anew."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ml-100k": SMALL,
+    "duet-text-ml-100k-30u30i": SMALL,
+    "amazon-beauty-5core": {"optimiser.epochs": 20, "model.backbone.dropout": 0.5},
+    "ml-1m": {"optimiser.epochs": 12, "model.history.length": 200, "model.history.event_dropout": 0.2},
+    "ml-100k/din": DIN | {"optimiser.epochs": 20},
+    "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
+}
+"""Dataset or cell to the settings that are not the defaults, alike for base and DUET; chosen on validation parts."""
 
 CELLS = (
     "ml-100k/sasrec",
@@ -90,6 +110,8 @@ def run_cell(cell: str, seed: int, data: Path, out: Path) -> list[tuple[Evaluati
     name, backbone = cell.split("/")
     dataset = open_dataset(name, data, out)
     protocols = ["given", "full"] if dataset.has_given else ["full", "candidates"]
+    # A pairwise backbone scores each item of a large catalogue anew for each device: fewer conditions.
+    conditions = CONDITIONS[:1] + CONDITIONS[2:4] if cell == "amazon-beauty-5core/din" else CONDITIONS
     found = {}
     for method in ("base", "duet"):
         overrides = {"model.name": backbone, "model.method": method, "seed": seed}
@@ -98,7 +120,7 @@ def run_cell(cell: str, seed: int, data: Path, out: Path) -> list[tuple[Evaluati
         train(dataset, config, folder, progress=Line(f"{cell} {method} seed {seed}"))
         run = load_run(folder)
         found[method] = evaluate(
-            run.model, dataset, protocols=protocols, conditions=CONDITIONS, config=run.settings(), seed=seed
+            run.model, dataset, protocols=protocols, conditions=conditions, config=run.settings(), seed=seed
         )
     return list(zip(found["base"], found["duet"], strict=True))
 

@@ -19,7 +19,7 @@ def make_step(name: str = "sasrec", method: str = "duet", **objective: object) -
         name=name,  # type: ignore[arg-type]
         method=method,  # type: ignore[arg-type]
         backbone=BackboneConfig(width=8, window=4, dropout=0.0),
-        history=HistoryConfig(length=12, width=8, embedding_width=6, dropout=0.0),
+        history=HistoryConfig(length=12, width=8, embedding_width=6, dropout=0.0, event_dropout=0.0),
         generator=GeneratorConfig(width=8, decoder_scale=0.2),
     )
     settings = {"kind": "softmax", "fallback_weight": 0.0, "fallback_share": 1.0, "staleness": 0} | objective

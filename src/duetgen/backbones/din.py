@@ -1,7 +1,7 @@
 """DIN (KDD 2018): each candidate looks at the window in its own way, and a final network scores what it found.
 
-Activations are SiLU: Dice (section 5.3) with α = 0 and without the batch's statistics, so that a device computes exactly
-what was trained.
+Activations are SiLU: Dice (section 5.3) with α = 0 and without the batch's statistics, so that a device computes
+exactly what was trained.
 
 Shapes: L window length, D width, A width of the attention unit, C candidates of a row, M candidates shared by all rows,
 P values in theta; `*` leading dimensions.

@@ -24,8 +24,9 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What the generator reads and with what.
 
     Attributes:
+        encoder: `gru` (the paper's), or `average`, cheaper and with less to memorise where devices are few.
         length: L_g, how many recent events the generator reads; the device model's window gives the paper's set-up.
-        width: width of the encoder's GRU.
+        width: width of the encoder's vector.
         embedding_width: width of the encoder's own item embedding.
         share_embedding: read the device model's item embedding instead (the form of the paper).
         dropout: share of the embedding's values dropped while training.

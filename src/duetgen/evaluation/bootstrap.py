@@ -1,4 +1,4 @@
-"""Intervals over devices by the percentile bootstrap (Efron, 1979): draw as many devices with replacement, average, repeat.
+"""Intervals over devices by the percentile bootstrap (Efron, 1979): draw with replacement, average, repeat.
 
 Devices are drawn, not targets: the targets of one device resemble each other. A resample is a row of counts, so all
 metrics of all conditions are one product of counts and values, and stay paired.

@@ -87,7 +87,8 @@ def random_items(dataset: Dataset, shape: tuple[int, int], seed: int) -> Int32:
     cumulative_V = np.cumsum(weight_V)
     drawn = np.random.default_rng([seed, 2]).random(shape) * cumulative_V[-1]
     last = int(np.flatnonzero(weight_V)[-1])
-    return np.minimum(np.searchsorted(cumulative_V, drawn, side="right"), last).astype(np.int32)
+    items: Int32 = np.minimum(np.searchsorted(cumulative_V, drawn, side="right"), last).astype(np.int32)
+    return items
 
 
 class HistoryReader:

@@ -1,6 +1,7 @@
 """The protocols: what a target is ranked among, and what is kept of the scores.
 
-Shapes: B targets of a batch, N targets, L window length, C candidates with the positive first, V items, P values in theta.
+Shapes: B targets of a batch, N targets, L window length, C candidates with the positive first, V items, P values in
+theta.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def collect(dataset: Dataset, device: torch.device, config: dict[str, Any] | Non
         dataset_sha256=dataset.manifest.content_sha256,
         versions={
             "duetgen": duetgen.__version__,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "numpy": np.__version__,
             "python": platform.python_version(),
         },

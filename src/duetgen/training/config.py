@@ -112,28 +112,36 @@ def check_config(config: TrainConfig) -> None:
     backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
     objective, optimiser = config.objective, config.optimiser
     ranges: list[tuple[str, float, float, float]] = [
-        ("backbone.width", backbone.width, 1, 4096),
-        ("backbone.window", backbone.window, 1, MAX_WINDOW),
-        ("backbone.dropout", backbone.dropout, 0, 0.99),
-        ("backbone.layers", backbone.layers, 1, 64),
-        ("backbone.heads", backbone.heads, 1, backbone.width),
-        ("history.length", history.length, 1, MAX_GENERATOR_HISTORY),
-        ("history.width", history.width, 1, 4096),
-        ("history.embedding_width", history.embedding_width, 1, 4096),
-        ("history.dropout", history.dropout, 0, 0.99),
-        ("generator.width", generator.width, 1, 4096),
-        ("generator.candidates", generator.candidates, 1, 64),
-        ("generator.dropout", generator.dropout, 0, 0.99),
+        ("model.backbone.width", backbone.width, 1, 4096),
+        ("model.backbone.window", backbone.window, 1, MAX_WINDOW),
+        ("model.backbone.dropout", backbone.dropout, 0, 0.99),
+        ("model.backbone.layers", backbone.layers, 1, 64),
+        ("model.backbone.heads", backbone.heads, 1, backbone.width),
+        ("model.history.length", history.length, 1, MAX_GENERATOR_HISTORY),
+        ("model.history.width", history.width, 1, 4096),
+        ("model.history.embedding_width", history.embedding_width, 1, 4096),
+        ("model.history.dropout", history.dropout, 0, 0.99),
+        ("model.history.event_dropout", history.event_dropout, 0, 0.99),
+        ("model.generator.width", generator.width, 1, 4096),
+        ("model.generator.candidates", generator.candidates, 1, 64),
+        ("model.generator.dropout", generator.dropout, 0, 0.99),
+        ("model.generator.decoder_scale", generator.decoder_scale, 1e-12, 10),
         ("objective.negatives", objective.negatives, 0, 1_000_000),
         ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
         ("objective.fallback_share", objective.fallback_share, 0.01, 1),
-        ("objective.staleness", objective.staleness, 0, history.length),
+        ("objective.staleness", objective.staleness, 0, MAX_GENERATOR_HISTORY),
         ("optimiser.learning_rate", optimiser.learning_rate, 1e-9, 10),
+        ("optimiser.generator_rate", optimiser.generator_rate, 0, 1000),
+        ("optimiser.weight_decay", optimiser.weight_decay, 0, 1000),
+        ("optimiser.warmup_steps", optimiser.warmup_steps, 0, 10_000_000),
+        ("optimiser.clip", optimiser.clip, 0, 1e9),
         ("optimiser.batch_positions", optimiser.batch_positions, 1, 2**24),
         ("optimiser.averaging", optimiser.averaging, 0, 1_000_000),
         ("optimiser.epochs", optimiser.epochs, 1, 100_000),
         ("optimiser.patience", optimiser.patience, 1, 100_000),
         ("optimiser.unknown_share", optimiser.unknown_share, 0, 0.9),
+        ("validation_devices", config.validation_devices, 1, 2**31 - 1),
+        ("checkpoint_seconds", config.checkpoint_seconds, 0, 1e9),
         ("seed", config.seed, 0, 2**31 - 1),
     ]
     for name, value, low, high in ranges:
@@ -141,6 +149,6 @@ def check_config(config: TrainConfig) -> None:
             raise InvalidConfigError(f"{name} is {value}", f"it must lie in {low:g} to {high:g}")
     if backbone.width % backbone.heads:
         raise InvalidConfigError(
-            f"backbone.width {backbone.width} does not divide into {backbone.heads} heads",
+            f"model.backbone.width {backbone.width} does not divide into {backbone.heads} heads",
             "choose a divisor of the width",
         )

@@ -93,14 +93,12 @@ class TrainResult:
 def settle_objective(config: TrainConfig, vocabulary: int) -> TrainConfig:
     """Replace `auto` and unset counts by what the backbone and the size of the catalogue call for."""
     objective, kind = config.objective, config.objective.kind
+    pairwise, large = BACKBONES[config.model.name].pairwise, vocabulary > FULL_SOFTMAX_ITEMS
     if config.feed == "rows":
         kind = "bce"
     elif kind == "auto":
-        pairwise = BACKBONES[config.model.name].pairwise
-        kind = "sampled" if pairwise or vocabulary > FULL_SOFTMAX_ITEMS else "softmax"
-    negatives = objective.negatives or {"sampled": 128 if vocabulary < FULL_SOFTMAX_ITEMS else 1024, "bce": 4}.get(
-        kind, 0
-    )
+        kind = "sampled" if pairwise or large else "softmax"
+    negatives = objective.negatives or {"sampled": 32 if pairwise else 1024, "bce": 4}.get(kind, 0)
     staleness = objective.staleness if config.model.method == "duet" and config.feed == "sequences" else 0
     settled: ObjectiveConfig = msgspec.structs.replace(objective, kind=kind, negatives=negatives, staleness=staleness)
     model = msgspec.structs.replace(config.model, normalised=kind != "bce")
@@ -159,9 +157,16 @@ def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | Row
 class Trainer:
     """The loop's state: model, its running average (what is measured and kept), optimiser, counters, best weights."""
 
-    def __init__(self, dataset: Dataset, config: TrainConfig, folder: RunFolder, validate: Validate) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        folder: RunFolder,
+        validate: Validate,
+        fabric: Fabric | None = None,
+    ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
-        self.fabric = make_fabric()
+        self.fabric = fabric or make_fabric()
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -169,10 +174,16 @@ class Trainer:
         optimiser = make_optimiser(self.model, config)
         self.step, self.optimiser = self.fabric.setup(step, optimiser)
         self.raw_optimiser = optimiser
+        self.average.to(self.fabric.device)
         self.batches = make_batches(dataset, config)
         self.counters = Counters()
         self.best: dict[str, Tensor] = {}
         self.steps_per_epoch = len(self.batches.plan(0)) // self.fabric.world_size
+        if self.steps_per_epoch == 0:
+            raise TrainingFailedError(
+                f"an epoch has fewer batches than there are processes ({self.fabric.world_size})",
+                "start fewer processes, or lower optimiser.batch_positions",
+            )
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one.
@@ -219,9 +230,11 @@ class Trainer:
         self.step.train()
         saved = begun = time.monotonic()
         before, positions_before = counters.seconds, counters.positions
+        # The number of batches may differ a little from epoch to epoch; every process takes the same number of them.
+        last = len(self.batches.plan(counters.epoch)) // world
         batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step * world)
         for index, batch in enumerate(batches):
-            if index % world != self.fabric.global_rank or counters.step >= self.steps_per_epoch:
+            if index % world != self.fabric.global_rank or counters.step >= last:
                 continue
             seed = step_seed(self.config.seed, counters.total_steps, self.fabric.global_rank)
             torch.manual_seed(seed)
@@ -305,14 +318,13 @@ def make_fabric() -> Fabric:
     return fabric
 
 
-def open_folder(out: Path, dataset: Dataset, config: TrainConfig, overwrite: bool) -> RunFolder:
+def open_folder(folder: RunFolder, dataset: Dataset, config: TrainConfig, overwrite: bool) -> None:
     """Make the run folder, or take up one that the same command began.
 
     Raises:
         OutputExistsError: something else is there.
         OutputUnwritableError: it cannot be made.
     """
-    folder = RunFolder(Path(out))
     try:
         if folder.root.exists() and not folder.root.is_dir():
             raise OutputExistsError(f"{folder.root} is a file", "choose another --out")
@@ -324,7 +336,7 @@ def open_folder(out: Path, dataset: Dataset, config: TrainConfig, overwrite: boo
                 and folder.read_environment().dataset_sha256 == dataset.manifest.content_sha256
             )
             if same and not overwrite:
-                return folder
+                return
             if not folder.environment.is_file() and not is_stillborn(folder):
                 raise OutputExistsError(f"{folder.root} exists and is not a run folder", "choose another --out")
             if folder.environment.is_file() and not overwrite:
@@ -337,7 +349,6 @@ def open_folder(out: Path, dataset: Dataset, config: TrainConfig, overwrite: boo
     except OSError as cause:
         raise unwritable(folder.root, cause) from cause
     write_bytes(folder.config, config.to_toml())
-    return folder
 
 
 def is_stillborn(folder: RunFolder) -> bool:
@@ -372,13 +383,17 @@ def train(
     """
     check_config(config)
     config = settle_objective(config, dataset.vocabulary)
-    folder = open_folder(out, dataset, config, overwrite)
+    fabric = make_fabric()
+    folder = RunFolder(Path(out))
+    if fabric.is_global_zero:
+        open_folder(folder, dataset, config, overwrite)
+    fabric.barrier()
     if folder.environment.is_file():
         environment = folder.read_environment()
         if environment.finished:
             epochs = len(folder.metrics.read_bytes().splitlines())
             return TrainResult(folder.root, environment.best_epoch, environment.best, epochs, environment.seconds, True)
-    trainer = Trainer(dataset, config, folder, validate or default_validation(config))
+    trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
     environment = describe(dataset, trainer.fabric.device.type)
     if trainer.fabric.is_global_zero:
         folder.write_environment(environment)

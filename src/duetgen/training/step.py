@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.backbones import Recommender, SequenceBackbone
-from duetgen.core import joint_loss
+from duetgen.backbones import Recommender, SequenceBackbone, windows
+from duetgen.core import Encoder, joint_loss
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
 from duetgen.training.objectives import NegativeSampler, binary_cross_entropy, sampled_softmax
@@ -110,9 +110,21 @@ class TrainingStep(nn.Module):
         theta_KP = None
         if generator is not None:
             at_n = anchors(batch.events_BT.shape[1], offset, length).to(batch.events_BT.device)
-            vector_BnD = generator.encoder.states(batch.events_BT)[:, at_n]
-            theta_KP = generator.decode(vector_BnD[kept_Bn])
+            theta_KP = generator.decode(self.vectors(generator.encoder, batch.events_BT, at_n)[kept_Bn])
         return Blocks(context_KSx, target_KS, trained_BnS[kept_Bn], theta_KP)
+
+    def vectors(self, encoder: Encoder, events_BT: Tensor, at_n: Tensor) -> Tensor:
+        """The encoder's vectors at some positions, none from more than the last L_g events: [B, n, D].
+
+        A chunk is no longer than L_g, so one causal pass over it does; where L_g is shorter than what the device's
+        windows need of a chunk, as in the paper's set-up, the histories run as rows.
+        """
+        length = self.model.generator_history
+        if events_BT.shape[1] <= length:
+            return encoder.states(events_BT)[:, at_n]
+        rows_BnL = windows(events_BT, length)[:, at_n]
+        vector_ND: Tensor = encoder(rows_BnL.flatten(0, 1))
+        return vector_ND.reshape(*rows_BnL.shape[:2], -1)
 
     def items(self, random: torch.Generator, device: torch.device) -> Tensor:
         """The items that the whole batch is scored against: [M]; empty for binary cross-entropy."""
