@@ -9,10 +9,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Counts, Dataset, Manifest, Source, Split
 
 MakeDataset = Callable[..., Dataset]
+
+# Models here are tiny: one thread is faster than two, and far faster on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 def write_dataset(

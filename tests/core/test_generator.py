@@ -17,7 +17,6 @@ from duetgen.core import (
 from duetgen.core.duet import joint_loss
 from duetgen.core.generator import LayerGenerator
 
-
 KINDS: list[type[GRUEncoder] | type[AverageEncoder]] = [GRUEncoder, AverageEncoder]
 
 

@@ -294,7 +294,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(wandering: Dataset, tmp_path: Pa
     trainer = Trainer(wandering, trainer_config, RunFolder(tmp_path), validate=lambda model, dataset: 0.0)
     with torch.no_grad():
         trainer.model.backbone.item_embedding.weight.fill_(float("inf"))
-    with pytest.raises(TrainingFailedError, match="lower --learning-rate"):
+    with pytest.raises(TrainingFailedError, match="the loss is nan after 0 steps"):
         trainer.run_epoch(StopAt(-1, -1))
 
 

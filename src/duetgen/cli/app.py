@@ -47,7 +47,12 @@ def main(arguments: list[str] | None = None) -> None:
         console.refuse(error.code, error.message, error.hint, "--json" in arguments)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.refuse("interrupted", "stopped by the keyboard", "the same command goes on where it stopped", False)
+        hint = (
+            "the same command goes on where it stopped"
+            if arguments[:1] in (["train"], ["demo"])
+            else "nothing was written"
+        )
+        console.refuse("interrupted", "stopped by the keyboard", hint, "--json" in arguments)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -26,9 +26,13 @@ MARKER = "demo.json"
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a demo folder was made for: the same job goes on in it, another does not."""
+    """What a demo folder was made for: the same job goes on in it, another does not.
+
+    `changed` is when the log was last written, in nanoseconds, and how many bytes it has.
+    """
 
     input: str | None
+    changed: tuple[int, int] | None
     source: str
     split: str | None
     backbone: str
@@ -78,7 +82,7 @@ def demo(
 
     begun, silent = time.monotonic(), quiet or json
     use_threads(threads)
-    job = Job(str(input) if input else None, source, split, backbone, epochs, seed)
+    job = Job(str(input) if input else None, last_change(input), source, split, backbone, epochs, seed)
     open_folder(out, job, overwrite)
     step(silent, 1, "Prepare the log", "who did what, in which order; divided so that tests lie after training")
     manifest = prepare_log(input, out / "dataset", source, split, seed, silent)
@@ -134,6 +138,15 @@ def demo_config(backbone: str, method: str, epochs: int | None, seed: int) -> Tr
     overrides: dict[str, Any] = {"model.name": backbone, "model.method": method, "seed": seed}
     overrides["optimiser.epochs"] = 12 if epochs is None else epochs
     return build_config(None, overrides, [])
+
+
+def last_change(input: Path | None) -> tuple[int, int] | None:
+    """When a log was last written and its size; None where there is none (what reads it says so)."""
+    try:
+        found = input.stat() if input is not None else None
+    except OSError:
+        found = None
+    return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
 def open_folder(out: Path, job: Job, overwrite: bool) -> None:

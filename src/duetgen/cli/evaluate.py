@@ -30,13 +30,17 @@ COLUMNS = {
 
 
 def evaluate(
-    run: Path,
+    run: Annotated[Path, Parameter(help="Run folder.")],
     dataset: Annotated[Path, Parameter(help="Dataset folder that the run was trained on.")],
     /,
     *,
     protocol: Annotated[
         list[ProtocolName] | None,
-        Parameter(help="full: the whole catalogue; candidates: 99 drawn negatives; given: those of the data [full]."),
+        Parameter(
+            negative="",
+            help="full: the whole catalogue; candidates: 99 drawn negatives; given: those of the data; may be repeated "
+            "[given where the data has them, else full].",
+        ),
     ] = None,
     staleness: Annotated[str, Parameter(help="Ages of theta in events.")] = "0,1,5,20",
     part: Annotated[Literal["test", "valid"], Parameter(help="Part to measure.")] = "test",
@@ -60,9 +64,12 @@ def evaluate(
     from duetgen.training import load_run
 
     ages = parse_ages(staleness)
+    if devices is not None and devices < 1:
+        raise UsageError(f"--devices {devices} measures nothing", "give 1 or more, or leave it out for all")
     use_threads(threads)
     loaded, data = load_run(run), Dataset(dataset)
     loaded.check_dataset(data)
+    conditions = [c for c in default_conditions(ages) if c.kind != "another" or data.devices > 1]
     protocols = protocol or ["given" if data.has_given and part == "test" else "full"]
     with console.counting(quiet or json) as progress:
         found = run_evaluation(
@@ -70,7 +77,7 @@ def evaluate(
             data,
             part=part,
             protocols=protocols,
-            conditions=default_conditions(ages),
+            conditions=conditions,
             limit_devices=devices,
             bootstrap=bootstrap,
             seed=seed,

@@ -13,19 +13,6 @@ from duetgen.errors import DuetError
 if TYPE_CHECKING:
     from duetgen.data import Manifest
 
-SourceName = Literal[
-    "auto",
-    "movielens-100k",
-    "movielens-1m",
-    "movielens-csv",
-    "amazon-2014-csv",
-    "amazon-2018-csv",
-    "amazon-reviews",
-    "table",
-    "duet-text",
-    "synthetic",
-]
-
 
 class UsageError(DuetError):
     """The command's words do not fit together."""
@@ -57,7 +44,7 @@ def prepare(
     item_column: Annotated[str | None, Parameter(help="A table's column of items.")] = None,
     rating_column: Annotated[str | None, Parameter(help="A table's column of ratings.")] = None,
     timestamp_column: Annotated[str | None, Parameter(help="A table's column of times.")] = None,
-    people: Annotated[int | None, Parameter(help="People of the synthetic log.")] = None,
+    people: Annotated[int | None, Parameter(help="People of the synthetic log [2000].")] = None,
     name: Annotated[str | None, Parameter(help="Name of the dataset [from the input].")] = None,
     seed: Annotated[int, Parameter(help="Seed of the drawn candidates, and of the synthetic log.")] = 0,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a dataset folder.")] = False,

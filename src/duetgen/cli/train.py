@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ Method = Literal["base", "duet"]
 
 
 def train(
-    dataset: Path,
+    dataset: Annotated[Path, Parameter(help="Dataset folder.")],
     /,
     *,
     out: Annotated[Path, Parameter(help="Run folder to write.")],
@@ -30,7 +31,7 @@ def train(
     history: Annotated[int | None, Parameter(help="Events that the generator reads, L_g [100].")] = None,
     width: Annotated[int | None, Parameter(help="Width of the device model [32].")] = None,
     staleness: Annotated[
-        int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh.")
+        int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh [10].")
     ] = None,
     objective: Annotated[
         Literal["auto", "softmax", "sampled", "bce"] | None,
@@ -40,14 +41,16 @@ def train(
         Literal["sequences", "rows"] | None,
         Parameter(help="Train whole sequences, or the rows of the duet-text format as they stand [sequences]."),
     ] = None,
-    epochs: Annotated[int | None, Parameter(help="Most passes over the training part.")] = None,
-    patience: Annotated[int | None, Parameter(help="Epochs without a better validation before it stops.")] = None,
-    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate.")] = None,
+    epochs: Annotated[int | None, Parameter(help="Most passes over the training part [30].")] = None,
+    patience: Annotated[int | None, Parameter(help="Epochs without a better validation before it stops [8].")] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.003].")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of everything random [0].")] = None,
     config: Annotated[Path | None, Parameter(help="A config.toml to start from; options override it.")] = None,
     set_: Annotated[
         list[str] | None,
-        Parameter(name="--set", help="Any other setting, as KEY=VALUE (optimiser.clip=0.5); may be repeated."),
+        Parameter(
+            name="--set", negative="", help="Any other setting, as KEY=VALUE (optimiser.clip=0.5); may be repeated."
+        ),
     ] = None,
     threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a run with other settings or data.")] = False,
@@ -80,8 +83,12 @@ def train(
     use_threads(threads)
     data = Dataset(dataset)
     title = f"{settled.model.name} {settled.model.method}"
-    with console.TrainingBar(title, quiet or json) as bar:
+    # Under torchrun every process runs this; the first one speaks.
+    chief = os.environ.get("RANK", "0") == "0"
+    with console.TrainingBar(title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
+    if not chief:
+        return
     if json:
         console.print_json(
             {
