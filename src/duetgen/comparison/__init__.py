@@ -1,0 +1,1 @@
+"""DUET against everything that a sceptic would try: methods, cells, statistics, report."""
