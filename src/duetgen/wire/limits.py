@@ -37,3 +37,30 @@ MAX_GENERATOR_HISTORY: Final = 4096
 
 MAX_STALENESS: Final = 1_000_000
 """Oldest theta that can be asked for in evaluation, in events."""
+
+MAX_BODY_BYTES: Final = 1 * 2**20
+"""Largest request body that the service reads, in bytes, after any decompression."""
+
+MAX_DEVICE_BYTES: Final = 128
+"""Longest id of a device."""
+
+MAX_TOKEN_BYTES: Final = 256
+"""Longest access token."""
+
+MAX_BATCH_DEVICES: Final = 1024
+"""Most devices in one call of the batch endpoint."""
+
+MAX_MANIFEST_BYTES: Final = 4 * 2**20
+"""Largest manifest of a bundle."""
+
+MAX_BUNDLE_FILE_BYTES: Final = 4 * 2**30
+"""Largest single file of a bundle."""
+
+MAX_PARAMETERS: Final = 2**24
+"""Most values in one theta."""
+
+MAX_ANSWER_BYTES: Final = 4 * MAX_PARAMETERS + 2**16
+"""Largest answer that a device reads for one theta."""
+
+MAX_CLOCK_SKEW_MS: Final = 5 * 60 * 1000
+"""How far in a device's future an answer may have been issued."""

@@ -1,0 +1,306 @@
+"""The bundle: one published version of the duet, as files that anyone can verify.
+
+```
+manifest.json     what it is, with size and SHA-256 of every other file
+signature.json    Ed25519 signature over the bytes of manifest.json
+device.onnx       theta [B, P], history [B, L_d], candidates [B, C] -> scores [B, C]
+generator.onnx    history [B, L_g] -> theta [B, P]; stays in the cloud
+items.json        ids and titles by item index
+canary.json       inputs and outputs of both graphs, to prove that a runtime computes what was exported
+```
+
+Opening checks the manifest, the signature and the names and sizes of all files; reading a file checks its digest. A
+device may have a bundle without `generator.onnx`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from duetgen.wire import ed25519
+from duetgen.wire.codec import ThetaCodec
+from duetgen.wire.errors import InvalidBundleError
+from duetgen.wire.limits import (
+    MAX_BUNDLE_FILE_BYTES,
+    MAX_GENERATOR_HISTORY,
+    MAX_ITEMS,
+    MAX_MANIFEST_BYTES,
+    MAX_PARAMETERS,
+    MAX_WINDOW,
+)
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "signature.json"
+FILES: Final = ("device.onnx", "generator.onnx", "items.json", "canary.json")
+"""Every file that the manifest names."""
+DEVICE_FILES: Final = ("device.onnx", "items.json", "canary.json")
+"""What a device downloads of them."""
+
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Dimension = Annotated[int, Meta(ge=1, le=MAX_PARAMETERS)]
+
+
+class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Digest and size of a file."""
+
+    sha256: Sha256
+    bytes: Annotated[int, Meta(ge=0, le=MAX_BUNDLE_FILE_BYTES)]
+
+
+class LayoutEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tensor of theta.
+
+    Attributes:
+        name: of the dynamic parameter.
+        shape: its dimensions; entries lie in theta one after the other, row by row.
+        bound: largest plausible magnitude of its values, learnt at export; a device refuses more.
+    """
+
+    name: str
+    shape: Annotated[list[Dimension], Meta(min_length=1, max_length=8)]
+    bound: Annotated[float, Meta(gt=0)]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`manifest.json`.
+
+    Attributes:
+        format_version: of the bundle.
+        model_id: SHA-256 over names, sizes and digests of the files, see `identify`.
+        name: of the dataset it was trained on, for people.
+        backbone: `sasrec`, `gru4rec` or `din`.
+        window: L_d.
+        history: L_g.
+        vocabulary: V, item indices with padding and unknown.
+        layout: what theta holds.
+        opset: of the graphs.
+        embeddings: how the graphs store item embeddings.
+        metrics: what was measured on the test part, and of int8 embeddings the loss.
+        created: ISO 8601, UTC.
+        provenance: where it comes from: versions, commit, content hash of the data.
+        files: by name.
+    """
+
+    format_version: Literal[1]
+    model_id: Sha256
+    name: Annotated[str, Meta(max_length=256)]
+    backbone: Annotated[str, Meta(max_length=64)]
+    window: Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
+    history: Annotated[int, Meta(ge=1, le=MAX_GENERATOR_HISTORY)]
+    vocabulary: Annotated[int, Meta(ge=3, le=MAX_ITEMS + 2)]
+    layout: Annotated[list[LayoutEntry], Meta(min_length=1, max_length=4096)]
+    opset: Annotated[int, Meta(ge=1, le=1000)]
+    embeddings: Literal["float32", "int8"]
+    metrics: dict[str, float]
+    created: Annotated[str, Meta(max_length=64)]
+    provenance: dict[str, str]
+    files: dict[str, BundleFile]
+
+    @property
+    def size(self) -> int:
+        """P, the number of values in theta."""
+        return sum(int(np.prod(entry.shape, dtype=np.int64)) for entry in self.layout)
+
+
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`signature.json`: both in hexadecimal."""
+
+    public_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+
+
+class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`items.json`: by index; 0 and 1 (padding, unknown) hold empty strings. `titles` is empty where there are none."""
+
+    ids: list[str]
+    titles: list[str]
+
+
+class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`canary.json`: one device, its theta, and the scores of some candidates with theta and with theta = 0."""
+
+    history: list[int]
+    candidates: list[int]
+    theta: list[float]
+    scores: list[float]
+    fallback_scores: list[float]
+
+
+def identify(files: Mapping[str, BundleFile]) -> str:
+    """The `model_id` of some files."""
+    lines = (f"{name} {files[name].bytes} {files[name].sha256}\n" for name in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def decode_manifest(content: bytes, source: str) -> Manifest:
+    """A manifest that is consistent in itself.
+
+    Raises:
+        InvalidBundleError: malformed, of another format, beyond the limits, or not what its own model_id says.
+    """
+    hint = "export the model again, or publish with a version of duetgen that fits"
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise InvalidBundleError(f"{source} has {len(content)} bytes, at most {MAX_MANIFEST_BYTES} are read", hint)
+    try:
+        version = msgspec.json.decode(content, type=dict[str, Any]).get("format_version")
+        if version != FORMAT_VERSION:
+            raise InvalidBundleError(f"{source} has bundle format {version}; this version reads {FORMAT_VERSION}", hint)
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+        raise InvalidBundleError(f"{source} is no manifest: {cause}", hint) from cause
+    if set(manifest.files) != set(FILES):
+        raise InvalidBundleError(f"{source} does not name exactly the files {', '.join(FILES)}", hint)
+    if identify(manifest.files) != manifest.model_id:
+        raise InvalidBundleError(f"{source} has a model_id that is not that of its files", hint)
+    if manifest.size > MAX_PARAMETERS:
+        raise InvalidBundleError(f"{source} has a theta of {manifest.size} values, at most {MAX_PARAMETERS}", hint)
+    return manifest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: verified but for the contents of files, which `read` verifies."""
+
+    root: Path
+    manifest: Manifest
+    signature: Signature
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            InvalidBundleError: it is missing, or not what the manifest says.
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise InvalidBundleError(f"a bundle has no file {name!r}", f"it has {', '.join(FILES)}")
+        path = self.root / name
+        try:
+            with path.open("rb") as file:
+                content = file.read(expected.bytes + 1)
+        except OSError as cause:
+            raise InvalidBundleError(f"cannot read {path}: {cause.strerror}", "copy the bundle again") from cause
+        check_file(name, content, expected)
+        return content
+
+    def items(self) -> Items:
+        """Ids and titles.
+
+        Raises:
+            InvalidBundleError: `items.json` is damaged or does not fit the vocabulary.
+        """
+        try:
+            items = msgspec.json.decode(self.read("items.json"), type=Items)
+        except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+            raise InvalidBundleError(f"items.json is malformed: {cause}", "export the model again") from cause
+        if len(items.ids) != self.manifest.vocabulary or len(items.titles) not in (0, len(items.ids)):
+            raise InvalidBundleError("items.json does not fit the vocabulary", "export the model again")
+        return items
+
+    def canary(self) -> Canary:
+        """What both graphs must reproduce.
+
+        Raises:
+            InvalidBundleError: `canary.json` is damaged.
+        """
+        try:
+            return msgspec.json.decode(self.read("canary.json"), type=Canary)
+        except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+            raise InvalidBundleError(f"canary.json is malformed: {cause}", "export the model again") from cause
+
+    def codec(self) -> ThetaCodec:
+        """The codec of its theta."""
+        return ThetaCodec([entry.shape for entry in self.manifest.layout])
+
+    def bounds(self) -> npt.NDArray[np.float32]:
+        """Largest plausible magnitude of each value of theta: [P]."""
+        entries = self.manifest.layout
+        sizes = [int(np.prod(entry.shape, dtype=np.int64)) for entry in entries]
+        return np.repeat(np.array([entry.bound for entry in entries], dtype=np.float32), sizes)
+
+
+def check_file(name: str, content: bytes, expected: BundleFile) -> None:
+    """Refuse content that is not what the manifest says.
+
+    Raises:
+        InvalidBundleError: its size or digest differs.
+    """
+    if len(content) != expected.bytes or hashlib.sha256(content).hexdigest() != expected.sha256:
+        raise InvalidBundleError(
+            f"{name} is not what the manifest says: it was changed or cut", "copy the bundle again"
+        )
+
+
+def verify_manifest(content: bytes, signature: bytes, trusted: Collection[str] | None, source: str) -> Signature:
+    """The signature of a manifest, verified.
+
+    Args:
+        content: bytes of `manifest.json`.
+        signature: bytes of `signature.json`.
+        trusted: public keys that may sign, in hexadecimal; None takes any key that fits its own signature.
+        source: for messages.
+
+    Raises:
+        InvalidBundleError: malformed, not by a trusted key, or not over these bytes.
+    """
+    try:
+        signed = msgspec.json.decode(signature, type=Signature)
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise InvalidBundleError(f"{source} has a malformed signature: {cause}", "export the model again") from cause
+    if trusted is not None and signed.public_key not in trusted:
+        raise InvalidBundleError(
+            f"{source} is signed by the key {signed.public_key[:16]}…, which is not trusted here",
+            "sign it with a trusted key, or trust that key",
+        )
+    if not ed25519.verify(bytes.fromhex(signed.public_key), content, bytes.fromhex(signed.signature)):
+        raise InvalidBundleError(f"{source} has a signature that is not over this manifest", "copy the bundle again")
+    return signed
+
+
+def open_bundle(
+    root: Path, *, trusted: Collection[str] | None = None, files: Collection[str] = FILES, contents: bool = False
+) -> Bundle:
+    """Open a bundle and verify it.
+
+    Args:
+        root: the bundle's folder.
+        trusted: public keys that may sign, in hexadecimal; None takes any.
+        files: those of `FILES` that must be there: `DEVICE_FILES` on a device.
+        contents: verify the digests of all these files now, not only when they are read.
+
+    Raises:
+        InvalidBundleError: it is no bundle, damaged, incomplete, or not to be trusted.
+    """
+    root = Path(root)
+    try:
+        with (root / MANIFEST).open("rb") as file:
+            content = file.read(MAX_MANIFEST_BYTES + 1)
+        with (root / SIGNATURE).open("rb") as file:
+            signature = file.read(4096)
+    except OSError as cause:
+        raise InvalidBundleError(
+            f"{root} is not a bundle: cannot read {Path(cause.filename or root).name} ({cause.strerror})",
+            "make one with `duet export RUN --out BUNDLE`",
+        ) from cause
+    signed = verify_manifest(content, signature, trusted, str(root / MANIFEST))
+    manifest = decode_manifest(content, str(root / MANIFEST))
+    bundle = Bundle(root, manifest, signed)
+    for name in files:
+        path = root / name
+        if path.is_symlink() or not path.is_file() or path.stat().st_size != manifest.files[name].bytes:
+            raise InvalidBundleError(
+                f"{path} is missing, a link, or not of the size that the manifest says", "copy the bundle again"
+            )
+        if contents:
+            bundle.read(name)
+    return bundle
