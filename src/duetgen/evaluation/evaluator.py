@@ -115,7 +115,7 @@ def score(
     if condition.kind != "zero":
         length = model.generator_history
         reader = HistoryReader(dataset, selection.everyone, selection.index_N, condition, length, seed)
-    parts: list[list[Scored]] = [[] for _ in rankings]
+    collectors = [protocols.Collector(total) for _ in rankings]
     for first in range(0, total, size):
         rows = slice(first, min(first + size, total))
         window_BL = torch.from_numpy(windows(dataset, selection.targets.take(rows), model.window)).to(device)
@@ -125,11 +125,11 @@ def score(
             theta_BP = model.generate(torch.from_numpy(history_HL).to(device))
             if not np.array_equal(which_B, np.arange(len(theta_BP))):
                 theta_BP = theta_BP[torch.from_numpy(which_B).to(device)]
-        for ranking, kept in zip(rankings, parts):
-            kept.append(ranking.score(model, rows, window_BL, theta_BP))
+        for ranking, collector in zip(rankings, collectors):
+            collector.add(rows, ranking.score(model, rows, window_BL, theta_BP))
         if progress is not None:
             progress(condition.name, rows.stop, total)
-    return [protocols.join(kept) for kept in parts]
+    return [collector.result() for collector in collectors]
 
 
 def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: int) -> Calibration | None:

@@ -69,16 +69,39 @@ class Scored:
     scores_NC: Float32 | None = None
 
 
-def join(parts: list[Scored]) -> Scored:
-    """Batches to one."""
-    loss = [part.loss_N for part in parts if part.loss_N is not None]
-    scores = [part.scores_NC for part in parts if part.scores_NC is not None]
-    return Scored(
-        np.concatenate([part.rank_N for part in parts]),
-        np.concatenate([part.count_N for part in parts]),
-        np.concatenate(loss) if loss else None,
-        np.concatenate(scores) if scores else None,
-    )
+class Collector:
+    """Puts the batches of `total` targets into whole arrays.
+
+    The arrays are made at the first batch: small results kept from every batch would lie between the large, passing
+    ones and cut the process's memory into pieces that fit nothing.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.whole: Scored | None = None
+
+    def add(self, rows: slice, part: Scored) -> None:
+        """Keep the targets `rows`."""
+        if self.whole is None:
+            self.whole = Scored(
+                np.empty(self.total),
+                np.empty(self.total, dtype=np.int64),
+                None if part.loss_N is None else np.empty(self.total),
+                None if part.scores_NC is None else np.empty((self.total, part.scores_NC.shape[1]), dtype=np.float32),
+            )
+        for mine, its in (
+            (self.whole.rank_N, part.rank_N),
+            (self.whole.count_N, part.count_N),
+            (self.whole.loss_N, part.loss_N),
+            (self.whole.scores_NC, part.scores_NC),
+        ):
+            if mine is not None:
+                mine[rows] = its
+
+    def result(self) -> Scored:
+        """All targets."""
+        assert self.whole is not None
+        return self.whole
 
 
 def refuse_non_finite(*values_B: Tensor) -> None:
