@@ -95,7 +95,7 @@ class Collector:
             (self.whole.loss_N, part.loss_N),
             (self.whole.scores_NC, part.scores_NC),
         ):
-            if mine is not None:
+            if mine is not None and its is not None:
                 mine[rows] = its
 
     def result(self) -> Scored:
