@@ -1,7 +1,8 @@
 """Training throughput in positions a second: base and DUET, every position of a sequence at once, against the same
 model fed one row a (prefix, target), and one row a (prefix, target, label) as the published way does.
 
-    python benchmarks/training_throughput.py [--threads 1] [--backbone sasrec] [--repeats 5]
+    python benchmarks/training_throughput.py [--threads 1] [--backbone sasrec] [--encoder gru]
+        [--batch-positions 2048] [--repeats 5]
 
 A position is one event to predict from what came before it. All ways are measured in turn, several times over, in one
 run on the same synthetic devices, and the medians' ratios are printed: ratios hold on a noisy machine, absolute figures
@@ -23,12 +24,13 @@ import torch
 from torch import Tensor
 
 from duetgen.backbones import ModelConfig, Recommender
+from duetgen.backbones.recommender import HistoryConfig
 from duetgen.core import joint_loss
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig
 from duetgen.training.batches import Batch
-from duetgen.training.config import ObjectiveConfig
+from duetgen.training.config import ObjectiveConfig, OptimiserConfig
 from duetgen.training.loop import make_batches, make_optimiser, settle_objective
 from duetgen.training.objectives import binary_cross_entropy
 from duetgen.training.step import TrainingStep
@@ -47,10 +49,12 @@ def rate(step: Callable[[], int]) -> float:
 class Way:
     """One way to train one model."""
 
-    def __init__(self, name: str, dataset: Dataset, backbone: str, method: str, kind: str) -> None:
+    def __init__(self, name: str, dataset: Dataset, options: argparse.Namespace, method: str, kind: str) -> None:
+        history = HistoryConfig(encoder=options.encoder)
         config = TrainConfig(
-            model=ModelConfig(name=backbone, method=method),  # type: ignore[arg-type]
+            model=ModelConfig(name=options.backbone, method=method, history=history),  # type: ignore[arg-type]
             objective=ObjectiveConfig(kind=kind),  # type: ignore[arg-type]
+            optimiser=OptimiserConfig(batch_positions=options.batch_positions),
         )
         self.name, self.config = name, settle_objective(config, dataset.vocabulary)
         torch.manual_seed(0)
@@ -92,7 +96,7 @@ class RowFed(Way):
 
     labels = 1
 
-    def __init__(self, *arguments: str | Dataset, labels: int) -> None:
+    def __init__(self, *arguments: str | Dataset | argparse.Namespace, labels: int) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.labels = labels
 
@@ -141,22 +145,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--backbone", default="sasrec", choices=["sasrec", "gru4rec"])
+    parser.add_argument("--encoder", default="gru", choices=["gru", "average"])
+    parser.add_argument("--batch-positions", type=int, default=OptimiserConfig().batch_positions)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         prepare(None, Path(folder) / "data", PrepareConfig(source="synthetic"))
         dataset = Dataset(Path(folder) / "data")
-        name = options.backbone
         ways = [
-            Way("base, whole sequences, softmax", dataset, name, "base", "softmax"),
-            Way("DUET, whole sequences, softmax", dataset, name, "duet", "softmax"),
-            Way("base, whole sequences, 4 negatives", dataset, name, "base", "bce"),
-            Way("DUET, whole sequences, 4 negatives", dataset, name, "duet", "bce"),
-            RowFed("base, a row a (prefix, target), softmax", dataset, name, "base", "softmax", labels=1),
-            RowFed("DUET, a row a (prefix, target), softmax", dataset, name, "duet", "softmax", labels=1),
-            RowFed("base, a row a (prefix, target, label)", dataset, name, "base", "bce", labels=5),
-            RowFed("DUET, a row a (prefix, target, label)", dataset, name, "duet", "bce", labels=5),
+            Way("base, whole sequences, softmax", dataset, options, "base", "softmax"),
+            Way("DUET, whole sequences, softmax", dataset, options, "duet", "softmax"),
+            Way("base, whole sequences, 4 negatives", dataset, options, "base", "bce"),
+            Way("DUET, whole sequences, 4 negatives", dataset, options, "duet", "bce"),
+            RowFed("base, a row a (prefix, target), softmax", dataset, options, "base", "softmax", labels=1),
+            RowFed("DUET, a row a (prefix, target), softmax", dataset, options, "duet", "softmax", labels=1),
+            RowFed("base, a row a (prefix, target, label)", dataset, options, "base", "bce", labels=5),
+            RowFed("DUET, a row a (prefix, target, label)", dataset, options, "duet", "bce", labels=5),
         ]
         for way in ways:
             way()
@@ -166,9 +171,12 @@ def main() -> None:
                 rates[way.name].append(rate(way))
     median = {way: statistics.median(values) for way, values in rates.items()}
     config = msgspec.to_builtins(ways[1].config.model)
-    print(f"{name}, width {config['backbone']['width']}, L_d {config['backbone']['window']}, ", end="")
-    print(f"L_g {config['history']['length']}, {dataset.vocabulary} items, {options.threads} thread(s), ", end="")
-    print(f"median of {options.repeats}")
+    backbone = config["backbone"]
+    print(
+        f"{options.backbone}, {options.encoder} encoder, width {backbone['width']}, L_d {backbone['window']}, ", end=""
+    )
+    print(f"L_g {config['history']['length']}, {dataset.vocabulary} items, ", end="")
+    print(f"batches of {options.batch_positions} positions, {options.threads} thread(s), median of {options.repeats}")
     print(f"{'way':<42}{'positions/s':>12}")
     for way, value in median.items():
         print(f"{way:<42}{value:>12,.0f}")

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from duetgen.cli.evaluate import parse_ages
@@ -280,3 +281,39 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"{imports}; print([name for name in ('torch', 'polars') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def text_log(root: Path) -> Path:
+    """A train and a test file in the duet-text format: thirty users walk in circles of forty items."""
+    random = np.random.default_rng(0)
+    rows: dict[str, list[str]] = {"train": [], "test": []}
+    for user in range(1, 31):
+        items = [1 + (user * 5 + step * (1 + user % 2)) % 40 for step in range(16)]
+        for step in range(3, 16):
+            past = items[:step][-10:]
+            sequence = ",".join(map(str, past + [0] * (10 - len(past))))
+            others = [item for item in range(1, 41) if item not in items]
+            kind = "test" if step == 15 else "train"
+            drawn = random.choice(others, 9 if kind == "test" else 4, replace=False)
+            for item, label in [(items[step], 1), *((int(item), 0) for item in drawn)]:
+                rows[kind].append(f"{user};{item};{sequence};{sequence};{label}")
+    random.shuffle(rows["train"])
+    for kind, lines in rows.items():
+        (root / f"{kind}.txt").write_text("\n".join(lines) + "\n")
+    return root / "train.txt"
+
+
+@pytest.mark.parametrize("method", ["base", "duet"])
+def test_rows_of_the_text_format_train_as_they_stand(tmp_path: Path, method: str) -> None:
+    prepared = duet("prepare", "duet-text", text_log(tmp_path), "--out", tmp_path / "data")
+    assert prepared.returncode == 0, prepared.stderr
+    arguments = ["train", tmp_path / "data", "--feed", "rows", "--method", method, "--window", "10", "--history", "10"]
+    arguments += ["--epochs", "3", "--set", "optimiser.batch_positions=128", "--out", tmp_path / "run", "--json"]
+    trained = duet(*arguments)
+    assert trained.returncode == 0, trained.stderr
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    measured = duet("evaluate", tmp_path / "run", tmp_path / "data", "--protocol", "given", "--json")
+    assert measured.returncode == 0, measured.stderr
+    found = json.loads(measured.stdout)
+    assert (found[0]["protocol"], found[0]["targets"], found[0]["candidates"]) == ("given", 30, 10)

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where people read what is going on."""
 
-results = Console(highlight=False, soft_wrap=False)
-"""Where results go."""
+results = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+"""Where results go; a pipe or a file gets whole lines, whatever its width is thought to be."""
 
 
 def refuse(code: str, message: str, hint: str, as_json: bool) -> None:

@@ -383,6 +383,7 @@ def train(
     """
     check_config(config)
     config = settle_objective(config, dataset.vocabulary)
+    make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
     fabric = make_fabric()
     folder = RunFolder(Path(out))
     if fabric.is_global_zero:
