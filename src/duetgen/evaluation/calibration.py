@@ -28,9 +28,10 @@ class Calibration(msgspec.Struct, frozen=True):
 
 def log_losses(calibration: Calibration, score_R: Float32, label: int) -> Float64:
     """Binary log loss, in nats, of rows that all have the label 0 or 1: [R]; 0 for padding, which scores -inf."""
-    logit_R = calibration.slope * score_R.astype(np.float64) + calibration.intercept
+    padding_R = np.isneginf(score_R)
+    logit_R = calibration.slope * np.where(padding_R, 0, score_R.astype(np.float64)) + calibration.intercept
     loss_R: Float64 = np.logaddexp(0, -logit_R if label else logit_R)
-    return np.where(np.isneginf(score_R), 0.0, loss_R)
+    return np.where(padding_R, 0.0, loss_R)
 
 
 def fit(positive_P: Float32, negative_M: Float32) -> Calibration | None:

@@ -35,12 +35,15 @@ def mean_rank(scores_BC: Tensor, target_score_B1: Tensor) -> Tensor:
     """Ranks of the targets, whose scores are among the scores: float64 [B].
 
     With h higher, l lower and e = C - h - l equal entries (the target one of them), 1 + h + (e - 1)/2 is
-    (C + 1 + h - l)/2, and h - l is the sum of the signs of the differences: one pass, no sort, and a NaN anywhere
-    makes the rank NaN. An entry that scores -inf is never counted, so padding takes no place.
+    (C + 1 + h - l)/2, and h - l is the sum of the signs of the differences: no sort. An entry that scores -inf is
+    never counted, so padding takes no place. The rank is NaN where there is none: a score is NaN or +inf, or the
+    target's is infinite.
     """
     total = torch.float32 if scores_BC.shape[1] < EXACT_FLOAT32 else torch.float64
+    # The sign of NaN is 0, a tie; the greatest score is NaN where any is, and 0 times what is infinite is NaN too.
+    nothing_B = 0 * (scores_BC.amax(1).double() - target_score_B1[:, 0].double())
     sign_B = (scores_BC - target_score_B1).sign_().sum(1, dtype=total).double()
-    rank_B: Tensor = (sign_B + scores_BC.shape[1] + 1) / 2
+    rank_B: Tensor = (sign_B + scores_BC.shape[1] + 1) / 2 + nothing_B
     return rank_B
 
 

@@ -190,6 +190,7 @@ def make_ranking(name: str, dataset: Dataset, part: Part, index_N: Int64, with_l
 
     Raises:
         ProtocolUnavailableError: there is no such protocol, or the dataset lacks its candidates.
+        NotADatasetError: the file of the candidates is damaged.
     """
     target_N = target_items(dataset, dataset.targets(part).take(index_N))
     if name == "full":
@@ -206,15 +207,14 @@ def make_ranking(name: str, dataset: Dataset, part: Part, index_N: Int64, with_l
             f"the dataset {dataset.manifest.name} has no candidates for the protocol `{name}`",
             "use the protocol `full`" if name == "given" else "prepare the logs again, or use the protocol `full`",
         )
-    try:
-        others = dataset.given() if name == "given" else dataset.candidates(part)
-    except (OSError, ValueError, EOFError) as cause:
+    others = dataset.given() if name == "given" else dataset.candidates(part)
+    if others.size and not (others.min() >= PADDING and others.max() < dataset.vocabulary):
         raise ProtocolUnavailableError(
-            f"the candidates of {dataset.manifest.name} are damaged: {cause}", "prepare the logs again"
-        ) from cause
+            f"the candidates of {dataset.manifest.name} hold items that it does not have", "prepare the logs again"
+        )
     if name == "candidates":
         return CandidateRanking("candidates", target_N, index_N, others)
-    if not np.array_equal(others[index_N, 0], target_N):
+    if not np.array_equal(others[index_N, :1], target_N[:, None]):
         raise ProtocolUnavailableError(
             f"the given candidates of {dataset.manifest.name} do not begin with the targets", "prepare the logs again"
         )

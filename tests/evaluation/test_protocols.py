@@ -1,0 +1,199 @@
+"""What a target is ranked among, with scores given by hand."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from duetgen.data.store import UNKNOWN, Dataset, NotADatasetError
+from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
+from duetgen.evaluation.protocols import CandidateRanking, Collector, FullRanking, Scored, make_ranking
+
+INF, NAN = math.inf, math.nan
+
+
+class Table:
+    """A recommender whose scores are a table, one row a target of the batch."""
+
+    window = generator_history = 1
+    personal = False
+
+    def __init__(self, scores: list[list[float]], normaliser: float = 0.0) -> None:
+        self.scores_BV = torch.tensor(scores)
+        self.scores_BV[:, 0] = -INF
+        self.vocabulary, self.normaliser = self.scores_BV.shape[1], normaliser
+
+    def generate(self, history_BL: Tensor) -> Tensor:
+        raise AssertionError("not personal")
+
+    def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
+        return self.scores_BV
+
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
+        return self.scores_BV.gather(1, candidates_BC)
+
+    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
+        return torch.full((len(window_BL),), self.normaliser)
+
+
+def full(table: Table, targets: list[int], with_loss: bool = True) -> Scored:
+    window_BL = torch.ones(len(targets), 1, dtype=torch.long)
+    return FullRanking(np.array(targets), with_loss).score(table, slice(0, len(targets)), window_BL, None)
+
+
+def among(table: Table, targets: list[int], others: list[list[int]]) -> Scored:
+    ranking = CandidateRanking(
+        "candidates", np.array(targets), np.arange(len(targets)), np.array(others, dtype=np.int32)
+    )
+    return ranking.score(table, slice(0, len(targets)), torch.ones(len(targets), 1, dtype=torch.long), None)
+
+
+class TestFull:
+    def test_rank_and_loss_by_hand(self) -> None:
+        # Shares of the softmax: unknown 1/10, item 2 2/10, item 3 3/10, item 4 4/10; padding none.
+        row = [9.0, *(math.log(n) for n in (1, 2, 3, 4))]
+        found = full(Table([row, row]), [3, UNKNOWN])
+        assert found.rank_N.tolist() == [2, 4]
+        assert found.count_N.tolist() == [4, 4]
+        assert found.loss_N is not None
+        assert found.loss_N.tolist() == pytest.approx([math.log(10 / 3), math.log(10)], rel=1e-6)
+
+    def test_ties_rank_by_the_mean_position(self) -> None:
+        assert full(Table([[0.0, 1.0, 2.0, 2.0, 2.0]]), [3]).rank_N.tolist() == [(1 + 2 + 3) / 3]
+
+    def test_rows_of_a_later_batch(self) -> None:
+        ranking = FullRanking(np.array([2, 2, 1]))
+        found = ranking.score(Table([[0.0, 1.0, 2.0]]), slice(2, 3), torch.ones(1, 1, dtype=torch.long), None)
+        assert found.rank_N.tolist() == [2]
+
+    @pytest.mark.parametrize("with_loss", [False, True])
+    @pytest.mark.parametrize("row", [[0, 1, NAN], [0, NAN, 1], [0, NAN, NAN], [0, 1, INF], [0, INF, 1], [0, -INF, 1]])
+    def test_scores_that_cannot_be_ranked(self, row: list[float], with_loss: bool) -> None:
+        with pytest.raises(NonFiniteScoresError, match=r"in one batch of 2 targets"):
+            full(Table([[0.0, 1.0, 2.0], list(map(float, row))]), [1, 1], with_loss)
+
+
+class TestCandidates:
+    ROW = (0.0, 0.5, 4.0, 3.0, 2.0, 1.0)
+
+    def test_by_hand_with_padding(self) -> None:
+        found = among(Table([list(self.ROW), list(self.ROW)], normaliser=1.5), [3, 5], [[2, 4, 5], [2, 0, 0]])
+        assert found.rank_N.tolist() == [2, 2]
+        assert found.count_N.tolist() == [4, 2]
+        assert found.loss_N is None
+        assert found.scores_NC is not None
+        assert found.scores_NC.tolist() == [[1.5, 2.5, 0.5, -0.5], [-0.5, 2.5, -INF, -INF]]
+
+    def test_no_other_candidate(self) -> None:
+        found = among(Table([list(self.ROW)]), [5], [[0, 0]])
+        assert (found.rank_N.tolist(), found.count_N.tolist()) == ([1], [1])
+
+    def test_an_unknown_candidate_ties_with_an_unknown_target(self) -> None:
+        class Noisy(Table):
+            def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
+                return super().score(window_BL, candidates_BC, theta_BP) + torch.arange(candidates_BC.shape[1]) * 1e-6
+
+        found = among(Noisy([list(self.ROW)]), [UNKNOWN], [[UNKNOWN, 2, UNKNOWN]])
+        assert found.rank_N.tolist() == [(2 + 3 + 4) / 3]
+
+    def test_rows_are_looked_up_in_all_candidates_of_the_part(self) -> None:
+        others = np.array([[9], [2], [9], [4]], dtype=np.int32)
+        ranking = CandidateRanking("candidates", np.array([3, 3]), np.array([1, 3]), others)
+        table = Table([list(self.ROW), list(self.ROW)])
+        found = ranking.score(table, slice(0, 2), torch.ones(2, 1, dtype=torch.long), None)
+        assert found.rank_N.tolist() == [2, 1]
+
+    @pytest.mark.parametrize("bad", [NAN, INF])
+    @pytest.mark.parametrize("item", [3, 4])
+    def test_scores_that_cannot_be_ranked(self, bad: float, item: int) -> None:
+        row = list(self.ROW)
+        row[item] = bad
+        with pytest.raises(NonFiniteScoresError):
+            among(Table([row]), [3], [[2, 4]])
+
+    def test_normaliser_that_is_not_finite(self) -> None:
+        with pytest.raises(NonFiniteScoresError):
+            among(Table([list(self.ROW)], normaliser=NAN), [3], [[2, 4]])
+
+    def test_what_padding_would_score_does_not_matter(self) -> None:
+        class OddPadding(Table):
+            def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
+                return super().score(window_BL, candidates_BC, theta_BP).masked_fill(candidates_BC == 0, NAN)
+
+        assert among(OddPadding([list(self.ROW)]), [3], [[2, 0]]).rank_N.tolist() == [2]
+
+
+class TestCollector:
+    def test_batches_become_whole_arrays(self) -> None:
+        collector = Collector(3)
+        collector.add(slice(0, 2), Scored(np.array([1.0, 2.0]), np.array([5, 6]), np.array([0.1, 0.2])))
+        collector.add(slice(2, 3), Scored(np.array([3.0]), np.array([7]), np.array([0.3])))
+        whole = collector.result()
+        assert (whole.rank_N.tolist(), whole.count_N.tolist()) == ([1, 2, 3], [5, 6, 7])
+        assert whole.loss_N is not None
+        assert whole.loss_N.tolist() == [0.1, 0.2, 0.3]
+        assert whole.scores_NC is None
+
+
+class TestMakeRanking:
+    @pytest.fixture
+    def copy(self, text: Dataset, tmp_path: Path) -> Dataset:
+        shutil.copytree(text.root, tmp_path / "copy")
+        return Dataset(tmp_path / "copy")
+
+    def rows(self, dataset: Dataset) -> np.ndarray:
+        return np.arange(len(dataset.targets("test")))
+
+    @pytest.mark.parametrize("name", ["full", "candidates", "given"])
+    def test_names(self, text: Dataset, name: str) -> None:
+        assert make_ranking(name, text, "test", self.rows(text)).name == name
+
+    @pytest.mark.parametrize("name", ["", "Full", "sampled", "../given"])
+    def test_no_such_protocol(self, text: Dataset, name: str) -> None:
+        with pytest.raises(ProtocolUnavailableError, match="there is no protocol"):
+            make_ranking(name, text, "test", self.rows(text))
+
+    @pytest.mark.parametrize("name", ["candidates", "given"])
+    def test_dataset_without_candidates(self, plain: Dataset, name: str) -> None:
+        with pytest.raises(ProtocolUnavailableError, match=f"no candidates for the protocol `{name}`"):
+            make_ranking(name, plain, "test", self.rows(plain))
+
+    def test_given_candidates_are_of_the_test_part(self, text: Dataset) -> None:
+        with pytest.raises(ProtocolUnavailableError, match="test part only"):
+            make_ranking("given", text, "valid", np.arange(1))
+
+    @pytest.mark.parametrize("content", [b"", b"not an array", None])
+    @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
+    def test_damaged_candidates(self, copy: Dataset, name: str, file: str, content: bytes | None) -> None:
+        path = copy.root / file
+        path.write_bytes(path.read_bytes()[:-4] if content is None else content)
+        with pytest.raises(NotADatasetError, match="damaged"):
+            make_ranking(name, copy, "test", self.rows(copy))
+
+    @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
+    def test_candidates_of_other_targets(self, copy: Dataset, name: str, file: str) -> None:
+        np.save(copy.root / file, np.load(copy.root / file)[:-1])
+        with pytest.raises(NotADatasetError, match="damaged"):
+            make_ranking(name, copy, "test", self.rows(copy))
+
+    @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
+    @pytest.mark.parametrize("bad", [-1, 10_000])
+    def test_candidates_beyond_the_catalogue(self, copy: Dataset, name: str, file: str, bad: int) -> None:
+        others = np.load(copy.root / file)
+        others[-1, -1] = bad
+        np.save(copy.root / file, others)
+        with pytest.raises(ProtocolUnavailableError, match="items that it does not have"):
+            make_ranking(name, copy, "test", self.rows(copy))
+
+    @pytest.mark.parametrize("cut", [slice(None, None, -1), slice(1, None), slice(0, 0)])
+    def test_given_candidates_that_do_not_begin_with_the_target(self, copy: Dataset, cut: slice) -> None:
+        given = np.load(copy.root / "given/test.npy")
+        np.save(copy.root / "given/test.npy", given[:, cut].copy())
+        with pytest.raises(ProtocolUnavailableError, match="do not begin with the targets"):
+            make_ranking("given", copy, "test", self.rows(copy))
