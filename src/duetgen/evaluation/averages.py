@@ -18,6 +18,10 @@ from duetgen.evaluation.metrics import Float64
 
 BUCKETS: Final = (1, 5, 10, 20, 50, 100)
 """Least history length of each bucket, in events before the target."""
+COLD: Final = 5
+"""A device is cold while fewer events than this lie before the target."""
+GROUPED: Final = ("ndcg@10", "user_auc")
+"""Metrics that are kept for each device's cold and warm targets apart."""
 
 
 class HistoryBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,11 +45,14 @@ class DeviceMetrics:
         device_U: indices of the devices, increasing.
         values: by condition and metric, float64 [U].
         pooled: by condition, the devices' parts of the pooled AUC, float64 [U, 4]; empty where there is none.
+        groups: by group (`cold`, `warm`), condition and metric of `GROUPED`, the mean over the device's targets with
+            fewer than `COLD` events before them, or with at least as many: float64 [U], NaN where it has none.
     """
 
     device_U: Int64
     values: dict[str, dict[str, Float64]] = field(default_factory=dict)
     pooled: dict[str, Float64] = field(default_factory=dict)
+    groups: dict[str, dict[str, dict[str, Float64]]] = field(default_factory=lambda: {"cold": {}, "warm": {}})
 
     def of(self, condition: str, metric: str) -> Float64:
         """One metric under one condition: float64 [U].
@@ -65,6 +72,13 @@ class DeviceMetrics:
 def device_means(value_N: Float64, slot_N: Int64, devices: int) -> Float64:
     """Mean of each device's targets, `slot_N` telling the device of each: float64 [U]."""
     return np.bincount(slot_N, value_N, devices) / np.bincount(slot_N, minlength=devices)
+
+
+def group_means(value_N: Float64, slot_N: Int64, inside_N: Bool, devices: int) -> Float64:
+    """Mean of each device's targets that are inside, NaN for a device that has none there: float64 [U]."""
+    count_U = np.bincount(slot_N[inside_N], minlength=devices).astype(np.float64)
+    count_U[count_U == 0] = np.nan
+    return np.asarray(np.bincount(slot_N[inside_N], value_N[inside_N], devices) / count_U)
 
 
 def by_history(

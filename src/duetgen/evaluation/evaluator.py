@@ -19,7 +19,7 @@ from torch import nn
 
 from duetgen.data.store import UNKNOWN, Dataset, Int64, Part, Targets
 from duetgen.evaluation import bootstrap, calibration, protocols, provenance
-from duetgen.evaluation.averages import DeviceMetrics, by_history, device_means
+from duetgen.evaluation.averages import COLD, GROUPED, DeviceMetrics, by_history, device_means, group_means
 from duetgen.evaluation.bootstrap import RESAMPLES, Interval
 from duetgen.evaluation.calibration import Calibration
 from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
@@ -183,13 +183,20 @@ def summarise(
     """Average over targets, devices and histories, and resample all conditions at once."""
     devices = len(selection.device_U)
     kept = DeviceMetrics(selection.device_U)
+    length_N = history_lengths(selection.targets)
+    groups = {"cold": length_N < COLD, "warm": length_N >= COLD}
     for one in measured:
         kept.values[one.condition.name] = {
             name: device_means(value_N, selection.slot_N, devices) for name, value_N in one.targets.items()
         }
+        for group, inside_N in groups.items():
+            kept.groups[group][one.condition.name] = {
+                name: group_means(one.targets[name], selection.slot_N, inside_N, devices)
+                for name in GROUPED
+                if name in one.targets
+            }
     columns = [value_U for values in kept.values.values() for value_U in values.values()]
     found = iter(bootstrap.intervals(np.stack(columns, axis=1), rounds, seed))
-    length_N = history_lengths(selection.targets)
     results = []
     for one in measured:
         metrics: dict[str, Interval] = {name: next(found) for name in one.targets}
