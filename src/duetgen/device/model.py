@@ -1,0 +1,189 @@
+"""The device model: a verified bundle, loaded, that scores candidates with a theta.
+
+Shapes: P values in theta, L window length (L_d), C candidates, B rows, V item indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from duetgen.wire.bundle import DEVICE_FILES, Bundle, open_bundle
+from duetgen.wire.errors import InvalidBundleError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+PADDING: Final = 0
+UNKNOWN: Final = 1
+FIRST_ITEM: Final = 2
+TOLERANCE: Final = 1e-4
+"""How far a runtime's scores may be from those of the export, absolute and relative."""
+Integer: TypeAlias = type[np.int64] | type[np.int32]
+INTEGERS: Final[dict[str, Integer]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+class Scorer:
+    """Arrays of one row that stay bound to the graph, so that a call copies its inputs and nothing else.
+
+    Not thread-safe: `DeviceModel` lends each to one call at a time.
+    """
+
+    def __init__(self, model: DeviceModel) -> None:
+        self.session = model.session
+        self.binding = self.session.io_binding()
+        self.integer = model.integer
+        self.theta_1P = np.zeros((1, model.size), dtype=np.float32)
+        self.window_1L = np.zeros((1, model.window), dtype=self.integer)
+        self.candidates_1C: npt.NDArray[Any] = np.zeros((1, 0), dtype=self.integer)
+        self.scores_1C = np.zeros((1, 0), dtype=np.float32)
+        self.holds: object = None
+        self._bind("theta", self.theta_1P)
+        self._bind("history", self.window_1L)
+
+    def _bind(self, name: str, array: npt.NDArray[Any]) -> None:
+        self.binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def score(self, theta_P: Float32, window_L: Sequence[int] | Int64, candidates_C: Sequence[int] | Int64) -> Float32:
+        """Scores [C], a fresh array."""
+        count = len(candidates_C)
+        if count != self.candidates_1C.shape[1]:
+            self.candidates_1C = np.empty((1, count), dtype=self.integer)
+            self.scores_1C = np.empty((1, count), dtype=np.float32)
+            self._bind("candidates", self.candidates_1C)
+            scores = self.scores_1C
+            self.binding.bind_output("scores", "cpu", 0, np.float32, scores.shape, scores.ctypes.data)
+        if self.holds is not theta_P:
+            self.theta_1P[0] = theta_P
+            self.holds = theta_P
+        self.window_1L[0, len(window_L) :] = PADDING
+        self.window_1L[0, : len(window_L)] = window_L
+        self.candidates_1C[0] = candidates_C
+        self.session.run_with_iobinding(self.binding)
+        scores_C: Float32 = self.scores_1C[0].copy()
+        return scores_C
+
+
+class DeviceModel:
+    """A bundle, verified and loaded. Thread-safe; many devices may share one.
+
+    Args:
+        bundle: an opened bundle, see `load_model`.
+
+    Raises:
+        InvalidBundleError: its graph cannot be loaded, has other inputs, or does not reproduce the canary.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        import onnxruntime
+
+        manifest = bundle.manifest
+        self.bundle, self.manifest, self.model_id = bundle, manifest, manifest.model_id
+        self.window, self.history, self.vocabulary = manifest.window, manifest.history, manifest.vocabulary
+        self.size = manifest.size
+        items = bundle.items()
+        self.ids: list[str] = items.ids
+        self.titles: list[str] = items.titles
+        self.index_of: dict[str, int] = {name: index for index, name in enumerate(items.ids) if index >= FIRST_ITEM}
+        self.zeros_P: Float32 = np.zeros(self.size, dtype=np.float32)
+        self.catalogue_V: Int64 = np.arange(self.vocabulary, dtype=np.int64)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        content = bundle.read("device.onnx")
+        try:
+            self.session: InferenceSession = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as cause:  # onnxruntime raises a dozen unrelated types
+            raise InvalidBundleError(f"device.onnx cannot be loaded: {cause}", "export the model again") from cause
+        self.integer = self._check_inputs()
+        self._idle: list[Scorer] = []
+        self._prove()
+
+    def _check_inputs(self) -> Integer:
+        inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
+        outputs = [entry.name for entry in self.session.get_outputs()]
+        integer = INTEGERS.get(inputs.get("history", ""))
+        names = set(inputs) == {"theta", "history", "candidates"} and outputs == ["scores"]
+        if not names or integer is None or inputs["candidates"] != inputs["history"]:
+            raise InvalidBundleError(
+                f"device.onnx maps {inputs} to {outputs}, not theta, history and candidates to scores",
+                "export the model again",
+            )
+        return integer
+
+    def _prove(self) -> None:
+        canary = self.bundle.canary()
+        cases = ((np.array(canary.theta, dtype=np.float32), canary.scores), (self.zeros_P, canary.fallback_scores))
+        for theta_P, expected in cases:
+            try:
+                fits = len(theta_P) == self.size and len(canary.history) <= self.window and len(expected) > 0
+                found = self.score(theta_P, canary.history, canary.candidates) if fits else np.zeros(0)
+            except Exception as cause:  # a graph that loads may still fail when it runs
+                raise InvalidBundleError(f"device.onnx does not run: {cause}", "export the model again") from cause
+            if found.shape != (len(expected),) or not np.allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE):
+                raise InvalidBundleError(
+                    "device.onnx does not reproduce the scores of canary.json",
+                    "export the model again, or update onnxruntime on this device",
+                )
+
+    def indices(self, ids: Sequence[str]) -> list[int]:
+        """Item indices of original ids; unknown ids are index 1."""
+        find = self.index_of.get
+        return [find(name, UNKNOWN) for name in ids]
+
+    def score(self, theta_P: Float32, window_L: Sequence[int] | Int64, candidates_C: Sequence[int] | Int64) -> Float32:
+        """Scores of candidates for one device: float32 [C], a fresh array.
+
+        Args:
+            theta_P: float32 [P], not to be changed afterwards; `zeros_P` for the global model.
+            window_L: item indices of the last L_d events at most, oldest first.
+            candidates_C: item indices.
+        """
+        if not len(candidates_C):
+            return np.zeros(0, dtype=np.float32)
+        try:
+            scorer = self._idle.pop()
+        except IndexError:
+            scorer = Scorer(self)
+        scores_C = scorer.score(theta_P, window_L, candidates_C)
+        self._idle.append(scorer)
+        return scores_C
+
+    def score_rows(self, window_BL: npt.NDArray[Any], candidates_BC: npt.NDArray[Any]) -> Float32:
+        """Scores of several rows with theta = 0: float32 [B, C]."""
+        feeds = {
+            "theta": np.zeros((len(window_BL), self.size), dtype=np.float32),
+            "history": window_BL.astype(self.integer),
+            "candidates": candidates_BC.astype(self.integer),
+        }
+        scores_BC: Float32 = self.session.run(["scores"], feeds)[0]
+        return scores_BC
+
+    def score_catalogue(self, theta_P: Float32, window_L: Sequence[int] | Int64) -> Float32:
+        """Scores of all item indices: float32 [V]; padding scores -inf."""
+        scores_V = self.score(theta_P, window_L, self.catalogue_V)
+        scores_V[PADDING] = -np.inf
+        return scores_V
+
+
+def load_model(root: Path | str, trusted: Collection[str] | None = None) -> DeviceModel:
+    """Open a bundle folder, verify everything that a device uses of it, and load it.
+
+    Args:
+        root: the bundle; `generator.onnx` may be absent.
+        trusted: public keys that may sign, in hexadecimal; None takes any.
+
+    Raises:
+        InvalidBundleError: damaged, incomplete, not to be trusted, or not computing here what it should.
+    """
+    return DeviceModel(open_bundle(Path(root), trusted=trusted, files=DEVICE_FILES, contents=True))

@@ -1,0 +1,221 @@
+"""The parameter store: the one theta that a device ranks with, checked before it is used and again when it is loaded.
+
+On disk lies the cloud's answer as it came, with its code, in a frame: magic, SHA-256 of the rest, the rest. A file that
+was torn or changed anywhere is no theta; one that is whole passes every check of a fresh answer once more.
+
+Shapes: P values in theta.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from duetgen.device.errors import Reason, RefusedParametersError
+from duetgen.device.model import DeviceModel
+from duetgen.errors import OutputUnwritableError
+from duetgen.files import write_bytes
+from duetgen.wire.authentication import verify
+from duetgen.wire.errors import InvalidParametersError
+from duetgen.wire.limits import MAX_ANSWER_BYTES, MAX_CLOCK_SKEW_MS
+from duetgen.wire.messages import ParametersAnswer
+
+Float32 = npt.NDArray[np.float32]
+
+MAGIC: Final = b"DUETPAR1"
+GRACE_SECONDS: Final = 7 * 24 * 3600.0
+"""How long after its expiry a theta may still be used, by default: a device may be offline."""
+SLACK: Final = np.float32(1.01)
+"""Bounds are learnt on exact values; encodings round."""
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """What the device knows of a theta beyond the cloud's answer.
+
+    Attributes:
+        events: events that the device had observed when it asked.
+        asked: when it asked, in seconds of the clock that policies count by.
+        received: when the answer came, in seconds of the wall clock.
+        history: the item indices that it sent.
+    """
+
+    events: int
+    asked: float
+    received: float
+    history: list[int]
+
+
+@dataclass(frozen=True)
+class Theta:
+    """A theta that passed every check, float32 [P], and where it comes from."""
+
+    values_P: Float32
+    answer: ParametersAnswer
+    origin: Origin
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    answer: ParametersAnswer
+    origin: Origin
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload so that any change to it shows."""
+    return MAGIC + hashlib.sha256(payload).digest() + payload
+
+
+def unframe(content: bytes) -> bytes | None:
+    """The payload, or None if anything was changed or cut."""
+    head, payload = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
+    return payload if head == MAGIC + hashlib.sha256(payload).digest() else None
+
+
+class ParameterStore:
+    """Holds the last good theta of one model. Thread-safe; `current` is one atomic read.
+
+    Args:
+        model: the version that theta is for.
+        path: file to keep it in; None keeps it in memory alone.
+        key: key of the answers' codes.
+        device: the device's id.
+        grace: seconds after its expiry for which a theta is still used.
+        now_ms: wall clock at the time of loading, in milliseconds.
+
+    Attributes:
+        current: theta in use, or None.
+        damaged: whether there was a file that held no theta to use.
+        disk_errors: writes that the disk did not take.
+    """
+
+    def __init__(
+        self, model: DeviceModel, path: Path | None, key: bytes, device: str, now_ms: int, grace: float = GRACE_SECONDS
+    ) -> None:
+        self.model, self.path, self.key, self.device, self.grace = model, path, key, device, grace
+        self.bounds_P: Float32 = model.bundle.bounds() * SLACK
+        self.codec = model.bundle.codec()
+        self.current: Theta | None = None
+        self.damaged = False
+        self.disk_errors = 0
+        self._lock = threading.Lock()
+        if path is not None:
+            self._load(path, now_ms)
+
+    def check(self, answer: ParametersAnswer, now_ms: int) -> Float32:
+        """The values of an answer that may be used now, by itself: float32 [P].
+
+        Raises:
+            RefusedParametersError: with the reason.
+        """
+        hint = "the device goes on with what it has"
+        if answer.model_id != self.model.model_id:
+            raise RefusedParametersError("wrong-model", f"theta is for the model {answer.model_id[:16]}", hint)
+        if not verify(self.key, self.device, answer):
+            raise RefusedParametersError(
+                "wrong-mac", "theta's code is wrong: it was changed, or is another device's", hint
+            )
+        try:
+            with np.errstate(all="ignore"):
+                values_P = self.codec.decode(answer.scale, answer.theta, answer.dtype)
+        except InvalidParametersError as cause:
+            reason: Reason = "not-finite" if "not finite" in cause.message else "malformed"
+            raise RefusedParametersError(reason, cause.message, hint) from cause
+        if not (np.abs(values_P) <= self.bounds_P).all():
+            raise RefusedParametersError("out-of-bounds", "theta is larger than the bundle's bounds allow", hint)
+        if answer.issued > now_ms + MAX_CLOCK_SKEW_MS:
+            raise RefusedParametersError("from-future", "theta was issued in the future", "check the device's clock")
+        if self.expired(answer, now_ms):
+            raise RefusedParametersError("expired", "theta has expired", "check the device's clock")
+        return values_P
+
+    def expired(self, answer: ParametersAnswer, now_ms: int) -> bool:
+        """Whether an answer is past its expiry and the grace."""
+        return answer.expires + self.grace * 1000 < now_ms
+
+    def accept(self, answer: ParametersAnswer, origin: Origin, now_ms: int) -> Theta:
+        """Check a fresh answer, use it, and keep it; a disk that does not take it is only counted.
+
+        A sequence must grow. It may start anew when the theta at hand can no longer be used, since every answer
+        that is older than that one can then not be used either.
+
+        Raises:
+            RefusedParametersError: with the reason; what was in use stays.
+        """
+        values_P = self.check(answer, now_ms)
+        with self._lock:
+            held = self.current
+            if held is not None and answer.sequence <= held.answer.sequence and not self.expired(held.answer, now_ms):
+                raise RefusedParametersError(
+                    "older",
+                    f"theta has the sequence {answer.sequence}, the device has {held.answer.sequence}",
+                    "the device goes on with what it has",
+                )
+            values_P.flags.writeable = False
+            self.current = theta = Theta(values_P, answer, origin)
+            if self.path is not None:
+                try:
+                    write_bytes(self.path, frame(msgspec.msgpack.encode(_Kept(answer, origin))))
+                    self.damaged = False
+                except OutputUnwritableError:
+                    self.disk_errors += 1
+        return theta
+
+    def fresh(self, now: float) -> bool:
+        """Whether there is a theta that shall not be replaced for its age alone.
+
+        Counted from when it came, so that a device whose clock is wrong does not ask again and again.
+        """
+        theta = self.current
+        if theta is None:
+            return False
+        lifetime = (theta.answer.expires - theta.answer.issued) / 1000
+        return 0 <= now - theta.origin.received < lifetime
+
+    def usable(self, now_ms: int) -> Theta | None:
+        """The theta to rank with now: none if there is none, or it has expired beyond the grace."""
+        theta = self.current
+        return None if theta is None or self.expired(theta.answer, now_ms) else theta
+
+    def drop(self, theta: Theta) -> None:
+        """Use a theta no longer, and forget it on disk."""
+        with self._lock:
+            if self.current is theta:
+                self._forget()
+
+    def clear(self) -> None:
+        """Forget theta, on disk too."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        self.current = None
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+    def _load(self, path: Path, now_ms: int) -> None:
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_ANSWER_BYTES + 2**16)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self.damaged = True
+            return
+        self.damaged = True
+        payload = unframe(content)
+        if payload is None:
+            return
+        with contextlib.suppress(msgspec.DecodeError, RefusedParametersError, RecursionError):
+            kept = msgspec.msgpack.decode(payload, type=_Kept)
+            values_P = self.check(kept.answer, now_ms)
+            values_P.flags.writeable = False
+            self.current = Theta(values_P, kept.answer, kept.origin)
+            self.damaged = False

@@ -1,0 +1,227 @@
+"""New versions of the model on a device: downloaded aside, verified, adopted by one rename, the one before kept.
+
+```
+versions.json       which version is in use, which was before, which are refused and why
+versions/MODEL_ID/  manifest.json, signature.json and the files that a device uses
+```
+
+The bundle that came with the device stays where it is; updates must be signed by a trusted key, which is that of this
+bundle unless others are named.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from duetgen.device.errors import NothingToRollBackError
+from duetgen.device.model import DeviceModel, load_model
+from duetgen.files import write_bytes
+from duetgen.wire.bundle import DEVICE_FILES, MANIFEST, SIGNATURE, decode_manifest, verify_manifest
+from duetgen.wire.errors import InvalidBundleError
+from duetgen.wire.limits import MAX_MANIFEST_BYTES
+
+MODEL_ID: Final = re.compile(r"[0-9a-f]{64}")
+MAX_SIGNATURE_BYTES: Final = 4096
+MAX_VERSION_BYTES: Final = 512 * 2**20
+"""Largest version that a device downloads, by default."""
+REFUSED_SECONDS: Final = 24 * 3600.0
+"""How long a version that failed verification is not tried again: its files may be repaired where it is published."""
+ROLLED_BACK: Final = "rolled back"
+
+
+class FileSource(Protocol):
+    """Where files of a version come from."""
+
+    def file(self, model_id: str, name: str, limit: int, into: BinaryWriter) -> None:
+        """Write a file's content, at most `limit` bytes of it."""
+
+
+class BinaryWriter(Protocol):
+    """An open file."""
+
+    def write(self, content: bytes, /) -> int:
+        """Append."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a version is not used, and since when (seconds of the wall clock)."""
+
+    reason: str
+    at: float
+
+
+class VersionsState(msgspec.Struct):
+    """`versions.json`."""
+
+    shipped: str
+    current: str
+    previous: str | None = None
+    refused: dict[str, Refusal] = {}
+
+
+class Versions:
+    """The versions on one device.
+
+    Args:
+        shipped: the bundle that came with the device, loaded.
+        folder: the device's state folder.
+        trusted: public keys that may sign updates; None: the key of the shipped bundle.
+        clock: wall clock in seconds.
+        max_bytes: largest version that is downloaded.
+
+    Attributes:
+        model: the version in use.
+    """
+
+    def __init__(
+        self,
+        shipped: DeviceModel,
+        folder: Path,
+        trusted: Collection[str] | None,
+        clock: Callable[[], float],
+        max_bytes: int = MAX_VERSION_BYTES,
+    ) -> None:
+        self.shipped, self.folder, self.clock, self.max_bytes = shipped, folder, clock, max_bytes
+        self.trusted = {shipped.bundle.signature.public_key} if trusted is None else set(trusted)
+        self.state = self._read_state()
+        self.model = shipped
+        if self.state.current != shipped.model_id:
+            try:
+                self.model = self._load(self.state.current)
+            except InvalidBundleError as cause:
+                self._refuse(self.state.current, cause.message)
+                self.state.current = shipped.model_id
+        self._prune()
+
+    def _read_state(self) -> VersionsState:
+        fresh = VersionsState(self.shipped.model_id, self.shipped.model_id)
+        try:
+            state = msgspec.json.decode((self.folder / "versions.json").read_bytes(), type=VersionsState)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return fresh
+        names = [state.current, *([state.previous] if state.previous else []), *state.refused]
+        if state.shipped != self.shipped.model_id or not all(MODEL_ID.fullmatch(name) for name in names):
+            # The device came with another bundle than last time: that is an update of its own.
+            return fresh
+        return state
+
+    def _load(self, model_id: str) -> DeviceModel:
+        if model_id == self.shipped.model_id:
+            return self.shipped
+        model = load_model(self.folder / "versions" / model_id, self.trusted)
+        if model.model_id != model_id:
+            raise InvalidBundleError(f"the folder of version {model_id[:16]} holds another", "it is fetched again")
+        return model
+
+    def _save(self) -> None:
+        write_bytes(self.folder / "versions.json", msgspec.json.encode(self.state))
+
+    def _refuse(self, model_id: str, reason: str) -> None:
+        self.state.refused[model_id] = Refusal(reason, self.clock())
+        while len(self.state.refused) > 32:
+            self.state.refused.pop(next(iter(self.state.refused)))
+
+    def wants(self, latest: str) -> bool:
+        """Whether a version named by the cloud shall be fetched."""
+        if latest == self.model.model_id or not MODEL_ID.fullmatch(latest):
+            return False
+        refusal = self.state.refused.get(latest)
+        if refusal is None:
+            return True
+        return refusal.reason != ROLLED_BACK and not 0 <= self.clock() - refusal.at < REFUSED_SECONDS
+
+    def fetch(self, cloud: FileSource, model_id: str) -> DeviceModel:
+        """Download a version, verify it and load it; what is wrong with it is remembered.
+
+        Raises:
+            InvalidBundleError: it is not to be used.
+            DuetError, OSError: it could not be fetched now; that is not remembered.
+        """
+        try:
+            if model_id == self.shipped.model_id:
+                return self.shipped
+            target = self.folder / "versions" / model_id
+            if not target.is_dir():
+                self._download(cloud, model_id, target)
+            try:
+                return self._load(model_id)
+            except InvalidBundleError:
+                shutil.rmtree(target, ignore_errors=True)
+                raise
+        except InvalidBundleError as cause:
+            self._refuse(model_id, cause.message)
+            self._save()
+            raise
+
+    def _download(self, cloud: FileSource, model_id: str, target: Path) -> None:
+        target.parent.mkdir(exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix="."))
+        try:
+            for name, limit in ((MANIFEST, MAX_MANIFEST_BYTES), (SIGNATURE, MAX_SIGNATURE_BYTES)):
+                with (aside / name).open("wb") as file:
+                    cloud.file(model_id, name, limit, file)
+            content, signature = (aside / MANIFEST).read_bytes(), (aside / SIGNATURE).read_bytes()
+            verify_manifest(content, signature, self.trusted, f"version {model_id[:16]}")
+            manifest = decode_manifest(content, f"version {model_id[:16]}")
+            if manifest.model_id != model_id:
+                raise InvalidBundleError(f"the cloud sends another version than {model_id[:16]}", "publish it again")
+            total = sum(manifest.files[name].bytes for name in DEVICE_FILES)
+            if total > self.max_bytes:
+                raise InvalidBundleError(
+                    f"version {model_id[:16]} has {total} bytes, this device takes at most {self.max_bytes}",
+                    "export a smaller model, or with int8 embeddings",
+                )
+            for name in DEVICE_FILES:
+                with (aside / name).open("wb") as file:
+                    cloud.file(model_id, name, manifest.files[name].bytes, file)
+            aside.replace(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def adopt(self, model: DeviceModel) -> None:
+        """Use a version from now on, and at the next start.
+
+        Raises:
+            OutputUnwritableError: the disk does not take it; the version is used until the device stops.
+        """
+        if model.model_id == self.model.model_id:
+            return
+        self.state.previous, self.state.current = self.model.model_id, model.model_id
+        self.model = model
+        self._save()
+        self._prune()
+
+    def before(self) -> DeviceModel:
+        """The version that was in use before, loaded.
+
+        Raises:
+            NothingToRollBackError: there is none.
+            InvalidBundleError: it is damaged.
+        """
+        if self.state.previous is None:
+            raise NothingToRollBackError("this device has had one version only", "there is nothing to go back to")
+        return self._load(self.state.previous)
+
+    def back(self, model: DeviceModel) -> None:
+        """Use the version before again, and never again the one left, until the cloud names another."""
+        self._refuse(self.model.model_id, ROLLED_BACK)
+        self.state.previous, self.state.current = None, model.model_id
+        self.model = model
+        self._save()
+
+    def _prune(self) -> None:
+        kept = {self.state.current, self.state.previous}
+        root = self.folder / "versions"
+        for path in root.iterdir() if root.is_dir() else ():
+            if path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in (self.folder / "theta").glob("*"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
