@@ -180,3 +180,18 @@ def test_a_duet_learns_to_be_personal_where_the_global_model_cannot() -> None:
     assert (duet(history, x) - target).square().mean() < 0.1 * spread
     assert (duet(None, x) - target).square().mean() > 0.8 * spread
     assert (duet(history.flip(0), x) - target).square().mean() > 2 * spread
+
+
+class TestLowRankDecoder:
+    def test_it_has_the_rank_and_fewer_parameters(self) -> None:
+        full, low = (LayerGenerator(6, 100, GeneratorConfig(width=8, decoder_rank=rank)) for rank in (0, 2))
+        assert low.narrow is not None
+        assert torch.linalg.matrix_rank(low.decoder.weight @ low.narrow.weight) == 2
+        assert sum(p.numel() for p in low.parameters()) < sum(p.numel() for p in full.parameters()) / 2
+        theta = low(torch.randn(50, 6)) - low.decoder.bias
+        assert torch.linalg.matrix_rank(theta, rtol=1e-4) == 2
+
+    def test_theta_starts_at_the_scale_that_was_asked_for(self) -> None:
+        torch.manual_seed(0)
+        layer = LayerGenerator(32, 5000, GeneratorConfig(decoder_rank=16, decoder_scale=0.1))
+        assert 0.03 < float(layer(3 * torch.randn(20, 32)).detach().std()) < 0.3

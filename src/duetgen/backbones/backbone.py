@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.core import DynamicLinear, Personal
+from duetgen.backbones.heads import HeadKind, head_layers
+from duetgen.core import Personal
 
 
 class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,8 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
         layers: attention or recurrent layers; DIN has none.
         heads: attention heads of SASRec.
         residual: theta shifts the head's global parameters (True) or replaces them (False, the form of the paper).
+        head: how theta changes the head's layers, see `heads.head_layers`.
+        rank: of a `low-rank` head's generated cores; size of the vector of a `concat` head.
     """
 
     width: int = 32
@@ -38,6 +41,8 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
     layers: int = 1
     heads: int = 1
     residual: bool = True
+    head: HeadKind = "full"
+    rank: int = 8
 
 
 def windows(events_BT: Tensor, length: int) -> Tensor:
@@ -94,11 +99,9 @@ class Backbone(nn.Module):
         return self.score_shared(context_x, items_M, theta_P)[trained]
 
 
-def state_head(width: int, residual: bool) -> nn.Module:
-    """Head of the sequence encoders: two dynamic layers on the state, 2 (D² + D) parameters (2,112 at width 32)."""
-    return nn.Sequential(
-        DynamicLinear(width, width, residual=residual), nn.GELU(), DynamicLinear(width, width, residual=residual)
-    )
+def state_head(config: BackboneConfig) -> nn.Module:
+    """Head of the sequence encoders: two layers on the state; full ones have 2 (D² + D) values (2,112 at width 32)."""
+    return head_layers(config.head, [config.width] * 3, config.rank, config.residual, nn.GELU)
 
 
 class SequenceBackbone(Backbone):
@@ -107,7 +110,7 @@ class SequenceBackbone(Backbone):
     pairwise = False
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
-        super().__init__(vocabulary, config, state_head(config.width, config.residual))
+        super().__init__(vocabulary, config, state_head(config))
         self.dropout = nn.Dropout(config.dropout)
 
     @abstractmethod

@@ -13,18 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.backbones.backbone import Backbone, BackboneConfig, windows
-from duetgen.core import DynamicLinear
+from duetgen.backbones.heads import head_layers
 
 
-def final_network(width: int, residual: bool) -> nn.Module:
-    """Head of DIN on (interest, candidate): 2D to 4D to 2D to 1, at width 32 64-128-64-1 with 16,641 parameters."""
-    return nn.Sequential(
-        DynamicLinear(2 * width, 4 * width, residual=residual),
-        nn.SiLU(),
-        DynamicLinear(4 * width, 2 * width, residual=residual),
-        nn.SiLU(),
-        DynamicLinear(2 * width, 1, residual=residual),
-    )
+def final_network(config: BackboneConfig) -> nn.Module:
+    """Head of DIN on (interest, candidate): 2D to 4D to 2D to 1; full layers at width 32 have 16,641 values."""
+    widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
+    return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
 
 
 class ActivationUnit(nn.Module):
@@ -57,7 +52,7 @@ class DIN(Backbone):
     pairwise = True
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
-        super().__init__(vocabulary, config, final_network(config.width, config.residual))
+        super().__init__(vocabulary, config, final_network(config))
         self.unit = ActivationUnit(config.width, hidden=max(1, config.width // 4))
         self.position = nn.Parameter(torch.zeros(config.window, config.width))
         self.dropout = nn.Dropout(config.dropout)

@@ -93,6 +93,10 @@ class Recommender(nn.Module):
         generator = ParameterGenerator(encoder, self.backbone.head.layout, config.generator)
         if not config.backbone.residual:
             generator.start_from(self.backbone.head.global_theta())
+        if config.generator.frozen:
+            shared = {id(parameter) for parameter in embed.parameters()} if history.share_embedding else set()
+            for parameter in generator.parameters():
+                parameter.requires_grad_(id(parameter) in shared)
         return generator
 
     @property

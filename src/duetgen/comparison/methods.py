@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-import msgspec
 from torch import nn
 
+from duetgen.comparison import changes
+from duetgen.comparison.changes import Change, duet
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, load_run, train
 from duetgen.training.loop import Progress
@@ -58,7 +59,7 @@ class Method:
     seeded: bool = True
 
 
-def trained(change: Callable[[TrainConfig, Dataset], TrainConfig]) -> Callable[..., Fitted]:
+def trained(change: Change) -> Callable[..., Fitted]:
     """A method that is a training run with changed settings."""
 
     def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None) -> Fitted:
@@ -68,18 +69,39 @@ def trained(change: Callable[[TrainConfig, Dataset], TrainConfig]) -> Callable[.
     return fit
 
 
-def with_method(name: Literal["base", "duet"]) -> Callable[[TrainConfig, Dataset], TrainConfig]:
-    """The shared settings with `model.method` set."""
-    return lambda config, dataset: msgspec.structs.replace(
-        config, model=msgspec.structs.replace(config.model, method=name)
-    )
+def run_of(name: str, description: str, family: Family, change: Change) -> Method:
+    """A method that is a training run."""
+    return Method(name, description, family, trained(change))
+
+
+def generated(name: str, description: str, **settings: Any) -> Method:
+    """A method that generates theta, by the settings that are its own; `__` stands for the dot in their names."""
+    return run_of(name, description, "generated", duet(**settings))
 
 
 METHODS: Final[dict[str, Method]] = {
     method.name: method
     for method in (
-        Method("base", "one global model for every device", "global", trained(with_method("base"))),
-        Method("duet", "the global model and generated parameters", "generated", trained(with_method("duet"))),
+        run_of("base", "one global model for every device", "global", changes.base),
+        run_of("base-wide", "base with as many parameters as base and generator", "global", changes.base_wide),
+        run_of("base-long", "base that reads the generator's history on the device", "global", changes.base_long),
+        generated("apg", "small generated cores between shared matrices (APG)", model__backbone__head="low-rank"),
+        generated("film", "generated scales and shifts of each layer (FiLM)", model__backbone__head="scale"),
+        run_of("concat", "a generated vector as one more input of a static head", "generated", changes.concat),
+        generated("duet", "the global model and generated parameters"),
+        run_of("duet-low-rank", "DUET, decoders of a quarter of their rank", "generated", changes.duet_low_rank),
+        generated("duet-swa", "DUET, Stable Weight Adapter with G = 4", model__generator__candidates=4),
+        generated("duet-replacing", "DUET, theta replaces the global head", model__backbone__residual=False),
+        generated("duet-no-joint", "DUET, without the loss of the global model", objective__fallback_weight=0.0),
+        generated("duet-fresh", "DUET, trained with fresh theta only", objective__staleness=0),
+        run_of("duet-short", "DUET, the generator reads the device's window", "generated", changes.duet_short),
+        generated(
+            "duet-frozen",
+            "control: a random generator that is never trained",
+            model__generator__frozen=True,
+            model__generator__decoder_scale=changes.VISIBLE_SCALE,
+        ),
+        run_of("duet-paper", "the published set-up", "generated", changes.duet_paper),
     )
 }
 """Every method by name, in the order of tables."""

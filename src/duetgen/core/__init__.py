@@ -4,6 +4,7 @@ The flow, one file each:
 
 `layout`      what `theta` holds and where
 `dynamic`     layers whose parameters `theta` shifts or replaces
+`variants`    further such layers: low-rank, scaling, concatenating
 `personal`    runs a module with a given `theta`, without writing it into the module
 `encoders`    a history of behaviour to one vector
 `stabiliser`  blends candidate parameter sets (Stable Weight Adapter)
@@ -18,9 +19,11 @@ from duetgen.core.generator import GeneratorConfig, ParameterGenerator
 from duetgen.core.layout import LayoutEntry, ParameterLayout
 from duetgen.core.personal import Personal
 from duetgen.core.stabiliser import StableWeightAdapter
+from duetgen.core.variants import ConcatLinear, LowRankDynamicLinear, ScaledLinear
 
 __all__ = [
     "AverageEncoder",
+    "ConcatLinear",
     "Duet",
     "DynamicLayer",
     "DynamicLinear",
@@ -28,9 +31,11 @@ __all__ = [
     "GRUEncoder",
     "GeneratorConfig",
     "LayoutEntry",
+    "LowRankDynamicLinear",
     "ParameterGenerator",
     "ParameterLayout",
     "Personal",
+    "ScaledLinear",
     "StableWeightAdapter",
     "joint_loss",
 ]

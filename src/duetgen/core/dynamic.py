@@ -18,6 +18,12 @@ from torch.nn import functional
 from duetgen.core.layout import LayoutMismatchError
 
 
+def uniform_(inputs: int, *parameters: Tensor) -> None:
+    """Start parameters of a linear map of so many inputs as `nn.Linear` does."""
+    for parameter in parameters:
+        nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+
+
 class DynamicLayer(nn.Module):
     """Base of layers that `theta` personalises; a further layer type needs `dynamic_shapes` and `forward`.
 
@@ -40,6 +46,19 @@ class DynamicLayer(nn.Module):
         """P_l, the number of values of theta that belong to this layer."""
         return sum(math.prod(shape) for shape in self.dynamic_shapes().values())
 
+    def check_lead(self, input: Tensor) -> None:
+        """Refuse a theta that does not fit the input.
+
+        Raises:
+            LayoutMismatchError: theta's leading dimensions are not the input's first ones.
+        """
+        lead = self.theta.shape[:-1]
+        if input.dim() <= len(lead) or input.shape[: len(lead)] != lead:
+            raise LayoutMismatchError(
+                f"theta for {list(lead)} does not fit an input of {list(input.shape)}",
+                "theta needs the first dimensions of the input: one a device, a row or a position",
+            )
+
 
 class DynamicLinear(DynamicLayer):
     """A linear layer that computes `x (W + ΔW)ᵀ + b + Δb`, (ΔW, Δb) being its slice of theta (DUET, section 3.2).
@@ -61,10 +80,9 @@ class DynamicLinear(DynamicLayer):
         self.in_features, self.out_features, self.residual = in_features, out_features, residual
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
-        bound = 1 / math.sqrt(in_features)
-        nn.init.uniform_(self.weight, -bound, bound)
+        uniform_(in_features, self.weight)
         if self.bias is not None:
-            nn.init.uniform_(self.bias, -bound, bound)
+            uniform_(in_features, self.bias)
 
     def extra_repr(self) -> str:
         """Shown by `print(module)`."""
@@ -78,12 +96,7 @@ class DynamicLinear(DynamicLayer):
         """
         if self.theta.numel() == 0:
             return functional.linear(input, self.weight, self.bias)
-        lead = self.theta.shape[:-1]
-        if input.dim() <= len(lead) or input.shape[: len(lead)] != lead:
-            raise LayoutMismatchError(
-                f"theta for {list(lead)} does not fit an input of {list(input.shape)}",
-                "theta needs the first dimensions of the input: one a device, a row or a position",
-            )
+        self.check_lead(input)
         size = self.out_features * self.in_features
         weight = self.theta[..., :size].reshape(-1, self.out_features, self.in_features)
         rows = input.reshape(weight.shape[0], -1, self.in_features)

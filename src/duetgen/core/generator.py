@@ -24,12 +24,16 @@ class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
         dropout: share of the encoder's vector dropped while training.
         decoder_scale: standard deviation of theta's values when training starts; small, so that training starts from
             the global model, and not zero, so that every parameter receives a gradient from the first step.
+        decoder_rank: rank of each decoder's matrix, for fewer parameters of the generator; 0 for full ones.
+        frozen: never train the generator: the control that tells what random parameters are worth.
     """
 
     width: int = 32
     candidates: int = 1
     dropout: float = 0.0
     decoder_scale: float = 1e-3
+    decoder_rank: int = 0
+    frozen: bool = False
 
 
 class LayerGenerator(nn.Module):
@@ -46,10 +50,14 @@ class LayerGenerator(nn.Module):
         self.config = config
         self.project = nn.Linear(in_width, config.candidates * config.width)
         self.stabiliser = StableWeightAdapter(config.width) if config.candidates > 1 else None
-        self.decoder = nn.Linear(config.width, size)
+        self.narrow = nn.Linear(config.width, config.decoder_rank, bias=False) if config.decoder_rank else None
+        rank = config.decoder_rank or config.width
+        self.decoder = nn.Linear(rank, size)
         # tanh of the projection has a variance near 1/3 for inputs of unit scale.
-        nn.init.normal_(self.decoder.weight, std=config.decoder_scale * (3 / config.width) ** 0.5)
+        nn.init.normal_(self.decoder.weight, std=config.decoder_scale * (3 / rank) ** 0.5)
         nn.init.zeros_(self.decoder.bias)
+        if self.narrow is not None:
+            nn.init.normal_(self.narrow.weight, std=config.width**-0.5)
 
     def candidates(self, vector_D: Tensor) -> Tensor:
         """Embeddings of the G candidate parameter sets: [*, D] to [*, G, H]."""
@@ -60,6 +68,8 @@ class LayerGenerator(nn.Module):
         """The layer's slice of theta: [*, D] to [*, P_l]."""
         candidates_GH = self.candidates(vector_D)
         blend_H = self.stabiliser(candidates_GH) if self.stabiliser is not None else candidates_GH.squeeze(-2)
+        if self.narrow is not None:
+            blend_H = self.narrow(blend_H)
         slice_P: Tensor = self.decoder(blend_H)
         return slice_P
 

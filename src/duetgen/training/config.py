@@ -117,6 +117,7 @@ def check_config(config: TrainConfig) -> None:
         ("model.backbone.dropout", backbone.dropout, 0, 0.99),
         ("model.backbone.layers", backbone.layers, 1, 64),
         ("model.backbone.heads", backbone.heads, 1, backbone.width),
+        ("model.backbone.rank", backbone.rank, 1, 4096),
         ("model.history.length", history.length, 1, MAX_GENERATOR_HISTORY),
         ("model.history.width", history.width, 1, 4096),
         ("model.history.embedding_width", history.embedding_width, 1, 4096),
@@ -126,6 +127,7 @@ def check_config(config: TrainConfig) -> None:
         ("model.generator.candidates", generator.candidates, 1, 64),
         ("model.generator.dropout", generator.dropout, 0, 0.99),
         ("model.generator.decoder_scale", generator.decoder_scale, 1e-12, 10),
+        ("model.generator.decoder_rank", generator.decoder_rank, 0, generator.width),
         ("objective.negatives", objective.negatives, 0, 1_000_000),
         ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
         ("objective.fallback_share", objective.fallback_share, 0.01, 1),
@@ -151,4 +153,12 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             f"model.backbone.width {backbone.width} does not divide into {backbone.heads} heads",
             "choose a divisor of the width",
+        )
+    if backbone.head != "full" and not backbone.residual:
+        raise InvalidConfigError(
+            f"model.backbone.head {backbone.head!r} has no replacing form", "leave model.backbone.residual at true"
+        )
+    if backbone.head != "full" and config.model.method == "base":
+        raise InvalidConfigError(
+            f"a base model has no use for model.backbone.head {backbone.head!r}", "use it with the method duet"
         )

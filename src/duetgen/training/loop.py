@@ -110,6 +110,8 @@ def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optim
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         decayed = parameter.dim() >= 2 and id(parameter) not in embeddings
         key = (
             config.optimiser.generator_rate if name.startswith("generator.") else 1.0,

@@ -1,0 +1,132 @@
+"""Methods that are settings of a training run: each takes the settings that all methods share and changes its own part.
+
+What is not changed here is the same for every method: backbone, width, objective, optimiser, budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import torch
+
+from duetgen.backbones import ModelConfig, Recommender
+from duetgen.data.store import Dataset
+from duetgen.training import TrainConfig
+from duetgen.wire.limits import MAX_WINDOW
+
+Change = Callable[[TrainConfig, Dataset], TrainConfig]
+
+PAPER_NEGATIVES: Final = 4
+"""Negatives of the published binary cross-entropy (DUET, section 4.1)."""
+VISIBLE_SCALE: Final = 0.1
+"""Standard deviation of a random theta: that of the head's own weights at width 32 when training starts."""
+MAX_WIDTH: Final = 4096
+
+
+def with_settings(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
+    """The configuration with some settings, named in full (`model.backbone.window`), replaced."""
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        nodes: list[Any] = [config]
+        for part in path:
+            nodes.append(getattr(nodes[-1], part))
+        changed = msgspec.structs.replace(nodes.pop(), **{last: value})
+        for part in reversed(path):
+            changed = msgspec.structs.replace(nodes.pop(), **{part: changed})
+        config = changed
+    return config
+
+
+def base(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The global model alone."""
+    return with_settings(config, {"model.method": "base", "model.backbone.head": "full"})
+
+
+def base_long(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The global model whose device window is the generator's history: what reading more is worth by itself."""
+    window = min(MAX_WINDOW, max(config.model.backbone.window, config.model.history.length))
+    return with_settings(base(config, dataset), {"model.backbone.window": window})
+
+
+def parameters(vocabulary: int, config: ModelConfig) -> int:
+    """How many parameters a recommender has, without making one."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Recommender(vocabulary, config).parameters())
+
+
+def base_wide(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The global model with as nearly as many parameters as base and generator together, by its width.
+
+    The width stays a multiple of the attention heads, and is never below that of the shared settings.
+    """
+    plain, vocabulary = base(config, dataset), dataset.vocabulary
+    duet = with_settings(config, {"model.method": "duet"})
+    aim, heads = parameters(vocabulary, duet.model), plain.model.backbone.heads
+
+    def of(multiple: int) -> int:
+        model = with_settings(plain, {"model.backbone.width": multiple * heads}).model
+        return parameters(vocabulary, model)
+
+    # Parameters grow with the width: bisect for the last width below the aim, then take it or the next.
+    low, high = plain.model.backbone.width // heads, MAX_WIDTH // heads
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if of(middle) <= aim else (low, middle)
+    best = min((low, high), key=lambda multiple: abs(of(multiple) - aim))
+    return with_settings(plain, {"model.backbone.width": best * heads})
+
+
+def duet(**settings: Any) -> Change:
+    """Generated parameters with some settings of their own; `__` stands for the dot in their names."""
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return lambda config, dataset: with_settings(config, {"model.method": "duet"} | named)
+
+
+def concat(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The encoder's vector, as wide as the device model, as one more input of a static head."""
+    settings = {"model.method": "duet", "model.backbone.head": "concat"}
+    return with_settings(config, settings | {"model.backbone.rank": config.model.backbone.width})
+
+
+def duet_low_rank(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """Decoders of a quarter of their full rank."""
+    rank = max(1, config.model.generator.width // 4)
+    return with_settings(config, {"model.method": "duet", "model.generator.decoder_rank": rank})
+
+
+def duet_short(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The generator reads the device model's window and no more."""
+    window = config.model.backbone.window
+    return with_settings(config, {"model.method": "duet", "model.history.length": window})
+
+
+def duet_paper(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The published set-up as far as the paper tells it (DUET, sections 3 and 4.1).
+
+    Ten events for both, one shared embedding, a GRU of its width, replacing parameters blended by the Stable Weight
+    Adapter, binary cross-entropy with four negatives, theta always fresh, nothing hidden from the encoder. The split
+    (leave-one-out) and the protocol (99 candidates) belong to the dataset folder and to the evaluation.
+    """
+    width = config.model.backbone.width
+    return with_settings(
+        config,
+        {
+            "model.method": "duet",
+            "model.backbone.window": 10,
+            "model.backbone.residual": False,
+            "model.backbone.head": "full",
+            "model.history.encoder": "gru",
+            "model.history.length": 10,
+            "model.history.width": width,
+            "model.history.share_embedding": True,
+            "model.history.dropout": 0.0,
+            "model.history.event_dropout": 0.0,
+            "model.generator.width": width,
+            "model.generator.candidates": 4,
+            "objective.kind": "bce",
+            "objective.negatives": PAPER_NEGATIVES,
+            "objective.staleness": 0,
+        },
+    )

@@ -1,0 +1,96 @@
+"""Every kind of head on every backbone: the global model at theta = 0, personal with a generator, frozen on demand."""
+
+import pytest
+import torch
+from torch import nn
+
+from duetgen.backbones import BACKBONES, BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones.heads import head_layers
+from duetgen.comparison.changes import with_settings
+from duetgen.core import ConcatLinear, DynamicLinear, GeneratorConfig, LowRankDynamicLinear, ScaledLinear
+from duetgen.training import TrainConfig, check_config
+from duetgen.training.config import InvalidConfigError
+
+V = 30
+HEADS = ["full", "low-rank", "scale", "concat"]
+
+
+def make(name: str, head: str, frozen: bool = False, share: bool = False) -> Recommender:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        name=name,  # type: ignore[arg-type]
+        backbone=BackboneConfig(width=8, window=4, head=head, rank=3),  # type: ignore[arg-type]
+        history=HistoryConfig(length=12, width=8, embedding_width=6, share_embedding=share),
+        generator=GeneratorConfig(width=8, decoder_scale=0.1, frozen=frozen),
+    )
+    return Recommender(V, config).eval()
+
+
+def test_layers_by_kind() -> None:
+    kinds = {
+        head: [type(layer) for layer in head_layers(head, [4, 8, 2, 1], 3, True, nn.SiLU)]  # type: ignore[arg-type, attr-defined]
+        for head in HEADS
+    }
+    between = [nn.SiLU]
+    assert kinds == {
+        "full": [DynamicLinear, *between, DynamicLinear, *between, DynamicLinear],
+        "low-rank": [LowRankDynamicLinear, *between, LowRankDynamicLinear, *between, LowRankDynamicLinear],
+        "scale": [ScaledLinear, *between, ScaledLinear, *between, ScaledLinear],
+        "concat": [ConcatLinear, *between, nn.Linear, *between, nn.Linear],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "size"),
+    [
+        ("sasrec", "low-rank", 2 * (9 + 8)),
+        ("sasrec", "scale", 2 * 16),
+        ("sasrec", "concat", 3),
+        ("din", "low-rank", 3 * 9 + 32 + 16 + 1),
+        ("din", "scale", 2 * (32 + 16 + 1)),
+        ("din", "concat", 3),
+    ],
+)
+def test_sizes_of_theta_by_hand(name: str, head: str, size: int) -> None:
+    assert make(name, head).backbone.head.layout.size == size
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("head", HEADS)
+class TestHead:
+    def test_theta_zero_is_the_global_model_bit_for_bit(self, name: str, head: str) -> None:
+        model, window, candidates = make(name, head), torch.tensor([[3, 9, 0, 0]]), torch.arange(1, V)[None]
+        zero = torch.zeros(1, model.backbone.head.layout.size)
+        assert torch.equal(model.score(window, candidates, zero), model.score(window, candidates))
+
+    def test_every_parameter_learns_and_theta_matters(self, name: str, head: str) -> None:
+        model = make(name, head)
+        window = torch.tensor([[3, 9, 4, 1], [2, 5, 0, 0]])
+        candidates, history = torch.randint(1, V, (2, 6)), torch.tensor([[3, 9, 4], [2, 5, 0]])
+        scores = model(window, candidates, history_BL=history)
+        assert not torch.allclose(scores, model(window, candidates))
+        scores.square().sum().backward()
+        for key, parameter in model.named_parameters():
+            assert parameter.grad is not None, key
+            assert parameter.grad.abs().sum() > 0, key
+
+    @pytest.mark.parametrize("share", [False, True])
+    def test_a_frozen_generator_trains_nothing_but_the_device_model(self, name: str, head: str, share: bool) -> None:
+        model = make(name, head, frozen=True, share=share)
+        assert model.backbone.item_embedding.weight.requires_grad
+        for key, parameter in model.named_parameters():
+            assert parameter.requires_grad == key.startswith("backbone."), key
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.backbone.rank": 0}, "model.backbone.rank is 0"),
+        ({"model.backbone.head": "scale", "model.backbone.residual": False}, "no replacing form"),
+        ({"model.backbone.head": "low-rank", "model.method": "base"}, "a base model has no use"),
+        ({"model.generator.decoder_rank": 33}, "decoder_rank is 33"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidConfigError, match=message):
+        check_config(with_settings(TrainConfig(), changes))
