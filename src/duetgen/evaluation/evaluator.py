@@ -60,9 +60,11 @@ def select(dataset: Dataset, part: Part, limit_devices: int | None, seed: int) -
     Raises:
         NothingToEvaluateError: there is none.
     """
+    if limit_devices is not None and limit_devices < 1:
+        raise NothingToEvaluateError(f"{limit_devices} devices were asked for", "ask for 1 or more, or for no limit")
     everyone = dataset.targets(part)
     device_U = np.unique(everyone.device_N)
-    if not len(device_U) or (limit_devices is not None and limit_devices < 1):
+    if not len(device_U):
         raise NothingToEvaluateError(
             f"the {part} part of {dataset.manifest.name} has no target to predict",
             "give a longer log, filter less, or split by leave-one-out",

@@ -1,0 +1,529 @@
+"""Whole evaluations of untrained models, against a loop over targets that runs each as a device would."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import MakeDataset
+from torch import Tensor
+
+from duetgen.backbones import Recommender
+from duetgen.data.store import UNKNOWN, Dataset, Part
+from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, evaluate, evaluator, validate
+from duetgen.evaluation.errors import (
+    NonFiniteScoresError,
+    NothingToEvaluateError,
+    ProtocolUnavailableError,
+    VocabularyMismatchError,
+)
+from duetgen.evaluation.inputs import HistoryReader
+from duetgen.evaluation.protocols import CandidateRanking, FullRanking
+
+from .conftest import MakeModel
+
+CONDITIONS = (OWN, Condition("own", 5), ZERO, Condition("another"), Condition("random"))
+NAMES = pytest.mark.parametrize("name", ["sasrec", "gru4rec", "din"])
+
+
+@pytest.fixture(scope="module")
+def model(temporal: Dataset, make_model: MakeModel) -> Recommender:
+    return make_model(temporal)
+
+
+@pytest.fixture(scope="module")
+def both(temporal: Dataset, model: Recommender) -> list[Evaluation]:
+    """`full` and `candidates` under five conditions."""
+    return evaluate(model, temporal, protocols=("full", "candidates"), conditions=CONDITIONS, bootstrap=200)
+
+
+@dataclass
+class Row:
+    """One target: its device, how much lies before it, and the scores of all items."""
+
+    device: int
+    before: int
+    item: int
+    scores: dict[int, float]
+
+    def rank(self, items: Sequence[int]) -> float:
+        """The mean place of the target's score among those of some items, itself one of them."""
+        ordered = sorted((self.scores[item] for item in items), reverse=True)
+        places = [place for place, score in enumerate(ordered, 1) if score == self.scores[self.item]]
+        return sum(places) / len(places)
+
+    def normaliser(self) -> float:
+        return math.log(sum(math.exp(score) for score in self.scores.values()))
+
+
+def right_padded(events: list[int], length: int) -> Tensor:
+    kept = events[-length:]
+    return torch.tensor([kept + [0] * (length - len(kept))])
+
+
+def run_devices(model: Recommender, dataset: Dataset, condition: Condition, part: Part = "test") -> list[Row]:
+    """Each target on its own: a window, a history, one theta, the scores of all items."""
+    model = copy.deepcopy(model).eval()
+    targets = dataset.targets(part)
+    controls = None
+    if condition.kind in ("another", "random"):
+        controls = HistoryReader(dataset, targets, np.arange(len(targets)), condition, model.generator_history, seed=0)
+    rows = []
+    for i in range(len(targets)):
+        start, position = int(targets.start_N[i]), int(targets.position_N[i])
+        events = dataset.events[start:position].tolist()
+        with torch.no_grad():
+            theta = None
+            if controls is not None:
+                theta = model.generate(torch.from_numpy(controls.read(slice(i, i + 1))[0]))
+            elif condition.kind == "own":
+                read = events[: max(1, len(events) - condition.staleness)]
+                theta = model.generate(right_padded(read, model.generator_history))
+            scores = model.score_catalogue(right_padded(events, model.window), theta)[0]
+        by_item = {item: float(scores[item]) for item in range(1, dataset.vocabulary)}
+        rows.append(Row(int(targets.device_N[i]), len(events), int(dataset.events[position]), by_item))
+    return rows
+
+
+def over_devices(rows: list[Row], values: list[float]) -> float:
+    devices = sorted({row.device for row in rows})
+    return float(np.mean([np.mean([v for row, v in zip(rows, values) if row.device == d]) for d in devices]))
+
+
+def rank_metrics(rows: list[Row], ranks: list[float], counts: list[int]) -> dict[str, float]:
+    return {
+        "ndcg@10": over_devices(rows, [1 / math.log2(1 + r) if r <= 10 else 0 for r in ranks]),
+        "hr@5": over_devices(rows, [float(r <= 5) for r in ranks]),
+        "mrr": over_devices(rows, [1 / r for r in ranks]),
+        "user_auc": over_devices(rows, [(c - r) / (c - 1) for r, c in zip(ranks, counts)]),
+    }
+
+
+def check_metrics(evaluation: Evaluation, condition: Condition, expected: dict[str, float]) -> None:
+    found = {name: evaluation[condition].metrics[name].mean for name in expected}
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def check_candidates(evaluation: Evaluation, condition: Condition, rows: list[Row], others: np.ndarray) -> None:
+    """Every metric of drawn or given candidates from single rows."""
+    fitted = evaluation.calibration
+    assert fitted is not None
+    lists = [[row.item, *(int(item) for item in drawn if item)] for row, drawn in zip(rows, others)]
+    counts = [len(items) for items in lists]
+    expected = rank_metrics(rows, [row.rank(items) for row, items in zip(rows, lists)], counts)
+    losses, positives, negatives = [], [], []
+    for row, items in zip(rows, lists):
+        score = np.array([row.scores[item] for item in items]) - row.normaliser()
+        logit = fitted.slope * score + fitted.intercept
+        logit[0] *= -1
+        losses.append(float(np.log1p(np.exp(logit)).mean()))
+        positives.append(score[0])
+        negatives.extend(score[1:])
+    expected["log_loss"] = over_devices(rows, losses)
+    wins = np.subtract.outer(np.array(positives), np.array(negatives))
+    expected["auc"] = float(((wins > 0) + (wins == 0) / 2).mean())
+    # Scores are float32: pairs that are equal to the last bit here may not be there.
+    check_metrics(evaluation, condition, {name: value for name, value in expected.items() if name != "auc"})
+    assert evaluation[condition].metrics["auc"].mean == pytest.approx(expected["auc"], abs=1e-4)
+    assert evaluation.candidates == pytest.approx(np.mean(counts))
+
+
+class TestAgainstALoop:
+    @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
+    def test_full(self, model: Recommender, temporal: Dataset, both: list[Evaluation], condition: Condition) -> None:
+        rows = run_devices(model, temporal, condition)
+        everything = range(1, temporal.vocabulary)
+        expected = rank_metrics(rows, [row.rank(everything) for row in rows], [len(everything)] * len(rows))
+        expected["log_loss"] = over_devices(rows, [row.normaliser() - row.scores[row.item] for row in rows])
+        check_metrics(both[0], condition, expected)
+        assert both[0].candidates == len(everything)
+
+    @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
+    def test_candidates(
+        self, model: Recommender, temporal: Dataset, both: list[Evaluation], condition: Condition
+    ) -> None:
+        others = temporal.candidates("test")
+        assert (others == 0).any()
+        check_candidates(both[1], condition, run_devices(model, temporal, condition), others)
+
+    @pytest.mark.parametrize("name", ["sasrec", "din"])
+    def test_given(self, text: Dataset, make_model: MakeModel, name: str) -> None:
+        model = make_model(text, name)
+        (evaluation,) = evaluate(model, text, protocols=["given"], conditions=[OWN, ZERO])
+        assert (evaluation.protocol, evaluation.split, evaluation.devices) == ("given", "given", 12)
+        assert evaluation.candidates == 3
+        for condition in (OWN, ZERO):
+            check_candidates(evaluation, condition, run_devices(model, text, condition), text.given()[:, 1:])
+
+    @pytest.mark.parametrize("name", ["gru4rec", "din"])
+    def test_other_backbones(self, temporal: Dataset, make_model: MakeModel, name: str) -> None:
+        model, everything = make_model(temporal, name), range(1, temporal.vocabulary)
+        condition = Condition("own", 2)
+        full, drawn = evaluate(model, temporal, protocols=("full", "candidates"), conditions=[condition], bootstrap=0)
+        rows = run_devices(model, temporal, condition)
+        ranks = [row.rank(everything) for row in rows]
+        check_metrics(full, condition, rank_metrics(rows, ranks, [len(everything)] * len(rows)))
+        check_candidates(drawn, condition, rows, temporal.candidates("test"))
+
+    def test_buckets_of_history_length(self, model: Recommender, temporal: Dataset, both: list[Evaluation]) -> None:
+        rows = run_devices(model, temporal, OWN)
+        buckets = both[0]["own"].by_history
+        assert sum(bucket.targets for bucket in buckets) == len(rows) == both[0].targets
+        assert len(buckets) > 1
+        for bucket in buckets:
+            inside = [row for row in rows if bucket.shortest <= row.before <= (bucket.longest or math.inf)]
+            assert (bucket.targets, bucket.devices) == (len(inside), len({row.device for row in inside}))
+            ranks = [row.rank(range(1, temporal.vocabulary)) for row in inside]
+            expected = rank_metrics(inside, ranks, [temporal.vocabulary - 1] * len(inside))
+            assert {name: bucket.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+    def test_head_of_the_record(self, temporal: Dataset, both: list[Evaluation]) -> None:
+        targets = temporal.targets("test")
+        unknown = int((temporal.events[targets.position_N] == UNKNOWN).sum())
+        assert unknown > 0
+        for evaluation in both:
+            assert evaluation.targets == len(targets)
+            assert evaluation.unknown_targets == unknown
+            assert evaluation.devices == evaluation.devices_in_part == len(set(targets.device_N))
+            assert (evaluation.part, evaluation.split, evaluation.has_time) == ("test", "temporal", True)
+            assert (evaluation.note, evaluation.personal, evaluation.bootstrap) == (None, True, 200)
+        assert [evaluation.protocol for evaluation in both] == ["full", "candidates"]
+        assert [result.name for result in both[0].conditions] == [condition.name for condition in CONDITIONS]
+
+    def test_a_log_without_time_says_so(self, plain: Dataset, make_model: MakeModel) -> None:
+        (evaluation,) = evaluate(make_model(plain), plain, conditions=[ZERO])
+        assert evaluation.note is not None
+        assert "no time" in evaluation.note
+
+
+class TestConditions:
+    def test_each_gives_other_scores(self, both: list[Evaluation]) -> None:
+        losses = [both[0].by_device.of(condition.name, "log_loss") for condition in CONDITIONS]
+        for i, one in enumerate(losses):
+            for other in losses[:i]:
+                assert not np.isclose(one, other).any()
+
+    @NAMES
+    def test_zero_is_the_same_backbone_as_a_base_model_exactly(
+        self, temporal: Dataset, make_model: MakeModel, name: str
+    ) -> None:
+        duet, base = make_model(temporal, name), make_model(temporal, name, "base", seed=9)
+        base.backbone.load_state_dict(duet.backbone.state_dict())
+        (mine,) = evaluate(duet, temporal, conditions=[ZERO], bootstrap=0)
+        (its,) = evaluate(base, temporal, bootstrap=0)
+        assert mine.personal
+        assert not its.personal
+        assert mine.conditions == its.conditions
+        for metric, value_U in mine.by_device.values["zero"].items():
+            assert np.array_equal(value_U, its.by_device.of("zero", metric))
+
+    def test_theta_of_zeros_is_zero(
+        self, temporal: Dataset, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = make_model(temporal)
+        size = model.backbone.head.layout.size
+        monkeypatch.setattr(model, "generate", lambda history_BL: torch.zeros(len(history_BL), size))
+        (found,) = evaluate(model, temporal, conditions=[OWN, ZERO], bootstrap=0)
+        assert found["own"].metrics == found["zero"].metrics
+
+    def test_a_base_model_has_zero_whatever_is_asked(self, temporal: Dataset, make_model: MakeModel) -> None:
+        (found,) = evaluate(make_model(temporal, method="base"), temporal, conditions=CONDITIONS, bootstrap=0)
+        assert [result.name for result in found.conditions] == ["zero"]
+
+    def test_asked_twice_measured_once(self, model: Recommender, temporal: Dataset) -> None:
+        (found,) = evaluate(model, temporal, conditions=[ZERO, OWN, ZERO], bootstrap=0)
+        assert [result.name for result in found.conditions] == ["zero", "own"]
+
+    def test_a_lone_device_has_no_other_to_borrow_from(self, make_dataset: MakeDataset, make_model: MakeModel) -> None:
+        alone = make_dataset([[2, 3, 4, 5, 6, 7]])
+        model = make_model(alone)
+        (found,) = evaluate(model, alone)
+        assert [result.name for result in found.conditions] == ["own", "own+1", "own+5", "own+20", "zero", "random"]
+        assert found["own"].metrics["mrr"].low is None
+        with pytest.raises(NothingToEvaluateError, match="two devices"):
+            evaluate(model, alone, conditions=[Condition("another")])
+
+    def test_one_device_of_many_borrows(self, model: Recommender, temporal: Dataset) -> None:
+        (found,) = evaluate(model, temporal, limit_devices=1)
+        assert "another" in [result.name for result in found.conditions]
+
+    def test_none_asked(self, model: Recommender, temporal: Dataset) -> None:
+        with pytest.raises(NothingToEvaluateError, match="no condition"):
+            evaluate(model, temporal, conditions=[])
+
+
+def same_metrics(one: Evaluation, other: Evaluation, conditions: Sequence[Condition]) -> None:
+    for condition in conditions:
+        for name, found in one[condition].metrics.items():
+            assert found.mean == pytest.approx(other[condition].metrics[name].mean, rel=1e-5), (condition.name, name)
+
+
+class TestHowItIsRun:
+    @pytest.mark.parametrize("size", [1, 7])
+    def test_the_size_of_batches_does_not_matter(
+        self, model: Recommender, temporal: Dataset, both: list[Evaluation], size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(evaluator, "MAX_BATCH", size)
+        again = evaluate(model, temporal, protocols=("full", "candidates"), conditions=CONDITIONS, bootstrap=0)
+        for one, other in zip(both, again):
+            same_metrics(one, other, CONDITIONS)
+
+    def test_batches_fit_the_memory_meant_for_scores(
+        self, temporal: Dataset, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        vocabulary = temporal.vocabulary
+        monkeypatch.setattr(evaluator, "SCORE_BYTES", 4 * vocabulary * evaluator.PAIRWISE_COST * 3)
+        assert evaluator.batch_size(make_model(temporal, "din")) == 3  # type: ignore[arg-type]
+        assert evaluator.batch_size(make_model(temporal)) == 3 * evaluator.PAIRWISE_COST  # type: ignore[arg-type]
+        monkeypatch.setattr(evaluator, "SCORE_BYTES", 1)
+        assert evaluator.batch_size(make_model(temporal)) == 1  # type: ignore[arg-type]
+
+    def test_protocols_together_or_alone(self, model: Recommender, temporal: Dataset, both: list[Evaluation]) -> None:
+        (alone,) = evaluate(model, temporal, protocols=["candidates"], conditions=CONDITIONS, bootstrap=200)
+        assert alone.conditions == both[1].conditions
+
+    def test_the_same_seed_gives_the_same_figures(
+        self, model: Recommender, temporal: Dataset, both: list[Evaluation]
+    ) -> None:
+        (again,) = evaluate(model, temporal, conditions=CONDITIONS, bootstrap=200)
+        assert again.conditions == both[0].conditions
+        (other,) = evaluate(model, temporal, conditions=CONDITIONS, bootstrap=200, seed=1)
+        for name in ("own", "zero"):
+            assert other[name].metrics["mrr"].mean == again[name].metrics["mrr"].mean
+            assert other[name].metrics["mrr"].low != again[name].metrics["mrr"].low
+        for name in ("another", "random"):
+            assert other[name].metrics["mrr"].mean != again[name].metrics["mrr"].mean
+
+    def test_no_rounds_no_bounds(self, model: Recommender, temporal: Dataset) -> None:
+        (found,) = evaluate(model, temporal, protocols=["candidates"], conditions=[ZERO], bootstrap=0)
+        assert {(metric.low, metric.high) for metric in found["zero"].metrics.values()} == {(None, None)}
+
+    def test_bounds_hold_the_mean(self, both: list[Evaluation]) -> None:
+        for evaluation in both:
+            for result in evaluation.conditions:
+                for name in ("mrr", "user_auc", "log_loss"):
+                    metric = result.metrics[name]
+                    assert metric.low is not None
+                    assert metric.high is not None
+                    assert metric.low < metric.mean < metric.high
+
+    def test_a_choice_of_devices_measures_them_as_all_do(
+        self, model: Recommender, temporal: Dataset, both: list[Evaluation]
+    ) -> None:
+        some = evaluate(
+            model, temporal, protocols=("full", "candidates"), conditions=CONDITIONS, limit_devices=5, bootstrap=0
+        )
+        for one, whole in zip(some, both):
+            device_U, everyone_U = one.by_device.device_U, whole.by_device.device_U
+            assert (one.devices, one.devices_in_part) == (5, len(everyone_U))
+            assert len(device_U) == 5
+            assert (np.diff(device_U) > 0).all()
+            chosen = np.isin(everyone_U, device_U)
+            assert chosen.sum() == 5
+            # A random log is made for each device that is measured, so that condition is not comparable.
+            for condition in CONDITIONS[:-1]:
+                for metric, value_U in one.by_device.values[condition.name].items():
+                    whole_U = whole.by_device.of(condition.name, metric)[chosen]
+                    assert value_U == pytest.approx(whole_U, rel=1e-5), (condition.name, metric)
+
+    def test_the_choice_follows_from_the_seed(self, model: Recommender, temporal: Dataset) -> None:
+        chosen = [
+            evaluate(model, temporal, conditions=[ZERO], limit_devices=5, bootstrap=0, seed=seed)[
+                0
+            ].by_device.device_U.tolist()
+            for seed in (0, 0, 1)
+        ]
+        assert chosen[0] == chosen[1] != chosen[2]
+
+    @pytest.mark.parametrize("limit", [12, 10_000, None])
+    def test_a_limit_that_leaves_nobody_out(
+        self, model: Recommender, temporal: Dataset, both: list[Evaluation], limit: int | None
+    ) -> None:
+        (found,) = evaluate(model, temporal, conditions=CONDITIONS, limit_devices=limit, bootstrap=200)
+        assert both[0].devices == 12
+        assert found.conditions == both[0].conditions
+
+    def test_progress_names_the_condition_and_counts_to_the_end(
+        self, model: Recommender, temporal: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(evaluator, "MAX_BATCH", 100)
+        heard: list[tuple[str, int, int]] = []
+        evaluate(model, temporal, conditions=[OWN, ZERO], bootstrap=0, progress=lambda *said: heard.append(said))
+        total = len(temporal.targets("test"))
+        assert heard == [(name, done, total) for name in ("own", "zero") for done in (100, total)]
+
+    def test_cutoffs(self, model: Recommender, temporal: Dataset) -> None:
+        (found,) = evaluate(model, temporal, conditions=[ZERO], cutoffs=[1, 3], bootstrap=0)
+        assert set(found["zero"].metrics) == {"ndcg@1", "ndcg@3", "hr@1", "hr@3", "mrr", "user_auc", "log_loss"}
+        assert found["zero"].metrics["ndcg@1"] == found["zero"].metrics["hr@1"]
+
+    def test_without_validation_candidates_there_is_no_log_loss(
+        self, temporal: Dataset, make_model: MakeModel, tmp_path: Path
+    ) -> None:
+        shutil.copytree(temporal.root, tmp_path / "copy")
+        (tmp_path / "copy/candidates/valid.npy").unlink()
+        dataset = Dataset(tmp_path / "copy")
+        (found,) = evaluate(make_model(dataset), dataset, protocols=["candidates"], conditions=[ZERO])
+        assert found.calibration is None
+        assert "log_loss" not in found["zero"].metrics
+        assert "auc" in found["zero"].metrics
+
+    def test_equal_scores_are_chance(self, temporal: Dataset, make_model: MakeModel) -> None:
+        model = make_model(temporal)
+        with torch.no_grad():
+            model.backbone.item_embedding.weight.zero_()
+        full, drawn = evaluate(model, temporal, protocols=("full", "candidates"), conditions=[ZERO])
+        middle = temporal.vocabulary / 2
+        assert full["zero"].metrics["mrr"].mean == pytest.approx(1 / middle)
+        for name in ("user_auc", "auc"):
+            assert drawn["zero"].metrics[name].mean == 1 / 2
+        assert math.isfinite(drawn["zero"].metrics["log_loss"].mean)
+
+
+@NAMES
+@pytest.mark.parametrize("theta", ["own", "zero"])
+def test_ranks_are_the_same_through_score_and_score_catalogue(
+    temporal: Dataset, make_model: MakeModel, name: str, theta: str
+) -> None:
+    model = make_model(temporal, name).eval()
+    items = np.arange(1, temporal.vocabulary)
+    target_N = np.random.default_rng(0).choice(items, 25)
+    others = np.stack([items[items != target] for target in target_N]).astype(np.int32)
+    window_BL = torch.from_numpy(np.random.default_rng(1).choice(items, (25, model.window)))
+    with torch.no_grad():
+        theta_BP = model.generate(window_BL) if theta == "own" else None
+        full = FullRanking(target_N).score(model, slice(0, 25), window_BL, theta_BP)
+        listed = CandidateRanking("candidates", target_N, np.arange(25), others)
+        drawn = listed.score(model, slice(0, 25), window_BL, theta_BP)
+    assert full.rank_N.tolist() == drawn.rank_N.tolist()
+    assert full.count_N.tolist() == drawn.count_N.tolist()
+    assert len(set(full.rank_N.tolist())) > 5
+    # The score less the normaliser is the log share of the softmax.
+    assert full.loss_N is not None
+    assert drawn.scores_NC is not None
+    assert full.loss_N == pytest.approx(-drawn.scores_NC[:, 0], rel=1e-4)
+
+
+class TestTheModelIsLeftAsItWas:
+    def test_modes_weights_gradients_and_randomness(self, temporal: Dataset, make_model: MakeModel) -> None:
+        model = make_model(temporal).train()
+        model.backbone.eval()
+        assert model.generator is not None
+        model.generator.encoder.eval()
+        modes = [module.training for module in model.modules()]
+        assert len(set(modes)) == 2
+        weights = copy.deepcopy(model.state_dict())
+        state = torch.get_rng_state()
+        evaluate(model, temporal, protocols=("full", "candidates"), conditions=CONDITIONS, bootstrap=0)
+        validate(model, temporal)
+        assert [module.training for module in model.modules()] == modes
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+        assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+    @NAMES
+    def test_it_can_be_trained_on(self, temporal: Dataset, make_model: MakeModel, name: str) -> None:
+        model = make_model(temporal, name).train()
+        validate(model, temporal, limit_devices=2)
+        window_BL = torch.tensor([[2, 3, 4, 0]])
+        model(window_BL, torch.tensor([[5, 6]]), history_BL=window_BL).sum().backward()
+        assert any(bool(parameter.grad.any()) for parameter in model.parameters() if parameter.grad is not None)
+
+    def test_modes_after_a_refusal(self, temporal: Dataset, make_model: MakeModel) -> None:
+        model = make_model(temporal).train()
+        with torch.no_grad():
+            model.backbone.item_embedding.weight.fill_(math.nan)
+        with pytest.raises(NonFiniteScoresError):
+            evaluate(model, temporal)
+        assert all(module.training for module in model.modules())
+        assert not torch.is_inference_mode_enabled()
+
+
+class TestValidate:
+    @pytest.mark.parametrize("method", ["duet", "base"])
+    def test_is_the_ndcg_of_evaluate_on_the_validation_part(
+        self, temporal: Dataset, make_model: MakeModel, method: str
+    ) -> None:
+        model = make_model(temporal, method=method)
+        (whole,) = evaluate(model, temporal, part="valid", conditions=[OWN], bootstrap=0)
+        name = "own" if method == "duet" else "zero"
+        assert validate(model, temporal) == whole[name].metrics["ndcg@10"].mean
+        (some,) = evaluate(model, temporal, part="valid", conditions=[OWN], bootstrap=0, limit_devices=3, seed=4)
+        assert validate(model, temporal, limit_devices=3, seed=4) == some[name].metrics["ndcg@10"].mean
+
+    def test_is_the_mean_over_ages(self, temporal: Dataset, model: Recommender) -> None:
+        conditions = [OWN, Condition("own", 5)]
+        (found,) = evaluate(model, temporal, part="valid", conditions=conditions, bootstrap=0)
+        expected = sum(found[condition].metrics["ndcg@10"].mean for condition in conditions) / 2
+        assert validate(model, temporal, staleness=(0, 5)) == pytest.approx(expected, rel=1e-12)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("protocol", ["full", "candidates"])
+    @pytest.mark.parametrize("method", ["duet", "base"])
+    def test_weights_that_are_not_numbers(
+        self, temporal: Dataset, make_model: MakeModel, protocol: str, method: str
+    ) -> None:
+        model = make_model(temporal, method=method)
+        with torch.no_grad():
+            model.backbone.item_embedding.weight.fill_(math.nan)
+        with pytest.raises(NonFiniteScoresError) as caught:
+            evaluate(model, temporal, protocols=[protocol])
+        assert caught.value.code == "non-finite-scores"
+        with pytest.raises(NonFiniteScoresError):
+            validate(model, temporal)
+
+    def test_one_item_that_is_not_a_number(self, temporal: Dataset, make_model: MakeModel) -> None:
+        model = make_model(temporal, method="base")
+        with torch.no_grad():
+            model.backbone.item_embedding.weight[temporal.vocabulary - 1] = math.nan
+        with pytest.raises(NonFiniteScoresError):
+            validate(model, temporal)
+
+    def test_a_generator_that_gives_no_numbers_spoils_own_and_not_zero(
+        self, temporal: Dataset, make_model: MakeModel
+    ) -> None:
+        model = make_model(temporal)
+        assert model.generator is not None
+        with torch.no_grad():
+            next(model.generator.layers.parameters()).fill_(math.nan)
+        with pytest.raises(NonFiniteScoresError):
+            evaluate(model, temporal, conditions=[OWN])
+        evaluate(model, temporal, conditions=[ZERO], bootstrap=0)
+
+    def test_another_vocabulary(self, temporal: Dataset, plain: Dataset, make_model: MakeModel) -> None:
+        with pytest.raises(VocabularyMismatchError, match=f"knows {plain.vocabulary} .* has {temporal.vocabulary}"):
+            evaluate(make_model(plain), temporal)
+
+    @pytest.mark.parametrize("protocol", ["given", "candidates", "sampled"])
+    def test_protocols_that_the_dataset_cannot_serve(
+        self, plain: Dataset, make_model: MakeModel, protocol: str
+    ) -> None:
+        with pytest.raises(ProtocolUnavailableError):
+            evaluate(make_model(plain), plain, protocols=["full", protocol])
+
+    def test_given_on_the_validation_part(self, text: Dataset, make_model: MakeModel) -> None:
+        with pytest.raises(ProtocolUnavailableError, match="test part only"):
+            evaluate(make_model(text), text, part="valid", protocols=["given"])
+
+    @pytest.mark.parametrize("part", ["test", "valid"])
+    def test_a_part_without_targets(self, make_dataset: MakeDataset, make_model: MakeModel, part: Part) -> None:
+        empty = make_dataset([[2, 3, 4]], bounds=[(3, 3)])
+        with pytest.raises(NothingToEvaluateError, match=f"the {part} part of"):
+            evaluate(make_model(empty), empty, part=part)
+        with pytest.raises(NothingToEvaluateError):
+            validate(make_model(empty), empty)
+
+    @pytest.mark.parametrize("limit", [0, -1])
+    def test_no_device(self, model: Recommender, temporal: Dataset, limit: int) -> None:
+        with pytest.raises(NothingToEvaluateError, match=f"{limit} devices"):
+            evaluate(model, temporal, limit_devices=limit)
