@@ -8,7 +8,7 @@ With history h and E the item embedding [V, 4], the graph scores candidate c as
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
 from duetgen.wire.bundle import BundleFile, Canary, Items, LayoutEntry, Manifest, Signature, identify
+
+from .cloud import FakeCloud, Server
 
 D, P, WINDOW, HISTORY = 4, 20, 5, 8
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -188,3 +190,17 @@ def new_tiny(tmp_path: Path) -> Callable[..., Tiny]:
         return make_tiny(tmp_path / f"bundle-{count}", **options)
 
     return make
+
+
+@pytest.fixture
+def cloud(tiny: Tiny) -> FakeCloud:
+    """A cloud in process, serving the tiny bundle."""
+    return FakeCloud(tiny)
+
+
+@pytest.fixture
+def server(cloud: FakeCloud) -> Iterator[Server]:
+    """The same on a loopback port."""
+    server = Server(cloud)
+    yield server
+    server.stop()

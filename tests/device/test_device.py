@@ -1,0 +1,254 @@
+"""The device as an application uses it, against the hand-made reference."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duetgen.device import Always, Device, EveryEvents, NothingToRollBackError, StateInUseError
+from duetgen.wire.errors import InvalidBundleError
+
+from .cloud import FakeCloud, Server, wait_until
+from .conftest import Tiny
+
+ALL = range(2, 30)
+
+
+def sent(tiny: Tiny, history: list[int]) -> np.ndarray:
+    """The theta of a history, as float16 carries it."""
+    return tiny.theta(history).astype(np.float16).astype(np.float32)
+
+
+def expect(device: Device, tiny: Tiny, events: list[int], theta_P: np.ndarray | None) -> None:
+    """The device ranks the catalogue exactly as it must with this theta."""
+    found = device.rank(tiny.ids(ALL))
+    scores = dict(zip(tiny.ids(ALL), tiny.scores(events, ALL, theta_P)))
+    assert [item for item, _ in found] == sorted(scores, key=lambda item: -scores[item])
+    np.testing.assert_allclose([score for _, score in found], [scores[item] for item, _ in found], atol=1e-5)
+
+
+def test_without_a_cloud_it_ranks_with_the_global_model(tiny: Tiny) -> None:
+    with Device(tiny.root) as device:
+        expect(device, tiny, [], None)
+        device.observe("item-3", "item-7")
+        expect(device, tiny, [3, 7], None)
+        assert device.status().source == "global"
+        assert not device.refresh(wait=True)
+
+
+def test_unknown_ids_are_the_unknown_item(tiny: Tiny) -> None:
+    with Device(tiny.root) as device:
+        device.observe("never heard of", "item-4", "")
+        ranked = dict(device.rank(["item-5", "also unknown", ""]))
+    want = tiny.scores([1, 4, 1], [5, 1, 1], None)
+    np.testing.assert_allclose([ranked["item-5"], ranked["also unknown"], ranked[""]], want, atol=1e-5)
+
+
+def test_the_model_sees_the_last_events_of_its_window_only(tiny: Tiny) -> None:
+    with Device(tiny.root) as device:
+        device.observe(*tiny.ids([9, 9, 9, 2, 3, 4, 5, 6]))
+        expect(device, tiny, [2, 3, 4, 5, 6], None)
+
+
+def test_no_candidates_no_ranking(tiny: Tiny) -> None:
+    with Device(tiny.root) as device:
+        assert device.rank([]) == []
+        assert device.recommend(0) == []
+
+
+def test_equal_scores_keep_their_order(tiny: Tiny) -> None:
+    with Device(tiny.root) as device:
+        assert [item for item, _ in device.rank(["x", "y", "z"])] == ["x", "y", "z"]
+
+
+def test_recommend_gives_the_best_that_were_not_seen(tiny: Tiny) -> None:
+    events = [3, 7, 11]
+    with Device(tiny.root) as device:
+        device.observe(*tiny.ids(events))
+        scores = tiny.scores(events, ALL, None)
+        order = [2 + int(i) for i in np.argsort(-scores)]
+        unseen = [i for i in order if i not in events]
+        assert [item for item, _ in device.recommend(5)] == tiny.ids(unseen[:5])
+        assert [item for item, _ in device.recommend(5, exclude_seen=False)] == tiny.ids(order[:5])
+        assert len(device.recommend(1000)) == 28 - 3
+
+
+@pytest.mark.parametrize("encoding", ["float32", "float16", "int8"])
+def test_theta_from_the_cloud_is_used(tiny: Tiny, server: Server, encoding: str) -> None:
+    with Device(
+        tiny.root, cloud=server.url, token="secret", device_id="d1", encoding=encoding, background=False
+    ) as device:
+        device.observe(*tiny.ids([3, 7]))
+        assert device.refresh(wait=True)
+        theta_P = tiny.theta([3, 7])
+        step = {"float32": 0, "float16": 2**-11, "int8": 2**-6}[encoding]
+        found = device._runtime.store.current
+        assert found is not None
+        np.testing.assert_allclose(found.values_P, theta_P, atol=step)
+        expect(device, tiny, [3, 7], found.values_P.astype(float))
+        status = device.status()
+        assert (status.source, status.requests, status.answered, status.refused) == ("theta", 1, 1, {})
+        assert status.bytes_sent > 0
+        assert status.bytes_received > 20
+    assert server.cloud.requests[0].history == [3, 7]
+    assert server.cloud.tokens == ["Bearer secret"]
+
+
+def test_the_background_thread_asks_by_itself(tiny: Tiny, server: Server) -> None:
+    with Device(tiny.root, cloud=server.url, token="secret", device_id="d1", policy=EveryEvents(3)) as device:
+        device.observe("item-3")
+        wait_until(lambda: device.status().answered == 1)
+        expect(device, tiny, [3], sent(tiny, [3]))
+        device.observe("item-4", "item-5")
+        device.observe("item-6")
+        wait_until(lambda: device.status().answered == 2)
+        expect(device, tiny, [3, 4, 5, 6], sent(tiny, [3, 4, 5, 6]))
+    assert [request.history for request in server.cloud.requests] == [[3], [3, 4, 5, 6]]
+
+
+def test_nothing_is_asked_before_the_first_event(tiny: Tiny, cloud: FakeCloud) -> None:
+    with Device(tiny.root, cloud=cloud, token="secret", policy=Always(), background=False) as device:
+        assert not device.keep_up()
+        assert not device.refresh(wait=True)
+    assert cloud.requests == []
+
+
+def test_the_generator_reads_the_last_events_of_its_history_only(tiny: Tiny, cloud: FakeCloud) -> None:
+    with Device(tiny.root, cloud=cloud, token="secret", background=False) as device:
+        device.observe(*tiny.ids(range(2, 14)))
+        device.keep_up()
+    assert cloud.requests[0].history == list(range(6, 14))
+
+
+def test_the_log_and_theta_outlive_the_process(tiny: Tiny, cloud: FakeCloud, tmp_path: Path) -> None:
+    options = {"cloud": cloud, "token": "secret", "state": tmp_path / "state", "background": False}
+    with Device(tiny.root, **options) as device:
+        device.observe(*tiny.ids([3, 7]))
+        device.keep_up()
+        device.observe("item-9")
+        name = device.device_id
+    with Device(tiny.root, token="secret", state=tmp_path / "state") as again:
+        assert again.device_id == name
+        expect(again, tiny, [3, 7, 9], sent(tiny, [3, 7]))
+        status = again.status()
+        assert status.events == 3
+        assert status.theta is not None
+        assert status.theta.age_events == 1
+
+
+def test_forget_erases_what_was_seen_and_theta(tiny: Tiny, cloud: FakeCloud, tmp_path: Path) -> None:
+    options = {"cloud": cloud, "token": "secret", "state": tmp_path / "state", "background": False}
+    with Device(tiny.root, **options) as device:
+        device.observe(*tiny.ids([3, 7]))
+        device.keep_up()
+        device.forget()
+        expect(device, tiny, [], None)
+    with Device(tiny.root, **options) as device:
+        expect(device, tiny, [], None)
+    assert not any(b"item-3" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_one_state_folder_one_device(tiny: Tiny, tmp_path: Path) -> None:
+    with Device(tiny.root, state=tmp_path / "state"):
+        with pytest.raises(StateInUseError):
+            Device(tiny.root, state=tmp_path / "state")
+    Device(tiny.root, state=tmp_path / "state").close()
+
+
+def test_a_bundle_that_is_not_good_never_opens(new_tiny: Callable[..., Tiny]) -> None:
+    broken = new_tiny()
+    (broken.root / "items.json").write_bytes(b"{}")
+    with pytest.raises(InvalidBundleError):
+        Device(broken.root)
+
+
+def test_no_version_to_roll_back_to(tiny: Tiny, tmp_path: Path) -> None:
+    with Device(tiny.root, state=tmp_path / "state") as device, pytest.raises(NothingToRollBackError):
+        device.rollback()
+    with Device(tiny.root) as device, pytest.raises(NothingToRollBackError):
+        device.rollback()
+
+
+def test_ranking_observing_and_refreshing_from_many_threads(tiny: Tiny, server: Server) -> None:
+    failures: list[BaseException] = []
+    with Device(tiny.root, cloud=server.url, token="secret", policy=Always()) as device:
+        thetas = [None]
+
+        def work(seed: int) -> None:
+            rng = np.random.default_rng(seed)
+            try:
+                for _ in range(60):
+                    device.observe(*tiny.ids(rng.integers(2, 30, 1)))
+                    count = int(rng.integers(1, 28))
+                    assert len(device.rank(tiny.ids(range(2, 2 + count)))) == count
+                    device.recommend(3)
+                    device.status()
+            except BaseException as cause:
+                failures.append(cause)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: (t := device.status().theta) is not None and t.age_events == 0)
+        events = [int(name[5:]) for name in device._log.last(8)]
+        expect(device, tiny, events, sent(tiny, events))
+        assert device.status().events == 480
+        assert len(thetas) == 1
+    assert failures == []
+
+
+def test_a_closed_device_still_ranks_and_asks_for_nothing(tiny: Tiny, server: Server) -> None:
+    device = Device(tiny.root, cloud=server.url, token="secret", policy=Always())
+    device.observe("item-3")
+    wait_until(lambda: device.status().answered == 1)
+    device.close()
+    device.close()
+    device.observe("item-4")
+    expect(device, tiny, [3, 4], sent(tiny, [3]))
+    assert not device.refresh()
+    assert not device.refresh(wait=True)
+    assert len(server.cloud.requests) == 1
+
+
+IMPORT = """
+import sys, time
+begun = time.process_time()
+import duetgen.device
+from duetgen.device import Device
+took = time.process_time() - begun
+heavy = {"torch", "polars", "starlette", "granian", "cyclopts", "rich", "onnx", "cryptography", "scipy"} & set(sys.modules)
+print(took, sorted(heavy))
+"""
+
+
+def test_importing_the_device_is_quick_and_pulls_in_nothing_heavy() -> None:
+    took, heavy = [], set()
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+        seconds, _, names = done.stdout.strip().partition(" ")
+        took.append(float(seconds))
+        heavy.add(names)
+    assert heavy == {"[]"}
+    assert min(took) < 0.3
+
+
+def test_a_device_that_runs_needs_numpy_msgspec_and_onnxruntime_alone(tiny: Tiny, server: Server) -> None:
+    script = f"""
+import sys
+for name in ("torch", "polars", "starlette", "granian", "cyclopts", "rich", "onnx", "cryptography", "httpx", "requests"):
+    sys.modules[name] = None
+from duetgen.device import Device
+with Device({str(tiny.root)!r}, cloud={server.url!r}, token="secret", background=False) as device:
+    device.observe("item-3")
+    assert device.refresh(wait=True)
+    assert len(device.recommend(3)) == 3
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=60)
