@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Counts, Dataset, Manifest, Source, Split
+from tests.bundles import synthetic_dataset, tiny_bundle
 
 MakeDataset = Callable[..., Dataset]
 
@@ -104,3 +105,15 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("DUETGEN_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def bundle_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The synthetic dataset folder, of 60 people, that the bundles of the tests are made from."""
+    return synthetic_dataset(tmp_path_factory.mktemp("bundles") / "dataset")
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory, bundle_dataset: Dataset) -> Path:
+    """A tiny bundle (SASRec, window 6, L_g 20), signed by `tests.bundles.KEY`; copy it before changing it."""
+    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "bundle", bundle_dataset).root

@@ -1,0 +1,179 @@
+"""Writing a bundle: everything is made and checked in memory, then written aside, then appears under its name."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import duetgen
+from duetgen.backbones import Recommender
+from duetgen.data.store import Dataset
+from duetgen.evaluation.provenance import commit_of
+from duetgen.export import canary, graphs, parity, quality
+from duetgen.export.errors import NotExportableError
+from duetgen.export.items import read_items
+from duetgen.export.keys import public_hex
+from duetgen.export.plausible import learn_bounds
+from duetgen.files import new_folder
+from duetgen.training.run import Run
+from duetgen.wire.bundle import (
+    FORMAT_VERSION,
+    MANIFEST,
+    SIGNATURE,
+    Bundle,
+    BundleFile,
+    LayoutEntry,
+    Manifest,
+    Signature,
+    identify,
+    open_bundle,
+)
+from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES, MAX_PARAMETERS
+
+Embeddings = Literal["float32", "int8"]
+Say = Callable[[str], None]
+
+
+def export_bundle(
+    run: Run,
+    dataset: Dataset,
+    out: Path,
+    *,
+    key: Ed25519PrivateKey,
+    embeddings: Embeddings = "float32",
+    overwrite: bool = False,
+    measure: bool = True,
+    say: Say | None = None,
+) -> Bundle:
+    """Publish a run: the folder `out` appears whole, checked and signed, or not at all.
+
+    The same run, dataset and versions give the same `model_id`, on one machine.
+
+    Args:
+        run: a finished run with a generator.
+        dataset: the dataset folder that it was trained on.
+        out: the bundle's folder.
+        key: signs the manifest.
+        embeddings: how the device's graph stores item embeddings.
+        overwrite: replace a bundle at `out`.
+        measure: put the quality on the validation part into the manifest.
+        say: hears what is going on.
+
+    Raises:
+        NotExportableError: the run has no generator, or is beyond the limits.
+        DatasetMismatchError: the run was trained on something else.
+        ParityFailedError: ONNX Runtime does not compute what torch computes.
+        OutputExistsError: something is at `out`.
+        OutputUnwritableError: it cannot be written.
+    """
+    say = say or (lambda line: None)
+    check_exportable(run.model)
+    run.check_dataset(dataset)
+    with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
+        manifest, contents = _make(run, dataset, embeddings, measure, say)
+        contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+        signature = Signature(public_key=public_hex(key), signature=key.sign(contents[MANIFEST]).hex())
+        contents[SIGNATURE] = msgspec.json.encode(signature) + b"\n"
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        open_bundle(folder, trusted=[public_hex(key)], contents=True)
+    return open_bundle(out)
+
+
+def check_exportable(model: Recommender) -> None:
+    """Refuse what makes no bundle.
+
+    Raises:
+        NotExportableError: it generates nothing, or too much.
+    """
+    if not model.personal:
+        raise NotExportableError(
+            "this run is a base model: it has no generator, so there is nothing for a cloud to serve",
+            "train with `duet train DATASET --method duet --out RUN`",
+        )
+    if model.backbone.head.layout.size > MAX_PARAMETERS:
+        raise NotExportableError(
+            f"theta has {model.backbone.head.layout.size} values, at most {MAX_PARAMETERS} are served",
+            "train with a smaller --width",
+        )
+
+
+def _make(
+    run: Run, dataset: Dataset, embeddings: Embeddings, measure: bool, say: Say
+) -> tuple[Manifest, dict[str, bytes]]:
+    model, layout = run.model.eval(), run.model.backbone.head.layout
+    small = graphs.quantised(model) if embeddings == "int8" else None
+    published = small or model
+    say("exporting the device's graph")
+    contents = {"device.onnx": graphs.export_device(published)}
+    say("exporting the generator's graph")
+    contents["generator.onnx"] = graphs.export_generator(model)
+    say("learning what is plausible")
+    generate = graphs.GeneratorGraph(model).eval()
+    bounds = learn_bounds(generate, layout, dataset, model.generator_history)
+    say("comparing torch and ONNX Runtime")
+    device, generator = (parity.session(contents[name]) for name in ("device.onnx", "generator.onnx"))
+    worst = parity.check(
+        (graphs.DeviceGraph(published).eval(), device),
+        (generate, generator),
+        window=model.window,
+        history=model.generator_history,
+        vocabulary=model.vocabulary,
+        bounds_P=np.repeat(np.array(bounds, dtype=np.float32), [entry.size for entry in layout.entries]),
+    )
+    made = canary.make_canary(dataset, device, generator, model.window, model.generator_history)
+    contents["canary.json"] = msgspec.json.encode(made)
+    contents["items.json"] = msgspec.json.encode(read_items(dataset))
+    metrics = {"parity_difference": worst}
+    if measure:
+        say("measuring on the validation part")
+        metrics |= quality.measure(model, dataset, small, None)
+    files = {name: BundleFile(_digest(name, content), len(content)) for name, content in contents.items()}
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        model_id=identify(files),
+        name=dataset.manifest.name,
+        backbone=model.config.name,
+        window=model.window,
+        history=model.generator_history,
+        vocabulary=model.vocabulary,
+        layout=[LayoutEntry(e.name, list(e.shape), bound) for e, bound in zip(layout.entries, bounds, strict=True)],
+        opset=graphs.OPSET,
+        embeddings=embeddings,
+        metrics=metrics,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        provenance=_provenance(run),
+        files=files,
+    )
+    return manifest, contents
+
+
+def _digest(name: str, content: bytes) -> str:
+    if len(content) > MAX_BUNDLE_FILE_BYTES:
+        raise NotExportableError(
+            f"{name} has {len(content)} bytes, at most {MAX_BUNDLE_FILE_BYTES} are read", "train with fewer items"
+        )
+    return hashlib.sha256(content).hexdigest()
+
+
+def _provenance(run: Run) -> dict[str, str]:
+    return {
+        "commit": commit_of(Path(duetgen.__file__).parent) or "",
+        "config_sha256": hashlib.sha256(run.config.to_toml()).hexdigest(),
+        "dataset": run.environment.dataset,
+        "dataset_sha256": run.environment.dataset_sha256,
+        "split": run.environment.split,
+        "seed": str(run.config.seed),
+        "best_epoch": str(run.environment.best_epoch),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("duetgen", "torch", "onnx", "onnxscript", "onnxruntime")},
+    }

@@ -1,0 +1,200 @@
+"""The two graphs of a bundle, as ONNX.
+
+`device.onnx`     theta [B, P], history [B, L_d], candidates [B, C] -> scores [B, C]
+`generator.onnx`  history [B, L_g] -> theta [B, P]
+
+Dimensions but P are dynamic; a history is given at its own length or padded to any other, with 0 after its last event.
+In a bundle theta = 0 is always the global model: where a model's theta replaces the global parameters, the graphs count
+it from those.
+
+Shapes: B devices, L history length (L_d device, L_g generator), C candidates, P values in theta, D width of the
+encoder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any, Final
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from duetgen.backbones import Recommender
+from duetgen.core import GRUEncoder
+from duetgen.export.errors import NotExportableError
+from duetgen.export.quantisation import QuantisedEmbedding
+from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
+from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
+
+OPSET: Final = 20
+DYNAMIC: Final = torch.export.Dim.DYNAMIC
+PROTOBUF_BYTES: Final = 2**31 - 1
+"""Largest ONNX file whose weights lie in the file itself."""
+
+
+def quantised(model: Recommender) -> Recommender:
+    """A copy whose device model reads int8 item embeddings; its generator reads what it read before."""
+    table = QuantisedEmbedding(model.backbone.item_embedding)
+    found = copy.deepcopy(model)
+    found.backbone.item_embedding = table  # type: ignore[assignment]
+    return found.eval()
+
+
+def global_theta(model: Recommender) -> Tensor | None:
+    """What theta = 0 stands for where theta replaces the global parameters: [P]; None where it shifts them."""
+    return None if model.config.backbone.residual else model.backbone.head.global_theta()
+
+
+class DeviceGraph(nn.Module):
+    """What runs on a device.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    origin_P: Tensor | None
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(model.backbone)
+        self.register_buffer("origin_P", global_theta(model))
+
+    def forward(self, theta_BP: Tensor, history_BL: Tensor, candidates_BC: Tensor) -> Tensor:
+        """Scores of each device's candidates: [B, C]."""
+        if self.origin_P is not None:
+            theta_BP = theta_BP + self.origin_P
+        return self.backbone.score(self.backbone.context(history_BL), candidates_BC, theta_BP)
+
+
+class GeneratorGraph(nn.Module):
+    """What runs in the cloud.
+
+    Args:
+        model: in evaluation mode, with a generator.
+    """
+
+    origin_P: Tensor | None
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        assert model.generator is not None
+        self.generator = copy.deepcopy(model.generator)
+        self.register_buffer("origin_P", global_theta(model))
+
+    def forward(self, history_BL: Tensor) -> Tensor:
+        """Theta of each history: [B, P]."""
+        theta_BP = self.generator.decode(self.vectors(history_BL))
+        return theta_BP if self.origin_P is None else theta_BP - self.origin_P
+
+    def vectors(self, history_BL: Tensor) -> Tensor:
+        """The encoder's vectors: [B, D]; a GRU is told the lengths, so that padding costs it nothing."""
+        encoder = self.generator.encoder
+        gru = getattr(encoder, "gru", None)
+        if not isinstance(encoder, GRUEncoder) or not isinstance(gru, OnnxGRU):
+            vector_BD: Tensor = encoder(history_BL)
+            return vector_BD
+        length_B = encoder.lengths(history_BL)
+        state_BD = gru.last(encoder.embedded(history_BL), length_B.clamp(min=1))
+        return state_BD * (length_B > 0).to(state_BD.dtype).unsqueeze(1)
+
+
+def export_device(model: Recommender) -> bytes:
+    """`device.onnx` of a model.
+
+    Raises:
+        NotExportableError: too large for one file.
+    """
+    layout = model.backbone.head.layout
+    example = (torch.zeros(3, layout.size), torch.ones(3, 7, dtype=torch.int64), torch.ones(3, 11, dtype=torch.int64))
+    if model.window < 7:
+        example = (example[0], torch.ones(3, max(2, model.window), dtype=torch.int64), example[2])
+    shapes = ({0: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})
+    names = ({0: "B"}, {0: "B", 1: "L"}, {0: "B", 1: "C"})
+    return _export(DeviceGraph(model), example, shapes, names, ("theta", "history", "candidates"), "scores")
+
+
+def export_generator(model: Recommender) -> bytes:
+    """`generator.onnx` of a model.
+
+    Raises:
+        NotExportableError: too large for one file.
+    """
+    example = (torch.ones(3, 7, dtype=torch.int64),)
+    return _export(
+        GeneratorGraph(model), example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), "theta"
+    )
+
+
+def _export(
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    shapes: tuple[dict[int, Any], ...],
+    names: tuple[dict[int, str], ...],
+    inputs: tuple[str, ...],
+    output: str,
+) -> bytes:
+    size = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
+    if size > min(PROTOBUF_BYTES, MAX_BUNDLE_FILE_BYTES) * 0.95:
+        raise NotExportableError(
+            f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2",
+            "train with fewer items or a smaller width, or export with --embeddings int8",
+        )
+    with _quietly():
+        program = torch.export.export(with_onnx_grus(graph).eval(), example, dynamic_shapes=shapes, strict=False)
+        exported = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=(output,),
+            external_data=False,
+            verbose=False,
+        )
+    assert exported is not None
+    content: bytes = _cleaned(exported.model_proto, names).SerializeToString(deterministic=True)
+    return content
+
+
+def _cleaned(model: onnx.ModelProto, names: tuple[dict[int, str], ...]) -> onnx.ModelProto:
+    """The graph without what depends on where it was made: traces of source files, generated names of dimensions."""
+    symbols = {
+        value.type.tensor_type.shape.dim[axis].dim_param: name
+        for value, axes in zip(model.graph.input, names)
+        for axis, name in axes.items()
+    }
+    for holder in (model, model.graph, *model.graph.node, *model.graph.initializer):
+        holder.ClearField("doc_string")
+        holder.ClearField("metadata_props")
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("doc_string")
+        value.ClearField("metadata_props")
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = symbols[dimension.dim_param]
+    # Shapes of intermediate values speak in the generated names; a runtime infers them itself.
+    model.graph.ClearField("value_info")
+    model.ClearField("functions")
+    return model
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what exporting says about itself: notes for its own developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*will not be used, since it shares.*", category=UserWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

@@ -1,0 +1,28 @@
+"""`items.json`: ids and titles by item index, for devices in any language."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from duetgen.data.store import FIRST_ITEM, Dataset, NotADatasetError
+from duetgen.wire.bundle import Items
+
+
+def read_items(dataset: Dataset) -> Items:
+    """The items of a dataset folder; `titles` is empty where no item has one.
+
+    Raises:
+        NotADatasetError: `items.parquet` is missing, damaged, or not of this dataset.
+    """
+    hint = "prepare the logs again"
+    try:
+        table = pl.read_parquet(dataset.root / "items.parquet", columns=["item", "title"])
+    except (OSError, pl.exceptions.PolarsError) as cause:
+        raise NotADatasetError(f"{dataset.root} has no items.parquet that can be read: {cause}", hint) from cause
+    if table.height != dataset.vocabulary - FIRST_ITEM:
+        raise NotADatasetError(f"{dataset.root} has an items.parquet of {table.height} items, not of its own", hint)
+    ids = table["item"].cast(pl.String).fill_null("").to_list()
+    titles = table["title"].cast(pl.String)
+    none = [""] * FIRST_ITEM
+    has_titles = titles.null_count() < table.height
+    return Items(ids=none + ids, titles=none + titles.fill_null("").to_list() if has_titles else [])

@@ -1,0 +1,70 @@
+"""Which theta is plausible: the largest magnitudes that the generator was seen to give, and a margin.
+
+A device refuses what lies beyond: parameters of a broken cloud, or made up by somebody.
+
+Shapes: U devices, L history length, P values in theta, B rows of a batch, V items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from duetgen.core import ParameterLayout
+from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Int64
+from duetgen.evaluation.inputs import gather
+
+DEVICES: Final = 5_000
+PREFIXES: Final = (1, 3, 10, 30)
+"""Lengths of history at which a device's theta is looked at, besides the longest that the generator reads."""
+RANDOM_HISTORIES: Final = 512
+MARGIN: Final = 2.0
+"""How far beyond the largest value seen the bound lies. A device's own theta must never be refused: new histories
+come near the old ones' values and pass them rarely, by a few per cent; an attacker gains little below twice."""
+SMALLEST: Final = 1e-6
+"""Of any bound: an entry that is always zero must still accept the rounding of an encoding."""
+BATCH: Final = 256
+
+
+def histories(dataset: Dataset, length: int, seed: int = 0) -> Iterator[Int64]:
+    """Batches of histories [B, L]: training histories at several lengths, random items, and unknown items alone."""
+    end_U = dataset.offsets[:-1] + dataset.bounds[:, 0]
+    start_U = dataset.offsets[:-1]
+    device_U = np.flatnonzero(end_U > start_U)
+    rng = np.random.default_rng(seed)
+    if len(device_U) > DEVICES:
+        device_U = np.sort(rng.choice(device_U, DEVICES, replace=False))
+    start_U, end_U = start_U[device_U], end_U[device_U]
+    for prefix in (*(p for p in PREFIXES if p < length), length):
+        # Shorter histories were read whole at a shorter prefix; the longest is read at the end of training.
+        enough_U = end_U - start_U >= prefix if prefix < length else np.ones(len(end_U), dtype=np.bool_)
+        until_U = np.minimum(start_U + prefix, end_U) if prefix < length else end_U
+        for first in range(0, int(enough_U.sum()), BATCH):
+            rows = np.flatnonzero(enough_U)[first : first + BATCH]
+            yield gather(dataset.events, start_U[rows], until_U[rows], prefix)
+    yield rng.integers(FIRST_ITEM, dataset.vocabulary, (RANDOM_HISTORIES, length))
+    yield np.full((1, length), UNKNOWN, dtype=np.int64)
+
+
+def learn_bounds(generate: nn.Module, layout: ParameterLayout, dataset: Dataset, length: int) -> list[float]:
+    """The bound of each entry of the layout, in order.
+
+    Args:
+        generate: histories [B, L] to theta [B, P].
+        layout: of theta.
+        dataset: whose training histories are looked at.
+        length: L_g.
+    """
+    largest_P = torch.zeros(layout.size)
+    with torch.inference_mode():
+        for history_BL in histories(dataset, length):
+            theta_BP = generate(torch.from_numpy(history_BL))
+            largest_P = torch.maximum(largest_P, theta_BP.abs().amax(0))
+    return [
+        max(SMALLEST, MARGIN * float(largest_P[entry.offset : entry.offset + entry.size].max()))
+        for entry in layout.entries
+    ]

@@ -1,0 +1,57 @@
+"""A tiny real bundle for tests: an untrained model of a synthetic log, exported as `duet export` would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from duetgen.backbones import ModelConfig, Recommender
+from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.store import Dataset
+from duetgen.data.synthetic import SyntheticConfig
+from duetgen.export import export_bundle
+from duetgen.training.config import TrainConfig
+from duetgen.training.run import Run, describe
+from duetgen.wire.bundle import Bundle
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+"""Signs every bundle of the tests."""
+
+
+def synthetic_dataset(root: Path, people: int = 60) -> Dataset:
+    """A dataset folder with titles and times."""
+    prepare(None, root, PrepareConfig(source="synthetic", synthetic=SyntheticConfig(people=people)))
+    return Dataset(root)
+
+
+def untrained_run(dataset: Dataset, seed: int = 0, **settings: Any) -> Run:
+    """A run as if trained: theta is large enough to see (decoder scale 0.05), and nothing is zero.
+
+    Args:
+        dataset: of the run.
+        seed: of the weights; another seed gives another model_id.
+        settings: of `ModelConfig`, as plain data.
+    """
+    tiny: dict[str, Any] = {
+        "backbone": {"width": 16, "window": 6},
+        "history": {"length": 20, "width": 16, "embedding_width": 8},
+        "generator": {"width": 8, "decoder_scale": 0.05},
+    }
+    for name, value in settings.items():
+        tiny[name] = {**tiny[name], **value} if isinstance(value, dict) else value
+    torch.manual_seed(seed)
+    config = TrainConfig(model=msgspec.convert(tiny, ModelConfig), seed=seed)
+    model = Recommender(dataset.vocabulary, config.model)
+    return Run(
+        Path("untrained"), config, msgspec.structs.replace(describe(dataset, "cpu"), finished=True), model.eval()
+    )
+
+
+def tiny_bundle(root: Path, dataset: Dataset, *, seed: int = 0, embeddings: Any = "float32", **settings: Any) -> Bundle:
+    """A bundle at `root` of an untrained run; some seconds."""
+    run = untrained_run(dataset, seed, **settings)
+    return export_bundle(run, dataset, root, key=KEY, embeddings=embeddings, measure=False)
