@@ -1,0 +1,306 @@
+"""The parameter store: what it takes, what it refuses, and that a damaged file is never a theta."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from duetgen.device import DeviceModel, ParameterStore, RefusedParametersError, load_model
+from duetgen.device.store import Origin, frame, unframe
+from duetgen.wire.authentication import answer_key, answer_mac
+from duetgen.wire.messages import ParametersAnswer
+
+from .conftest import P, Tiny, make_tiny
+
+NOW = 1_800_000_000_000
+HOUR = 3_600_000
+KEY = answer_key("secret")
+ORIGIN = Origin(1, 0.0, 0.0, [3])
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Tiny) -> DeviceModel:
+    return load_model(tiny.root)
+
+
+def make(model: DeviceModel, theta_P: np.ndarray | None = None, key: bytes = KEY, **changes: Any) -> ParametersAnswer:
+    theta_P = np.full(P, 0.25, dtype=np.float32) if theta_P is None else theta_P
+    content = {
+        "model_id": model.model_id,
+        "sequence": 1,
+        "issued": NOW,
+        "expires": NOW + HOUR,
+        "dtype": "float32",
+        "scale": b"",
+        "theta": theta_P.astype("<f4").tobytes(),
+        "mac": b"",
+    }
+    answer = ParametersAnswer(**{**content, **changes})
+    return answer if "mac" in changes else msgspec.structs.replace(answer, mac=answer_mac(key, "d1", answer))
+
+
+def store_at(model: DeviceModel, path: Path | None, now: int = NOW, **options: Any) -> ParameterStore:
+    return ParameterStore(model, path, KEY, "d1", now, **options)
+
+
+def values(**at: float) -> np.ndarray:
+    theta_P = np.zeros(P, dtype=np.float32)
+    for index, value in at.items():
+        theta_P[int(index[1:])] = value
+    return theta_P
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes"),
+    [
+        ("wrong-model", {"model_id": "0" * 64}),
+        ("wrong-mac", {"mac": bytes(32)}),
+        ("wrong-mac", {"mac": b""}),
+        ("wrong-mac", {"key": answer_key("another token")}),
+        ("malformed", {"theta": bytes(4 * P - 1)}),
+        ("malformed", {"theta": b""}),
+        ("malformed", {"dtype": "int8"}),
+        ("not-finite", {"theta_P": values(_3=np.nan)}),
+        ("not-finite", {"theta_P": values(_19=np.inf)}),
+        ("out-of-bounds", {"theta_P": values(_0=1.02)}),
+        ("out-of-bounds", {"theta_P": values(_19=-1.02)}),
+        ("from-future", {"issued": NOW + 300_001}),
+        ("expired", {"expires": NOW - 7 * 24 * HOUR - 1}),
+    ],
+)
+def test_refusals(model: DeviceModel, tmp_path: Path, reason: str, changes: dict[str, Any]) -> None:
+    store = store_at(model, tmp_path / "t")
+    with pytest.raises(RefusedParametersError) as refused:
+        store.accept(make(model, **changes), ORIGIN, NOW)
+    assert refused.value.reason == reason
+    assert store.current is None
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"theta_P": values(_0=1.0, _19=-1.0)},
+        {"issued": NOW + 300_000},
+        {"expires": NOW - 7 * 24 * HOUR},
+        {"expires": NOW},
+    ],
+)
+def test_at_the_limits_it_takes_them(model: DeviceModel, changes: dict[str, Any]) -> None:
+    store = store_at(model, None)
+    store.accept(make(model, **changes), ORIGIN, NOW)
+    assert store.usable(NOW) is store.current is not None
+
+
+@pytest.mark.parametrize("sequence", [5, 4, 0, -1])
+def test_the_same_or_an_older_sequence_is_refused(model: DeviceModel, sequence: int) -> None:
+    store = store_at(model, None)
+    held = store.accept(make(model, sequence=5), ORIGIN, NOW)
+    with pytest.raises(RefusedParametersError, match="sequence") as refused:
+        store.accept(make(model, sequence=sequence), ORIGIN, NOW)
+    assert refused.value.reason == "older"
+    assert store.current is held
+
+
+def test_sequences_may_begin_anew_when_the_theta_at_hand_is_past_use(model: DeviceModel) -> None:
+    store = store_at(model, None)
+    store.accept(make(model, sequence=50), ORIGIN, NOW)
+    later = NOW + 8 * 24 * HOUR
+    assert store.usable(later) is None
+    store.accept(make(model, sequence=1, issued=later, expires=later + HOUR), ORIGIN, later)
+    assert store.usable(later) is not None
+
+
+def test_the_code_covers_the_device(model: DeviceModel) -> None:
+    other = ParameterStore(model, None, KEY, "d2", NOW)
+    with pytest.raises(RefusedParametersError) as refused:
+        other.accept(make(model), ORIGIN, NOW)
+    assert refused.value.reason == "wrong-mac"
+
+
+@pytest.mark.parametrize("field", ["sequence", "issued", "expires", "theta"])
+def test_the_code_covers_every_field(model: DeviceModel, field: str) -> None:
+    answer = make(model)
+    value = getattr(answer, field)
+    changed = value + 1 if isinstance(value, int) else bytes([value[0] ^ 1]) + value[1:]
+    with pytest.raises(RefusedParametersError) as refused:
+        store_at(model, None).accept(msgspec.structs.replace(answer, **{field: changed}), ORIGIN, NOW)
+    assert refused.value.reason == "wrong-mac"
+
+
+def test_starts_with_what_it_had(model: DeviceModel, tmp_path: Path) -> None:
+    theta_P = np.linspace(-1, 1, P, dtype=np.float32)
+    store_at(model, tmp_path / "t").accept(make(model, theta_P), Origin(7, 1.0, 2.0, [3, 4]), NOW)
+    found = store_at(model, tmp_path / "t").current
+    assert found is not None
+    np.testing.assert_array_equal(found.values_P, theta_P)
+    assert found.origin == Origin(7, 1.0, 2.0, [3, 4])
+    assert not found.values_P.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("why", "options"),
+    [
+        ("another token", {"key": answer_key("other")}),
+        ("another device", {"device": "d2"}),
+        ("expired meanwhile", {"now_ms": NOW + 8 * 24 * HOUR}),
+        ("the clock went back", {"now_ms": NOW - HOUR}),
+    ],
+)
+def test_what_is_on_disk_passes_every_check_again(
+    model: DeviceModel, tmp_path: Path, why: str, options: dict[str, Any]
+) -> None:
+    store_at(model, tmp_path / "t").accept(make(model), ORIGIN, NOW)
+    settled = {"key": KEY, "device": "d1", "now_ms": NOW, **options}
+    store = ParameterStore(model, tmp_path / "t", **settled)
+    assert store.current is None, why
+    assert store.damaged
+
+
+def test_theta_of_another_version_on_disk_is_not_used(model: DeviceModel, tmp_path: Path) -> None:
+    other = load_model(make_tiny(tmp_path / "other", seed=1).root)
+    store_at(other, tmp_path / "t").accept(make(other), ORIGIN, NOW)
+    assert store_at(model, tmp_path / "t").current is None
+
+
+def test_every_cut_and_every_flipped_byte_of_the_file_is_detected(model: DeviceModel, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    store_at(model, path).accept(make(model), ORIGIN, NOW)
+    content = path.read_bytes()
+    for at in range(len(content)):
+        assert unframe(content[:at]) is None
+        for bit in range(8):
+            assert unframe(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]) is None
+    assert unframe(content + b"\0") is None
+    path.write_bytes(content[:-1])
+    assert store_at(model, path).current is None
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode([1, 2]), b"\x91" * 5000])
+def test_a_whole_frame_around_nonsense_is_no_theta(model: DeviceModel, tmp_path: Path, payload: bytes) -> None:
+    (tmp_path / "t").write_bytes(frame(payload))
+    store = store_at(model, tmp_path / "t")
+    assert store.current is None
+    assert store.damaged
+
+
+def test_drop_forgets_on_disk_too(model: DeviceModel, tmp_path: Path) -> None:
+    store = store_at(model, tmp_path / "t")
+    theta = store.accept(make(model), ORIGIN, NOW)
+    store.drop(theta)
+    assert store.current is None
+    assert not (tmp_path / "t").exists()
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Answers good and bad, restarts, damage to the file, time that passes: the store's theta is always the last that
+    was accepted, or none."""
+
+    model: DeviceModel
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="store-"))
+        self.path = self.folder / "t"
+        self.now, self.sequence, self.serial = NOW, 0, 0
+        self.accepted: np.ndarray | None = None
+        self.floor = 0
+        self.expires = 0
+        self.intact = True
+        self.store = store_at(self.model, self.path, self.now)
+
+    def next_theta(self) -> np.ndarray:
+        self.serial += 1
+        return np.random.default_rng(self.serial).uniform(-1, 1, P).astype(np.float32)
+
+    def usable(self) -> bool:
+        return self.accepted is not None and self.expires + 7 * 24 * HOUR >= self.now
+
+    @rule(step=st.integers(-3, 5), hours=st.integers(1, 48))
+    def answer(self, step: int, hours: int) -> None:
+        theta_P, sequence = self.next_theta(), self.floor + step
+        expires = self.now + hours * HOUR
+        good = step > 0 or not self.usable()
+        try:
+            answer = make(self.model, theta_P, sequence=sequence, issued=self.now, expires=expires)
+            self.store.accept(answer, ORIGIN, self.now)
+            assert good
+            self.accepted, self.floor, self.expires, self.intact = theta_P, sequence, expires, True
+        except RefusedParametersError as refused:
+            assert not good
+            assert refused.reason == "older"
+
+    @rule(kind=st.sampled_from(["mac", "model", "future", "nan", "large", "cut", "expired"]))
+    def bad_answer(self, kind: str) -> None:
+        theta_P = self.next_theta()
+        changes: dict[str, Any] = {"sequence": self.floor + 1, "issued": self.now, "expires": self.now + HOUR}
+        if kind == "mac":
+            changes["mac"] = bytes(32)
+        elif kind == "model":
+            changes["model_id"] = "1" * 64
+        elif kind == "future":
+            changes["issued"] = self.now + HOUR
+        elif kind == "expired":
+            changes["expires"] = self.now - 8 * 24 * HOUR
+        elif kind == "cut":
+            changes["theta"] = theta_P.tobytes()[:-4]
+        else:
+            theta_P[0] = np.nan if kind == "nan" else 5
+        with pytest.raises(RefusedParametersError):
+            self.store.accept(make(self.model, theta_P, **changes), ORIGIN, self.now)
+
+    @rule(hours=st.integers(0, 100))
+    def time_passes(self, hours: int) -> None:
+        self.now += hours * HOUR
+
+    @rule()
+    def restart(self) -> None:
+        self.store = store_at(self.model, self.path, self.now)
+        if not self.intact or not self.usable():
+            self.accepted, self.floor = None, 0
+
+    @rule(at=st.integers(0, 10_000), flip=st.integers(1, 255))
+    def flip_a_byte(self, at: int, flip: int) -> None:
+        if self.path.exists() and self.intact:
+            content = bytearray(self.path.read_bytes())
+            content[at % len(content)] ^= flip
+            self.path.write_bytes(content)
+            self.intact = False
+
+    @rule(share=st.floats(0, 0.999))
+    def tear(self, share: float) -> None:
+        if self.path.exists() and self.intact:
+            content = self.path.read_bytes()
+            self.path.write_bytes(content[: int(share * len(content))])
+            self.intact = False
+
+    @invariant()
+    def the_theta_is_the_last_accepted_or_none(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        theta = self.store.usable(self.now)
+        if self.usable():
+            assert theta is not None
+            np.testing.assert_array_equal(theta.values_P, self.accepted)
+        else:
+            assert theta is None
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+
+def test_state_machine(model: DeviceModel) -> None:
+    machine = type("Machine", (StoreMachine,), {"model": model})
+    from hypothesis.stateful import run_state_machine_as_test
+
+    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
