@@ -1,0 +1,195 @@
+"""A cell of a comparison: one method with one backbone and one seed, fitted, measured and kept.
+
+Shapes: U devices.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+import numpy as np
+import torch
+
+from duetgen.comparison.costs import measure_cost
+from duetgen.comparison.methods import METHODS, Method
+from duetgen.comparison.oscillation import measure_oscillation
+from duetgen.comparison.records import (
+    FORMAT_VERSION,
+    Cell,
+    CellFolder,
+    CellRecord,
+    ConditionRecord,
+    Group,
+    Job,
+    ProtocolRecord,
+)
+from duetgen.data.store import Dataset
+from duetgen.evaluation import Condition, Evaluation, default_conditions, evaluate
+from duetgen.evaluation.protocols import Recommender
+from duetgen.files import write_bytes
+from duetgen.training import TrainConfig
+
+FIT_SHARE: Final = 0.8
+"""How much of a cell's bar is fitting; the rest is measuring."""
+
+Tell = Callable[[float, str], None]
+"""Hears which share of a cell is done and what is going on."""
+
+
+def plan_cells(backbones: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """All cells, the first seed of everything first, so that an early end still leaves whole comparisons.
+
+    A method without a backbone has one cell a seed, one that no seed changes has the first seed alone.
+    """
+    cells: dict[Cell, None] = {}
+    for seed in seeds:
+        for backbone in backbones:
+            for name in methods:
+                method = METHODS[name]
+                cell = Cell(backbone if method.uses_backbone else None, name, seed if method.seeded else seeds[0])
+                cells.setdefault(cell)
+    # Within a seed, what has no backbone is quick, and a plain comparison to have early.
+    return sorted(cells, key=lambda cell: (cell.seed, cell.backbone is not None))
+
+
+def cell_config(job: Job, cell: Cell) -> TrainConfig:
+    """The settings of a cell: those that all share, with its backbone and seed."""
+    model = msgspec.structs.replace(job.config.model, name=cell.backbone or job.config.model.name)
+    return msgspec.structs.replace(job.config, model=model, seed=cell.seed)
+
+
+def conditions_of(dataset: Dataset, staleness: Sequence[int]) -> list[Condition]:
+    """What is measured: every age of theta, and the controls; a lone device has no other to borrow from."""
+    alone = len(np.unique(dataset.targets("test").device_N)) < 2
+    ages = staleness if 0 in staleness else (0, *staleness)
+    return [condition for condition in default_conditions(ages) if not (alone and condition.kind == "another")]
+
+
+class FitProgress:
+    """Turns what a training tells into a share of the cell."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell, self.epochs, self.steps, self.epoch = tell, 1, 1, 0
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
+        """A run begins or goes on."""
+        self.epochs, self.steps, self.epoch = max(1, epochs), max(1, steps), resumed_epoch
+        self.stepped(0, 0.0, 0.0)
+
+    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+        """A step is done."""
+        done = (self.epoch + step / self.steps) / self.epochs
+        self.tell(FIT_SHARE * min(1.0, done), f"epoch {min(self.epoch + 1, self.epochs)} of at most {self.epochs}")
+
+    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+        """An epoch is done."""
+        self.epoch = epoch
+
+
+def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: Tell) -> CellRecord:
+    """Fit and measure one cell and keep it; a cell that was begun before goes on, a finished one is read.
+
+    Raises:
+        DuetError: whatever the method or its measurement refuses.
+    """
+    done = folder.read()
+    if done is not None:
+        return done
+    folder.root.mkdir(parents=True, exist_ok=True)
+    method: Method = METHODS[cell.method]
+    config = cell_config(job, cell)
+    fitted = method.fit(dataset, config, folder.fit, FitProgress(tell))
+    begun = time.monotonic()
+    conditions = conditions_of(dataset, job.staleness)
+    place = "cuda" if torch.cuda.is_available() else "cpu"
+    seen: list[str] = []
+
+    def measuring(condition: str, scored: int, total: int) -> None:
+        if condition not in seen:
+            seen.append(condition)
+        share = min(1.0, (len(seen) - 1 + scored / max(1, total)) / len(conditions))
+        tell(FIT_SHARE + (1 - FIT_SHARE) * share, f"measuring {condition}")
+
+    # Every cell is measured with the same seed: on the same devices, with the same other devices.
+    found = evaluate(
+        fitted.model.to(place),
+        dataset,
+        protocols=job.protocols,
+        conditions=conditions,
+        limit_devices=job.limit_devices,
+        bootstrap=0,
+        seed=0,
+        config=cast(dict[str, Any], msgspec.to_builtins(config)),
+        progress=measuring,
+    )
+    tell(1.0, "measuring costs")
+    personal = bool(cast(Recommender, fitted.model).personal)
+    oscillation = measure_oscillation(fitted.model, dataset) if personal else None
+    evaluation_seconds = time.monotonic() - begun
+    record = CellRecord(
+        format_version=FORMAT_VERSION,
+        backbone=cell.backbone,
+        method=cell.method,
+        seed=cell.seed,
+        family=method.family,
+        personal=personal,
+        protocols=[protocol_record(evaluation) for evaluation in found],
+        cost=measure_cost(fitted.model.to("cpu"), dataset, method.family),
+        oscillation=oscillation,
+        fit_seconds=fitted.seconds,
+        evaluation_seconds=evaluation_seconds,
+        provenance=found[0].provenance,
+    )
+    write_bytes(folder.devices, device_arrays(found))
+    write_bytes(folder.record, msgspec.json.encode(record))
+    folder.failed.unlink(missing_ok=True)
+    return record
+
+
+def protocol_record(evaluation: Evaluation) -> ProtocolRecord:
+    """What is kept of one evaluation, its devices apart."""
+    groups: dict[str, dict[str, Group]] = {result.name: {} for result in evaluation.conditions}
+    for group, conditions in evaluation.by_device.groups.items():
+        for condition, metrics in conditions.items():
+            inside_U = ~np.isnan(next(iter(metrics.values())))
+            if inside_U.any():
+                means = {name: float(value_U[inside_U].mean()) for name, value_U in metrics.items()}
+                groups[condition][group] = Group(devices=int(inside_U.sum()), metrics=means)
+    return ProtocolRecord(
+        protocol=evaluation.protocol,
+        split=evaluation.split,
+        has_time=evaluation.has_time,
+        note=evaluation.note,
+        devices=evaluation.devices,
+        devices_in_part=evaluation.devices_in_part,
+        targets=evaluation.targets,
+        unknown_targets=evaluation.unknown_targets,
+        candidates=evaluation.candidates,
+        conditions=[
+            ConditionRecord(
+                name=result.name,
+                metrics={name: value.mean for name, value in result.metrics.items()},
+                by_history=result.by_history,
+                groups=groups[result.name],
+            )
+            for result in evaluation.conditions
+        ],
+    )
+
+
+def device_arrays(evaluations: Sequence[Evaluation]) -> bytes:
+    """`devices.npz`; see `DeviceTable`."""
+    arrays: dict[str, Any] = {"device": evaluations[0].by_device.device_U}
+    for evaluation in evaluations:
+        kept = evaluation.by_device
+        for group, conditions in {"all": kept.values, **kept.groups}.items():
+            for condition, metrics in conditions.items():
+                for metric, value_U in metrics.items():
+                    arrays[f"{evaluation.protocol}/{condition}/{group}/{metric}"] = value_U.astype(np.float32)
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()

@@ -1,0 +1,220 @@
+"""`results.json`: what a comparison found, as typed records. `docs/results-format.md` explains every field."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from duetgen.comparison.costs import Cost
+from duetgen.comparison.methods import Family
+from duetgen.comparison.oscillation import Oscillation
+from duetgen.comparison.records import CellRecord, Failure, Group, Job
+from duetgen.errors import DuetError
+from duetgen.evaluation.averages import HistoryBucket
+from duetgen.evaluation.provenance import Machine
+
+RESULTS_VERSION: Final = 1
+HEADLINE: Final = "ndcg@10"
+METRICS: Final = ("ndcg@10", "user_auc")
+"""Metrics that are compared and tested; the more, the better."""
+BASE: Final = "base"
+DUET: Final = "duet"
+
+
+class ResultsFormatError(DuetError):
+    """A file that is no `results.json` of this version."""
+
+    code = "results-format"
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric of one method under one condition.
+
+    Attributes:
+        mean: over seeds, of the means over devices.
+        low, high: 95 % bootstrap interval over devices, seeds averaged first; None but for the metrics of `METRICS`.
+        std: standard deviation over seeds; None for one seed.
+        by_seed: the mean of each seed, in the order of the row's seeds.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    std: float | None
+    by_seed: list[float]
+
+
+class RowCondition(msgspec.Struct, frozen=True, kw_only=True):
+    """A method under one condition, averaged over seeds."""
+
+    name: str
+    metrics: dict[str, Estimate]
+    by_history: list[HistoryBucket]
+    groups: dict[str, Group]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A method in one table, all its finished seeds together.
+
+    Attributes:
+        headline: the condition that the method is judged by: `own`, or `zero` where it makes no theta.
+        cost: medians over seeds.
+        oscillation: means over seeds.
+        fit_seconds: mean over seeds.
+    """
+
+    method: str
+    description: str
+    family: Family
+    personal: bool
+    seeds: list[int]
+    headline: str
+    conditions: list[RowCondition]
+    cost: Cost
+    oscillation: Oscillation | None
+    fit_seconds: float
+
+    def condition(self, name: str | None = None) -> RowCondition | None:
+        """A condition by its name, the headline by default; None where it was not measured."""
+        wanted = name or self.headline
+        return next((one for one in self.conditions if one.name == wanted), None)
+
+    def value(self, metric: str = HEADLINE, condition: str | None = None) -> Estimate | None:
+        """A metric under a condition; None where it was not measured."""
+        found = self.condition(condition)
+        return None if found is None else found.metrics.get(metric)
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """One method under one condition against another: `method - reference`, paired over devices and seeds.
+
+    Attributes:
+        group: `all` targets, or only those of `cold` or `warm` devices.
+        seeds: those that both have; they are averaged within a device first.
+        relative: the mean over the reference's mean; None where that is 0.
+        p: of the paired randomisation test.
+        p_holm: corrected for all comparisons of the same metric in the table.
+        effect_size: Cohen's d_z.
+        std: of the difference over seeds; None for one seed.
+        outcome: `better` or `worse` where p_holm < 0.05, else `undecided`.
+    """
+
+    metric: str
+    group: str
+    method: str
+    condition: str
+    reference: str
+    reference_condition: str
+    seeds: list[int]
+    mean: float
+    low: float | None
+    high: float | None
+    relative: float | None
+    p: float
+    p_holm: float
+    effect_size: float | None
+    std: float | None
+    devices: int
+    outcome: str
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """All methods with one backbone, by one protocol. Methods without a backbone stand in every table."""
+
+    protocol: str
+    backbone: str | None
+    devices: int
+    targets: int
+    candidates: float
+    rows: list[Row]
+    comparisons: list[Comparison]
+
+    def row(self, method: str) -> Row | None:
+        """The row of a method."""
+        return next((row for row in self.rows if row.method == method), None)
+
+    def against(self, method: str, reference: str, metric: str = HEADLINE, *, group: str = "all") -> Comparison | None:
+        """The comparison of two methods under their headline conditions, whichever of them is the reference in it."""
+        mine, theirs = self.row(method), self.row(reference)
+        if mine is None or theirs is None:
+            return None
+        return self.find(method, mine.headline, reference, theirs.headline, metric, group)
+
+    def find(
+        self, method: str, condition: str, reference: str, reference_condition: str, metric: str, group: str = "all"
+    ) -> Comparison | None:
+        """One comparison."""
+        wanted = (method, condition, reference, reference_condition, metric, group)
+        for one in self.comparisons:
+            if wanted == (one.method, one.condition, one.reference, one.reference_condition, one.metric, one.group):
+                return one
+        return None
+
+
+class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was compared on."""
+
+    name: str
+    sha256: str
+    devices: int
+    items: int
+    events: int
+    split: str
+    has_time: bool
+    note: str | None
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the cells come from, which need not all be of one day or one commit."""
+
+    commits: list[str]
+    versions: list[dict[str, str]]
+    machines: list[Machine]
+    first: str
+    last: str
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `report.html` shows.
+
+    Attributes:
+        verdict: what came of it, in one sentence.
+        complete: whether every cell that was asked for is there.
+        missing: names of cells that were not run.
+        failed: cells that were tried and failed.
+    """
+
+    format_version: int
+    verdict: str
+    complete: bool
+    dataset: DatasetFacts
+    backbones: list[str]
+    methods: list[str]
+    seeds: list[int]
+    job: Job
+    tables: list[Table]
+    cells: list[CellRecord]
+    missing: list[str]
+    failed: list[Failure]
+    origin: Origin | None
+
+    def to_json(self) -> bytes:
+        """As `results.json` holds it."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Results:
+        """What `to_json` wrote.
+
+        Raises:
+            ResultsFormatError: it is none, or of another version.
+        """
+        hint = "run the same `duet compare` again: finished cells are read, not trained"
+        try:
+            version = msgspec.json.decode(content, type=dict[str, object]).get("format_version")
+            if version != RESULTS_VERSION:
+                raise ResultsFormatError(f"results have format {version}; this version reads {RESULTS_VERSION}", hint)
+            return msgspec.json.decode(content, type=cls)
+        except msgspec.DecodeError as cause:
+            raise ResultsFormatError(f"these are no results of a comparison: {cause}", hint) from cause

@@ -1,0 +1,141 @@
+"""A worker of a comparison: a fresh process with a few torch threads that runs one cell after the other.
+
+It ends as soon as the process that started it does, even by a kill, so that two never work on one cell.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import torch
+
+from duetgen.comparison.cells import run_cell
+from duetgen.comparison.records import Cell, Failure, Job, cell_folder
+from duetgen.data.store import Dataset
+from duetgen.errors import DuetError
+
+TELL_SECONDS: Final = 0.25
+"""A worker tells how far it is at most this often."""
+
+
+class CellCrashedError(DuetError):
+    """The process of a cell ended without a word."""
+
+    code = "cell-crashed"
+
+
+@dataclass
+class Worker:
+    """A process, the line to it, and the cell that it works on."""
+
+    process: SpawnProcess
+    line: Connection
+    cell: Cell | None = None
+
+    def stop(self) -> None:
+        """End the process."""
+        self.line.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def crashed(cell: Cell, code: int | None) -> Failure:
+    """The failure of a process that ended without a word, killed for want of memory mostly."""
+    by = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
+    error = CellCrashedError(
+        f"the process of the cell ended {by}",
+        "often memory: fewer --jobs, or a smaller optimiser.batch_positions; the same command tries again",
+    )
+    return refused(cell, error)
+
+
+def refused(cell: Cell, error: DuetError) -> Failure:
+    """The failure of a cell that was refused."""
+    return Failure(cell=cell.name, code=error.code, message=error.message, hint=error.hint)
+
+
+def start_worker(root: Path, dataset: Path, job: Job, threads: int, slot: int) -> Worker:
+    """A new process that waits for cells."""
+    context = multiprocessing.get_context("spawn")
+    mine, its = context.Pipe()
+    process = context.Process(target=work, args=(its, root, dataset, msgspec.json.encode(job), threads, gpu_of(slot)))
+    process.start()
+    its.close()
+    return Worker(process, mine)
+
+
+def gpu_of(slot: int) -> str | None:
+    """Which GPU the worker in a slot sees: they take turns; None where there is none to choose from."""
+    if not torch.cuda.is_available():
+        return None
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
+    return gpus[slot % len(gpus)]
+
+
+def work(line: Connection, root: Path, dataset: Path, job: bytes, threads: int, gpu: str | None) -> None:
+    """The worker's life: cells in, shares and ends out."""
+    # The keyboard stops the process that started this one, which then ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # Nothing has looked for a GPU in this process yet.
+    torch.set_num_threads(threads)
+    settled, data = msgspec.json.decode(job, type=Job), Dataset(dataset)
+    while True:
+        try:
+            cell = line.recv()
+        except (EOFError, OSError):
+            return
+        line.send(attempt(partial(run_cell, settled, cell, data, cell_folder(root, cell)), cell, line))
+
+
+def attempt(call: Callable[[Callable[[float, str], None]], object], cell: Cell, line: Connection) -> Failure | None:
+    """Run one cell; whatever it raises becomes a failure."""
+    last = 0.0
+
+    def tell(share: float, what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TELL_SECONDS:
+            last = time.monotonic()
+            line.send((share, what))
+
+    try:
+        call(tell)
+    except DuetError as error:
+        return refused(cell, error)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return Failure(
+            cell=cell.name,
+            code="internal",
+            message=f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})".strip(),
+            hint="this is a mistake in duetgen or in the method; the other cells are not touched by it",
+        )
+    return None
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
