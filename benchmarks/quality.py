@@ -60,7 +60,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ml-100k": SMALL,
     "duet-text-ml-100k-30u30i": SMALL,
     "amazon-beauty-5core": {"optimiser.epochs": 20, "model.backbone.dropout": 0.5},
-    "ml-1m": {"optimiser.epochs": 12, "model.history.length": 200, "model.history.event_dropout": 0.2},
+    "ml-1m": {
+        "optimiser.epochs": 30,
+        "model.backbone.dropout": 0.1,
+        "model.history.length": 200,
+        "model.history.event_dropout": 0.2,
+        "objective.staleness": 20,
+        "objective.fallback_weight": 1.0,
+    },
     "ml-100k/din": DIN | {"optimiser.epochs": 20},
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
 }
