@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     from duetgen.cli import console
     from duetgen.cli.demo import demo
     from duetgen.cli.evaluate import evaluate
+    from duetgen.cli.export import export
+    from duetgen.cli.keys import keys
     from duetgen.cli.prepare import prepare
     from duetgen.cli.train import train
 
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         help_format="markdown",
         result_action="return_value",
     )
-    for verb in (demo, prepare, train, evaluate):
+    for verb in (demo, prepare, train, evaluate, export, keys):
         app.command(verb)
     try:
         app(arguments, exit_on_error=False, print_error=False)

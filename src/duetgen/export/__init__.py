@@ -9,11 +9,24 @@
 `canary`        proof for any runtime
 `items`         ids and titles
 `quality`       what the manifest says about quality
-`keys`          Ed25519 keys
+`keys`          Ed25519 keys; needs no torch
 `errors`        refusals
 """
 
-from duetgen.export.bundle import export_bundle
-from duetgen.export.keys import load_key, new_key, public_hex
+from __future__ import annotations
 
-__all__ = ["export_bundle", "load_key", "new_key", "public_hex"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duetgen.export.bundle import export_bundle
+
+__all__ = ["export_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that who only handles keys does not wait for torch.
+    if name == "export_bundle":
+        from duetgen.export.bundle import export_bundle
+
+        return export_bundle
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -136,7 +136,7 @@ def _make(
     metrics = {"parity_difference": worst}
     if measure:
         say("measuring on the validation part")
-        metrics |= quality.measure(model, dataset, small, None)
+        metrics |= quality.measure(model, dataset, small)
     files = {name: BundleFile(_digest(name, content), len(content)) for name, content in contents.items()}
     manifest = Manifest(
         format_version=FORMAT_VERSION,

@@ -1,0 +1,92 @@
+"""`duet export`: publish a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from duetgen.cli import console
+from duetgen.cli.train import use_threads
+
+if TYPE_CHECKING:
+    from duetgen.wire.bundle import Bundle
+
+
+def export(
+    run: Annotated[Path, Parameter(help="Run folder of a model with a generator.")],
+    dataset: Annotated[Path, Parameter(help="Dataset folder that the run was trained on.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Bundle folder to write.")],
+    key: Annotated[
+        Path | None, Parameter(help="Key that signs it [$DUETGEN_KEY, else a development key, made on first use].")
+    ] = None,
+    embeddings: Annotated[
+        Literal["float32", "int8"],
+        Parameter(help="How the device's graph stores item embeddings; int8 is a quarter of the download."),
+    ] = "float32",
+    measure: Annotated[
+        bool, Parameter(negative="--no-measure", help="Put the quality on the validation part into the manifest.")
+    ] = True,
+    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace a bundle.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Publish a run as a bundle: two ONNX graphs, items, bounds and a signed manifest.
+
+    Nothing is written unless ONNX Runtime computes what torch computes, for random histories, candidates and
+    parameters. The run knows the dataset's content hash: another dataset folder is refused.
+    """
+    from duetgen.data.store import Dataset
+    from duetgen.export import export_bundle
+    from duetgen.export.bundle import check_exportable
+    from duetgen.export.keys import key_to_sign_with, public_hex
+    from duetgen.training import load_run
+
+    use_threads(threads)
+    loaded, data = load_run(run), Dataset(dataset)
+    check_exportable(loaded.model)
+    loaded.check_dataset(data)
+    signer, place, made = key_to_sign_with(key)
+    say_key(place, public_hex(signer), made)
+    with console.spinner("exporting", quiet or json) as say:
+        bundle = export_bundle(
+            loaded, data, out, key=signer, embeddings=embeddings, overwrite=overwrite, measure=measure, say=say
+        )
+    if json:
+        console.print_json({"bundle": str(bundle.root), "public_key": public_hex(signer), "manifest": bundle.manifest})
+    else:
+        print_bundle(bundle)
+
+
+def say_key(place: Path, public: str, made: bool) -> None:
+    """Tell on standard error which key signs, where it matters: one made now, or one that others may read."""
+    from duetgen.export.keys import readable_by_others
+
+    if made:
+        console.notes.print(
+            f"no key was named: made a development key, {place}\n"
+            f"  it signs this bundle and later ones; devices trust {public}\n"
+            "  for a release, make a key of its own: duet keys new --out FILE"
+        )
+    if readable_by_others(place):
+        console.notes.print(f"warning: others can read the key {place}: chmod 600 {place}")
+
+
+def print_bundle(bundle: Bundle) -> None:
+    """What was published, in a few lines."""
+    manifest, files = bundle.manifest, bundle.manifest.files
+    parts = ", ".join(f"{name} {file.bytes / 1000:,.0f} kB" for name, file in sorted(files.items()))
+    console.results.print(
+        f"bundle {bundle.root}: {manifest.backbone} on {manifest.name}, {manifest.embeddings} embeddings"
+    )
+    console.results.print(f"  model_id   {manifest.model_id}")
+    console.results.print(f"  theta      {manifest.size:,} values in {len(manifest.layout)} tensors")
+    console.results.print(f"  reads      device {manifest.window} events, generator {manifest.history}")
+    console.results.print(f"  files      {parts}")
+    console.results.print(f"  signed by  {bundle.signature.public_key}")
+    for name, value in manifest.metrics.items():
+        console.results.print(f"  {name}  {value:.4g}")
