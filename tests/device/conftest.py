@@ -114,7 +114,9 @@ def device_graph(embedding_VD: np.ndarray, weight_DD: np.ndarray, bias_D: np.nda
 
 def sign(root: Path, key: Ed25519PrivateKey = KEY) -> None:
     """Write `signature.json` over what `manifest.json` holds now."""
-    signature = Signature(key.public_key().public_bytes_raw().hex(), key.sign((root / "manifest.json").read_bytes()).hex())
+    signature = Signature(
+        key.public_key().public_bytes_raw().hex(), key.sign((root / "manifest.json").read_bytes()).hex()
+    )
     (root / "signature.json").write_bytes(msgspec.json.encode(signature))
 
 
@@ -159,7 +161,7 @@ def make_tiny(root: Path, seed: int = 0, vocabulary: int = 30) -> Tiny:
     titles = ["", "", *(f"Title of {index}" for index in range(2, vocabulary))]
     (root / "items.json").write_bytes(msgspec.json.encode(Items(ids, titles)))
     tiny = Tiny(root, "", embedding_VD, weight_DD, bias_D)
-    history, candidates = [2, 3, 1], [2, 9, 1, 12]
+    history, candidates = [9, 8, 7, 2, 3, 1, 4], [2, 9, 1, 12]
     theta_P = tiny.theta(history)
     canary = Canary(
         history,
@@ -171,6 +173,14 @@ def make_tiny(root: Path, seed: int = 0, vocabulary: int = 30) -> Tiny:
     (root / "canary.json").write_bytes(msgspec.json.encode(canary))
     model_id = describe(root, vocabulary=vocabulary)
     return Tiny(root, model_id, embedding_VD, weight_DD, bias_D)
+
+
+def load_tiny(root: Path) -> Tiny:
+    """The bundle that `make_tiny` wrote, in another process."""
+    graph = onnx.load(root / "device.onnx").graph
+    arrays = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    model_id = msgspec.json.decode((root / "manifest.json").read_bytes(), type=Manifest).model_id
+    return Tiny(root, model_id, arrays["E"], arrays["W"], arrays["b"])
 
 
 @pytest.fixture(scope="session")

@@ -155,9 +155,8 @@ def test_forget_erases_what_was_seen_and_theta(tiny: Tiny, cloud: FakeCloud, tmp
 
 
 def test_one_state_folder_one_device(tiny: Tiny, tmp_path: Path) -> None:
-    with Device(tiny.root, state=tmp_path / "state"):
-        with pytest.raises(StateInUseError):
-            Device(tiny.root, state=tmp_path / "state")
+    with Device(tiny.root, state=tmp_path / "state"), pytest.raises(StateInUseError):
+        Device(tiny.root, state=tmp_path / "state")
     Device(tiny.root, state=tmp_path / "state").close()
 
 

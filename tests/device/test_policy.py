@@ -28,9 +28,7 @@ def times(tiny: Tiny, cloud: FakeCloud, policy: Policy, items: Sequence[int], st
     now = start
     cloud.clock = lambda: now
     asked = []
-    with Device(
-        tiny.root, cloud=cloud, token="secret", policy=policy, background=False, clock=lambda: now
-    ) as device:
+    with Device(tiny.root, cloud=cloud, token="secret", policy=policy, background=False, clock=lambda: now) as device:
         for number, item in enumerate(items, start=1):
             now += MINUTE
             device.observe(*tiny.ids([item]))
