@@ -17,7 +17,7 @@ from torch import Tensor
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import UNKNOWN, Dataset, Part
-from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, evaluate, evaluator, validate
+from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, calibration, evaluate, evaluator, validate
 from duetgen.evaluation.errors import (
     NonFiniteScoresError,
     NothingToEvaluateError,
@@ -162,6 +162,24 @@ class TestAgainstALoop:
         for condition in (OWN, ZERO):
             check_candidates(evaluation, condition, run_devices(model, text, condition), text.given()[:, 1:])
 
+    @pytest.mark.parametrize(("method", "condition"), [("duet", OWN), ("base", ZERO)])
+    def test_calibration_is_of_fresh_parameters_on_the_validation_part(
+        self, temporal: Dataset, make_model: MakeModel, method: str, condition: Condition
+    ) -> None:
+        model = make_model(temporal, method=method)
+        rows, others = run_devices(model, temporal, condition, "valid"), temporal.candidates("valid")
+        scores = [{item: score - row.normaliser() for item, score in row.scores.items()} for row in rows]
+        expected = calibration.fit(
+            np.array([score[row.item] for row, score in zip(rows, scores)], dtype=np.float32),
+            np.array([score[i] for score, drawn in zip(scores, others) for i in drawn if i], dtype=np.float32),
+        )
+        assert expected is not None
+        (found,) = evaluate(model, temporal, protocols=["candidates"], conditions=[ZERO], bootstrap=0)
+        assert found.calibration is not None
+        assert found.calibration.rows == expected.rows
+        assert found.calibration.slope == pytest.approx(expected.slope, rel=1e-3)
+        assert found.calibration.intercept == pytest.approx(expected.intercept, rel=1e-3)
+
     @pytest.mark.parametrize("name", ["gru4rec", "din"])
     def test_other_backbones(self, temporal: Dataset, make_model: MakeModel, name: str) -> None:
         model, everything = make_model(temporal, name), range(1, temporal.vocabulary)
@@ -268,11 +286,16 @@ def same_metrics(one: Evaluation, other: Evaluation, conditions: Sequence[Condit
 class TestHowItIsRun:
     @pytest.mark.parametrize("size", [1, 7])
     def test_the_size_of_batches_does_not_matter(
-        self, model: Recommender, temporal: Dataset, both: list[Evaluation], size: int, monkeypatch: pytest.MonkeyPatch
+        self, model: Recommender, temporal: Dataset, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        def run() -> list[Evaluation]:
+            protocols = ("full", "candidates")
+            return evaluate(model, temporal, protocols=protocols, conditions=CONDITIONS, limit_devices=4, bootstrap=0)
+
+        whole = run()
+        assert whole[0].targets > size
         monkeypatch.setattr(evaluator, "MAX_BATCH", size)
-        again = evaluate(model, temporal, protocols=("full", "candidates"), conditions=CONDITIONS, bootstrap=0)
-        for one, other in zip(both, again):
+        for one, other in zip(whole, run()):
             same_metrics(one, other, CONDITIONS)
 
     def test_batches_fit_the_memory_meant_for_scores(

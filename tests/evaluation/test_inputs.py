@@ -137,6 +137,17 @@ class TestRandomItems:
         assert np.array_equal(one, again)
         assert not np.array_equal(one, other)
 
+    @pytest.mark.parametrize(("draw", "item"), [(0.0, 1), (0.1, 2), (0.7, 3), (np.nextafter(1, 0), 3), (1.0, 3)])
+    def test_draws_at_the_edges(
+        self, popular: Dataset, draw: float, item: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Draws:
+            def random(self, shape: tuple[int, int]) -> np.ndarray:
+                return np.full(shape, draw)
+
+        monkeypatch.setattr(np.random, "default_rng", lambda seed: Draws())
+        assert random_items(popular, (1, 1), seed=0).tolist() == [[item]]
+
     def test_without_training_events_all_items_are_alike(self, make_dataset: MakeDataset) -> None:
         empty = make_dataset([[2, 3], [3, 2]], vocabulary=5, bounds=[(0, 1), (0, 1)])
         assert set(random_items(empty, (10, 50), 0).ravel().tolist()) == {1, 2, 3, 4}
