@@ -6,7 +6,6 @@ theta = 0; and it asks again and recovers once the fault is gone.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -508,7 +507,8 @@ from duetgen.device import Always, Device
 tiny = load_tiny(Path({root!r}))
 cloud = FakeCloud(tiny)
 cloud.sequence = int(time.time() * 1e6)
-with Device(tiny.root, cloud=cloud, token="secret", device_id="d1", policy=Always(), state={state!r}, background=False) as device:
+options = dict(token="secret", device_id="d1", policy=Always(), state={state!r}, background=False)
+with Device(tiny.root, cloud=cloud, **options) as device:
     print("ready", flush=True)
     n = device.status().events
     while True:
@@ -599,7 +599,7 @@ def test_the_state_folder_vanishes(tiny: Tiny, server: Server, tmp_path: Path) -
 
 def test_the_state_folder_is_for_its_owner_alone(tiny: Tiny, tmp_path: Path) -> None:
     with Device(tiny.root, state=tmp_path / "state"):
-        assert os.stat(tmp_path / "state").st_mode & 0o077 == 0
+        assert (tmp_path / "state").stat().st_mode & 0o077 == 0
 
 
 def test_theta_that_makes_scores_not_finite_is_dropped(tiny: Tiny, server: Server) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -435,7 +434,7 @@ def test_versions_json_that_is_damaged_means_the_shipped_bundle(tiny: Tiny, tmp_
 def test_a_bundle_that_is_a_link_is_refused(tiny: Tiny, new_tiny: MakeTiny, tmp_path: Path) -> None:
     linked = new_tiny()
     (linked.root / "items.json").unlink()
-    os.symlink(tiny.root / "items.json", linked.root / "items.json")
+    (linked.root / "items.json").symlink_to(tiny.root / "items.json")
     with pytest.raises(InvalidBundleError):
         load_model(linked.root)
 
