@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(missing.exit_code)
 
     from duetgen.cli import console
+    from duetgen.cli.compare import compare
     from duetgen.cli.demo import demo
     from duetgen.cli.evaluate import evaluate
     from duetgen.cli.export import export
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         help_format="markdown",
         result_action="return_value",
     )
-    for verb in (demo, prepare, train, evaluate, export, keys):
+    for verb in (demo, prepare, train, evaluate, compare, export, keys):
         app.command(verb)
     try:
         app(arguments, exit_on_error=False, print_error=False)
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         hint = (
             "the same command goes on where it stopped"
-            if arguments[:1] in (["train"], ["demo"])
+            if arguments[:1] in (["train"], ["demo"], ["compare"])
             else "nothing was written"
         )
         console.refuse("interrupted", "stopped by the keyboard", hint, "--json" in arguments)

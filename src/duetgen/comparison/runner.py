@@ -6,9 +6,8 @@ What a cell gives does not depend on how many run side by side: see `worker`.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,12 +19,6 @@ from duetgen.comparison.records import Cell, Failure, Job, cell_folder
 from duetgen.comparison.worker import Worker, crashed, start_worker
 from duetgen.errors import DuetError
 from duetgen.files import write_bytes
-
-
-class FolderBusyError(DuetError):
-    """Another process works in the same folder."""
-
-    code = "folder-busy"
 
 
 class Watcher(Protocol):
@@ -47,31 +40,6 @@ class Outcome:
 
     failures: list[Failure] = field(default_factory=list)
     left: list[Cell] = field(default_factory=list)
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the operating system lets go of it when the process ends, however it ends.
-
-    Raises:
-        FolderBusyError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Not on this system: two at once are the user's own care.
-        yield
-        return
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            raise FolderBusyError(
-                f"another process works in {folder}", "wait for it to end, or choose another --out"
-            ) from cause
-        yield
-    finally:
-        os.close(handle)
 
 
 def run_cells(

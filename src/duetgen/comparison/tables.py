@@ -207,16 +207,14 @@ def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str
             differences.append(difference_SU.mean(0))
     # The smallest p-value, corrected, has to stay well below the level, however many comparisons there are.
     rounds = max(significance.ROUNDS, 100 * len(pairs))
-    tested: list[significance.Paired | None] = [None] * len(pairs)
-    sizes = {len(difference_U) for difference_U in differences}
-    for size in sizes:
+    tested: dict[int, significance.Paired] = {}
+    for size in {len(difference_U) for difference_U in differences}:
         which = [m for m, difference_U in enumerate(differences) if len(difference_U) == size]
         together = significance.paired(np.stack([differences[m] for m in which], axis=1), rounds=rounds)
-        for m, one in zip(which, together):
-            tested[m] = one
-    corrected_M = significance.holm(np.array([one.p for one in tested if one is not None]))
-    for (pair, seeds, reference, mean_S), one, p_holm in zip(pairs, tested, corrected_M):
-        assert one is not None
+        tested.update(zip(which, together))
+    corrected_M = significance.holm(np.array([tested[m].p for m in range(len(pairs))]))
+    for m, (pair, seeds, reference, mean_S) in enumerate(pairs):
+        one, p_holm = tested[m], corrected_M[m]
         outcome = "undecided" if p_holm >= significance.ALPHA else "better" if one.mean > 0 else "worse"
         found.append(
             Comparison(

@@ -1,0 +1,196 @@
+"""The folder of a comparison: taken up or refused, and its results put together from the cells that are in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from duetgen.comparison.lock import LOCK, alone_in
+from duetgen.comparison.methods import METHODS
+from duetgen.comparison.records import FORMAT_VERSION, Cell, CellRecord, Failure, Job, cell_folder
+from duetgen.comparison.results import METRICS, RESULTS_VERSION, DatasetFacts, Origin, Results, Table
+from duetgen.comparison.tables import Finished, make_table
+from duetgen.comparison.verdict import verdict
+from duetgen.data.store import Dataset
+from duetgen.errors import OutputExistsError
+from duetgen.files import unwritable, write_bytes
+from duetgen.training import TrainConfig, check_config
+
+MARKER: Final = "comparison.json"
+
+T = TypeVar("T")
+
+
+def make_job(
+    dataset: Dataset,
+    config: TrainConfig,
+    protocols: Sequence[str],
+    staleness: Sequence[int],
+    limit_devices: int | None,
+) -> Job:
+    """What all cells have in common. Backbone, method and seed of the settings are each cell's own.
+
+    Raises:
+        InvalidConfigError: a setting is out of its range.
+    """
+    check_config(config)
+    default = TrainConfig()
+    model = msgspec.structs.replace(config.model, name=default.model.name, method=default.model.method)
+    return Job(
+        format_version=FORMAT_VERSION,
+        dataset=dataset.manifest.name,
+        dataset_sha256=dataset.manifest.content_sha256,
+        protocols=list(dict.fromkeys(protocols)),
+        staleness=sorted({0, *staleness}),
+        limit_devices=limit_devices,
+        config=msgspec.structs.replace(config, model=model, seed=default.seed),
+    )
+
+
+def open_folder(root: Path, job: Job, overwrite: bool) -> None:
+    """Make the folder, take up one of the same job, or refuse.
+
+    Raises:
+        OutputExistsError: something else is there.
+        OutputUnwritableError: it cannot be made.
+        FolderBusyError: it is to be replaced, and another process works in it.
+    """
+    marker = root / MARKER
+    try:
+        if root.exists() and not root.is_dir():
+            raise OutputExistsError(f"{root} is a file", "choose another --out")
+        if root.is_dir() and any(path.name != LOCK for path in root.iterdir()):
+            if not marker.is_file():
+                raise OutputExistsError(f"{root} exists and is not a comparison's folder", "choose another --out")
+            if not overwrite and not same_job(marker.read_bytes(), job):
+                raise OutputExistsError(
+                    f"{root} holds a comparison on other data, or with other settings, protocols or ages",
+                    "give --overwrite to replace it, or choose another --out",
+                )
+            if overwrite:
+                with alone_in(root):
+                    shutil.rmtree(root)
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise unwritable(root, cause) from cause
+    write_bytes(marker, msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
+
+
+def same_job(content: bytes, job: Job) -> bool:
+    """Whether a folder's marker is of the same job; a setting that has come since counts with its default."""
+    try:
+        return msgspec.json.decode(content, type=Job) == job
+    except msgspec.DecodeError:
+        return False
+
+
+def unfinished(root: Path, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that have no result yet."""
+    return [cell for cell in cells if cell_folder(root, cell).read() is None]
+
+
+def assemble(
+    root: Path,
+    dataset: Dataset,
+    job: Job,
+    cells: Sequence[Cell],
+    backbones: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    failures: Sequence[Failure] = (),
+) -> Results:
+    """Tables, comparisons and verdict of the cells that are finished."""
+    finished: dict[Cell, Finished] = {}
+    for cell in cells:
+        folder = cell_folder(root, cell)
+        record = folder.read()
+        if record is not None:
+            finished[cell] = Finished(record, folder.by_device(METRICS))
+    failed = {failure.cell for failure in failures}
+    missing = [cell.name for cell in cells if cell not in finished and cell.name not in failed]
+    tables = make_tables(job.protocols, backbones, methods, finished)
+    records = [one.record for one in finished.values()]
+    manifest = dataset.manifest
+    notes = [found.note for record in records for found in record.protocols if found.note]
+    return Results(
+        format_version=RESULTS_VERSION,
+        verdict=verdict(manifest.name, tables, len(missing) + len(failed)),
+        complete=len(finished) == len(cells),
+        dataset=DatasetFacts(
+            name=manifest.name,
+            sha256=manifest.content_sha256,
+            devices=manifest.counts.devices,
+            items=manifest.counts.items,
+            events=manifest.counts.events,
+            split=manifest.split.kind,
+            has_time=manifest.has_time,
+            note=notes[0] if notes else None,
+        ),
+        backbones=list(backbones),
+        methods=list(methods),
+        seeds=list(seeds),
+        job=job,
+        tables=tables,
+        cells=records,
+        missing=missing,
+        failed=list(failures),
+        origin=origin_of(records),
+    )
+
+
+def make_tables(
+    protocols: Sequence[str], backbones: Sequence[str], methods: Sequence[str], finished: dict[Cell, Finished]
+) -> list[Table]:
+    """One table for each protocol and backbone, rows in the order of `METHODS`."""
+    uses = any(METHODS[name].uses_backbone for name in methods)
+    tables = []
+    for protocol in protocols:
+        for backbone in backbones if uses else [None]:
+            rows: dict[str, list[Finished]] = {}
+            for name in METHODS:
+                wanted = backbone if METHODS[name].uses_backbone else None
+                those = [one for cell, one in finished.items() if cell.method == name and cell.backbone == wanted]
+                if name in methods and those:
+                    rows[name] = sorted(those, key=lambda one: one.record.seed)
+            table = make_table(protocol, backbone, rows)
+            if table is not None:
+                tables.append(table)
+    return tables
+
+
+def origin_of(records: Sequence[CellRecord]) -> Origin | None:
+    """Where the cells come from; None where there are none."""
+    if not records:
+        return None
+    found = [record.provenance for record in records]
+    dates = sorted(one.date for one in found)
+    return Origin(
+        commits=sorted({one.commit or "not from a checkout" for one in found}),
+        versions=distinct([one.versions for one in found]),
+        machines=distinct([one.machine for one in found]),
+        first=dates[0],
+        last=dates[-1],
+    )
+
+
+def distinct(values: Sequence[T]) -> list[T]:
+    """Each value once, in the order given."""
+    kept: list[T] = []
+    for value in values:
+        if value not in kept:
+            kept.append(value)
+    return kept
+
+
+def write_results(root: Path, results: Results) -> tuple[Path, Path]:
+    """Write `results.json` and `report.html`; returns their paths."""
+    from duetgen.comparison.report import render
+
+    paths = root / "results.json", root / "report.html"
+    write_bytes(paths[0], results.to_json())
+    write_bytes(paths[1], render(results).encode())
+    return paths

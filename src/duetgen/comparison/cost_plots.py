@@ -1,0 +1,117 @@
+"""Plots of what quality costs, and of what more events do to it; see `plots`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from duetgen.comparison.costs import Cost
+from duetgen.comparison.numbers import count, milliseconds
+from duetgen.comparison.plots import colours, focus, rows_of, tall
+from duetgen.comparison.results import DUET, HEADLINE, Table
+from duetgen.comparison.svg import MUTED, SERIES, draw, label_points
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COSTS: Final[tuple[tuple[str, str, Callable[[Cost], float | None]], ...]] = (
+    ("parameters", "parameters on the device", lambda cost: cost.device_parameters),
+    ("flops", "FLOPs a recommendation of 100 candidates", lambda cost: cost.recommendation_flops),
+    ("bytes", "bytes of θ on the wire, float16", lambda cost: cost.theta_bytes),
+    (
+        "ms",
+        "milliseconds to make one θ",
+        lambda cost: cost.generation_ms if cost.finetuning_ms is None else cost.finetuning_ms,
+    ),
+)
+"""What quality is held against: key, label, and how it is read."""
+
+
+def cost_plot(table: Table, name: str, label: str, read: Callable[[Cost], float | None]) -> str | None:
+    """Quality against one cost, on a log axis; methods without that cost are left out."""
+    points = [
+        (float(cost), value.mean, row.method)
+        for row in focus(table.rows, len(table.rows))
+        if (value := row.value()) is not None and (cost := read(row.cost))
+    ]
+    if not points:
+        return None
+    palette = colours(table.rows)
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        axes.set_xscale("log")
+        for x, y, method in points:
+            axes.plot(x, y, "o", color=palette[method], markersize=6 if method == DUET else 4.5)
+        low, high = min(x for x, _, _ in points), max(x for x, _, _ in points)
+        room = max(1.6, (high / low) ** 0.3)
+        axes.set_xlim(low / room**0.7, high * room)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 30 else (1.0,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_tick_params(which="minor", size=0)
+        axes.set_xlabel(label)
+        axes.set_ylabel(HEADLINE)
+        axes.margins(y=0.15)
+        label_points(axes, [(x, y, method, palette[method]) for x, y, method in points])
+
+    words = "; ".join(f"{method}: {count(x)}, {HEADLINE} {y:.4f}" for x, y, method in points)
+    return draw(name, f"{HEADLINE} against {label}", words, paint)
+
+
+def oscillation_plot(table: Table, name: str) -> str | None:
+    """What one more event does to the log loss, and to theta."""
+    found = [(row.method, row.oscillation) for row in table.rows if row.oscillation is not None]
+    if not found:
+        return None
+    palette = colours(table.rows)
+
+    def paint(axes: Axes) -> None:
+        for y, (method, one) in enumerate(found):
+            axes.plot([0, one.log_loss], [y, y], color=palette[method], linewidth=1.4)
+            axes.plot(one.log_loss, y, "o", color=palette[method], markersize=5)
+            note = f"{one.log_loss:.3f} nats; θ moves {one.theta:.0%}"
+            axes.annotate(note, (one.log_loss, y), (7, 0), textcoords="offset points", va="center", color=MUTED)
+        rows_of(axes, [method for method, _ in found])
+        axes.set_xlim(0, 1.9 * max(max(one.log_loss for _, one in found), 1e-6))
+        axes.set_xlabel("mean change of log loss by one more event, nats")
+
+    words = "; ".join(
+        f"{method}: log loss changes by {one.log_loss:.4f} nats, theta by {one.theta:.1%}, ndcg@10 by {one.ndcg:.4f}"
+        for method, one in found
+    )
+    return draw(name, "Change of quality and of theta when one event is added", words, paint, tall(len(found)))
+
+
+def delay_plot(tables: Sequence[Table], name: str) -> str | None:
+    """Time until a device has parameters of its own, generated against fine-tuned, on a log axis."""
+    found: dict[str, tuple[float, str]] = {}
+    for table in tables:
+        for row in table.rows:
+            tuned = row.cost.finetuning_ms
+            spent = row.cost.generation_ms if tuned is None else tuned
+            if spent is not None:
+                place = f"{row.method}, {table.backbone}" if len({t.backbone for t in tables}) > 1 else row.method
+                found.setdefault(place, (spent, SERIES[0] if tuned is None else SERIES[3]))
+    if not found:
+        return None
+    ordered = sorted(found.items(), key=lambda one: one[1][0])
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator
+
+        axes.set_xscale("log")
+        for y, (_, (spent, colour)) in enumerate(ordered):
+            axes.plot(spent, y, "o", color=colour, markersize=5)
+            axes.annotate(milliseconds(spent), (spent, y), (7, 0), textcoords="offset points", va="center", color=MUTED)
+        rows_of(axes, [place for place, _ in ordered])
+        low, high = ordered[0][1][0], ordered[-1][1][0]
+        axes.set_xlim(low / 2, high * max(3.0, (high / low) ** 0.35))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 10 else (1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
+        axes.xaxis.set_tick_params(which="minor", size=0, labelbottom=False)
+        axes.set_xlabel("time for one device, one thread, log axis")
+
+    words = "; ".join(f"{place}: {milliseconds(spent)}" for place, (spent, _) in ordered)
+    return draw(name, "Delay of generation and of fine-tuning for one device", words, paint, tall(len(ordered)))

@@ -1,0 +1,38 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+
+def count(value: float) -> str:
+    """A count of about three digits: `950`, `2.1k`, `260k`, `1.4M`; small ones as they are."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def milliseconds(value: float) -> str:
+    """A time of two to three digits, in the unit that suits it."""
+    if value >= 60_000:
+        return f"{value / 60_000:.3g} min"
+    if value >= 1_000:
+        return f"{value / 1_000:.3g} s"
+    return f"{value:.2g} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def seconds(value: float) -> str:
+    """A longer time."""
+    return f"{value / 60:.0f} min" if value >= 120 else f"{value:.0f} s"
+
+
+def p_value(value: float) -> str:
+    """A p-value as tables have it."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """With its sign, a true minus, and no minus before nought."""
+    text = f"{value:+.{digits}f}"
+    if not float(text):
+        text = text.replace("-", "+")
+    return text.replace("-", "−")

@@ -1,0 +1,207 @@
+"""`report.html`: one file with everything in it, no script, nothing fetched. What comes from data is escaped."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from importlib import resources
+from string import Template
+
+import msgspec
+
+from duetgen.comparison.cost_plots import COSTS, cost_plot, delay_plot, oscillation_plot
+from duetgen.comparison.numbers import seconds
+from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
+from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
+from duetgen.comparison.results import DUET, Results, Table
+
+SWA = "duet-swa"
+
+
+def render(results: Results) -> str:
+    """The page."""
+    template = Template(resources.files("duetgen.comparison").joinpath("report.html").read_text("utf-8"))
+    sections = [*backbone_sections(results), delay_section(results), provenance_section(results)]
+    kept = [(anchor, title, body) for anchor, title, body in sections if body]
+    return template.substitute(
+        title=escape(f"Comparison on {results.dataset.name}"),
+        summary=escape(results.verdict),
+        facts=escape(facts(results)),
+        alerts=alerts(results),
+        links="".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in kept),
+        sections="\n".join(
+            f'<section id="{anchor}"><h2>{escape(title)}</h2>\n{body}</section>' for anchor, title, body in kept
+        ),
+    )
+
+
+def escape(text: str) -> str:
+    """Text for any place in a page."""
+    return html.escape(text, quote=True)
+
+
+def facts(results: Results) -> str:
+    """What was measured, in one paragraph."""
+    data, job = results.dataset, results.job
+    seeds = len(results.seeds)
+    parts = [
+        f"{data.devices:,} devices, {data.items:,} items, {data.events:,} events; {data.split} split.",
+        f"{seeds} seed{'s' if seeds != 1 else ''}; every method with the same data, settings and training budget.",
+    ]
+    if job.limit_devices is not None:
+        parts.append(f"Measured on a choice of at most {job.limit_devices:,} devices.")
+    if data.note:
+        parts.append(data.note)
+    return " ".join(parts)
+
+
+def alerts(results: Results) -> str:
+    """What is missing and what failed, before any figure."""
+    lines = []
+    if results.missing:
+        lines.append(f"Not run yet: {', '.join(results.missing)}. The same command goes on with them.")
+    lines += [f"Failed: {one.cell}. {one.message} [{one.code}]" for one in results.failed]
+    return "\n".join(f'<p class="alert">{escape(line)}</p>' for line in lines)
+
+
+def figure(svg: str | None, title: str, caption: str) -> str:
+    """A plot with its title and caption; nothing where there is no plot."""
+    if svg is None:
+        return ""
+    return f"<figure><strong>{escape(title)}</strong>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def backbone_sections(results: Results) -> list[tuple[str, str, str]]:
+    """A section for each backbone: tables of all protocols, then the plots of the first."""
+    sections = []
+    for number, backbone in enumerate(dict.fromkeys(table.backbone for table in results.tables)):
+        tables = [table for table in results.tables if table.backbone == backbone]
+        body = "".join(protocol_part(table) for table in tables) + plots(tables[0], f"b{number}")
+        sections.append((f"backbone-{number}", backbone or "Without a backbone", body))
+    return sections
+
+
+RANKED = {
+    "full": "Ranked among the whole catalogue ({:,.0f} items)",
+    "candidates": "Ranked among {:,.0f} drawn negatives",
+    "given": "Ranked among {:,.0f} given negatives",
+}
+
+
+def protocol_part(table: Table) -> str:
+    """A table of a protocol, what it says, and its details."""
+    entries = table.candidates if table.protocol == "full" else table.candidates - 1
+    title = f"{RANKED[table.protocol].format(entries)}: {table.targets:,} targets of {table.devices:,} devices"
+    parts = [
+        f"<h3>{escape(title)}</h3>",
+        quality_table(table),
+        *(f"<p>{escape(line)}</p>" for line in said_plainly(table)),
+        f"<details><summary>Cold and warm devices</summary>{group_table(table)}</details>"
+        if group_table(table)
+        else "",
+        f"<details><summary>Every comparison with its p-value</summary>{comparison_table(table)}</details>"
+        if table.comparisons
+        else "",
+    ]
+    return "\n".join(parts)
+
+
+def plots(table: Table, name: str) -> str:
+    """The plots of one backbone."""
+    figures = [
+        figure(
+            difference_plot(table, f"{name}-difference"),
+            "Difference to base",
+            "Lines are 95 % intervals over devices; large dots remain after Holm's correction.",
+        ),
+        figure(
+            staleness_plot(table, f"{name}-staleness"),
+            "Quality as θ grows old",
+            "θ generated so many events before it is used. Base, dashed, has none to grow old.",
+        ),
+        figure(
+            history_plot(table, f"{name}-history"),
+            "Quality by length of history",
+            "Few devices lie behind some points; the last stands for all longer histories.",
+        ),
+        figure(seeds_plot(table, f"{name}-seeds"), "Spread over seeds", "A dot for each seed, a bar at their mean."),
+        *(
+            figure(cost_plot(table, f"{name}-{key}", label, read), f"Quality against {label}", "Logarithmic axis.")
+            for key, label, read in COSTS
+        ),
+        figure(oscillation_plot(table, f"{name}-oscillation"), "What one more event changes", adapter(table)),
+    ]
+    shown = "".join(figures)
+    return (f'<div class="plots">{shown}</div>' if shown else "") + (
+        f"<details><summary>All costs</summary>{cost_table(table)}</details>"
+    )
+
+
+def adapter(table: Table) -> str:
+    """What the Stable Weight Adapter does to oscillation, where it was measured."""
+    without, with_it = table.row(DUET), table.row(SWA)
+    text = "Size of the change of the target's log loss when θ is generated with one event more, all else alike."
+    if without is None or with_it is None or without.oscillation is None or with_it.oscillation is None:
+        return text
+    return (
+        f"{text} Without the Stable Weight Adapter {without.oscillation.log_loss:.3f} nats, "
+        f"with it {with_it.oscillation.log_loss:.3f}."
+    )
+
+
+def delay_section(results: Results) -> tuple[str, str, str]:
+    """Time until a device has its own parameters."""
+    first = [table for table in results.tables if table.protocol == results.tables[0].protocol]
+    svg = delay_plot(first, "delay")
+    caption = "One device, in torch, on one thread of the processor: one forward pass of the generator"
+    tuned = any(row.cost.finetuning_ms is not None for table in first for row in table.rows)
+    caption += ", or training on the device's own events." if tuned else "."
+    body = figure(svg, "Time for one device", caption)
+    return ("delay", "Generation and fine-tuning", f'<div class="plots">{body}</div>' if body else "")
+
+
+def provenance_section(results: Results) -> tuple[str, str, str]:
+    """Where the figures come from, and how to read them."""
+    entries: list[tuple[str, str]] = [
+        ("dataset", f"{results.dataset.name}, content {results.dataset.sha256[:16]}"),
+        ("seeds", ", ".join(map(str, results.seeds))),
+    ]
+    origin = results.origin
+    if origin is not None:
+        entries += [
+            ("measured", origin.first if origin.first == origin.last else f"{origin.first} to {origin.last}"),
+            ("commit", ", ".join(origin.commits)),
+            ("versions", "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for one in origin.versions)),
+            (
+                "machine",
+                "; ".join(f"{m.cpu}, {m.cores} cores, {m.threads} thread(s), {m.device}" for m in origin.machines),
+            ),
+            ("computing", seconds(sum(cell.fit_seconds + cell.evaluation_seconds for cell in results.cells))),
+        ]
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in entries)
+    settings = msgspec.toml.encode(results.job.config).decode()
+    reading = "".join(f"<p>{escape(line)}</p>" for line in HOW_TO_READ)
+    body = (
+        f"<dl>{items}</dl>\n"
+        f"<details><summary>How to read the figures</summary>{reading}</details>\n"
+        f"<details><summary>Settings that all methods share</summary><pre>{escape(settings)}</pre></details>"
+    )
+    return ("provenance", "Provenance", body)
+
+
+HOW_TO_READ: Sequence[str] = (
+    (
+        "Every metric is averaged over a device's targets, then over devices. Differences are taken device by device, "
+        "after averaging over seeds; intervals come from drawing devices with replacement, p-values from flipping the "
+        "signs of the differences at random."
+    ),
+    (
+        "p-values are corrected by Holm's method for all comparisons of the same metric in a table. “No difference "
+        "shown” means a corrected p-value of 0.05 or more; it does not mean that two methods are equal."
+    ),
+    (
+        "d_z is the mean difference in standard deviations of the differences. “Another's” is the quality with the θ "
+        "of another device: if it is as good as a device's own, the parameters are not personal. base is the global "
+        "model alone."
+    ),
+)

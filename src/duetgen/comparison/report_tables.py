@@ -1,0 +1,192 @@
+"""The tables of the report, as HTML. Names come from fixed lists, and are escaped all the same."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import msgspec
+
+from duetgen.comparison.numbers import count, milliseconds, p_value, seconds, signed
+from duetgen.comparison.results import BASE, DUET, HEADLINE, METRICS, Comparison, Estimate, Row, Table
+from duetgen.comparison.verdict import OUTCOMES, best_row, listed
+
+MARKS = {"better": "▲", "worse": "▼", "undecided": "○"}
+
+
+def grid(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], marked: str = "") -> str:
+    """A table that scrolls sideways: column titles, and for each row its name and its cells, already HTML."""
+    lines = []
+    for name, cells in rows:
+        mark = ' class="duet"' if name == marked else ""
+        columns = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr{mark}><th scope="row">{html.escape(name)}</th>{columns}</tr>')
+    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+        f"<thead><tr><th></th>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def figure_cell(value: Estimate | None, best: bool = False) -> str:
+    """A mean over its interval; the best in bold."""
+    if value is None:
+        return "–"
+    mean = f"<b>{value.mean:.4f}</b>" if best else f"{value.mean:.4f}"
+    return mean + (
+        "" if value.low is None or value.high is None else f"<small>{value.low:.4f} to {value.high:.4f}</small>"
+    )
+
+
+def difference_cell(one: Comparison | None) -> str:
+    """A difference, its interval, and what it comes to, in colour, sign and word."""
+    if one is None:
+        return "–"
+    bounds = "" if one.low is None or one.high is None else f"{signed(one.low)} to {signed(one.high)}"
+    mark = f'<span aria-hidden="true">{MARKS[one.outcome]}</span> {OUTCOMES[one.outcome]}'
+    return f'<span class="{one.outcome}">{signed(one.mean)}</span><small>{bounds}</small><small>{mark}</small>'
+
+
+def quality_table(table: Table) -> str:
+    """Each method: quality, difference to base and to DUET, the controls, and size."""
+    ages = [int(c.name[4:]) for row in table.rows for c in row.conditions if c.name.startswith("own+")]
+    aged = 20 if 20 in ages else max(ages, default=0)
+    best = {metric: best_row(table, metric) for metric in METRICS}
+    has_base, has_duet = table.row(BASE) is not None, table.row(DUET) is not None
+    rows = []
+    for row in table.rows:
+        headline = row.value()
+        cells = [figure_cell(headline, best[HEADLINE] is row)]
+        if has_base:
+            cells.append(difference_cell(table.against(row.method, BASE)))
+        if has_duet:
+            cells.append(difference_cell(table.against(row.method, DUET) if row.method != BASE else flipped(table)))
+        cells.append(figure_cell(row.value("user_auc"), best["user_auc"] is row))
+        if aged:
+            cells.append(plain(row, f"own+{aged}"))
+        cells += [plain(row, "another"), plain(row, "random"), plain(row, "zero") if row.personal else "–"]
+        cells.append("–" if headline is None or headline.std is None else f"{headline.std:.4f}")
+        rows.append((row.method, cells))
+    head = [
+        HEADLINE,
+        *(["against base"] if has_base else []),
+        *(["against duet"] if has_duet else []),
+        "user AUC",
+        *([f"{HEADLINE},<br>θ {aged} events old"] if aged else []),
+        f"{HEADLINE},<br>another's θ",
+        f"{HEADLINE},<br>θ of random items",
+        f"{HEADLINE},<br>θ = 0",
+        "std over<br>seeds",
+    ]
+    return grid(head, rows, DUET)
+
+
+def flipped(table: Table) -> Comparison | None:
+    """Base against DUET, from the comparison the other way round."""
+    one = table.against(DUET, BASE)
+    if one is None:
+        return None
+    other = {"better": "worse", "worse": "better"}.get(one.outcome, one.outcome)
+    low, high = (None if one.high is None else -one.high), (None if one.low is None else -one.low)
+    return msgspec.structs.replace(one, mean=-one.mean, low=low, high=high, outcome=other)
+
+
+def plain(row: Row, condition: str) -> str:
+    """The headline metric under a condition."""
+    value = row.value(HEADLINE, condition) if row.personal else None
+    return "–" if value is None else f"{value.mean:.4f}"
+
+
+def said_plainly(table: Table) -> list[str]:
+    """Wins, ties and losses in words: against base, then against DUET."""
+    lines = []
+    for reference in (BASE, DUET):
+        found: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+        for row in table.rows:
+            one = table.against(row.method, reference)
+            if one is not None:
+                found[one.outcome].append(row.method)
+        words = [f"{OUTCOMES[outcome]}: {listed(names)}" for outcome, names in found.items() if names]
+        if words:
+            lines.append(f"Against {reference} in {HEADLINE}, {'; '.join(words)}.")
+    return lines
+
+
+def group_table(table: Table) -> str:
+    """Cold and warm devices apart, or nothing where no device is cold."""
+    if not any("cold" in c.groups for row in table.rows if (c := row.condition()) is not None):
+        return ""
+    rows = []
+    for row in table.rows:
+        condition, cells = row.condition(), []
+        for group in ("cold", "warm"):
+            kept = condition.groups.get(group) if condition is not None else None
+            cells += ["–" if kept is None else f"{kept.metrics[HEADLINE]:.4f}<small>{kept.devices:,} devices</small>"]
+            cells.append(difference_cell(table.against(row.method, BASE, group=group)))
+        rows.append((row.method, cells))
+    head = [
+        "cold: fewer than<br>5 events before",
+        "cold,<br>against base",
+        "warm",
+        "warm,<br>against base",
+    ]
+    return grid(head, rows, DUET)
+
+
+def comparison_table(table: Table) -> str:
+    """Every comparison."""
+    rows = []
+    for one in table.comparisons:
+        group = "" if one.group == "all" else f", {one.group} devices"
+        name = f"{one.method} ({one.condition}) − {one.reference} ({one.reference_condition}){group}"
+        rows.append(
+            (
+                name,
+                [
+                    one.metric,
+                    difference_cell(one),
+                    "–" if one.relative is None else f"{one.relative:+.1%}".replace("-", "−"),
+                    p_value(one.p),
+                    p_value(one.p_holm),
+                    "–" if one.effect_size is None else signed(one.effect_size, 2),
+                    "–" if one.std is None else f"{one.std:.4f}",
+                    f"{one.devices:,}",
+                ],
+            )
+        )
+    return grid(["metric", "difference", "relative", "p", "p, Holm", "d_z", "std over seeds", "devices"], rows)
+
+
+def cost_table(table: Table) -> str:
+    """What each method costs."""
+    rows = []
+    for row in table.rows:
+        cost = row.cost
+        rows.append(
+            (
+                row.method,
+                [
+                    f"{cost.parameters:,}",
+                    f"{cost.device_parameters:,}",
+                    f"{cost.theta_bytes:,}" if cost.theta_bytes else "–",
+                    count(cost.recommendation_flops),
+                    "–" if cost.generation_flops is None else count(cost.generation_flops),
+                    milliseconds(cost.scoring_ms),
+                    "–" if cost.generation_ms is None else milliseconds(cost.generation_ms),
+                    "–" if cost.finetuning_ms is None else milliseconds(cost.finetuning_ms),
+                    seconds(row.fit_seconds),
+                ],
+            )
+        )
+    head = [
+        "parameters",
+        "on the<br>device",
+        "θ, bytes<br>as float16",
+        "FLOPs a re-<br>commendation",
+        "FLOPs<br>a θ",
+        "scoring 100<br>candidates",
+        "generating<br>one θ",
+        "fine-tuning<br>one device",
+        "training",
+    ]
+    return grid(head, rows, DUET)

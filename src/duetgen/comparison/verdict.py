@@ -1,0 +1,87 @@
+"""What a comparison says, in words: whichever way it went, and plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Row, Table
+
+OUTCOMES: Final = {"better": "better", "worse": "worse", "undecided": "no difference shown"}
+"""How an outcome is said."""
+
+
+def verdict(dataset: str, tables: Sequence[Table], missing: int) -> str:
+    """One sentence about the first protocol, on `ndcg@10`."""
+    if not tables:
+        return f"Nothing was measured on {dataset} yet."
+    first = [table for table in tables if table.protocol == tables[0].protocol]
+    sentence = about_duet(first) or about_best(first)
+    unfinished = f" ({missing} of the cells asked for {'is' if missing == 1 else 'are'} missing)" if missing else ""
+    return f"On {dataset} ({first[0].devices:,} devices), {sentence}{unfinished}."
+
+
+def about_duet(tables: Sequence[Table]) -> str | None:
+    """DUET against base, and against all others, over the backbones; None where either is missing."""
+    against = [(table, table.against(DUET, BASE)) for table in tables]
+    found = [(table, one) for table, one in against if one is not None]
+    if not found:
+        return None
+    parts = [f"{against_base(one)}{with_backbone(table, tables)}" for table, one in found]
+    rivals = {"worse": list[str](), "better": list[str](), "undecided": list[str]()}
+    for table, _ in found:
+        for row in table.rows:
+            # The comparison has the rival first: where it is worse, DUET wins.
+            other = None if row.method in (DUET, BASE) else table.against(row.method, DUET)
+            if other is not None and row.method not in rivals[other.outcome]:
+                rivals[other.outcome].append(row.method)
+    words = []
+    if rivals["worse"]:
+        words.append(f"it beats {listed(rivals['worse'])}")
+    if rivals["undecided"]:
+        words.append(f"cannot be told from {listed(rivals['undecided'])}")
+    if rivals["better"]:
+        words.append(f"loses to {listed(rivals['better'])}")
+    if words and not words[0].startswith("it "):
+        words[0] = f"it {words[0]}"
+    return "duet " + listed(parts) + ("; " + listed(words) if words else "")
+
+
+def with_backbone(table: Table, tables: Sequence[Table]) -> str:
+    """The backbone, where there are several."""
+    return f" with {table.backbone}" if len(tables) > 1 and table.backbone else ""
+
+
+def against_base(one: Comparison) -> str:
+    """DUET against base, in numbers."""
+    share = "" if one.relative is None else f" ({one.relative:+.0%})"
+    bounds = "" if one.low is None or one.high is None else f", 95 % interval {one.low:+.4f} to {one.high:+.4f}"
+    numbers = f"by {abs(one.mean):.4f} {HEADLINE}{share}{bounds}"
+    if one.outcome == "better":
+        return f"ranks better than base {numbers}"
+    if one.outcome == "worse":
+        return f"ranks worse than base {numbers}"
+    return f"cannot be told from base ({one.mean:+.4f} {HEADLINE}{bounds})"
+
+
+def about_best(tables: Sequence[Table]) -> str:
+    """Which method has the highest figure, where DUET or base is missing."""
+    parts = []
+    for table in tables:
+        best = best_row(table)
+        if best is not None:
+            value = best.value()
+            assert value is not None
+            parts.append(f"{best.method} has the highest {HEADLINE}, {value.mean:.4f}{with_backbone(table, tables)}")
+    return listed(parts) if parts else f"no cell has {HEADLINE}"
+
+
+def best_row(table: Table, metric: str = HEADLINE) -> Row | None:
+    """The row with the highest value; what nobody could tell apart from it is another matter."""
+    rows = [(value.mean, row) for row in table.rows if (value := row.value(metric)) is not None]
+    return max(rows, key=lambda one: one[0])[1] if rows else None
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
