@@ -50,6 +50,9 @@ MAX_TOKEN_BYTES: Final = 256
 MAX_BATCH_DEVICES: Final = 1024
 """Most devices in one call of the batch endpoint."""
 
+MAX_BATCH_ANSWER_BYTES: Final = 256 * 2**20
+"""Most bytes of theta in one answer of the batch endpoint."""
+
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 """Largest manifest of a bundle."""
 

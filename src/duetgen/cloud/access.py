@@ -1,0 +1,104 @@
+"""Who may ask, and for what: the bearer token of a request to a grant."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from duetgen.cloud.errors import ForbiddenError, UnauthenticatedError
+from duetgen.cloud.tokens import Scope, TokenStore
+from duetgen.wire.authentication import answer_key, token_digest
+from duetgen.wire.limits import MAX_TOKEN_BYTES
+
+MAX_REMEMBERED: Final = 100_000
+"""Tokens that a worker keeps at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the bearer of a token may do.
+
+    Attributes:
+        scope: `device`, for the one device; `batch`, for many at once; `admin`, for metrics as well; `open`, all of it.
+        device: the device it was made for; None: not for one.
+        key: of the answers' codes.
+        caller: stands for the bearer where requests are counted.
+    """
+
+    scope: Scope | None
+    device: str | None
+    key: bytes
+    caller: str
+
+    def may_ask_for(self, device: str) -> None:
+        """Refuse another device's token.
+
+        Raises:
+            ForbiddenError: the token is not for this device.
+        """
+        if self.scope == "device" and self.device != device:
+            raise ForbiddenError("the token was made for another device", "use the token of this device")
+
+    def must_have(self, *scopes: Scope) -> None:
+        """Refuse a token without any of these scopes.
+
+        Raises:
+            ForbiddenError: it has none of them.
+        """
+        if self.scope is not None and self.scope not in scopes:
+            raise ForbiddenError(
+                f"the token has the scope {self.scope}, not {' or '.join(scopes)}",
+                f"make one with `duet tokens add --scope {scopes[0]}`",
+            )
+
+
+class Access:
+    """Finds grants.
+
+    Args:
+        store: of tokens; None is the open mode: everyone may do everything, and answers are under the key of whatever
+            token is sent, or of the empty one.
+        seconds: how long a token that was found is taken for granted.
+    """
+
+    def __init__(self, store: TokenStore | None, seconds: float) -> None:
+        self._store, self._seconds = store, seconds
+        self._known: dict[bytes, tuple[Grant, float]] = {}
+
+    def grant(self, authorization: bytes | None) -> Grant:
+        """The grant of an `Authorization` header.
+
+        Raises:
+            UnauthenticatedError: there is no token, or not a known one.
+            TokensUnavailableError: the store cannot be read.
+        """
+        now = time.monotonic()
+        header = authorization or b""
+        known = self._known.get(header)
+        if known is not None and known[1] > now:
+            return known[0]
+        found = self._find(header)
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known[header] = (found, now + self._seconds)
+        return found
+
+    def _find(self, header: bytes) -> Grant:
+        scheme, _, content = header.partition(b" ")
+        content = content.strip()
+        bearer = scheme.lower() == b"bearer" and 0 < len(content) <= MAX_TOKEN_BYTES and content.isascii()
+        token = content.decode("ascii") if bearer else ""
+        if self._store is None:
+            return Grant(None, None, answer_key(token), "open")
+        if not token:
+            raise UnauthenticatedError(
+                "the request has no token", "send `Authorization: Bearer TOKEN`, made with `duet tokens add`"
+            )
+        digest = token_digest(token)
+        entry = self._store.find(digest)
+        if entry is None:
+            raise UnauthenticatedError(
+                "the token is not known, or was revoked", "make a new one with `duet tokens add`"
+            )
+        return Grant(entry.scope, entry.device, answer_key(token), entry.device or digest)

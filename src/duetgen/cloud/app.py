@@ -1,0 +1,180 @@
+"""The service as an ASGI application: what every request passes, and the routes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from duetgen.cloud.config import ServiceConfig
+from duetgen.cloud.errors import InternalError, MethodNotAllowedError, NotFoundError, ServiceError
+from duetgen.cloud.exchange import MEDIA, Answer, DisconnectedError, Headers, answer_format, send_body, send_error
+from duetgen.cloud.health import Health
+from duetgen.cloud.models import Models
+from duetgen.cloud.parameters import Parameters
+from duetgen.cloud.service import Service
+from duetgen.errors import DuetError
+
+Endpoint = Callable[[Scope, Receive, Headers], Awaitable[Answer]]
+
+PATHS: Final = {
+    "/v1/parameters": "parameters",
+    "/v1/parameters:batch": "batch",
+    "/v1/models": "models",
+    "/healthz": "healthz",
+    "/readyz": "readyz",
+    "/metrics": "metrics",
+    "/openapi.json": "openapi",
+}
+"""Names of the endpoints, for counting: a path that somebody made up must not make up a series."""
+GONE: Final = 499
+"""Counted where the caller went away before the answer."""
+
+
+def create_app(config: ServiceConfig) -> ASGIApp:
+    """The application of one worker."""
+    return Front(Service(config))
+
+
+class Front:
+    """What every request passes: the way to its endpoint, refusals as answers, counting, the log.
+
+    Args:
+        service: the worker.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        parameters = Parameters(service)
+        # These two are nearly all of the traffic: they have no use for routing.
+        self._direct: dict[str, Endpoint] = {
+            "/v1/parameters": parameters.one,
+            "/v1/parameters:batch": parameters.batch,
+        }
+        self._router = routes(service)
+        self._app: ASGIApp = self._dispatch
+        if service.config.origins:
+            self._app = CORSMiddleware(
+                self._dispatch,
+                allow_origins=service.config.origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type", "range", "if-none-match"],
+                expose_headers=["etag", "retry-after", "content-range"],
+                max_age=3600,
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        await self._app(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        endpoint = self._direct.get(scope["path"])
+        if endpoint is None or scope["method"] != "POST":
+            endpoint = partial(self._routed, send)
+        await self._answer(endpoint, scope, receive, send)
+
+    async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        begun, service = time.perf_counter(), self.service
+        path = scope["path"]
+        name = PATHS.get(path) or ("file" if path.startswith("/v1/models/") else "other")
+        headers = Headers(scope["headers"])
+        answer: Answer | None = None
+        error: DuetError | None = None
+        try:
+            answer = await endpoint(scope, receive, headers)
+            status = answer.status
+        except DuetError as refusal:
+            error = refusal
+        except HTTPException as refusal:
+            error = no_route(refusal.status_code)
+        except DisconnectedError:
+            status = GONE
+        except Exception as cause:
+            service.log.write("error", "defect", endpoint=name, kind=type(cause).__name__, where=origin(cause))
+            error = InternalError("the service failed to answer", "please report it, with the service's log")
+        try:
+            if error is not None:
+                status = getattr(error, "status", 500)
+                service.recorder.totals.errors[error.code] += 1
+                await send_error(send, error, answer_format(scope, headers))
+            elif answer is not None and answer.content is not None:
+                await send_body(send, 200, answer.content, MEDIA[answer.form])
+        except Exception:  # what sending raises when nobody is there any more depends on the server
+            status = GONE
+        service.recorder.totals.requests[f"{name} {status}"] += 1
+        device = None if answer is None else answer.device
+        service.log.request(name, status, None if error is None else error.code, device, begun)
+
+    async def _routed(self, send: Send, scope: Scope, receive: Receive, headers: Headers) -> Answer:
+        status = 0
+
+        async def remember(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        # With an application in the scope, the router raises what it does not find, for this class to answer.
+        scope["app"] = self
+        try:
+            await self._router(scope, receive, remember)
+        except Exception as cause:
+            if status:
+                raise DisconnectedError from cause
+            raise
+        return Answer(status)
+
+
+def no_route(status: int) -> ServiceError:
+    """The refusal of what the router does not find."""
+    if status == 405:
+        return MethodNotAllowedError("the path is not for this method", "see /openapi.json")
+    return NotFoundError("there is nothing at this path", "see /openapi.json")
+
+
+def origin(cause: BaseException) -> str:
+    """Where an exception was raised; not what it says, which may quote what was sent."""
+    trace = cause.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+def routes(service: Service) -> Router:
+    """Everything but the endpoints of parameters."""
+    models, health = Models(service), Health(service)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    async def post_only(request: Request) -> Response:
+        raise HTTPException(405)
+
+    return Router(
+        routes=[
+            Route("/v1/parameters", post_only),
+            Route("/v1/parameters:batch", post_only),
+            Route("/v1/models", models.list),
+            Route("/v1/models/{model_id}/{file}", models.file),
+            Route("/healthz", health.alive),
+            Route("/readyz", health.ready),
+            Route("/metrics", health.metrics),
+            Route("/openapi.json", health.openapi),
+        ],
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )

@@ -1,0 +1,154 @@
+"""One version's generator in ONNX Runtime: histories in, theta out.
+
+Shapes: B devices, L history length (at most L_g), P values in theta.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from duetgen.cloud.errors import CanaryError, InvalidHistoryError
+from duetgen.wire.bundle import Bundle
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+TOLERANCE: Final = 1e-3
+"""Largest difference of a canary, in units of the largest value."""
+ROWS: Final = (8, 16, 32, 64)
+"""Devices a call that are tried for the best throughput on a processor."""
+CUDA_ROWS: Final = 1024
+
+
+def open_session(content: bytes, providers: Sequence[str]) -> onnxruntime.InferenceSession:
+    """A session of one thread: workers are processes, and one request is too small to share out."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=list(providers))
+
+
+def available_providers() -> list[str]:
+    """CUDA where the runtime has it, then the processor."""
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [name for name in wanted if name in onnxruntime.get_available_providers()]
+
+
+class Engine:
+    """The generator of a bundle.
+
+    Args:
+        bundle: opened and trusted; the generator's content is verified here.
+        providers: of ONNX Runtime, best first; what is available by default.
+
+    Raises:
+        InvalidBundleError: a file is damaged.
+        CanaryError: ONNX Runtime does not load the graph, or it does not compute here what was exported.
+    """
+
+    def __init__(self, bundle: Bundle, providers: Sequence[str] | None = None) -> None:
+        manifest = bundle.manifest
+        self.model_id, self.vocabulary, self.length = manifest.model_id, manifest.vocabulary, manifest.history
+        self.size = manifest.size
+        self._window, self._canary = manifest.window, bundle.canary()
+        generator, device = bundle.read("generator.onnx"), bundle.read("device.onnx")
+        try:
+            self._session = open_session(generator, providers or available_providers())
+            self._device = open_session(device, ["CPUExecutionProvider"])
+        except Exception as cause:  # ONNX Runtime raises many kinds, none with a common base of its own
+            raise CanaryError(
+                f"ONNX Runtime does not load the graphs of {self.model_id[:12]}: {cause}", "export the model again"
+            ) from cause
+        self.on_cuda = self._session.get_providers()[0] == "CUDAExecutionProvider"
+        self.rows = 1
+        """Devices that are best generated in one call."""
+        self.check()
+        self.rows = CUDA_ROWS if self.on_cuda else self.fastest_rows()
+
+    def history(self, items: list[int]) -> Int64:
+        """The part of a history that counts, at most [L_g].
+
+        Raises:
+            InvalidHistoryError: it holds an index that the version does not have.
+        """
+        recent_L = np.array(items[-self.length :], dtype=np.int64)
+        if not (recent_L.size and recent_L.min() >= 1 and recent_L.max() < self.vocabulary):
+            raise InvalidHistoryError(
+                f"the history holds an item index out of 1 to {self.vocabulary - 1}",
+                "send the indices of items.json of this model_id; 1 stands for items that it does not have",
+            )
+        return recent_L
+
+    def generate(self, histories: Sequence[Int64]) -> Float32:
+        """Theta of each history: [B, P]. Calls of more than `rows` devices are divided."""
+        if len(histories) <= self.rows:
+            return self._run(histories)
+        parts = range(0, len(histories), self.rows)
+        return np.concatenate([self._run(histories[begin : begin + self.rows]) for begin in parts])
+
+    def _run(self, histories: Sequence[Int64]) -> Float32:
+        if len(histories) == 1:
+            history_BL = histories[0][None]
+        else:
+            history_BL = np.zeros((len(histories), max(map(len, histories))), dtype=np.int64)
+            for row, history_L in enumerate(histories):
+                history_BL[row, : len(history_L)] = history_L
+        theta_BP: Float32 = self._session.run(None, {"history": history_BL})[0]
+        return theta_BP
+
+    def check(self) -> None:
+        """Prove that both graphs compute here what was exported; safe in any thread.
+
+        Raises:
+            CanaryError: they do not.
+        """
+        canary, model = self._canary, self.model_id[:12]
+        expected_P = np.array(canary.theta, dtype=np.float32)
+        try:
+            theta_P = self.generate([self.history(canary.history)])[0]
+            inputs = {
+                "theta": theta_P[None],
+                "history": np.array([canary.history[-self._window :]], dtype=np.int64),
+                "candidates": np.array([canary.candidates], dtype=np.int64),
+            }
+            scores_C = self._device.run(None, inputs)[0][0]
+        except Exception as cause:
+            raise CanaryError(f"the canary of {model} does not run: {cause}", "export the model again") from cause
+        for what, found, wanted in (
+            ("generator", theta_P, expected_P),
+            ("device", scores_C, np.array(canary.scores, dtype=np.float32)),
+        ):
+            if found.shape != wanted.shape or not self._close(found, wanted):
+                raise CanaryError(
+                    f"the {what} graph of {model} does not compute here what was exported",
+                    "use the version of ONNX Runtime that exported it, or export the model again",
+                )
+        if theta_P.shape != (self.size,):
+            raise CanaryError(f"theta of {model} has not the size of its layout", "export the model again")
+
+    @staticmethod
+    def _close(found: Float32, wanted: Float32) -> bool:
+        scale = max(float(np.abs(wanted).max(initial=0)), 1e-3)
+        return bool(np.isfinite(found).all() and np.abs(found - wanted).max(initial=0) <= TOLERANCE * scale)
+
+    def fastest_rows(self) -> int:
+        """The number of devices a call, of `ROWS`, that takes least time a device: caches set it, so it is measured."""
+        rng, best, fastest = np.random.default_rng(0), 1, float("inf")
+        for rows in ROWS:
+            histories = list(rng.integers(1, self.vocabulary, (rows, self.length)))
+            self._run(histories)
+            times = []
+            for _ in range(3):
+                begun = time.perf_counter()
+                self._run(histories)
+                times.append((time.perf_counter() - begun) / rows)
+            if min(times) < 0.95 * fastest:
+                best, fastest = rows, min(times)
+        return best

@@ -1,0 +1,196 @@
+"""Refusals of the cloud: those that a caller gets as an answer, and those that keep the service from starting."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from duetgen.errors import DuetError
+
+
+class ServiceError(DuetError):
+    """Base of what a caller is answered with.
+
+    Attributes:
+        status: of the HTTP answer.
+        retry_after: seconds after which the same request may succeed; None: it never will.
+    """
+
+    status: ClassVar[int] = 400
+    retry_after: int | None = None
+
+
+class InvalidRequestError(ServiceError):
+    """A request that is not what the endpoint takes: malformed, of wrong types, with unknown or repeated fields."""
+
+    code = "invalid-request"
+
+
+class InvalidHistoryError(ServiceError):
+    """A history that is empty, too long, or holds an index that the version does not know."""
+
+    code = "invalid-history"
+
+
+class UnauthenticatedError(ServiceError):
+    """No token, or one that is not known or was revoked."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class ForbiddenError(ServiceError):
+    """A token that is good, but not for this: of another device, or without the scope."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFoundError(ServiceError):
+    """A path that leads nowhere."""
+
+    code = "not-found"
+    status = 404
+
+
+class UnknownModelError(ServiceError):
+    """A version that is not in service."""
+
+    code = "unknown-model"
+    status = 404
+
+
+class MethodNotAllowedError(ServiceError):
+    """A path that exists, but not for this method."""
+
+    code = "method-not-allowed"
+    status = 405
+
+
+class RequestTimeoutError(ServiceError):
+    """A body that did not arrive in time."""
+
+    code = "request-timeout"
+    status = 408
+    retry_after = 1
+
+
+class BodyTooLargeError(ServiceError):
+    """A body above the limit."""
+
+    code = "body-too-large"
+    status = 413
+
+
+class UnsupportedContentError(ServiceError):
+    """A body in a form that is not read: another content type, or compressed."""
+
+    code = "unsupported-content"
+    status = 415
+
+
+class InvalidRangeError(ServiceError):
+    """A range of a file that the file does not have."""
+
+    code = "invalid-range"
+    status = 416
+
+
+class RateLimitedError(ServiceError):
+    """More requests by one device than its share."""
+
+    code = "rate-limited"
+    status = 429
+    retry_after = 1
+
+
+class InternalError(ServiceError):
+    """A defect of the service; never caused by what a request says."""
+
+    code = "internal"
+    status = 500
+
+
+class OverloadedError(ServiceError):
+    """More requests at once than the service takes: it sheds the rest and stays ready."""
+
+    code = "overloaded"
+    status = 503
+    retry_after = 1
+
+
+class NotReadyError(ServiceError):
+    """No version is in service, or the one in service fails its canary."""
+
+    code = "not-ready"
+    status = 503
+    retry_after = 5
+
+
+class StoppingError(ServiceError):
+    """The process is about to end; another one answers."""
+
+    code = "stopping"
+    status = 503
+    retry_after = 1
+
+
+class TokensUnavailableError(ServiceError):
+    """The store of tokens cannot be read just now."""
+
+    code = "tokens-unavailable"
+    status = 503
+    retry_after = 5
+
+
+class CanaryError(DuetError):
+    """A bundle whose graphs do not compute here what was exported."""
+
+    code = "canary-failed"
+
+
+class NothingToServeError(DuetError):
+    """`duet serve` without a single good bundle."""
+
+    code = "nothing-to-serve"
+
+
+class InvalidRolloutError(DuetError):
+    """`rollout.json` or `latest` of a registry does not say which version to serve."""
+
+    code = "invalid-rollout"
+
+
+class OpenModeError(DuetError):
+    """The open development mode on an address that others can reach, or together with tokens."""
+
+    code = "open-mode"
+
+
+class InvalidKeyError(DuetError):
+    """A public key to trust that is none."""
+
+    code = "invalid-key"
+
+
+class InvalidCertificateError(DuetError):
+    """A certificate or its key that cannot be used for TLS."""
+
+    code = "invalid-certificate"
+
+
+class CannotListenError(DuetError):
+    """The address and port cannot be taken."""
+
+    code = "cannot-listen"
+
+
+class InvalidTokensError(DuetError):
+    """A store of tokens that cannot be opened, or a change to it that makes no sense."""
+
+    code = "invalid-tokens"
+
+
+class InvalidSettingError(DuetError):
+    """A setting of the service that is out of its range."""
+
+    code = "invalid-setting"

@@ -1,0 +1,244 @@
+"""Bodies in and out: bounded reading, msgpack or JSON, strict decoding.
+
+msgpack is the default; a request says with `content-type` what it sends and with `accept` what it wants, by default the
+same. Compressed bodies are not read at all: a history is too small for compression to be worth its risk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from duetgen.cloud.errors import (
+    BodyTooLargeError,
+    InvalidHistoryError,
+    InvalidRequestError,
+    ServiceError,
+    UnsupportedContentError,
+)
+from duetgen.errors import DuetError
+from duetgen.wire.limits import MAX_BODY_BYTES
+from duetgen.wire.messages import ErrorAnswer
+
+Format = Literal["msgpack", "json"]
+Header = tuple[bytes, bytes]
+T = TypeVar("T")
+
+MEDIA: Final[dict[Format, bytes]] = {"msgpack": b"application/msgpack", "json": b"application/json"}
+FORMATS: Final[dict[bytes, Format]] = {
+    b"application/msgpack": "msgpack",
+    b"application/x-msgpack": "msgpack",
+    b"application/vnd.msgpack": "msgpack",
+    b"application/json": "json",
+}
+
+encode_msgpack = msgspec.msgpack.Encoder().encode
+encode_json = msgspec.json.Encoder().encode
+
+
+class DisconnectedError(Exception):
+    """The caller has gone; nobody reads an answer."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What an endpoint gives back.
+
+    Attributes:
+        status: of the answer.
+        content: the body, still to be sent; None: the endpoint has sent its answer itself.
+        form: of the body.
+        device: the device that it is for, for the log.
+    """
+
+    status: int
+    content: bytes | None = None
+    form: Format = "msgpack"
+    device: str | None = None
+
+
+class Headers:
+    """The headers of a request that the service reads, found in one pass.
+
+    Attributes:
+        authorization: as sent, or None.
+        accept: the format wanted, or None where the caller does not say.
+        content: format of the body: msgpack if not said; None if it is another type.
+        encoding: of the content, if any.
+        length: of the body, if said; -1 if it is no number.
+    """
+
+    __slots__ = ("accept", "authorization", "content", "encoding", "length")
+
+    def __init__(self, headers: Iterable[Header]) -> None:
+        self.authorization: bytes | None = None
+        self.accept: Format | None = None
+        self.content: Format | None = "msgpack"
+        self.encoding: bytes | None = None
+        self.length: int | None = None
+        for name, value in headers:
+            if name == b"authorization":
+                self.authorization = value
+            elif name == b"content-type":
+                self.content = FORMATS.get(value) or FORMATS.get(value.partition(b";")[0].strip().lower())
+            elif name == b"content-length":
+                self.length = int(value) if value.isdigit() and len(value) < 16 else -1
+            elif name == b"accept":
+                self.accept = FORMATS.get(value) or accepted(value)
+            elif name == b"content-encoding":
+                self.encoding = value
+
+    def answer(self, otherwise: Format = "msgpack") -> Format:
+        """The format of the answer: what is accepted, else what was sent, else the default."""
+        if self.accept is not None:
+            return self.accept
+        return "json" if self.content == "json" else otherwise
+
+
+def accepted(value: bytes) -> Format | None:
+    """The first format that an `accept` header names, or None."""
+    for part in value.lower().split(b","):
+        found = FORMATS.get(part.partition(b";")[0].strip())
+        if found is not None:
+            return found
+    return None
+
+
+async def read_body(headers: Headers, receive: Receive) -> bytes:
+    """A whole body, never more than the limit.
+
+    Raises:
+        UnsupportedContentError: it is compressed, or neither msgpack nor JSON.
+        BodyTooLargeError: it is above the limit, said or sent.
+        InvalidRequestError: its length is no number.
+        DisconnectedError: the caller went away in the middle.
+    """
+    if headers.content is None or (headers.encoding is not None and headers.encoding.lower() != b"identity"):
+        raise UnsupportedContentError(
+            "the body is compressed, or neither application/msgpack nor application/json",
+            "send msgpack or JSON as it is, with its content-type",
+        )
+    if headers.length is not None and not 0 <= headers.length <= MAX_BODY_BYTES:
+        raise too_large() if headers.length > 0 else InvalidRequestError("content-length is no number", "send a number")
+    message = await receive()
+    if message["type"] != "http.request":
+        raise DisconnectedError
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        parts, size = [body], len(body)
+        while message.get("more_body", False) and size <= MAX_BODY_BYTES:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise DisconnectedError
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        body = b"".join(parts)
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large()
+    return body
+
+
+def too_large() -> BodyTooLargeError:
+    """The refusal of a large body."""
+    return BodyTooLargeError(f"the body is above {MAX_BODY_BYTES} bytes", "send fewer devices a call")
+
+
+class Decoder(Generic[T]):
+    """Decodes one kind of request, made once.
+
+    Args:
+        kind: the struct.
+        inner: name of the field that holds a list of structs, if any; they are looked at for repeated fields too.
+    """
+
+    def __init__(self, kind: type[T], inner: str | None = None) -> None:
+        self._msgpack = msgspec.msgpack.Decoder(kind)
+        self._json = msgspec.json.Decoder(kind)
+        self._raw = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+        self._raw_list = msgspec.msgpack.Decoder(list[msgspec.Raw])
+        self._inner = inner
+
+    def decode(self, body: bytes, form: Format) -> T:
+        """The request.
+
+        Raises:
+            InvalidHistoryError: a history is empty, too long, or holds what is no index.
+            InvalidRequestError: anything else about it is wrong.
+        """
+        try:
+            if form == "json":
+                request = self._json.decode(body)
+                # The typed decoder keeps the last of repeated fields; which one is meant, nobody can know.
+                json.loads(body, object_pairs_hook=refuse_repeated)
+            else:
+                request = self._msgpack.decode(body)
+                self._check_msgpack(body)
+        except msgspec.ValidationError as cause:
+            place = str(cause)
+            if "history" in place.rpartition(" - at ")[2]:
+                raise InvalidHistoryError(place, "send 1 to 4096 item indices, oldest first") from cause
+            raise InvalidRequestError(place, "see /openapi.json for the fields and their types") from cause
+        except (msgspec.DecodeError, ValueError, RecursionError) as cause:
+            raise InvalidRequestError(f"the body cannot be read: {cause}"[:300], "see /openapi.json") from cause
+        return request
+
+    def _check_msgpack(self, body: bytes) -> None:
+        fields = self._raw.decode(body)
+        if len(fields) != map_length(body):
+            raise ValueError("a field is repeated")
+        if self._inner is not None:
+            for part in self._raw_list.decode(fields[self._inner]):
+                content = bytes(part)
+                if len(self._raw.decode(content)) != map_length(content):
+                    raise ValueError("a field is repeated")
+
+
+def map_length(content: bytes) -> int:
+    """The number of entries that a msgpack map says to have."""
+    first = content[0]
+    if first & 0xF0 == 0x80:
+        return first & 0x0F
+    return int.from_bytes(content[1:3] if first == 0xDE else content[1:5], "big")
+
+
+def refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, unless a key comes twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field is repeated")
+    return found
+
+
+async def send_body(send: Send, status: int, body: bytes, media: bytes, extra: Iterable[Header] = ()) -> None:
+    """One whole answer."""
+    headers = [(b"content-type", media), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+    headers.extend(extra)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_value(send: Send, status: int, value: object, form: Format, extra: Iterable[Header] = ()) -> None:
+    """A struct as an answer."""
+    body = encode_msgpack(value) if form == "msgpack" else encode_json(value)
+    await send_body(send, status, body, MEDIA[form], extra)
+
+
+async def send_error(send: Send, error: DuetError, form: Format) -> None:
+    """A refusal as an answer."""
+    answer = ErrorAnswer(error.code, error.message, error.hint)
+    status, extra = 500, []
+    if isinstance(error, ServiceError):
+        status = error.status
+        if error.retry_after is not None:
+            extra.append((b"retry-after", b"%d" % error.retry_after))
+        if status == 401:
+            extra.append((b"www-authenticate", b"Bearer"))
+    await send_value(send, status, answer, form, extra)
+
+
+def answer_format(scope: Scope, headers: Headers) -> Format:
+    """The format of the answer to a request: msgpack below /v1/, JSON elsewhere, unless the caller says."""
+    return headers.answer("msgpack" if scope["path"].startswith("/v1/") else "json")

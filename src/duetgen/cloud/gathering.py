@@ -1,0 +1,60 @@
+"""Requests that wait at the same time are generated together; one that comes alone does not wait for others.
+
+A worker has one thread. While it generates, more requests arrive; once it is back at its event loop, all of them become
+ready in the same round. Each hands in its history and the round ends with one call of the generator for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from duetgen.cloud.engine import Engine, Float32, Int64
+
+Timed = Callable[[float, int], None]
+
+
+class Gathering:
+    """The histories that wait for one version's generator.
+
+    Args:
+        engine: the generator.
+        timed: told of each call of the generator: seconds, and devices generated.
+    """
+
+    def __init__(self, engine: Engine, timed: Timed) -> None:
+        self.engine, self._timed = engine, timed
+        self._waiting: list[tuple[Int64, asyncio.Future[Float32]]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def theta(self, history_L: Int64) -> asyncio.Future[Float32]:
+        """Theta [P] of a history, at the end of this round of the event loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Float32] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._generate)
+        self._waiting.append((history_L, future))
+        return future
+
+    def _generate(self) -> None:
+        # Those that gave up in the meantime (a timeout, a lost connection) need no answer.
+        taken = [pair for pair in self._waiting[: self.engine.rows] if not pair[1].done()]
+        del self._waiting[: self.engine.rows]
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._generate)
+        if not taken:
+            return
+        histories = [history_L for history_L, _ in taken]
+        begun = time.perf_counter()
+        try:
+            theta_BP = self.engine.generate(histories)
+        except Exception as cause:
+            for _, future in taken:
+                future.set_exception(cause)
+            return
+        self._timed(time.perf_counter() - begun, len(taken))
+        for theta_P, (_, future) in zip(theta_BP, taken):
+            future.set_result(theta_P)

@@ -1,0 +1,248 @@
+"""The versions in service: found in folders, verified, and exchanged while requests go on.
+
+A registry folder holds bundles as subfolders; one appears there whole (written aside, then renamed) and is served
+within seconds; one that is removed is no longer served. A bundle that is refused is said so once, and looked at again
+when its files change; the versions in service stay. What has been loaded is never loaded again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from duetgen.cloud.engine import Engine
+from duetgen.cloud.errors import NotReadyError, UnknownModelError
+from duetgen.cloud.gathering import Gathering, Timed
+from duetgen.cloud.log import Log
+from duetgen.cloud.rollout import Rollout, read_rollout
+from duetgen.errors import DuetError
+from duetgen.wire.bundle import DEVICE_FILES, FILES, MANIFEST, SIGNATURE, Bundle, open_bundle
+from duetgen.wire.messages import ModelSummary
+
+State = tuple[tuple[int, int, int], ...]
+"""Inode, time of change and size of a bundle's files: other when any was replaced."""
+BUNDLE_FILES: Final = (MANIFEST, SIGNATURE, *FILES)
+NO_FILE: Final = (0, 0, 0)
+
+
+class Served:
+    """A version in service.
+
+    Args:
+        bundle: opened and verified.
+        timed: see `Gathering`.
+
+    Raises:
+        InvalidBundleError: a file is damaged.
+        CanaryError: it does not compute here what was exported.
+    """
+
+    def __init__(self, bundle: Bundle, timed: Timed) -> None:
+        self.bundle, self.manifest = bundle, bundle.manifest
+        self.model_id = bundle.manifest.model_id
+        self.engine = Engine(bundle)
+        self.gathering = Gathering(self.engine, timed)
+        self.codec = bundle.codec()
+        self.file_state = dict(zip(BUNDLE_FILES, bundle_state(bundle.root)))
+        """Of each file, when it was verified."""
+        self.signature_tag = bundle.signature.signature[:16]
+        files = [bundle.manifest.files[name].bytes for name in DEVICE_FILES]
+        self.summary = ModelSummary(
+            self.model_id, self.manifest.name, self.manifest.backbone, self.manifest.created, sum(files)
+        )
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What is in service at one time; replaced whole, so a request sees one or the other.
+
+    Attributes:
+        served: by model_id.
+        newest: the one created last; None: there is none.
+        rollout: which of them a device shall run.
+    """
+
+    served: dict[str, Served] = field(default_factory=dict)
+    newest: str | None = None
+    rollout: Rollout = field(default_factory=Rollout)
+
+    def latest(self, device: str | None) -> str:
+        """The version that a device shall run.
+
+        Raises:
+            NotReadyError: none is in service.
+        """
+        if self.newest is None:
+            raise NotReadyError("no version is in service", "publish a bundle into the registry folder")
+        return self.rollout.version(device, self.newest)
+
+    def find(self, model_id: str, device: str | None) -> Served:
+        """A version by its id, or by `latest`.
+
+        Raises:
+            UnknownModelError: it is not in service.
+            NotReadyError: `latest`, and none is in service.
+        """
+        found = self.served.get(self.latest(device) if model_id == "latest" else model_id)
+        if found is None:
+            raise UnknownModelError(
+                f"the version {model_id[:12]}… is not in service", "see GET /v1/models and change to its `latest`"
+            )
+        return found
+
+
+class Registry:
+    """Looks at the folders and keeps `versions` as they say.
+
+    Args:
+        sources: bundle folders and registry folders.
+        trusted: public keys that may sign; None: any.
+        log: told what is published, withdrawn and refused.
+        timed: see `Gathering`.
+        run_folder: where the workers of a service tell each other what they have loaded; a version becomes the one that
+            devices shall run only when all workers have it.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Path],
+        trusted: frozenset[str] | None,
+        log: Log,
+        timed: Timed,
+        run_folder: Path | None = None,
+    ) -> None:
+        self._sources, self._trusted, self._log, self._timed = sources, trusted, log, timed
+        self._run_folder = run_folder
+        self._loaded: dict[Path, tuple[State, Served | None]] = {}
+        self._complaint = ""
+        self.versions = Versions()
+
+    def folders(self) -> list[Path]:
+        """The folders that hold a bundle, or seem to."""
+        found: list[Path] = []
+        for source in self._sources:
+            if (source / MANIFEST).is_file():
+                found.append(source)
+                continue
+            with contextlib.suppress(OSError):
+                found += sorted(
+                    path
+                    for path in source.iterdir()
+                    if not path.name.startswith(".") and path.is_dir() and (path / MANIFEST).is_file()
+                )
+        return found
+
+    def refresh(self) -> Versions:
+        """Look once, for `adopt` to put in service; slow when there is something new, so not for the event loop."""
+        folders = self.folders()
+        for gone in [path for path in self._loaded if path not in folders]:
+            del self._loaded[gone]
+        for path in folders:
+            state = bundle_state(path)
+            known = self._loaded.get(path)
+            if known is None or known[0] != state:
+                before = None if known is None else known[1]
+                # A version in service stays as it was loaded, whatever became of its files.
+                self._loaded[path] = (state, self._load(path) or before)
+        served: dict[str, Served] = {}
+        for _, found in self._loaded.values():
+            if found is not None:
+                served.setdefault(found.model_id, found)
+        everywhere = self._loaded_everywhere(served)
+        newest = max(everywhere, key=lambda m: (served[m].manifest.created, m), default=None)
+        return Versions(served, newest, self._rollout(everywhere))
+
+    def adopt(self, versions: Versions) -> None:
+        """Put what `refresh` found in service."""
+        before, self.versions = self.versions, versions
+        for model_id in versions.served.keys() - before.served.keys():
+            self._log.write("info", "in service", model_id=model_id, rows=versions.served[model_id].engine.rows)
+        for model_id in before.served.keys() - versions.served.keys():
+            self._log.write("info", "out of service", model_id=model_id)
+        now = (versions.newest, versions.rollout)
+        if now != (before.newest, before.rollout):
+            rollout = msgspec.to_builtins(versions.rollout)
+            self._log.write("info", "rollout", newest=versions.newest, **rollout)
+
+    def _load(self, path: Path) -> Served | None:
+        try:
+            bundle = open_bundle(path, trusted=self._trusted, contents=True)
+            for _, found in self._loaded.values():
+                if found is not None and found.model_id == bundle.manifest.model_id:
+                    return found if found.bundle.root == path else Served(bundle, self._timed)
+            return Served(bundle, self._timed)
+        except DuetError as error:
+            self._log.write("error", "bundle refused", folder=path.name, code=error.code, reason=error.message)
+        except OSError as cause:
+            self._log.write("error", "bundle refused", folder=path.name, code="invalid-bundle", reason=str(cause))
+        return None
+
+    def _rollout(self, available: Sequence[str]) -> Rollout:
+        """What the folders say, as far as it can be followed; otherwise what was followed before."""
+        complaint = ""
+        wanted = Rollout()
+        try:
+            for source in self._sources:
+                said = read_rollout(source)
+                if said is not None:
+                    wanted = said
+                    break
+            named = [wanted.latest, wanted.canary.model_id if wanted.canary else None]
+            missing = [model_id for model_id in named if model_id is not None and model_id not in available]
+            if missing:
+                complaint = f"it names {missing[0][:12]}…, which is not in service"
+        except DuetError as error:
+            complaint = error.message
+        if complaint != self._complaint and complaint:
+            self._log.write("error", "rollout refused", code="invalid-rollout", reason=complaint)
+        self._complaint = complaint
+        if not complaint:
+            return wanted
+        before = self.versions.rollout
+        latest = before.latest if before.latest in available else None
+        canary = before.canary if before.canary and before.canary.model_id in available else None
+        return Rollout(latest, canary)
+
+    def _loaded_everywhere(self, served: dict[str, Served]) -> list[str]:
+        if self._run_folder is None:
+            return list(served)
+        mine = self._run_folder / f"loaded-{os.getpid()}"
+        common = set(served)
+        with contextlib.suppress(OSError):
+            aside = mine.with_name(f".{mine.name}")
+            aside.write_text(" ".join(served))
+            aside.replace(mine)
+        for mark in self._run_folder.glob("loaded-*"):
+            if mark != mine and alive(int(mark.name.partition("-")[2])):
+                with contextlib.suppress(OSError):
+                    common &= set(mark.read_text().split())
+        return [model_id for model_id in served if model_id in common]
+
+
+def bundle_state(path: Path) -> State:
+    """What tells whether a bundle's files were replaced."""
+    found = []
+    for name in BUNDLE_FILES:
+        try:
+            stat = (path / name).lstat()
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            found.append(NO_FILE)
+    return tuple(found)
+
+
+def alive(process: int) -> bool:
+    """Whether a process is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

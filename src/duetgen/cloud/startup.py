@@ -1,0 +1,71 @@
+"""What is looked at before anything is served, so that a mistake is one line and not a log of dead workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from duetgen.cloud.config import ServiceConfig
+from duetgen.cloud.errors import InvalidSettingError, NothingToServeError, OpenModeError
+from duetgen.cloud.log import Log
+from duetgen.cloud.registry import Registry
+from duetgen.cloud.tokens import SQLiteTokens
+from duetgen.errors import DuetError
+from duetgen.wire.bundle import Manifest, open_bundle
+
+
+def check_settings(config: ServiceConfig, open_mode: bool) -> None:
+    """Refuse settings that make no sense.
+
+    Raises:
+        OpenModeError: neither tokens nor the open mode, or both.
+        InvalidSettingError: a number out of its range.
+        InvalidTokensError: the store of tokens cannot be read.
+    """
+    if open_mode != config.open:
+        if open_mode:
+            raise OpenModeError("--open and --tokens exclude each other", "leave one of them out")
+        raise OpenModeError(
+            "who may ask? neither --tokens nor --open is given",
+            "make tokens with `duet tokens add` and give --tokens FILE, or --open for development on this machine",
+        )
+    for name, value, least, most in (
+        ("workers", config.workers, 1, 1024),
+        ("ttl", config.ttl, 1, 10 * 365 * 86_400),
+        ("rate", config.rate, 0, 1e6),
+        ("burst", config.burst, 1, 1e6),
+        ("waiting", config.waiting, 1, 65_536),
+        ("poll", config.poll_seconds, 0.05, 86_400),
+    ):
+        if not least <= value <= most:
+            raise InvalidSettingError(f"--{name} {value:g} is out of range", f"give {least:g} to {most:g}")
+    if config.tokens is not None:
+        SQLiteTokens(Path(config.tokens)).close()
+
+
+def check_sources(config: ServiceConfig) -> tuple[list[Manifest], list[tuple[Path, DuetError]]]:
+    """The bundles that can be served, and those that are refused with the reason; graphs are run later, by workers.
+
+    Raises:
+        NothingToServeError: a bundle that was named, or all that a registry holds, is refused or missing.
+    """
+    sources = [Path(source) for source in config.sources]
+    registry = Registry(sources, config.trusted, Log(b"", False), lambda seconds, rows: None)
+    found: dict[str, Manifest] = {}
+    refused: list[tuple[Path, DuetError]] = []
+    for source in sources:
+        if not source.is_dir():
+            raise NothingToServeError(f"{source} is not a folder", "name a bundle made by `duet export`")
+    for path in registry.folders():
+        try:
+            manifest = open_bundle(path, trusted=config.trusted).manifest
+            found.setdefault(manifest.model_id, manifest)
+        except DuetError as error:
+            refused.append((path, error))
+    if not found:
+        reason = f"; {refused[0][0]}: {refused[0][1].message}" if refused else ""
+        raise NothingToServeError(
+            f"there is no good bundle in {', '.join(config.sources)}{reason}",
+            refused[0][1].hint if refused else "make one with `duet export RUN --out BUNDLE`",
+        )
+    newest_first = sorted(found.values(), key=lambda manifest: (manifest.created, manifest.model_id), reverse=True)
+    return newest_first, refused
