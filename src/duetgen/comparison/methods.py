@@ -14,6 +14,7 @@ from torch import nn
 
 from duetgen.comparison import changes
 from duetgen.comparison.changes import Change, duet
+from duetgen.comparison.finetuned import finetuned
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, load_run, train
 from duetgen.training.loop import Progress
@@ -69,6 +70,18 @@ def trained(change: Change) -> Callable[..., Fitted]:
     return fit
 
 
+def finetuning(scope: Literal["head", "whole"]) -> Callable[..., Fitted]:
+    """A method that fine-tunes a part of the base model for each device; `base` may name a base run to start from."""
+
+    def fit(
+        dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
+    ) -> Fitted:
+        model, seconds = finetuned(scope, dataset, config, folder, progress, base)
+        return Fitted(model, seconds, folder)
+
+    return fit
+
+
 def run_of(name: str, description: str, family: Family, change: Change) -> Method:
     """A method that is a training run."""
     return Method(name, description, family, trained(change))
@@ -85,6 +98,8 @@ METHODS: Final[dict[str, Method]] = {
         run_of("base", "one global model for every device", "global", changes.base),
         run_of("base-wide", "base with as many parameters as base and generator", "global", changes.base_wide),
         run_of("base-long", "base that reads the generator's history on the device", "global", changes.base_long),
+        Method("finetune", "base, its head trained on each device's events", "finetuned", finetuning("head")),
+        Method("finetune-whole", "base, all trained on each device's events", "finetuned", finetuning("whole")),
         generated("apg", "small generated cores between shared matrices (APG)", model__backbone__head="low-rank"),
         generated("film", "generated scales and shifts of each layer (FiLM)", model__backbone__head="scale"),
         run_of("concat", "a generated vector as one more input of a static head", "generated", changes.concat),

@@ -7,6 +7,7 @@
 `checkpoint`   the state of a run between two steps, in one file
 `run`          the run folder
 `loop`         the loop that ties them together
+`finetune`     a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss
 """
 
 from duetgen.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config

@@ -1,0 +1,108 @@
+"""Fine-tuning as a method: the base run, then steps and learning rate by the validation part.
+
+```
+FOLDER/base/           the base run, unless one is given
+FOLDER/finetune.json   what was chosen, and what else was tried; appears when the fit is done
+```
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import torch
+
+from duetgen.comparison import changes
+from duetgen.data.store import Dataset
+from duetgen.evaluation import validate
+from duetgen.files import write_bytes
+from duetgen.training import TrainConfig, load_run, train
+from duetgen.training.finetune import FineTuneConfig, FineTuned, negatives_for
+from duetgen.training.loop import Progress
+from duetgen.wire.limits import MAX_GENERATOR_HISTORY
+
+STEPS: Final = (2, 5, 15)
+RATES: Final = (1e-3, 3e-3, 1e-2)
+TARGETS: Final = 2_000
+"""Validation targets on which each pair of steps and rate is measured, about."""
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps and learning rate, and what they gave on the validation part."""
+
+    steps: int
+    learning_rate: float
+    validation_ndcg10: float
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """`finetune.json`.
+
+    Attributes:
+        config: what was chosen.
+        tried: all that was measured, in order.
+        seconds: spent on choosing.
+    """
+
+    config: FineTuneConfig
+    tried: list[Tried]
+    seconds: float
+
+
+def choose(model: FineTuned, dataset: Dataset, limit_devices: int, seed: int) -> Choice:
+    """Measure every pair of steps and rate on devices of the validation part; the best wins, at a tie the cheaper."""
+    begun, tried = time.monotonic(), []
+    first = model.config
+    for steps, rate in itertools.product(STEPS, RATES):
+        model.config = msgspec.structs.replace(first, steps=steps, learning_rate=rate)
+        ndcg = validate(model, dataset, limit_devices=limit_devices, seed=seed)
+        tried.append(Tried(steps=steps, learning_rate=rate, validation_ndcg10=ndcg))
+    best = max(tried, key=lambda one: one.validation_ndcg10)
+    model.config = msgspec.structs.replace(first, steps=best.steps, learning_rate=best.learning_rate)
+    return Choice(config=model.config, tried=tried, seconds=time.monotonic() - begun)
+
+
+def finetuned(
+    scope: Literal["head", "whole"],
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path,
+    progress: Progress | None,
+    base: Path | None = None,
+) -> tuple[FineTuned, float]:
+    """The base model with fine-tuning, and the seconds that both took.
+
+    Args:
+        scope: what of the model each device gets a copy of.
+        dataset: the dataset folder.
+        config: the shared settings; the history is as long as a generator's.
+        folder: keeps the base run and the choice; the same call on an unfinished folder goes on where it stopped.
+        progress: hears how the base run goes.
+        base: the folder of a base run of the same settings to take instead.
+    """
+    root = base or folder / "base"
+    spent = train(dataset, changes.base(config, dataset), root, progress=progress).seconds
+    recommender = load_run(root).model
+    path = folder / "finetune.json"
+    settings = FineTuneConfig(
+        scope=scope,
+        length=min(MAX_GENERATOR_HISTORY, max(2, config.model.history.length)),
+        negatives=negatives_for(recommender),
+        seed=config.seed,
+    )
+    model = FineTuned(recommender, torch.from_numpy(dataset.training_counts()), settings).eval()
+    if path.is_file():
+        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
+        model.config = choice.config
+    else:
+        targets = dataset.targets("valid")
+        per_device = len(targets) / max(1, len(set(targets.device_N.tolist())))
+        limit = max(1, min(config.validation_devices, int(TARGETS / max(1.0, per_device))))
+        choice = choose(model, dataset, limit, config.seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
+    return model, spent + choice.seconds
