@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     from duetgen.cli.export import export
     from duetgen.cli.keys import keys
     from duetgen.cli.prepare import prepare
+    from duetgen.cli.serve import serve
+    from duetgen.cli.tokens import tokens
     from duetgen.cli.train import train
 
     app = cyclopts.App(
@@ -37,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         help_format="markdown",
         result_action="return_value",
     )
-    for verb in (demo, prepare, train, evaluate, compare, export, keys):
+    for verb in (demo, prepare, train, evaluate, compare, export, keys, serve, tokens):
         app.command(verb)
     try:
         app(arguments, exit_on_error=False, print_error=False)

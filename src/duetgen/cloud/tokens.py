@@ -78,21 +78,27 @@ class SQLiteTokens:
     """
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
-        self.path = path
+        self.path, self._write = path, write
+        self._open()
+
+    def _open(self) -> None:
+        path = self.path.resolve()
         try:
-            mode = "rwc" if write else "ro"
+            # A reader waits no longer than a moment for a writer: it is a service's event loop that waits.
             self._database = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=2, check_same_thread=False
+                f"{path.as_uri()}?mode={'rwc' if self._write else 'ro'}",
+                uri=True,
+                timeout=5 if self._write else 0.1,
+                check_same_thread=False,
             )
-            if write:
+            if self._write:
                 path.chmod(0o600)
-                # Readers then never wait for a writer.
-                self._database.execute("pragma journal_mode = wal")
                 self._database.executescript(SCHEMA)
             self._database.execute("select digest, scope, device, note, created from tokens limit 1")
+            self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError) as cause:
             raise InvalidTokensError(
-                f"{path} cannot be opened as a store of tokens: {cause}", "make one with `duet tokens add`"
+                f"{self.path} cannot be opened as a store of tokens: {cause}", "make one with `duet tokens add`"
             ) from cause
 
     def close(self) -> None:
@@ -106,10 +112,14 @@ class SQLiteTokens:
             TokensUnavailableError: the file cannot be read just now.
         """
         try:
+            if self.path.stat().st_ino != self._inode:
+                # The file was replaced, by a copy that was brought back for example.
+                self._database.close()
+                self._open()
             row = self._database.execute(
                 "select digest, scope, device, note, created from tokens where digest = ?", (digest,)
             ).fetchone()
-        except sqlite3.Error as cause:
+        except (sqlite3.Error, OSError, InvalidTokensError) as cause:
             raise TokensUnavailableError("the store of tokens cannot be read", "look at its file and disk") from cause
         return None if row is None else Token(*row)
 
@@ -132,7 +142,7 @@ class SQLiteTokens:
                 raise InvalidTokensError(
                     "the id of a device is 1 to 128 letters, digits and . _ : -", "rename the device"
                 ) from cause
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token = secrets.token_hex(TOKEN_BYTES)
         with self._writing():
             row = (token_digest(token), scope, device, note, int(time.time()))
             self._database.execute("insert into tokens values (?, ?, ?, ?, ?)", row)
