@@ -161,11 +161,11 @@ class Device:
 
     def rank(self, candidates: Iterable[str]) -> list[tuple[str, float]]:
         """Candidates with their scores, best first; equal scores keep their order."""
-        ids = [str(candidate) for candidate in candidates]
+        ids = list(candidates)
         runtime = self._runtime
         scores_C = self._score(runtime, runtime.model.indices(ids))
         order_C = np.argsort(-scores_C, kind="stable")
-        return [(ids[i], score) for i, score in zip(order_C.tolist(), scores_C[order_C].tolist())]
+        return list(zip(map(ids.__getitem__, order_C.tolist()), scores_C[order_C].tolist()))
 
     def recommend(self, k: int, exclude_seen: bool = True) -> list[tuple[str, float]]:
         """The k best items of the catalogue with their scores, without those in the device's log."""

@@ -1,0 +1,135 @@
+"""Scoring on a device: candidates a call, loading and swapping a bundle, against the plain `session.run`.
+
+    python benchmarks/device_scoring.py [--bundle FOLDER] [--items 3400] [--width 32] [--repeats 2000]
+
+Without a bundle one is exported from an untrained SASRec of the given size: weights do not change the speed. The plain
+way runs the same graph on arrays that are made for each call. `rank` takes and gives original ids, sorted. The ways
+take turns, call by call, so that other load meets them alike; medians and ratios come from one run, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from duetgen.device import Device, load_model
+from duetgen.device.model import FIRST_ITEM, Float32, Int64
+
+
+def untrained(root: Path, items: int, width: int, seed: int = 0) -> Path:
+    """A bundle of a SASRec that was never trained."""
+    import torch
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from duetgen.backbones import ModelConfig, Recommender
+    from duetgen.backbones.backbone import BackboneConfig
+    from duetgen.data.prepare import PrepareConfig, prepare
+    from duetgen.data.store import Dataset
+    from duetgen.data.synthetic import SyntheticConfig
+    from duetgen.export import export_bundle
+    from duetgen.training.config import TrainConfig
+    from duetgen.training.run import Run, describe
+
+    if not (root / "data").is_dir():
+        synthetic = SyntheticConfig(people=items // 4, items=items)
+        prepare(None, root / "data", PrepareConfig(source="synthetic", synthetic=synthetic))
+    dataset = Dataset(root / "data")
+    torch.manual_seed(seed)
+    config = ModelConfig(backbone=BackboneConfig(width=width))
+    model = Recommender(dataset.vocabulary, config).eval()
+    run = Run(root, TrainConfig(model=config), describe(dataset, "cpu"), model)
+    out = root / f"bundle-{seed}"
+    return export_bundle(run, dataset, out, key=Ed25519PrivateKey.generate(), measure=False).root
+
+
+def compare(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of each way."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(repeats + 20):
+        for name, work in ways.items():
+            begun = time.perf_counter()
+            work()
+            if number >= 20:
+                taken[name].append(time.perf_counter() - begun)
+    return {name: 1000 * statistics.median(values) for name, values in taken.items()}
+
+
+def score(device: Device, theta_P: Float32, window: list[int], candidates_C: Int64, repeats: int) -> dict[str, float]:
+    """Median milliseconds of scoring some candidates in each way."""
+    model = device.model
+    ids = [model.ids[index] for index in candidates_C]
+
+    def plain() -> object:
+        feeds = {
+            "theta": np.array([theta_P], dtype=np.float32),
+            "history": np.array([window], dtype=model.integer),
+            "candidates": np.array([candidates_C], dtype=model.integer),
+        }
+        return model.session.run(None, feeds)[0][0]
+
+    ways = {
+        "plain": plain,
+        "device": lambda: model.score(theta_P, window, candidates_C),
+        "rank": lambda: device.rank(ids),
+    }
+    return compare(ways, repeats)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--items", type=int, default=3400)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=2000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        bundle = options.bundle or untrained(root, options.items, options.width)
+        model = load_model(bundle)
+        print(f"{model.manifest.backbone}, {model.vocabulary - 2:,} items, P = {model.size:,}, L_d = {model.window}")
+        rng = np.random.default_rng(0)
+        theta_P = rng.uniform(-0.01, 0.01, model.size).astype(np.float32)
+        window = rng.integers(FIRST_ITEM, model.vocabulary, model.window).tolist()
+        device = Device(model)
+        device.observe(*(model.ids[index] for index in window))
+        print(f"{'candidates':>10} {'plain ms':>9} {'device ms':>9} {'ratio':>6} {'rank() ms':>9}")
+        for count in (100, 1000, 10_000):
+            repeats = max(50, options.repeats if count < 10_000 else options.repeats // 5)
+            took = score(device, theta_P, window, rng.integers(FIRST_ITEM, model.vocabulary, count), repeats)
+            ratio = took["plain"] / took["device"]
+            print(f"{count:>10,} {took['plain']:>9.4f} {took['device']:>9.4f} {ratio:>6.2f} {took['rank']:>9.4f}")
+        loads = compare({"load": lambda: load_model(bundle)}, 20)
+        print(f"load a bundle, verified: {loads['load']:.1f} ms")
+        if options.bundle is None:
+            second = untrained(root, options.items, options.width, seed=1)
+            print(f"first rank() of 1,000 after a swap: {swap(bundle, second, root):.4f} ms")
+
+
+def swap(first: Path, second: Path, root: Path, rounds: int = 15) -> float:
+    """Milliseconds of the first `rank` of 1,000 candidates after a loaded version took the place of another, median.
+
+    The change itself is the assignment of one attribute; what a caller could notice is that ranking.
+    """
+    one, other = load_model(first), load_model(second)
+    device = Device(one, state=root / "state")
+    ids = one.ids[FIRST_ITEM : FIRST_ITEM + 1000]
+    device.rank(ids)
+    taken = []
+    for number in range(rounds):
+        device._runtime = device._make_runtime((other, one)[number % 2])
+        begun = time.perf_counter()
+        device.rank(ids)
+        taken.append(time.perf_counter() - begun)
+    device.close()
+    return 1000 * statistics.median(taken)
+
+
+if __name__ == "__main__":
+    main()
