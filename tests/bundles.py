@@ -16,7 +16,7 @@ from duetgen.data.synthetic import SyntheticConfig
 from duetgen.export import export_bundle
 from duetgen.training.config import TrainConfig
 from duetgen.training.run import Run, describe
-from duetgen.wire.bundle import Bundle
+from duetgen.wire.bundle import Bundle, Signature
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 """Signs every bundle of the tests."""
@@ -55,3 +55,14 @@ def tiny_bundle(root: Path, dataset: Dataset, *, seed: int = 0, embeddings: Any 
     """A bundle at `root` of an untrained run; some seconds."""
     run = untrained_run(dataset, seed, **settings)
     return export_bundle(run, dataset, root, key=KEY, embeddings=embeddings, measure=False)
+
+
+def public(key: Ed25519PrivateKey) -> str:
+    """The public half, as `open_bundle(trusted=…)` takes it."""
+    return key.public_key().public_bytes_raw().hex()
+
+
+def sign(folder: Path, key: Ed25519PrivateKey = KEY) -> None:
+    """Sign the manifest of a bundle anew."""
+    content = (folder / "manifest.json").read_bytes()
+    (folder / "signature.json").write_bytes(msgspec.json.encode(Signature(public(key), key.sign(content).hex())))

@@ -16,6 +16,7 @@ device may have a bundle without `generator.onnx`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         layout: what theta holds.
         opset: of the graphs.
         embeddings: how the graphs store item embeddings.
-        metrics: what was measured on the test part, and of int8 embeddings the loss.
+        metrics: what was measured on the validation part, and of int8 embeddings the loss.
         created: ISO 8601, UTC.
         provenance: where it comes from: versions, commit, content hash of the data.
         files: by name.
@@ -109,7 +110,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def size(self) -> int:
         """P, the number of values in theta."""
-        return sum(int(np.prod(entry.shape, dtype=np.int64)) for entry in self.layout)
+        return sum(math.prod(entry.shape) for entry in self.layout)
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,12 +212,23 @@ class Bundle:
         """What both graphs must reproduce.
 
         Raises:
-            InvalidBundleError: `canary.json` is damaged.
+            InvalidBundleError: `canary.json` is damaged or does not fit the manifest.
         """
         try:
-            return msgspec.json.decode(self.read("canary.json"), type=Canary)
+            canary = msgspec.json.decode(self.read("canary.json"), type=Canary)
         except (msgspec.DecodeError, UnicodeDecodeError) as cause:
             raise InvalidBundleError(f"canary.json is malformed: {cause}", "export the model again") from cause
+        indices = (*canary.history, *canary.candidates)
+        fits = (
+            1 <= len(canary.history) <= self.manifest.history
+            and len(canary.theta) == self.manifest.size
+            and 1 <= len(canary.candidates) == len(canary.scores) == len(canary.fallback_scores)
+            and min(indices) >= 1
+            and max(indices) < self.manifest.vocabulary
+        )
+        if not fits:
+            raise InvalidBundleError("canary.json does not fit the manifest", "export the model again")
+        return canary
 
     def codec(self) -> ThetaCodec:
         """The codec of its theta."""
@@ -225,7 +237,7 @@ class Bundle:
     def bounds(self) -> npt.NDArray[np.float32]:
         """Largest plausible magnitude of each value of theta: [P]."""
         entries = self.manifest.layout
-        sizes = [int(np.prod(entry.shape, dtype=np.int64)) for entry in entries]
+        sizes = [math.prod(entry.shape) for entry in entries]
         return np.repeat(np.array([entry.bound for entry in entries], dtype=np.float32), sizes)
 
 
@@ -290,7 +302,7 @@ def open_bundle(
     except OSError as cause:
         raise InvalidBundleError(
             f"{root} is not a bundle: cannot read {Path(cause.filename or root).name} ({cause.strerror})",
-            "make one with `duet export RUN --out BUNDLE`",
+            "make one with `duet export RUN DATASET --out BUNDLE`",
         ) from cause
     signed = verify_manifest(content, signature, trusted, str(root / MANIFEST))
     manifest = decode_manifest(content, str(root / MANIFEST))
