@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+import numpy as np
 import torch
 
 from duetgen.comparison import changes
@@ -51,6 +52,13 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     config: FineTuneConfig
     tried: list[Tried]
     seconds: float
+
+
+def few_devices(dataset: Dataset, most: int) -> int:
+    """How many devices of the validation part have about `TARGETS` targets together; `most` of them at most."""
+    targets = dataset.targets("valid")
+    per_device = len(targets) / max(1, len(np.unique(targets.device_N)))
+    return max(1, min(most, int(TARGETS / max(1.0, per_device))))
 
 
 def choose(model: FineTuned, dataset: Dataset, limit_devices: int, seed: int) -> Choice:
@@ -99,10 +107,7 @@ def finetuned(
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)
         model.config = choice.config
     else:
-        targets = dataset.targets("valid")
-        per_device = len(targets) / max(1, len(set(targets.device_N.tolist())))
-        limit = max(1, min(config.validation_devices, int(TARGETS / max(1.0, per_device))))
-        choice = choose(model, dataset, limit, config.seed)
+        choice = choose(model, dataset, few_devices(dataset, config.validation_devices), config.seed)
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(path, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
     return model, spent + choice.seconds

@@ -5,6 +5,7 @@ A method turns a dataset and the settings that all methods share into a model th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final, Literal
 
 from torch import nn
 
-from duetgen.comparison import changes
+from duetgen.comparison import changes, counts
 from duetgen.comparison.changes import Change, duet
 from duetgen.comparison.finetuned import finetuned
 from duetgen.data.store import Dataset
@@ -82,6 +83,22 @@ def finetuning(scope: Literal["head", "whole"]) -> Callable[..., Fitted]:
     return fit
 
 
+def counted(make: Callable[[Dataset, TrainConfig], nn.Module]) -> Callable[..., Fitted]:
+    """A method that counts; it takes seconds, so nothing is kept in the folder."""
+
+    def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None) -> Fitted:
+        begun = time.monotonic()
+        model = make(dataset, config).eval()
+        return Fitted(model, time.monotonic() - begun)
+
+    return fit
+
+
+def counting(name: str, description: str, make: Callable[[Dataset, TrainConfig], nn.Module]) -> Method:
+    """A method that counts: no backbone, no seed."""
+    return Method(name, description, "counting", counted(make), uses_backbone=False, seeded=False)
+
+
 def run_of(name: str, description: str, family: Family, change: Change) -> Method:
     """A method that is a training run."""
     return Method(name, description, family, trained(change))
@@ -95,6 +112,10 @@ def generated(name: str, description: str, **settings: Any) -> Method:
 METHODS: Final[dict[str, Method]] = {
     method.name: method
     for method in (
+        counting("popular", "what was met most often in training", counts.popular),
+        counting("recent-popular", "what was met most often in the newest tenth of training", counts.recent_popular),
+        counting("item-knn", "cosines with the items of the history", counts.item_knn),
+        counting("ease", "linear weights from the items of the history (EASE)", counts.ease),
         run_of("base", "one global model for every device", "global", changes.base),
         run_of("base-wide", "base with as many parameters as base and generator", "global", changes.base_wide),
         run_of("base-long", "base that reads the generator's history on the device", "global", changes.base_long),

@@ -1,0 +1,71 @@
+"""Item-based nearest neighbours: what is met by the same devices as the items of the window.
+
+Shapes: B devices, L window length, V items, U devices of the training part, K neighbours, R items of a block.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from duetgen.baselines.counting import Counting, incidence, recency
+from duetgen.data.store import Dataset
+
+NEIGHBOURS: Final = 200
+BLOCK_ITEMS: Final = 512
+
+
+def neighbours(met_UV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The nearest items of each and their cosine, `c_ij / √(c_i c_j)`, c counting devices: int64 and float32 [V, K].
+
+    An item is no neighbour of its own.
+
+    Args:
+        met_UV: sparse, ones where a device met an item.
+        count: K, at most V.
+    """
+    items, met_VU = met_UV.shape[1], met_UV.t().coalesce()
+    norm_V = torch.zeros(items).index_add_(0, met_VU.indices()[0], met_VU.values()).sqrt().clamp(min=1)
+    near, cosine = [], []
+    for begin in range(0, items, BLOCK_ITEMS):
+        block_R = torch.arange(begin, min(items, begin + BLOCK_ITEMS))
+        met_UR = met_UV.index_select(1, block_R).to_dense()
+        cosine_RV = (torch.sparse.mm(met_VU, met_UR) / norm_V[:, None] / norm_V[block_R]).T.contiguous()
+        cosine_RV[torch.arange(len(block_R)), block_R] = 0
+        value_RK, index_RK = cosine_RV.topk(min(count, items), dim=1)
+        near.append(index_RK)
+        cosine.append(value_RK)
+    return torch.cat(near), torch.cat(cosine)
+
+
+class ItemKNN(Counting):
+    """A candidate scores the sum of its cosines with the items of the window, newer events counting more.
+
+    Cosines are those of item-based collaborative filtering (Sarwar et al., WWW 2001, section 3.1.1).
+
+    Args:
+        dataset: the dataset folder; its training part is counted.
+        window: L.
+        half_life: an event counts half as much as one so many events newer.
+        count: K, neighbours kept of each item.
+    """
+
+    near_VK: Tensor
+    cosine_VK: Tensor
+
+    def __init__(self, dataset: Dataset, window: int, half_life: float = 10.0, count: int = NEIGHBOURS) -> None:
+        super().__init__(dataset.vocabulary, window)
+        self.half_life = half_life
+        near_VK, cosine_VK = neighbours(incidence(dataset), count)
+        self.register_buffer("near_VK", near_VK)
+        self.register_buffer("cosine_VK", cosine_VK)
+
+    def catalogue(self, window_BL: Tensor) -> Tensor:
+        """Adds the neighbours of one event of every window after the other."""
+        weight_BL = recency(window_BL, self.half_life)
+        scores_BV = self.cosine_VK.new_zeros(len(window_BL), self.vocabulary)
+        for item_B, weight_B in zip(window_BL.unbind(1), weight_BL.unbind(1), strict=True):
+            scores_BV.scatter_add_(1, self.near_VK[item_B], self.cosine_VK[item_B] * weight_B[:, None])
+        return scores_BV
