@@ -77,7 +77,7 @@ class FakeCloud:
         self.answers.append(answer)
         return answer
 
-    def models(self) -> ModelsAnswer:
+    def models(self, device: str = "") -> ModelsAnswer:
         summaries = [ModelSummary(name, "tiny", "sasrec", "2026", 0) for name in self.tinies]
         return ModelsAnswer(self.latest, summaries)
 
@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.refuse():
             return
         parts = self.path.split("/")
-        if self.path == "/v1/models":
+        if parts[2].startswith("models?") or self.path == "/v1/models":
             self.send(msgspec.msgpack.encode(cloud.models()))
         else:
             self.send(cloud.read(parts[3], parts[4]))

@@ -332,11 +332,11 @@ def test_bundle_with(
         assert list(device.status().refused_versions) == [bad.model_id]
         asked = len(cloud.paths)
         assert not device.update()
-        assert cloud.paths[asked:] == ["/v1/models"]
+        assert cloud.paths[asked:] == ["/v1/models?device=d1"]
     with make(tiny, server.url, tmp_path / "state", clock=lambda: now) as device:
         asked = len(cloud.paths)
         assert not device.update()
-        assert cloud.paths[asked:] == ["/v1/models"]
+        assert cloud.paths[asked:] == ["/v1/models?device=d1"]
         now += REFUSED_SECONDS + 1
         assert not device.update()
         assert len(cloud.paths) > asked + 2
@@ -353,7 +353,7 @@ def test_a_version_of_a_name_that_is_none_is_not_asked_for(
     server.cloud.latest = latest
     with make(tiny, server.url, tmp_path / "state") as device:
         assert not device.update()
-    assert server.cloud.paths == ["/v1/models"]
+    assert server.cloud.paths == ["/v1/models?device=d1"]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "signature.json", "device.onnx", "items.json", "canary.json"])

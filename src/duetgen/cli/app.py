@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     from duetgen.cli import console
     from duetgen.cli.compare import compare
     from duetgen.cli.demo import demo
+    from duetgen.cli.device import device
     from duetgen.cli.evaluate import evaluate
     from duetgen.cli.export import export
     from duetgen.cli.keys import keys
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         help_format="markdown",
         result_action="return_value",
     )
-    for verb in (demo, prepare, train, evaluate, compare, export, keys, serve, tokens):
+    for verb in (demo, prepare, train, evaluate, compare, export, keys, serve, tokens, device):
         app.command(verb)
     try:
         app(arguments, exit_on_error=False, print_error=False)

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections import deque
 from typing import Any, BinaryIO, Final, TypeVar, cast
+from urllib.parse import quote
 
 import msgspec
 
@@ -88,13 +89,13 @@ class HttpCloud:
         self.latencies.append(time.perf_counter() - begun)
         return answer
 
-    def models(self) -> ModelsAnswer:
-        """What is in service.
+    def models(self, device: str) -> ModelsAnswer:
+        """What is in service, and what this device shall run.
 
         Raises:
             CloudUnreachableError, CloudRefusedError, BadAnswerError: as for `parameters`.
         """
-        return self._decode(self._exchange("GET", "/v1/models", MAX_LIST_BYTES), ModelsAnswer)
+        return self._decode(self._exchange("GET", f"/v1/models?device={quote(device)}", MAX_LIST_BYTES), ModelsAnswer)
 
     def file(self, model_id: str, name: str, limit: int, into: BinaryIO) -> None:
         """Download a file of a bundle.

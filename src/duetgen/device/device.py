@@ -23,7 +23,7 @@ import numpy as np
 
 from duetgen.device.errors import NothingToRollBackError
 from duetgen.device.log import EventLog
-from duetgen.device.model import FIRST_ITEM, DeviceModel, Float32, Int64, load_model
+from duetgen.device.model import FIRST_ITEM, PADDING, DeviceModel, Float32, Int64, load_model
 from duetgen.device.patience import Patience, PatienceConfig
 from duetgen.device.policy import EveryEvents, Policy
 from duetgen.device.profiles import ItemProfiles
@@ -180,9 +180,30 @@ class Device:
         best = best[np.argsort(-scores_V[best], kind="stable")]
         return [(model.ids[i], score) for i, score in zip(best.tolist(), scores_V[best].tolist())]
 
-    def score_indices(self, candidates_C: Sequence[int] | Int64) -> Float32:
-        """Scores of item indices of the version in use: float32 [C]. For measurements; see `rank`."""
-        return self._score(self._runtime, candidates_C)
+    def score(self, candidates_C: Sequence[int] | Int64 | None = None, *, personal: bool = True) -> Float32:
+        """Scores of item indices of the version in use, unsorted: float32 [C]. For measurements; see `rank`.
+
+        Args:
+            candidates_C: item indices; None for all, [V], padding scoring -inf.
+            personal: False scores with theta = 0.
+        """
+        runtime = self._runtime
+        indices = runtime.model.catalogue_V if candidates_C is None else candidates_C
+        scores_C = self._score(runtime, indices, personal)
+        if candidates_C is None:
+            scores_C[PADDING] = -np.inf
+        return scores_C
+
+    @property
+    def theta_age(self) -> int | None:
+        """Events since the theta in use was made; None without one."""
+        theta = self._runtime.store.usable(int(self._clock() * 1000))
+        return None if theta is None else self._log.count - theta.origin.events
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last request failed, so that one is waiting to be sent again."""
+        return self._refresher is not None and self._refresher.failing
 
     def refresh(self, wait: bool = False) -> bool:
         """Ask for theta now, whatever the policy says; only what the cloud itself asked to wait is waited for.
@@ -223,6 +244,21 @@ class Device:
                 self.update()
         return asked
 
+    def settle(self, seconds: float) -> bool:
+        """Wait until nothing is due or under way, or the time is over. Whether nothing is; for terminals and tests."""
+        refresher, end = self._refresher, time.monotonic() + seconds
+        if refresher is None or self._thread is None:
+            self.keep_up()
+            return True
+        while True:
+            with self._wake:
+                quiet = not self._touched and not self._insisted
+            if quiet and not refresher.asking.locked() and (refresher.failing or not refresher.due(self._runtime)):
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.005)
+
     def update(self) -> bool:
         """Look for a new version now, and adopt it if it is good. Whether the version changed."""
         if self._versions is None or self._refresher is None or self._closed:
@@ -236,7 +272,7 @@ class Device:
                 return False
             self._next_update = now + self._spread(self._update_seconds)
             try:
-                latest = cloud.models().latest
+                latest = cloud.models(self.device_id).latest
                 if not versions.wants(latest):
                     return False
                 model = versions.fetch(cloud, latest)  # type: ignore[arg-type]
@@ -352,10 +388,10 @@ class Device:
 
     # What goes on inside
 
-    def _score(self, runtime: Runtime, candidates_C: Sequence[int] | Int64) -> Float32:
+    def _score(self, runtime: Runtime, candidates_C: Sequence[int] | Int64, personal: bool = True) -> Float32:
         model = runtime.model
         window = model.indices(self._log.last(model.window))
-        theta = runtime.store.usable(int(self._clock() * 1000))
+        theta = runtime.store.usable(int(self._clock() * 1000)) if personal else None
         if theta is not None:
             scores_C = model.score(theta.values_P, window, candidates_C)
             if np.isfinite(scores_C).all():

@@ -88,6 +88,7 @@ class DeviceModel:
         self.bundle, self.manifest, self.model_id = bundle, manifest, manifest.model_id
         self.window, self.history, self.vocabulary = manifest.window, manifest.history, manifest.vocabulary
         self.size = manifest.size
+        self.codec, self.bounds_P = bundle.codec(), bundle.bounds()
         items = bundle.items()
         self.ids: list[str] = items.ids
         self.titles: list[str] = items.titles

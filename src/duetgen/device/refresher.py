@@ -37,8 +37,8 @@ class Cloud(Protocol):
     def parameters(self, request: ParametersRequest, limit: int) -> ParametersAnswer:
         """Theta, in an answer of at most `limit` bytes."""
 
-    def models(self) -> ModelsAnswer:
-        """What is in service."""
+    def models(self, device: str) -> ModelsAnswer:
+        """What is in service, and what a device shall run."""
 
     def close(self) -> None:
         """No more will be asked."""

@@ -99,8 +99,6 @@ class ParameterStore:
         self, model: DeviceModel, path: Path | None, key: bytes, device: str, now_ms: int, grace: float = GRACE_SECONDS
     ) -> None:
         self.model, self.path, self.key, self.device, self.grace = model, path, key, device, grace
-        self.bounds_P: Float32 = model.bundle.bounds() * SLACK
-        self.codec = model.bundle.codec()
         self.current: Theta | None = None
         self.damaged = False
         self.disk_errors = 0
@@ -123,11 +121,11 @@ class ParameterStore:
             )
         try:
             with np.errstate(all="ignore"):
-                values_P = self.codec.decode(answer.scale, answer.theta, answer.dtype)
+                values_P = self.model.codec.decode(answer.scale, answer.theta, answer.dtype)
         except InvalidParametersError as cause:
             reason: Reason = "not-finite" if "not finite" in cause.message else "malformed"
             raise RefusedParametersError(reason, cause.message, hint) from cause
-        if not (np.abs(values_P) <= self.bounds_P).all():
+        if not (np.abs(values_P) <= self.model.bounds_P * SLACK).all():
             raise RefusedParametersError("out-of-bounds", "theta is larger than the bundle's bounds allow", hint)
         if answer.issued > now_ms + MAX_CLOCK_SKEW_MS:
             raise RefusedParametersError("from-future", "theta was issued in the future", "check the device's clock")

@@ -1,0 +1,265 @@
+"""`duet device`: one device to try out, or a fleet that replays a log against a live cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+from rich.table import Table
+
+from duetgen.cli import console
+from duetgen.cli.prepare import UsageError
+from duetgen.errors import DuetError
+
+if TYPE_CHECKING:
+    from duetgen.device import Policy
+    from duetgen.device.refresher import Cloud
+    from duetgen.replay import FleetReport, Percentiles, Session
+
+EncodingName = Literal["float32", "float16", "int8"]
+ProtocolName = Literal["full", "candidates", "given"]
+
+
+class InvalidTokensFileError(DuetError):
+    """A file of the devices' tokens that cannot be read, or lacks a device."""
+
+    code = "invalid-tokens-file"
+
+
+def device(
+    bundle: Annotated[Path, Parameter(help="Bundle folder; generator.onnx is not needed.")],
+    /,
+    *,
+    cloud: Annotated[str | None, Parameter(help="Address of the cloud [stay offline].")] = None,
+    token: Annotated[str, Parameter(help="Access token: of the device; for a replay, of scope batch.")] = "",
+    tokens_file: Annotated[
+        Path | None, Parameter(help="Tokens for a replay: JSON, an object of device ids (device-INDEX) and tokens.")
+    ] = None,
+    device_id: Annotated[str | None, Parameter(help="Id that the token was made for [kept with the state].")] = None,
+    policy: Annotated[
+        str, Parameter(help="When to ask for theta: always, every:EVENTS, after:SECONDS or drift:THRESHOLD.")
+    ] = "always",
+    budget: Annotated[int | None, Parameter(help="At most so many requests a device and day.")] = None,
+    encoding: Annotated[EncodingName, Parameter(help="Theta on the wire.")] = "float16",
+    trust: Annotated[
+        list[str] | None, Parameter(negative="", help="Public key that may sign bundles; may be repeated [any].")
+    ] = None,
+    state: Annotated[Path | None, Parameter(help="Folder that keeps the device's log and theta [memory].")] = None,
+    top: Annotated[int, Parameter(help="How many items to show.")] = 10,
+    replay: Annotated[Path | None, Parameter(help="Dataset folder: replay its test part on a fleet.")] = None,
+    devices: Annotated[int | None, Parameter(help="Replay a seeded choice of so many devices [all].")] = None,
+    speed_up: Annotated[
+        float | None, Parameter(help="Log seconds that pass in one second [as fast as it goes].")
+    ] = None,
+    protocol: Annotated[ProtocolName | None, Parameter(help="What targets are ranked among [as in evaluate].")] = None,
+    workers: Annotated[int, Parameter(help="Devices of a replay that are busy at once.")] = 4,
+    seed: Annotated[int, Parameter(help="Seed of the choice of devices.")] = 0,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print the result of a replay as JSON.")] = False,
+) -> None:
+    """Run one device, and see its ranking move; or replay a log on a fleet of devices.
+
+    Alone: type a title, or part of one, to have the device observe it. With --replay: each device of the dataset's test
+    part ranks before every target and observes it after, asking a live cloud for its parameters as the policy says;
+    quality, requests, bytes and times are printed.
+    """
+    rule = parse_policy(policy, budget)
+    if replay is None:
+        if json:
+            raise UsageError("--json prints the result of a replay", "give --replay DATASET")
+        from duetgen.cli.device_shell import run_shell
+        from duetgen.device import Device
+
+        with Device(
+            bundle,
+            cloud=check_address(cloud) if cloud else None,
+            token=token,
+            device_id=device_id,
+            policy=rule,
+            state=state,
+            trusted=set(trust) if trust else None,
+            encoding=encoding,
+        ) as one:
+            run_shell(one, top)
+        return
+    if cloud is None:
+        raise UsageError("a replay needs a live cloud", "give --cloud URL; start one with `duet serve BUNDLE --open`")
+    if speed_up is not None and speed_up <= 0:
+        raise UsageError(f"--speed-up {speed_up:g} lets no time pass", "give a number above 0, or leave it out")
+    if workers < 1 or (devices is not None and devices < 1):
+        raise UsageError("--workers and --devices begin at 1", "give 1 or more")
+    report = run_replay(
+        bundle,
+        replay,
+        check_address(cloud),
+        token=token,
+        tokens=read_tokens(tokens_file),
+        policy=rule,
+        encoding=encoding,
+        trust=trust,
+        devices=devices,
+        speed_up=speed_up,
+        protocol=protocol,
+        workers=workers,
+        seed=seed,
+        quiet=quiet or json,
+    )
+    if json:
+        console.print_json(report)
+    else:
+        print_report(report)
+
+
+def parse_policy(text: str, budget: int | None) -> Policy:
+    """A policy from `always`, `every:10`, `after:3600` or `drift:0.2`.
+
+    Raises:
+        UsageError: none of these.
+    """
+    from duetgen.device import AfterSeconds, Always, DailyBudget, Drift, EveryEvents
+
+    name, colon, value = text.partition(":")
+    policy: Policy
+    try:
+        if name == "always" and not colon:
+            policy = Always()
+        elif name == "every" and int(value) > 0:
+            policy = EveryEvents(int(value))
+        elif name == "after" and float(value) > 0:
+            policy = AfterSeconds(float(value))
+        elif name == "drift" and float(value) > 0:
+            policy = Drift(float(value))
+        else:
+            raise ValueError
+    except ValueError:
+        hint = "give always, every:EVENTS, after:SECONDS or drift:THRESHOLD, as in --policy every:10"
+        raise UsageError(f"--policy {text} is none", hint) from None
+    if budget is None:
+        return policy
+    if budget < 0:
+        raise UsageError(f"--budget {budget} is below 0", "give a number of requests a day")
+    return DailyBudget(policy, budget)
+
+
+def check_address(url: str) -> str:
+    """The address of a cloud.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from duetgen.device.connection import ConnectionPool
+
+    try:
+        ConnectionPool(url)
+    except ValueError as cause:
+        raise UsageError(f"--cloud: {cause}", "give an address as http://127.0.0.1:8000") from None
+    return url
+
+
+def read_tokens(path: Path | None) -> dict[str, str] | None:
+    """Tokens by device id.
+
+    Raises:
+        InvalidTokensFileError: it cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(2**28), type=dict[str, str])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise InvalidTokensFileError(
+            f"{path} cannot be read: {cause}", 'write {"device-0": "TOKEN", "device-1": "TOKEN"}'
+        ) from cause
+
+
+def run_replay(
+    bundle: Path,
+    dataset: Path,
+    cloud: str,
+    *,
+    token: str = "",
+    tokens: dict[str, str] | None = None,
+    policy: Policy | None = None,
+    encoding: EncodingName = "float16",
+    trust: list[str] | None = None,
+    devices: int | None = None,
+    speed_up: float | None = None,
+    protocol: ProtocolName | None = None,
+    workers: int = 4,
+    seed: int = 0,
+    quiet: bool = False,
+) -> FleetReport:
+    """Replay a dataset's test part on a fleet.
+
+    Raises:
+        DuetError: bundle or dataset is not good, or the cloud cannot be reached at the start.
+    """
+    from duetgen.data.store import Dataset
+    from duetgen.device import Always, load_model
+    from duetgen.device.client import HttpCloud
+    from duetgen.device.connection import ConnectionPool
+    from duetgen.replay import Fleet, FleetConfig, Sessions
+
+    model, data = load_model(bundle, set(trust) if trust else None), Dataset(dataset)
+    chosen = protocol or ("given" if data.has_given else "full")
+    sessions = Sessions(data, model.manifest, chosen, devices, seed)
+    if tokens is not None:
+        missing = [session.name for session in sessions.all if session.name not in tokens]
+        if missing:
+            raise InvalidTokensFileError(
+                f"{len(missing)} devices have no token, {missing[0]} for one", "make tokens with `duet tokens add`"
+            )
+    pool = ConnectionPool(cloud)
+    # A cloud that is not there, or knows nobody here, is one line now and not a table of failures later.
+    first = sessions.all[0].name
+    HttpCloud(pool, tokens[first] if tokens else token).models(first)
+
+    def connect(session: Session) -> tuple[Cloud, str]:
+        own = tokens[session.name] if tokens else token
+        return HttpCloud(pool, own), own
+
+    config = FleetConfig(policy=policy or Always(), encoding=encoding, workers=workers, speed_up=speed_up)
+    try:
+        with console.counting(quiet) as progress:
+            return Fleet(model, sessions, connect, config).run(progress)
+    finally:
+        pool.close()
+
+
+def print_report(report: FleetReport) -> None:
+    """The figures of a replay, for people."""
+    say = console.results.print
+    pace = "as fast as it goes" if report.speed_up is None else f"at {report.speed_up:,g} times the log's speed"
+    say(
+        f"{report.devices:,} devices of {report.dataset} lived {report.targets:,} targets {pace}, in "
+        f"{report.seconds:.1f} s; policy {report.policy}, theta as {report.encoding}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for metric in report.quality:
+        table.add_column(metric, justify="right")
+    for name, found in (("as the devices ranked", report.quality), ("with theta = 0", report.quality_global)):
+        table.add_row(name, *(f"{value:.4f}" for value in found.values()))
+    say(table)
+    age = "" if report.mean_age_events is None else f", {report.mean_age_events:.1f} events old on average"
+    say(f"theta      in {report.with_theta:.1%} of the rankings{age}")
+    say(f"requests   {report.requests:,} ({report.requests_per_device:.1f} a device), {report.answered:,} answered")
+    for name, counts in (("failed", report.failures), ("refused", report.refused)):
+        if counts:
+            say(f"{name:<10} " + ", ".join(f"{cause} {count:,}" for cause, count in counts.items()))
+    each = report.requests or 1
+    say(
+        f"bytes      {report.bytes_sent:,} up, {report.bytes_received:,} down: {report.bytes_sent / each:,.0f} and "
+        f"{report.bytes_received / each:,.0f} a request, {report.bytes_theta:,} of them theta"
+    )
+    for name, times in (("request", report.request), ("ranking", report.ranking), ("late", report.late)):
+        if times is not None:
+            say(f"{name:<10} {describe(times)}")
+
+
+def describe(times: Percentiles) -> str:
+    """Percentiles in one line."""
+    return f"p50 {times.p50:.2f} ms, p95 {times.p95:.2f}, p99 {times.p99:.2f}, longest {times.longest:.1f}"

@@ -1,0 +1,155 @@
+"""One device at a terminal: type what happens, see the ranking move."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from duetgen.cli import console
+from duetgen.device import Device, NothingToRollBackError
+from duetgen.device.model import FIRST_ITEM, DeviceModel
+from duetgen.device.status import Status
+from duetgen.errors import DuetError
+
+HELP = """\
+  TEXT      observe the item of this title or id; part of it is enough if it means one item
+  (empty)   show the ranking again
+  :ask      ask the cloud for theta now
+  :status   everything that the device tells of itself
+  :update   look for a new version
+  :rollback go back to the version before
+  :forget   erase what the device has seen, and its theta
+  :quit     end (so does the end of the input)"""
+MATCHES = 8
+"""How many titles are shown where several match."""
+
+
+def label(model: DeviceModel, item: str) -> str:
+    """What people call an item."""
+    index = model.index_of.get(item)
+    title = model.titles[index] if model.titles and index is not None else ""
+    return f"{title} ({item})" if title and title != item else item
+
+
+def find(model: DeviceModel, text: str) -> list[str]:
+    """Ids of the items that a text may mean: an exact id or title, else titles that begin with it, else hold it."""
+    if text in model.index_of:
+        return [text]
+    names = [(model.titles[index] if model.titles else "") or name for name, index in model.index_of.items()]
+    wanted, lowered = text.casefold(), [name.casefold() for name in names]
+    ids = list(model.index_of)
+    for fits in (
+        lambda name: name == wanted,
+        lambda name: name.startswith(wanted),
+        lambda name: wanted in name,
+    ):
+        found = [item for item, name in zip(ids, lowered) if fits(name)]
+        if found:
+            return found
+    return []
+
+
+def lines() -> Iterator[str]:
+    """What is typed, or piped."""
+    while True:
+        if sys.stdin.isatty():
+            try:
+                yield console.notes.input("[bold]> [/]")
+            except EOFError:
+                return
+        else:
+            line = sys.stdin.readline()
+            if not line:
+                return
+            yield line.rstrip("\n")
+
+
+def run_shell(device: Device, top: int) -> None:
+    """Until the input ends."""
+    model = device.model
+    console.notes.print(
+        f"{escape(model.manifest.name)}: {model.vocabulary - FIRST_ITEM:,} items, {model.manifest.backbone}; "
+        "type a title, or :help"
+    )
+    before: Sequence[str] = ()
+    before = show(device, before, top)
+    for line in lines():
+        text = line.strip()
+        if text in (":quit", ":q", ":exit"):
+            return
+        if text.startswith(":"):
+            command(device, text)
+        elif text:
+            found = find(device.model, text)
+            if len(found) != 1:
+                print_matches(device.model, text, found)
+                continue
+            device.observe(found[0])
+            console.results.print(f"observed {escape(label(device.model, found[0]))}")
+        device.settle(2.0)
+        before = show(device, before, top)
+
+
+def command(device: Device, text: str) -> None:
+    """One that begins with a colon."""
+    say = console.results.print
+    try:
+        if text == ":ask":
+            say("a new theta" if device.refresh(wait=True) else f"no theta: {escape(device.status().last_error)}")
+        elif text == ":status":
+            console.print_json(device.status())
+        elif text == ":update":
+            say(f"now {device.status().model_id[:16]}" if device.update() else "no new version")
+        elif text == ":rollback":
+            say(f"back to {device.rollback()[:16]}")
+        elif text == ":forget":
+            device.forget()
+            say("forgotten")
+        else:
+            say(escape(HELP))
+    except NothingToRollBackError as cause:
+        say(cause.message)
+    except DuetError as cause:
+        say(f"{escape(cause.message)} \\[{cause.code}]")
+
+
+def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
+    """Several titles, or none."""
+    if not found:
+        console.results.print(f"nothing is called {escape(text)!r}")
+        return
+    console.results.print(f"{len(found):,} items match:")
+    for item in found[:MATCHES]:
+        console.results.print(f"  {escape(label(model, item))}")
+
+
+def show(device: Device, before: Sequence[str], top: int) -> list[str]:
+    """The ranking now, each item with where it was before."""
+    ranked = device.recommend(max(1, top))
+    was = {item: place for place, item in enumerate(before)}
+    table = Table(box=None, pad_edge=False, header_style="bold", title=headline(device.status()), title_justify="left")
+    for name, justify in (("", "right"), ("", "left"), ("item", "left"), ("score", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for place, (item, score) in enumerate(ranked):
+        moved = was[item] - place if item in was else None
+        mark = "[cyan]new[/]" if moved is None else f"[green]+{moved}[/]" if moved > 0 else f"[red]{moved}[/]"
+        mark = "" if moved == 0 or not before else mark
+        table.add_row(str(place + 1), mark, escape(label(device.model, item)), f"{score:.3f}")
+    console.results.print(table)
+    return [item for item, _ in ranked]
+
+
+def headline(status: Status) -> str:
+    """Where the ranking comes from."""
+    if status.theta is None:
+        source = "the global model (theta = 0)"
+    else:
+        source = (
+            f"own theta, {status.theta.age_events} events and {status.theta.age_seconds:.0f} s old "
+            f"(sequence {status.theta.sequence})"
+        )
+    trouble = f"; {escape(status.last_error)}" if status.last_error else ""
+    return f"{status.events} events; ranked with {source}{trouble}"
