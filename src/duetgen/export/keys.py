@@ -44,6 +44,9 @@ def new_key(path: Path) -> Ed25519PrivateKey:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as cause:
+        raise unwritable(path, cause) from cause
+    try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as cause:
         raise OutputExistsError(

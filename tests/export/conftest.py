@@ -1,0 +1,77 @@
+"""Graphs of all backbones and encoders, each exported once: exporting takes seconds, running them microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+from tests.bundles import untrained_run
+
+from duetgen.backbones import Recommender
+from duetgen.data.store import Dataset
+from duetgen.export import graphs, parity
+from duetgen.training.run import Run
+from duetgen.wire.bundle import Bundle, open_bundle
+
+BACKBONES = ("sasrec", "gru4rec", "din")
+ENCODERS = ("gru", "average")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model and its two graphs."""
+
+    run: Run
+    device: bytes
+    generator: bytes
+    device_session: onnxruntime.InferenceSession
+    generator_session: onnxruntime.InferenceSession
+
+    @property
+    def model(self) -> Recommender:
+        return self.run.model
+
+    @property
+    def nodes(self) -> dict[str, list[str]]:
+        """Operators of each graph."""
+        return {
+            name: [node.op_type for node in onnx.load_from_string(content).graph.node]
+            for name, content in (("device", self.device), ("generator", self.generator))
+        }
+
+
+Export = Callable[..., Exported]
+
+
+@pytest.fixture(scope="session")
+def export_graphs(bundle_dataset: Dataset) -> Export:
+    """`export_graphs(backbone, encoder)`: an untrained model and its graphs."""
+    devices: dict[str, bytes] = {}
+
+    @cache
+    def make(backbone: str, encoder: str) -> Exported:
+        # The encoder draws its weights after the backbone: with one seed, backbones are the same for all encoders.
+        run = untrained_run(bundle_dataset, name=backbone, history={"encoder": encoder})
+        if backbone not in devices:
+            devices[backbone] = graphs.export_device(run.model)
+        generator = graphs.export_generator(run.model)
+        return Exported(run, devices[backbone], generator, parity.session(devices[backbone]), parity.session(generator))
+
+    return make
+
+
+@pytest.fixture(params=[(b, e) for b in BACKBONES for e in ENCODERS], ids=lambda pair: "-".join(pair))
+def exported(request: pytest.FixtureRequest, export_graphs: Export) -> Exported:
+    """Each backbone with each encoder."""
+    return export_graphs(*request.param)
+
+
+@pytest.fixture
+def bundle(bundle_folder: Any) -> Bundle:
+    """The tiny bundle, opened."""
+    return open_bundle(bundle_folder)

@@ -1,0 +1,204 @@
+"""Both graphs compute what torch computes, whatever the backbone, the encoder, the lengths and the padding.
+
+Shapes: B devices, L history length, C candidates, P values in theta.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.bundles import untrained_run
+from tests.export.conftest import Export, Exported
+
+from duetgen.data.store import Dataset
+from duetgen.export import graphs, parity
+
+FIXTURE_IS_CONSTANT = [HealthCheck.function_scoped_fixture]
+
+
+def run_device(exported: Exported, theta: Any, history: Any, candidates: Any) -> np.ndarray:
+    """Scores of lists or arrays by ONNX Runtime."""
+    return parity.run(
+        exported.device_session,
+        theta=np.asarray(theta, np.float32),
+        history=np.asarray(history, np.int64),
+        candidates=np.asarray(candidates, np.int64),
+    )
+
+
+def run_generator(exported: Exported, history: Any) -> np.ndarray:
+    return parity.run(exported.generator_session, history=np.asarray(history, np.int64))
+
+
+def torch_scores(exported: Exported, theta: Any, history: Any, candidates: Any) -> np.ndarray:
+    with torch.inference_mode():
+        theta_BP = None if theta is None else torch.tensor(np.asarray(theta, np.float32))
+        scores: np.ndarray = exported.model.score(torch.tensor(history), torch.tensor(candidates), theta_BP).numpy()
+        return scores
+
+
+def test_names_types_and_dimensions(exported: Exported) -> None:
+    size = exported.model.backbone.head.layout.size
+    found = {}
+    for content in (exported.device, exported.generator):
+        graph = onnx.load_from_string(content).graph
+        for value in (*graph.input, *graph.output):
+            tensor = value.type.tensor_type
+            found[value.name, len(found)] = (tensor.elem_type, [d.dim_param or d.dim_value for d in tensor.shape.dim])
+    integers, floats = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+    assert [(name, *kind) for (name, _), kind in found.items()] == [
+        ("theta", floats, ["B", size]),
+        ("history", integers, ["B", "L"]),
+        ("candidates", integers, ["B", "C"]),
+        ("scores", floats, ["B", "C"]),
+        ("history", integers, ["B", "L"]),
+        ("theta", floats, ["B", size]),
+    ]
+
+
+def test_graphs_are_valid_and_say_nothing_of_where_they_were_made(exported: Exported) -> None:
+    for content in (exported.device, exported.generator):
+        onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+        for word in (str(Path(graphs.__file__).parent.parent), str(Path.home()), "site-packages", ".py"):
+            assert word.encode() not in content
+
+
+def test_recurrence_is_the_one_operator(export_graphs: Export) -> None:
+    assert export_graphs("sasrec", "gru").nodes["generator"].count("GRU") == 1
+    assert export_graphs("gru4rec", "average").nodes["device"].count("GRU") == 1
+    assert export_graphs("sasrec", "average").nodes["generator"].count("GRU") == 0
+    for operator in ("Loop", "Scan", "If"):
+        assert operator not in export_graphs("sasrec", "gru").nodes["generator"]
+
+
+def test_random_theta_histories_and_candidates(exported: Exported) -> None:
+    model = exported.model
+    bounds_P = np.full(model.backbone.head.layout.size, 0.3, np.float32)
+    worst = parity.check(
+        (graphs.DeviceGraph(model).eval(), exported.device_session),
+        (graphs.GeneratorGraph(model).eval(), exported.generator_session),
+        window=model.window,
+        history=model.generator_history,
+        vocabulary=model.vocabulary,
+        bounds_P=bounds_P,
+        seed=1,
+    )
+    assert worst < 1e-5
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=FIXTURE_IS_CONSTANT)
+@given(data=st.data())
+def test_any_histories_against_the_model_itself(exported: Exported, data: st.DataObject) -> None:
+    """Not against the module that was exported, but against the recommender that was trained."""
+    model = exported.model
+    ids = st.integers(1, model.vocabulary - 1)
+    histories = data.draw(st.lists(st.lists(ids, min_size=0, max_size=model.generator_history), min_size=1, max_size=4))
+    length = max(1, *map(len, histories))
+    history_BL = np.array([h + [0] * (length - len(h)) for h in histories], np.int64)
+    width = max(1, max(len(h[-model.window :]) for h in histories))
+    window_BL = np.array([h[-model.window :] + [0] * (width - len(h[-model.window :])) for h in histories], np.int64)
+    count = data.draw(st.integers(1, 30))
+    candidates_BC = np.array(data.draw(st.lists(ids, min_size=count, max_size=count)) * len(histories), np.int64)
+    candidates_BC = candidates_BC.reshape(len(histories), count)
+    with torch.inference_mode():
+        theta_BP = model.generate(torch.from_numpy(history_BL)).numpy()
+    np.testing.assert_allclose(run_generator(exported, history_BL), theta_BP, atol=1e-5)
+    expected = torch_scores(exported, theta_BP, window_BL, candidates_BC)
+    np.testing.assert_allclose(run_device(exported, theta_BP, window_BL, candidates_BC), expected, atol=1e-5)
+
+
+def test_theta_zero_is_the_global_model(exported: Exported) -> None:
+    size = exported.model.backbone.head.layout.size
+    found = run_device(exported, np.zeros((1, size)), [[5, 6, 7]], [[8, 9, 10]])
+    np.testing.assert_allclose(found, torch_scores(exported, None, [[5, 6, 7]], [[8, 9, 10]]), atol=1e-5)
+
+
+def test_theta_is_seen_in_the_scores(exported: Exported) -> None:
+    theta_BP = run_generator(exported, [[5, 6, 7]])
+    assert np.abs(theta_BP).max() > 0.01
+    own = run_device(exported, theta_BP, [[5, 6, 7]], [[8, 9, 10]])
+    fallback = run_device(exported, np.zeros_like(theta_BP), [[5, 6, 7]], [[8, 9, 10]])
+    assert np.abs(own - fallback).max() > 1e-4
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_padding_changes_nothing(exported: Exported, length: int) -> None:
+    history = [list(range(2, 2 + length))]
+    theta_BP = run_generator(exported, history)
+    alone = run_device(exported, theta_BP, history, [[8, 9, 10]])
+    for padding in range(1, exported.model.window - length + 1):
+        padded = [history[0] + [0] * padding]
+        np.testing.assert_allclose(run_generator(exported, padded), theta_BP, atol=1e-6)
+        np.testing.assert_allclose(run_device(exported, theta_BP, padded, [[8, 9, 10]]), alone, atol=1e-6)
+
+
+def test_a_batch_is_its_rows(exported: Exported) -> None:
+    histories = [[2, 3, 4, 5], [6, 0, 0, 0], [0, 0, 0, 0], [7, 8, 0, 0]]
+    theta_BP = run_generator(exported, histories)
+    candidates = [[8, 9], [10, 11], [12, 13], [14, 15]]
+    scores_BC = run_device(exported, theta_BP, histories, candidates)
+    for row, history in enumerate(histories):
+        np.testing.assert_allclose(run_generator(exported, [history])[0], theta_BP[row], atol=1e-6)
+        alone = run_device(exported, theta_BP[row : row + 1], [history], candidates[row : row + 1])
+        np.testing.assert_allclose(alone[0], scores_BC[row], atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 33])
+def test_an_empty_history_is_a_row_of_padding(exported: Exported, batch: int) -> None:
+    theta_BP = run_generator(exported, np.zeros((batch, 1)))
+    assert np.isfinite(theta_BP).all()
+    scores_BC = run_device(exported, theta_BP, np.zeros((batch, 1)), np.full((batch, 4), 5))
+    assert np.isfinite(scores_BC).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 500, 5_000])
+def test_any_number_of_candidates(exported: Exported, count: int) -> None:
+    candidates = 2 + np.arange(count)[None] % (exported.model.vocabulary - 2)
+    theta_BP = run_generator(exported, [[5, 6, 7]])
+    found = run_device(exported, theta_BP, [[5, 6, 7]], candidates)
+    np.testing.assert_allclose(found, torch_scores(exported, theta_BP, [[5, 6, 7]], candidates), atol=1e-5)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "layers, heads, and a theta that replaces": {"backbone": {"layers": 2, "heads": 4, "residual": False}},
+    "one embedding for both, three candidate parameter sets": {
+        "history": {"share_embedding": True},
+        "generator": {"candidates": 3},
+    },
+    "recurrent layers": {"name": "gru4rec", "backbone": {"layers": 2}},
+    "shortest window and history": {"backbone": {"window": 1}, "history": {"length": 1}},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_of_models(bundle_dataset: Dataset, name: str) -> None:
+    model = untrained_run(bundle_dataset, **VARIANTS[name]).model
+    # A shape of the generator alone needs no new graph of the device.
+    with_device = "backbone" in VARIANTS[name]
+    modules = graphs.DeviceGraph(model).eval(), graphs.GeneratorGraph(model).eval()
+    generator = parity.session(graphs.export_generator(model))
+    rng = np.random.default_rng(0)
+    history_BL = parity.draw_histories(rng, 4, model.generator_history, model.vocabulary)
+    with torch.inference_mode():
+        theta_BP = modules[1](torch.from_numpy(history_BL)).numpy()
+    np.testing.assert_allclose(parity.run(generator, history=history_BL), theta_BP, atol=1e-5)
+    if not with_device:
+        return
+    device = parity.session(graphs.export_device(model))
+    window_BL = parity.draw_histories(rng, 4, model.window, model.vocabulary)
+    candidates_BC = rng.integers(1, model.vocabulary, (4, 9))
+    with torch.inference_mode():
+        window, candidates = torch.from_numpy(window_BL), torch.from_numpy(candidates_BC)
+        own = model.score(window, candidates, model.generate(torch.from_numpy(history_BL))).numpy()
+        fallback = model.score(window, candidates).numpy()
+    inputs = {"history": window_BL, "candidates": candidates_BC}
+    np.testing.assert_allclose(parity.run(device, theta=theta_BP, **inputs), own, atol=1e-5)
+    # Theta = 0 is the global model, also where theta replaces its layers.
+    np.testing.assert_allclose(parity.run(device, theta=np.zeros_like(theta_BP), **inputs), fallback, atol=1e-5)
