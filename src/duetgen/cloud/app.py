@@ -42,7 +42,17 @@ GONE: Final = 499
 
 def create_app(config: ServiceConfig) -> ASGIApp:
     """The application of one worker."""
-    return Front(Service(config))
+    front = Front(Service(config))
+    if not config.origins:
+        return front
+    return CORSMiddleware(
+        front,
+        allow_origins=config.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", "range", "if-none-match"],
+        expose_headers=["etag", "retry-after", "content-range"],
+        max_age=3600,
+    )
 
 
 class Front:
@@ -61,22 +71,9 @@ class Front:
             "/v1/parameters:batch": parameters.batch,
         }
         self._router = routes(service)
-        self._app: ASGIApp = self._dispatch
-        if service.config.origins:
-            self._app = CORSMiddleware(
-                self._dispatch,
-                allow_origins=service.config.origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type", "range", "if-none-match"],
-                expose_headers=["etag", "retry-after", "content-range"],
-                max_age=3600,
-            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        await self._app(scope, receive, send)
-
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return

@@ -74,22 +74,19 @@ class Headers:
     __slots__ = ("accept", "authorization", "content", "encoding", "length")
 
     def __init__(self, headers: Iterable[Header]) -> None:
-        self.authorization: bytes | None = None
-        self.accept: Format | None = None
+        found = dict(headers)
+        self.authorization = found.get(b"authorization")
+        self.encoding = found.get(b"content-encoding")
+        content, accept, length = found.get(b"content-type"), found.get(b"accept"), found.get(b"content-length")
         self.content: Format | None = "msgpack"
-        self.encoding: bytes | None = None
+        if content is not None:
+            self.content = FORMATS.get(content) or FORMATS.get(content.partition(b";")[0].strip().lower())
+        self.accept: Format | None = None
+        if accept is not None:
+            self.accept = FORMATS.get(accept) or accepted(accept)
         self.length: int | None = None
-        for name, value in headers:
-            if name == b"authorization":
-                self.authorization = value
-            elif name == b"content-type":
-                self.content = FORMATS.get(value) or FORMATS.get(value.partition(b";")[0].strip().lower())
-            elif name == b"content-length":
-                self.length = int(value) if value.isdigit() and len(value) < 16 else -1
-            elif name == b"accept":
-                self.accept = FORMATS.get(value) or accepted(value)
-            elif name == b"content-encoding":
-                self.encoding = value
+        if length is not None:
+            self.length = int(length) if length.isdigit() and len(length) < 16 else -1
 
     def answer(self, otherwise: Format = "msgpack") -> Format:
         """The format of the answer: what is accepted, else what was sent, else the default."""

@@ -10,8 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from duetgen.cloud.engine import Engine, Float32, Int64
+from duetgen.cloud.engine import Engine, Int64
+from duetgen.cloud.thetas import Thetas
 
+Place = tuple[Thetas, int]
+"""Thetas that were generated together, and the row of one of them."""
 Timed = Callable[[float, int], None]
 
 
@@ -25,15 +28,15 @@ class Gathering:
 
     def __init__(self, engine: Engine, timed: Timed) -> None:
         self.engine, self._timed = engine, timed
-        self._waiting: list[tuple[Int64, asyncio.Future[Float32]]] = []
+        self._waiting: list[tuple[Int64, asyncio.Future[Place]]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def theta(self, history_L: Int64) -> asyncio.Future[Float32]:
-        """Theta [P] of a history, at the end of this round of the event loop."""
+    def theta(self, history_L: Int64) -> asyncio.Future[Place]:
+        """Theta of a history, at the end of this round of the event loop."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Float32] = loop.create_future()
+        future: asyncio.Future[Place] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._generate)
         self._waiting.append((history_L, future))
@@ -50,11 +53,11 @@ class Gathering:
         histories = [history_L for history_L, _ in taken]
         begun = time.perf_counter()
         try:
-            theta_BP = self.engine.generate(histories)
+            thetas = self.engine.thetas(histories)
         except Exception as cause:
             for _, future in taken:
                 future.set_exception(cause)
             return
         self._timed(time.perf_counter() - begun, len(taken))
-        for theta_P, (_, future) in zip(theta_BP, taken):
-            future.set_result(theta_P)
+        for row, (_, future) in enumerate(taken):
+            future.set_result((thetas, row))

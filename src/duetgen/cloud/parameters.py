@@ -13,7 +13,6 @@ from msgspec.structs import force_setattr
 from starlette.types import Receive, Scope
 
 from duetgen.cloud.access import Grant
-from duetgen.cloud.engine import Float32
 from duetgen.cloud.errors import BodyTooLargeError, OverloadedError, RequestTimeoutError, StoppingError
 from duetgen.cloud.exchange import (
     Answer,
@@ -67,9 +66,9 @@ class Parameters:
                 totals.age.observe(request.age_ms / 1000)
             stages["read"].observe(read - begun)
             stages["decode"].observe(time.perf_counter() - read)
-            theta_P = await served.gathering.theta(history_L)
+            thetas, row = await served.gathering.theta(history_L)
             generated = time.perf_counter()
-            answer = self._answer(served, grant, device, theta_P, request.dtype)
+            answer = self._answer(served, grant, device, thetas.encode(row, request.dtype), request.dtype)
             form = headers.answer()
             content = encode_msgpack(answer) if form == "msgpack" else encode_json(answer)
             ended = time.perf_counter()
@@ -113,10 +112,11 @@ class Parameters:
         for begin in range(0, len(devices), engine.rows):
             part = histories[begin : begin + engine.rows]
             begun = time.perf_counter()
-            theta_BP = engine.generate(part)
+            thetas = engine.thetas(part)
             self._service.recorder.timed(time.perf_counter() - begun, len(part))
-            for row, theta_P in enumerate(theta_BP, start=begin):
-                answers.append(self._answer(served, grant, devices[row].device, theta_P, request.dtype))
+            for row in range(len(part)):
+                encoded = thetas.encode(row, request.dtype)
+                answers.append(self._answer(served, grant, devices[begin + row].device, encoded, request.dtype))
             # Between calls of the generator, those who ask for themselves have their turn.
             await asyncio.sleep(0)
         return encode_msgpack(BatchAnswer(answers)) if form == "msgpack" else encode_json(BatchAnswer(answers))
@@ -129,7 +129,7 @@ class Parameters:
             raise overloaded()
         service.reading += 1
         try:
-            async with asyncio.timeout(service.config.body_seconds):
+            with service.deadlines.watch():
                 return await read_body(headers, receive)
         except TimeoutError as cause:
             raise RequestTimeoutError(
@@ -143,9 +143,11 @@ class Parameters:
             raise overloaded()
         self._service.waiting += 1
 
-    def _answer(self, served: Served, grant: Grant, device: str, theta_P: Float32, dtype: Encoding) -> ParametersAnswer:
+    def _answer(
+        self, served: Served, grant: Grant, device: str, encoded: tuple[bytes, bytes], dtype: Encoding
+    ) -> ParametersAnswer:
         clock = self._service.clock
-        scale, theta = served.codec.encode(theta_P, dtype)
+        scale, theta = encoded
         now = clock.now()
         answer = ParametersAnswer(
             served.model_id, clock.next(), now, now + 1000 * self._service.config.ttl, dtype, scale, theta, b""

@@ -48,7 +48,6 @@ class Served:
         self.model_id = bundle.manifest.model_id
         self.engine = Engine(bundle)
         self.gathering = Gathering(self.engine, timed)
-        self.codec = bundle.codec()
         self.file_state = dict(zip(BUNDLE_FILES, bundle_state(bundle.root)))
         """Of each file, when it was verified."""
         self.signature_tag = bundle.signature.signature[:16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from duetgen.cloud.access import Access
 from duetgen.cloud.clock import Clock
 from duetgen.cloud.config import ServiceConfig
+from duetgen.cloud.deadlines import Deadlines
 from duetgen.cloud.log import Log
 from duetgen.cloud.metrics import Recorder
 from duetgen.cloud.rates import RateLimiter
@@ -46,6 +48,7 @@ class Service:
         """Requests whose body was read and that are not answered yet."""
         self.reading = 0
         """Requests whose body is being read."""
+        self.deadlines = Deadlines(config.body_seconds)
         self.stopping = False
         self._look = asyncio.Event()
 
@@ -60,6 +63,10 @@ class Service:
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look.set)
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._write())]
+        tasks.append(asyncio.create_task(self.deadlines.sweep()))
+        # What is loaded by now stays: the collector need not walk through it again and again.
+        gc.collect()
+        gc.freeze()
         if self.run_folder is not None:
             (self.run_folder / f"ready-{os.getpid()}").touch()
         try:

@@ -1,0 +1,78 @@
+"""Thetas that were generated together, encoded for the wire together as far as they can be.
+
+Shapes: B devices, P values in theta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from duetgen.wire.codec import LARGEST_FLOAT16, ThetaCodec
+from duetgen.wire.messages import Encoding
+
+Float32 = npt.NDArray[np.float32]
+Float16 = npt.NDArray[np.float16]
+
+CAST: Final = bytes.fromhex(
+    "08083a4a0a170a01781201792204436173742a090a02746f180aa001021201635a150a017812100a0e0801120a0a031201420a03120150"
+    "62150a017912100a0e080a120a0a031201420a0312015042040a001011"
+)
+"""An ONNX graph of one node, Cast: `x`, float32 [B, P], to `y`, float16. numpy's own conversion takes ten times as
+long: as long as an answer's code and packing together."""
+
+
+def open_session(content: bytes, providers: Sequence[str]) -> onnxruntime.InferenceSession:
+    """A session of one thread: workers are processes, and one request is too small to share out."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=list(providers))
+
+
+@cache
+def cast_session() -> onnxruntime.InferenceSession:
+    """The session of `CAST`."""
+    return open_session(CAST, ["CPUExecutionProvider"])
+
+
+def to_float16(theta_BP: Float32) -> Float16:
+    """Rounded to the nearest float16, ties to even; beyond its range, infinity."""
+    half_BP: Float16 = cast_session().run(None, {"x": theta_BP})[0]
+    return half_BP
+
+
+class Thetas:
+    """Thetas of one call of the generator.
+
+    Args:
+        theta_BP: the values.
+        codec: of their layout.
+    """
+
+    def __init__(self, theta_BP: Float32, codec: ThetaCodec) -> None:
+        self._theta_BP, self._codec = theta_BP, codec
+        # A NaN makes the maximum NaN, and the comparison false.
+        self._sound = bool(np.abs(theta_BP).max(initial=0) <= LARGEST_FLOAT16)
+        self._half_BP: Float16 | None = None
+
+    def encode(self, row: int, dtype: Encoding) -> tuple[bytes, bytes]:
+        """(scale, theta) of one device, as `ThetaCodec.encode` gives them.
+
+        Raises:
+            InvalidParametersError: a value is not finite, or too large for the encoding.
+        """
+        # The codec tells what is wrong with a theta, and packs int8, row by row.
+        if not self._sound or dtype == "int8":
+            return self._codec.encode(self._theta_BP[row], dtype)
+        if dtype == "float32":
+            return b"", self._theta_BP[row].tobytes()
+        if self._half_BP is None:
+            self._half_BP = to_float16(self._theta_BP)
+        return b"", self._half_BP[row].tobytes()
