@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -36,8 +37,6 @@ def edit(folder: Path, change: Change) -> None:
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
     """Another file content, with a manifest that says so, signed."""
-    import hashlib
-
     (folder / name).write_bytes(content)
 
     def change(manifest: dict[str, Any]) -> None:
@@ -284,8 +283,6 @@ def test_a_canary_that_does_not_fit(folder: Path, change: Change) -> None:
 
 
 def test_the_model_id_by_hand() -> None:
-    import hashlib
-
     files = {"b": BundleFile("1" * 64, 20), "a": BundleFile("0" * 64, 3)}
     content = f"a 3 {'0' * 64}\nb 20 {'1' * 64}\n"
     assert identify(files) == hashlib.sha256(content.encode()).hexdigest()
