@@ -47,7 +47,8 @@ def cost_plot(table: Table, name: str, label: str, read: Callable[[Cost], float 
         low, high = min(x for x, _, _ in points), max(x for x, _, _ in points)
         room = max(1.6, (high / low) ** 0.3)
         axes.set_xlim(low / room**0.7, high * room)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 30 else (1.0,)))
+        close = high / low < 30
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if close else (1.0,), numticks=5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_tick_params(which="minor", size=0)
@@ -75,6 +76,7 @@ def oscillation_plot(table: Table, name: str) -> str | None:
             axes.annotate(note, (one.log_loss, y), (7, 0), textcoords="offset points", va="center", color=MUTED)
         rows_of(axes, [method for method, _ in found])
         axes.set_xlim(0, 1.9 * max(max(one.log_loss for _, one in found), 1e-6))
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("mean change of log loss by one more event, nats")
 
     words = "; ".join(

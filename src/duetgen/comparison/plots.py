@@ -60,6 +60,7 @@ def difference_plot(table: Table, name: str) -> str | None:
                 axes.plot([one.low, one.high], [y, y], color=palette[one.method], linewidth=2)
             axes.plot(one.mean, y, "o", color=palette[one.method], markersize=5.5 if sure else 4)
         rows_of(axes, [one.method for one in found])
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{HEADLINE}, difference to base")
 
     words = "; ".join(f"{one.method} {one.mean:+.4f}{bounds(one)}" for one in found)
@@ -166,6 +167,7 @@ def seeds_plot(table: Table, name: str) -> str | None:
             axes.plot(value.by_seed, [y] * len(value.by_seed), "o", color=palette[method], markersize=4, alpha=0.75)
             axes.plot(value.mean, y, "|", color=palette[method], markersize=11, markeredgewidth=1.6)
         rows_of(axes, [method for method, _ in found])
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{HEADLINE}, a dot a seed")
 
     words = "; ".join(f"{method}: " + ", ".join(f"{v:.4f}" for v in value.by_seed) for method, value in found)

@@ -114,6 +114,7 @@ def plots(table: Table, name: str) -> str:
             "Difference to base",
             "Lines are 95 % intervals over devices; large dots remain after Holm's correction.",
         ),
+        figure(seeds_plot(table, f"{name}-seeds"), "Spread over seeds", "A dot for each seed, a bar at their mean."),
         figure(
             staleness_plot(table, f"{name}-staleness"),
             "Quality as θ grows old",
@@ -124,7 +125,6 @@ def plots(table: Table, name: str) -> str:
             "Quality by length of history",
             "Few devices lie behind some points; the last stands for all longer histories.",
         ),
-        figure(seeds_plot(table, f"{name}-seeds"), "Spread over seeds", "A dot for each seed, a bar at their mean."),
         *(
             figure(cost_plot(table, f"{name}-{key}", label, read), f"Quality against {label}", "Logarithmic axis.")
             for key, label, read in COSTS
@@ -196,8 +196,9 @@ HOW_TO_READ: Sequence[str] = (
         "signs of the differences at random."
     ),
     (
-        "p-values are corrected by Holm's method for all comparisons of the same metric in a table. “No difference "
-        "shown” means a corrected p-value of 0.05 or more; it does not mean that two methods are equal."
+        "p-values are corrected by Holm's method for all comparisons of a metric in a table: in the first one both "
+        "columns of differences together, cold and warm devices, ages of θ and controls each on their own. "
+        "“No difference shown” means a corrected p-value of 0.05 or more; it does not mean that two methods are equal."
     ),
     (
         "d_z is the mean difference in standard deviations of the differences. “Another's” is the quality with the θ "

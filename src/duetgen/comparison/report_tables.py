@@ -64,7 +64,7 @@ def quality_table(table: Table) -> str:
         cells.append(figure_cell(row.value("user_auc"), best["user_auc"] is row))
         if aged:
             cells.append(plain(row, f"own+{aged}"))
-        cells += [plain(row, "another"), plain(row, "random"), plain(row, "zero") if row.personal else "–"]
+        cells += [plain(row, "another"), plain(row, "zero")]
         cells.append("–" if headline is None or headline.std is None else f"{headline.std:.4f}")
         rows.append((row.method, cells))
     head = [
@@ -72,10 +72,9 @@ def quality_table(table: Table) -> str:
         *(["against base"] if has_base else []),
         *(["against duet"] if has_duet else []),
         "user AUC",
-        *([f"{HEADLINE},<br>θ {aged} events old"] if aged else []),
-        f"{HEADLINE},<br>another's θ",
-        f"{HEADLINE},<br>θ of random items",
-        f"{HEADLINE},<br>θ = 0",
+        *([f"θ {aged}<br>events old"] if aged else []),
+        "another's<br>θ",
+        "θ = 0",
         "std over<br>seeds",
     ]
     return grid(head, rows, DUET)

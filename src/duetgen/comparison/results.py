@@ -90,16 +90,20 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """One method under one condition against another: `method - reference`, paired over devices and seeds.
 
     Attributes:
+        question: what it is asked for: `methods` (fresh theta against base and against DUET, as in the main table),
+            `groups` (against base, on cold and on warm devices), `age` (old theta against base), `controls` (theta of
+            none, of another device or of random items against one's own).
         group: `all` targets, or only those of `cold` or `warm` devices.
         seeds: those that both have; they are averaged within a device first.
         relative: the mean over the reference's mean; None where that is 0.
         p: of the paired randomisation test.
-        p_holm: corrected for all comparisons of the same metric in the table.
+        p_holm: corrected for all comparisons of the same question and metric in the table.
         effect_size: Cohen's d_z.
         std: of the difference over seeds; None for one seed.
         outcome: `better` or `worse` where p_holm < 0.05, else `undecided`.
     """
 
+    question: str
     metric: str
     group: str
     method: str

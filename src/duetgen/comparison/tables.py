@@ -22,7 +22,7 @@ from duetgen.evaluation import bootstrap, significance
 from duetgen.evaluation.averages import HistoryBucket
 from duetgen.evaluation.metrics import Float64
 
-GROUPS: Final = ("all", "cold", "warm")
+GROUPS: Final = ("cold", "warm")
 CONTROLS: Final = ("zero", "another", "random")
 
 
@@ -39,8 +39,9 @@ class Finished:
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """What is to be compared with what."""
+    """What is to be compared with what, and for which question; see `results.Comparison`."""
 
+    question: str
     method: str
     condition: str
     reference: str
@@ -171,13 +172,15 @@ def plan_pairs(rows: Sequence[Row]) -> list[Pair]:
     pairs = []
     for row in rows:
         if base is not None and row is not base:
-            pairs += [Pair(row.method, row.headline, BASE, base.headline, group) for group in GROUPS]
+            pairs.append(Pair("methods", row.method, row.headline, BASE, base.headline))
+            pairs += [Pair("groups", row.method, row.headline, BASE, base.headline, group) for group in GROUPS]
             aged = [one.name for one in row.conditions if one.name.startswith("own+")]
-            pairs += [Pair(row.method, name, BASE, base.headline) for name in aged]
+            pairs += [Pair("age", row.method, name, BASE, base.headline) for name in aged]
         if duet is not None and row is not duet and row is not base:
-            pairs.append(Pair(row.method, row.headline, DUET, duet.headline))
+            pairs.append(Pair("methods", row.method, row.headline, DUET, duet.headline))
         if row.personal:
-            pairs += [Pair(row.method, c, row.method, row.headline) for c in CONTROLS if row.condition(c) is not None]
+            controls = [name for name in CONTROLS if row.condition(name) is not None]
+            pairs += [Pair("controls", row.method, name, row.method, row.headline) for name in controls]
     return pairs
 
 
@@ -198,7 +201,7 @@ def seeded(cells: Sequence[Finished]) -> bool:
 
 
 def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str, list[Finished]]) -> list[Comparison]:
-    """Every comparison of a table by one metric; one family for Holm's correction."""
+    """Every comparison of a table by one metric; those of one question are one family for Holm's correction."""
     pairs, found, differences = [], [], []
     for pair in plan_pairs(rows):
         difference_SU, seeds, reference = differ(protocol, metric, pair, cells)
@@ -212,12 +215,16 @@ def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str
         which = [m for m, difference_U in enumerate(differences) if len(difference_U) == size]
         together = significance.paired(np.stack([differences[m] for m in which], axis=1), rounds=rounds)
         tested.update(zip(which, together))
-    corrected_M = significance.holm(np.array([tested[m].p for m in range(len(pairs))]))
+    p_M, corrected_M = np.array([tested[m].p for m in range(len(pairs))]), np.ones(len(pairs))
+    for question in {pair.question for pair, *_ in pairs}:
+        family = np.array([m for m, (pair, *_) in enumerate(pairs) if pair.question == question])
+        corrected_M[family] = significance.holm(p_M[family])
     for m, (pair, seeds, reference, mean_S) in enumerate(pairs):
         one, p_holm = tested[m], corrected_M[m]
         outcome = "undecided" if p_holm >= significance.ALPHA else "better" if one.mean > 0 else "worse"
         found.append(
             Comparison(
+                question=pair.question,
                 metric=metric,
                 group=pair.group,
                 method=pair.method,

@@ -13,11 +13,11 @@ OUTCOMES: Final = {"better": "better", "worse": "worse", "undecided": "no differ
 
 def verdict(dataset: str, tables: Sequence[Table], missing: int) -> str:
     """One sentence about the first protocol, on `ndcg@10`."""
+    unfinished = f" ({missing} of the cells asked for {'is' if missing == 1 else 'are'} missing)" if missing else ""
     if not tables:
-        return f"Nothing was measured on {dataset} yet."
+        return f"Nothing was measured on {dataset} yet{unfinished}."
     first = [table for table in tables if table.protocol == tables[0].protocol]
     sentence = about_duet(first) or about_best(first)
-    unfinished = f" ({missing} of the cells asked for {'is' if missing == 1 else 'are'} missing)" if missing else ""
     return f"On {dataset} ({first[0].devices:,} devices), {sentence}{unfinished}."
 
 
@@ -44,6 +44,8 @@ def about_duet(tables: Sequence[Table]) -> str | None:
         words.append(f"loses to {listed(rivals['better'])}")
     if words and not words[0].startswith("it "):
         words[0] = f"it {words[0]}"
+    if len(words) == 1 and rivals["undecided"] and found[-1][1].outcome == "undecided":
+        return f"duet {listed(parts)}, nor from {listed(rivals['undecided'])}"
     return "duet " + listed(parts) + ("; " + listed(words) if words else "")
 
 

@@ -1,0 +1,94 @@
+"""`duet compare` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.test_cli import duet, refused
+
+from duetgen.cli.app import main
+from duetgen.cli.compare import choose
+from duetgen.cli.prepare import UsageError
+
+QUICK = ("--set", "optimiser.epochs=1", "--set", "model.backbone.width=8", "--staleness", "0,20", "--jobs", "1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset folder."""
+    root = tmp_path_factory.mktemp("compare") / "data"
+    made = duet("prepare", "synthetic", "--people", "40", "--split", "leave-one-out", "--out", root)
+    assert made.returncode == 0, made.stderr
+    return root
+
+
+def test_the_page_names_every_option() -> None:
+    result = duet("compare", "--help")
+    assert result.returncode == 0
+    page = (Path(__file__).parent.parent.parent / "docs/commands/compare.md").read_text()
+    options = {word.strip("*[],") for word in result.stdout.split() if word.startswith("--")}
+    assert [option for option in sorted(options) if option not in page and option != "--help"] == []
+
+
+def test_a_comparison_from_start_to_end(data: Path, tmp_path: Path) -> None:
+    words = ["compare", data, "--methods", "base,duet", "--out", tmp_path / "out", *QUICK]
+    # No time at all: nothing is trained, and it is said plainly.
+    nothing = duet(*words, "--seeds", "1", "--budget", "0")
+    assert nothing.returncode == 0, nothing.stderr
+    assert "Not run: 2 cells (sasrec-base-0, sasrec-duet-0)" in nothing.stdout
+    assert "Nothing was measured on synthetic yet (2 of the cells asked for are missing)." in nothing.stdout
+    assert not (tmp_path / "out/cells").exists()
+    one = duet(*words, "--seeds", "1")
+    assert one.returncode == 0, one.stderr
+    for part in ("sasrec, full:", "sasrec, candidates:", "against base", "θ bytes", "On synthetic (40 devices), duet "):
+        assert part in one.stdout
+    assert "1/2  sasrec-base-0  done" in one.stderr
+    # Another seed is added: what is finished is read.
+    two = duet(*words, "--seeds", "2", "--budget", "0", "--json")
+    results = json.loads(two.stdout)
+    assert (results["complete"], results["missing"]) == (False, ["sasrec-base-1", "sasrec-duet-1"])
+    assert [cell["method"] for cell in results["cells"]] == ["base", "duet"]
+    assert json.loads((tmp_path / "out/results.json").read_text()) == results
+    assert "sasrec-duet-1" in (tmp_path / "out/report.html").read_text()
+    refused(duet(*words, "--seeds", "1", "--limit-devices", "5"), "output-exists")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--methods", "base,duett"], "--methods has no 'duett'"),
+        (["--backbones", "sasrek"], "--backbones has no 'sasrek'"),
+        (["--methods", ","], "--methods names nothing"),
+        (["--seeds", "0"], "--seeds 0 is out of range"),
+        (["--jobs", "0"], "--jobs 0 is out of range"),
+        (["--budget", "-1"], "--budget -1.0 is no time"),
+        (["--budget", "nan"], "--budget nan is no time"),
+    ],
+)
+def test_words_that_mean_nothing_are_one_line_with_a_hint(
+    data: Path, words: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(data), "--out", str(data.parent / "none"), *words])
+    assert ended.value.code == 2
+    cause, hint = capsys.readouterr().err.splitlines()
+    assert cause.startswith(f"duet: {found}")
+    assert cause.endswith("[usage]")
+    assert hint.startswith("  hint: ")
+    assert not (data.parent / "none").exists()
+
+
+def test_a_protocol_that_the_data_cannot_serve_is_refused_before_anything_is_trained(data: Path) -> None:
+    result = duet("compare", data, "--out", data.parent / "none", "--protocol", "given")
+    refused(result, "protocol-unavailable")
+    assert not (data.parent / "none").exists()
+
+
+def test_near_names_are_suggested_and_all_are_listed() -> None:
+    with pytest.raises(UsageError) as error:
+        choose("--methods", "dut", ("base", "duet"))
+    assert error.value.hint == "did you mean duet? choose among base, duet"
+    assert choose("--methods", "all", ("base", "duet")) == ["base", "duet"]
+    assert choose("--methods", "duet, base,duet", ("base", "duet")) == ["duet", "base"]

@@ -1,0 +1,230 @@
+"""Cells: planned, run in processes, kept, killed and taken up again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.comparison.conftest import SETTINGS
+
+from duetgen.comparison.assemble import assemble, make_job, open_folder, unfinished
+from duetgen.comparison.cells import cell_config, conditions_of, plan_cells
+from duetgen.comparison.lock import FolderBusyError, alone_in
+from duetgen.comparison.methods import METHODS, Method
+from duetgen.comparison.records import Cell, Job, cell_folder
+from duetgen.comparison.results import METRICS
+from duetgen.data.store import Dataset
+from duetgen.errors import OutputExistsError
+from duetgen.training import TrainConfig
+
+CELLS = [Cell("sasrec", "base", 0), Cell("sasrec", "duet", 0)]
+RunIn = Callable[[Path, Dataset, Job, list[Cell], int], Any]
+
+
+def metrics_in(root: Path, cells: list[Cell] = CELLS) -> dict[str, dict[str, list[float]]]:
+    """Every metric of every device of every cell; NaN, which equals nothing, as -1."""
+    found = {}
+    for cell in cells:
+        table = cell_folder(root, cell).by_device(METRICS)
+        found[cell.name] = {key: np.nan_to_num(value_U, nan=-1).tolist() for key, value_U in table.values.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Dataset, tiny_job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison that ran without interruption, by the command."""
+    root = tmp_path_factory.mktemp("cells") / "whole"
+    assert subprocess.run(command(tiny, root), capture_output=True, check=False).returncode == 0
+    return root
+
+
+def command(dataset: Dataset, root: Path, *more: str) -> list[str]:
+    """`duet compare` on base and DUET, one seed."""
+    words = ["compare", str(dataset.root), "--methods", "base,duet", "--seeds", "1", "--staleness", "0,20"]
+    words += [word for setting in SETTINGS for word in ("--set", setting)] + ["--jobs", "1", "--out", str(root), *more]
+    return [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()", *words]
+
+
+def test_first_seeds_come_first_and_each_method_as_often_as_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "counted", Method("counted", "", "counting", METHODS["base"].fit, False, False))
+    monkeypatch.setitem(METHODS, "drawn", Method("drawn", "", "counting", METHODS["base"].fit, False, True))
+    cells = plan_cells(["sasrec", "din"], ["base", "counted", "drawn"], [4, 5])
+    assert [cell.name for cell in cells] == [
+        "any-counted-4",
+        "any-drawn-4",
+        "sasrec-base-4",
+        "din-base-4",
+        "any-drawn-5",
+        "sasrec-base-5",
+        "din-base-5",
+    ]
+
+
+def test_settings_of_a_cell_are_those_of_all_but_for_backbone_and_seed(tiny_job: Job) -> None:
+    config = cell_config(tiny_job, Cell("din", "duet", 7))
+    assert (config.model.name, config.seed, config.model.backbone.width) == ("din", 7, 8)
+
+
+def test_fresh_theta_is_always_measured(tiny: Dataset) -> None:
+    names = [condition.name for condition in conditions_of(tiny, [5])]
+    assert names == ["own", "own+5", "zero", "another", "random"]
+
+
+def test_a_cell_keeps_every_condition_and_cost(whole: Path) -> None:
+    base, duet = (cell_folder(whole, cell).read() for cell in CELLS)
+    assert base is not None
+    assert duet is not None
+    assert [[c.name for c in found.conditions] for found in base.protocols] == [["zero"]] * 2
+    assert [c.name for c in duet.protocols[0].conditions] == ["own", "own+20", "zero", "another", "random"]
+    assert (base.cost.theta_bytes, base.cost.generation_ms, base.oscillation) == (0, None, None)
+    # Two layers of 8 x 8 weights and 8 biases; two bytes a value.
+    assert (duet.cost.theta_parameters, duet.cost.theta_bytes) == (2 * (64 + 8), 288)
+    assert duet.cost.parameters > duet.cost.device_parameters == base.cost.parameters
+    assert duet.cost.generation_ms is not None
+    assert duet.cost.generation_ms > 0
+    assert duet.cost.recommendation_flops > 2 * 8 * 100
+    assert duet.oscillation is not None
+    assert 0 < duet.oscillation.theta < 2
+
+
+def test_metrics_of_devices_average_to_those_of_the_cell(whole: Path) -> None:
+    record = cell_folder(whole, CELLS[1]).read()
+    table = cell_folder(whole, CELLS[1]).by_device(METRICS)
+    assert record is not None
+    for found in record.protocols:
+        for condition in found.conditions:
+            for metric in METRICS:
+                value_U = table.of(found.protocol, condition.name, "all", metric)
+                assert value_U is not None
+                assert value_U.mean() == pytest.approx(condition.metrics[metric], abs=1e-6)
+    cold_U = table.of("full", "own", "cold", "ndcg@10")
+    assert cold_U is not None
+    groups = record.protocols[0].conditions[0].groups
+    assert groups["cold"].devices == np.isfinite(cold_U).sum() > 0
+    assert groups["cold"].devices + groups["warm"].devices == record.protocols[0].devices
+
+
+def test_two_side_by_side_give_what_one_after_the_other_gives(
+    whole: Path, tiny: Dataset, tiny_job: Job, tmp_path: Path, run_in: RunIn
+) -> None:
+    outcome = run_in(tmp_path / "two", tiny, tiny_job, CELLS, 2)
+    assert (outcome.failures, outcome.left) == ([], [])
+    assert metrics_in(tmp_path / "two") == metrics_in(whole)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+def test_killed_at_any_moment_it_ends_with_the_same_figures(whole: Path, tiny: Dataset, tmp_path: Path) -> None:
+    root = tmp_path / "cut"
+    base = cell_folder(root, CELLS[0])
+    # Once while the first cell is fitted, once in the second cell.
+    for moment in (base.fit / "config.toml", cell_folder(root, CELLS[1]).fit / "config.toml"):
+        process = subprocess.Popen(command(tiny, root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not moment.exists() and process.poll() is None:
+            time.sleep(0.005)
+        workers = children_of(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (root / "results.json").exists()
+        # Workers end by themselves when the process that started them is gone; none may go on writing.
+        assert workers
+        deadline = time.monotonic() + 20
+        while any(worker.exists() for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    before = (base.record.stat().st_mtime_ns, base.devices.stat().st_mtime_ns, base.record.read_bytes())
+    ended = subprocess.run(command(tiny, root), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 cells, 1 of them finished before" in ended.stderr
+    assert (base.record.stat().st_mtime_ns, base.devices.stat().st_mtime_ns, base.record.read_bytes()) == before
+    assert metrics_in(root) == metrics_in(whole)
+
+
+def children_of(process: int) -> list[Path]:
+    """The processes that a process has started, as folders of `/proc`."""
+    return [Path("/proc") / child for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def test_a_failing_cell_is_told_by_its_code_and_stops_no_other(
+    tiny: Dataset, tiny_job: Job, tmp_path: Path, run_in: RunIn
+) -> None:
+    root = tmp_path / "out"
+    occupied = cell_folder(root, CELLS[0])
+    open_folder(root, tiny_job, False)
+    occupied.fit.mkdir(parents=True)
+    (occupied.fit / "somebody").write_text("else")
+    outcome = run_in(root, tiny, tiny_job, CELLS, 1)
+    assert [(failure.cell, failure.code) for failure in outcome.failures] == [("sasrec-base-0", "output-exists")]
+    assert b"output-exists" in occupied.failed.read_bytes()
+    assert cell_folder(root, CELLS[1]).read() is not None
+    results = assemble(root, tiny, tiny_job, CELLS, ["sasrec"], ["base", "duet"], [0], outcome.failures)
+    assert (results.complete, results.missing) == (False, [])
+    (occupied.fit / "somebody").unlink()
+    assert run_in(root, tiny, tiny_job, CELLS, 1).failures == []
+    assert not occupied.failed.exists()
+
+
+def test_a_process_that_is_killed_fails_its_cell_alone(tiny: Dataset, tiny_job: Job, tmp_path: Path) -> None:
+    from duetgen.comparison.runner import run_cells
+
+    class Killer:
+        killed = False
+
+        def cell_started(self, cell: Cell) -> None:
+            if cell.method == "base":
+                (child,) = multiprocessing.active_children()
+                child.kill()
+                self.killed = True
+
+        def cell_told(self, cell: Cell, share: float, what: str) -> None: ...
+        def cell_ended(self, cell: Cell, failure: Any) -> None: ...
+
+    open_folder(tmp_path / "out", tiny_job, False)
+    killer = Killer()
+    outcome = run_cells(tmp_path / "out", tiny.root, tiny_job, CELLS, jobs=1, threads=1, deadline=None, watcher=killer)
+    assert killer.killed
+    assert [(failure.cell, failure.code) for failure in outcome.failures] == [("sasrec-base-0", "cell-crashed")]
+    assert "signal 9" in outcome.failures[0].message
+    assert cell_folder(tmp_path / "out", CELLS[1]).read() is not None
+
+
+def test_a_damaged_record_is_no_finished_cell(tmp_path: Path) -> None:
+    folder = cell_folder(tmp_path, CELLS[0])
+    folder.root.mkdir(parents=True)
+    folder.record.write_text("{")
+    assert folder.read() is None
+    assert unfinished(tmp_path, CELLS) == CELLS
+
+
+def test_a_folder_is_taken_up_by_the_same_job_only(tiny: Dataset, tiny_job: Job, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    open_folder(root, tiny_job, False)
+    open_folder(root, tiny_job, False)
+    other = make_job(tiny, TrainConfig(), ["full"], [0], None)
+    with pytest.raises(OutputExistsError, match="other data"):
+        open_folder(root, other, False)
+    (root / "cells").mkdir()
+    open_folder(root, other, True)
+    assert not (root / "cells").exists()
+
+
+def test_somebody_elses_folder_is_never_replaced(tiny_job: Job, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError):
+            open_folder(tmp_path, tiny_job, overwrite)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(FolderBusyError), alone_in(tmp_path):
+        pass
+    with alone_in(tmp_path):
+        pass

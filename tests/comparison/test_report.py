@@ -1,0 +1,155 @@
+"""The report: one file, nothing fetched, nothing believed, everything named for those who cannot see it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+from tests.comparison.conftest import make_results
+
+from duetgen.comparison.numbers import count, milliseconds, signed
+from duetgen.comparison.records import Failure
+from duetgen.comparison.report import render
+from duetgen.comparison.results import Results
+
+HOSTILE = """</title><script>alert("x")</script><img src=x onerror='y'>&amp; $title ${facts} \\1 $\\frac"""
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects elements, and notes whatever is not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """The report of cells made by hand."""
+    return render(make_results())
+
+
+def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
+    page = Page(text)
+    assert (page.open, page.wrong) == ([], [])
+    for words in (
+        "duet ranks better than base",
+        "Quality as θ grows old",
+        "Quality by length of history",
+        "Quality against parameters on the device",
+        "Quality against bytes of θ on the wire",
+        "Quality against milliseconds",
+        "Quality against FLOPs",
+        "Spread over seeds",
+        "Without the Stable Weight Adapter 0.020 nats, with it 0.020",
+        "Generation and fine-tuning",
+        "Cold and warm devices",
+        "Provenance",
+    ):
+        assert words in page.text
+    assert text.index("duet ranks better") < text.index("<table")
+
+
+def test_nothing_is_fetched(text: str) -> None:
+    assert not re.search(r"https?://", text)
+    page = Page(text)
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object", "embed"}
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert "@import" not in text
+
+
+def test_ids_are_unlike_and_every_reference_leads_somewhere(text: str) -> None:
+    ids = [found["id"] for _, found in Page(text).elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    named = {*re.findall(r'href="#([^"]*)"', text), *re.findall(r"url\(#([^)]*)\)", text)}
+    for both in re.findall(r'aria-labelledby="([^"]*)"', text):
+        named.update(both.split())
+    assert named <= set(ids)
+
+
+def test_every_plot_has_alternative_text_with_its_figures(text: str) -> None:
+    plots = re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL)
+    assert len(plots) == 10
+    for svg in plots:
+        assert 'role="img"' in svg
+        title, description = re.search(r"<title[^>]*>(.*?)</title><desc[^>]*>(.*?)</desc>", svg).groups()  # type: ignore[union-attr]
+        assert title
+        assert re.search(r"\d", description)
+
+
+def test_plots_take_the_colours_of_the_page(text: str) -> None:
+    for svg in re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL):
+        assert not re.search(r"#0[0-9a-f]{5}\b", svg)
+        assert "var(--" in svg
+    assert "prefers-color-scheme: dark" in text
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "'\"><b>", "名前 \u202e x", "a" * 5000])
+def test_a_hostile_dataset_name_stays_text(text: str, name: str) -> None:
+    results = make_results(name)
+    failed = [Failure(cell="c", code="x", message=name, hint=name)]
+    page = Page(render(msgspec.structs.replace(results, failed=failed, missing=[name])))
+    assert (page.open, page.wrong) == ([], [])
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in Page(text).elements}
+    assert page.text.count(name) >= 4
+
+
+def test_a_report_of_the_same_results_is_the_same(text: str) -> None:
+    assert render(Results.from_json(make_results().to_json())) == text
+
+
+def test_losses_and_ties_are_said_plainly() -> None:
+    text = Page(render(make_results(shifts={"base": 0.05, "base-long": 0.05, "duet": 0.01}))).text
+    assert "Against base in ndcg@10, worse: duet; no difference shown: base-long." in text
+    assert "Against duet in ndcg@10, better: base-long." in text
+
+
+def test_what_is_missing_or_failed_comes_first() -> None:
+    failed = [Failure(cell="sasrec-apg-0", code="training-failed", message="the loss is nan", hint="")]
+    text = render(msgspec.structs.replace(make_results(), missing=["sasrec-duet-1"], failed=failed))
+    assert text.index("sasrec-duet-1") < text.index("<table")
+    assert "the loss is nan [training-failed]" in text
+
+
+@pytest.mark.parametrize(
+    "shifts", [{"base": 0.0}, {"duet": 0.03}, {"base": 0.0, "base-long": 0.01}, {"finetune": 0.1, "apg": 0.0}]
+)
+def test_a_few_methods_make_a_report_too(shifts: dict[str, float]) -> None:
+    page = Page(render(make_results(shifts=shifts, seeds=1)))
+    assert (page.open, page.wrong) == ([], [])
+
+
+def test_nothing_at_all_makes_a_report_too() -> None:
+    empty = msgspec.structs.replace(make_results(), tables=[], cells=[], origin=None, verdict="Nothing yet.")
+    assert "Nothing yet." in render(empty)
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert [count(value) for value in (12, 950, 2112, 260_352, 1.4e6)] == ["12", "950", "2.11k", "260k", "1.4M"]
+    assert [milliseconds(v) for v in (0.34, 12.4, 2500, 60_000)] == ["0.34 ms", "12 ms", "2.5 s", "1 min"]
+    assert [signed(value) for value in (0.01, -0.01, -0.00001)] == ["+0.0100", "−0.0100", "+0.0000"]

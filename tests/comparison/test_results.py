@@ -1,0 +1,151 @@
+"""Tables and comparisons of cells made by hand, and `results.json` there and back."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from tests.comparison.conftest import DEVICES, finished, make_results
+
+from duetgen.comparison.methods import METHODS, Method
+from duetgen.comparison.results import Results, ResultsFormatError
+from duetgen.comparison.tables import make_table, paired_seeds, plan_pairs
+from duetgen.comparison.verdict import listed, verdict
+from duetgen.evaluation.significance import holm
+
+
+def test_results_go_to_json_and_back() -> None:
+    results = make_results()
+    assert Results.from_json(results.to_json()) == results
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format_version": 99}', b'{"format_version": 1}'])
+def test_what_is_no_results_file_is_refused(content: bytes) -> None:
+    with pytest.raises(ResultsFormatError):
+        Results.from_json(content)
+
+
+def test_seeds_are_averaged_within_a_device_first() -> None:
+    cells = {"base": [finished("base", seed) for seed in (0, 1)], "duet": [finished("duet", s, 0.03) for s in (0, 1)]}
+    table = make_table("full", "sasrec", cells)
+    assert table is not None
+    one = table.against("duet", "base")
+    assert one is not None
+    difference_SU = [
+        mine.devices.values["full/own/all/ndcg@10"].astype(float)
+        - theirs.devices.values["full/zero/all/ndcg@10"].astype(float)
+        for mine, theirs in zip(cells["duet"], cells["base"])
+    ]
+    difference_U = np.mean(difference_SU, axis=0)
+    assert one.mean == pytest.approx(difference_U.mean())
+    assert one.effect_size == pytest.approx(difference_U.mean() / difference_U.std(ddof=1))
+    assert one.std == pytest.approx(np.std([seed_U.mean() for seed_U in difference_SU], ddof=1))
+    assert (one.devices, one.seeds, one.outcome) == (DEVICES, [0, 1], "better")
+
+
+def test_holm_counts_all_comparisons_of_a_question() -> None:
+    (table,) = make_results().tables
+    sizes = {}
+    for question in ("methods", "groups", "age", "controls"):
+        those = [one for one in table.comparisons if one.metric == "user_auc" and one.question == question]
+        assert [one.p_holm for one in those] == pytest.approx(list(holm(np.array([one.p for one in those]))))
+        sizes[question] = len(those)
+    # Four methods against base, three against DUET; four have two old ages and three controls; nobody is warm.
+    assert sizes == {"methods": 4 + 3, "groups": 4, "age": 4 * 2, "controls": 4 * 3}
+    assert len(table.comparisons) == 2 * sum(sizes.values())
+
+
+def test_what_is_compared_with_what() -> None:
+    (table,) = make_results(shifts={"base": 0.0, "base-long": 0.01, "duet": 0.03}).tables
+    pairs = plan_pairs(table.rows)
+    found = {(p.method, p.condition, p.reference, p.reference_condition) for p in pairs}
+    assert found == {
+        ("base-long", "zero", "base", "zero"),
+        ("base-long", "zero", "duet", "own"),
+        ("duet", "own", "base", "zero"),
+        ("duet", "own+1", "base", "zero"),
+        ("duet", "own+20", "base", "zero"),
+        ("duet", "zero", "duet", "own"),
+        ("duet", "another", "duet", "own"),
+        ("duet", "random", "duet", "own"),
+    }
+
+
+def test_another_devices_theta_is_found_worse() -> None:
+    (table,) = make_results().tables
+    one = table.find("duet", "another", "duet", "own", "ndcg@10")
+    assert one is not None
+    assert (one.outcome, one.mean) == ("worse", pytest.approx(-0.06, abs=0.005))
+
+
+def test_a_method_without_seeds_goes_with_every_seed_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "counted", Method("counted", "", "counting", METHODS["base"].fit, False, False))
+    counted, duet = [finished("counted", 0, 0.01, None)], [finished("duet", seed) for seed in (0, 1, 2)]
+    assert [seed for seed, *_ in paired_seeds(duet, counted)] == [0, 1, 2]
+    assert [seed for seed, *_ in paired_seeds(counted, duet)] == [0, 1, 2]
+    assert [seed for seed, *_ in paired_seeds(duet, [finished("base", 2), finished("base", 3)])] == [2]
+
+
+def test_seeds_that_only_one_has_are_left_out_of_the_comparison() -> None:
+    cells = {"base": [finished("base", 0)], "duet": [finished("duet", seed, 0.03) for seed in (0, 1)]}
+    table = make_table("full", "sasrec", cells)
+    assert table is not None
+    one = table.against("duet", "base")
+    assert one is not None
+    assert (one.seeds, one.std) == ([0], None)
+    row = table.row("duet")
+    assert row is not None
+    value = row.value()
+    assert value is not None
+    assert (row.seeds, len(value.by_seed)) == ([0, 1], 2)
+
+
+def test_cost_is_the_median_over_seeds() -> None:
+    table = make_table("full", "sasrec", {"duet": [finished("duet", seed) for seed in (0, 5, 7)]})
+    assert table is not None
+    assert table.rows[0].cost.recommendation_flops == 20_005
+
+
+def test_no_table_where_nothing_was_measured() -> None:
+    assert make_table("full", "sasrec", {}) is None
+    assert make_table("given", "sasrec", {"base": [finished("base")]}) is None
+
+
+class TestVerdict:
+    """One sentence, whichever way it went."""
+
+    def test_a_win(self) -> None:
+        words = make_results().verdict
+        assert words.startswith("On made (30 devices), duet ranks better than base by 0.03")
+        assert "it beats finetune and apg" in words
+        assert "cannot be told from duet-swa" in words
+
+    def test_a_loss(self) -> None:
+        words = make_results(shifts={"base": 0.05, "finetune": 0.09, "duet": 0.01}).verdict
+        assert "duet ranks worse than base by 0.0" in words
+        assert "it loses to finetune" in words
+
+    def test_a_tie(self) -> None:
+        assert "duet cannot be told from base" in make_results(shifts={"base": 0.02, "duet": 0.02}, seeds=1).verdict
+
+    def test_without_duet(self) -> None:
+        assert "finetune has the highest ndcg@10" in make_results(shifts={"base": 0.0, "finetune": 0.05}).verdict
+
+    def test_of_nothing(self) -> None:
+        assert verdict("made", [], 3) == "Nothing was measured on made yet (3 of the cells asked for are missing)."
+
+    def test_of_what_is_missing(self) -> None:
+        assert "(1 of the cells asked for is missing)" in verdict("made", make_results().tables, 1)
+
+    def test_lists(self) -> None:
+        assert [listed(words) for words in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+
+
+def test_results_hold_no_more_than_the_format_says() -> None:
+    from pathlib import Path
+
+    page = (Path(__file__).parent.parent.parent / "docs/results-format.md").read_text()
+    tree = msgspec.json.decode(make_results().to_json())
+    names = {key for part in (tree, tree["tables"][0], tree["tables"][0]["rows"][0], tree["cells"][0]) for key in part}
+    names |= set(tree["tables"][0]["comparisons"][0]) | set(tree["cells"][0]["cost"])
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
