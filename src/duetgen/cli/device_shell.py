@@ -81,7 +81,8 @@ def run_shell(device: Device, top: int) -> None:
         if text in (":quit", ":q", ":exit"):
             return
         if text.startswith(":"):
-            command(device, text)
+            if not command(device, text):
+                continue
         elif text:
             found = find(device.model, text)
             if len(found) != 1:
@@ -93,14 +94,15 @@ def run_shell(device: Device, top: int) -> None:
         before = show(device, before, top)
 
 
-def command(device: Device, text: str) -> None:
-    """One that begins with a colon."""
+def command(device: Device, text: str) -> bool:
+    """One that begins with a colon. Whether the ranking may have changed."""
     say = console.results.print
     try:
         if text == ":ask":
             say("a new theta" if device.refresh(wait=True) else f"no theta: {escape(device.status().last_error)}")
         elif text == ":status":
             console.print_json(device.status())
+            return False
         elif text == ":update":
             say(f"now {device.status().model_id[:16]}" if device.update() else "no new version")
         elif text == ":rollback":
@@ -110,10 +112,12 @@ def command(device: Device, text: str) -> None:
             say("forgotten")
         else:
             say(escape(HELP))
+            return False
     except NothingToRollBackError as cause:
         say(cause.message)
     except DuetError as cause:
         say(f"{escape(cause.message)} \\[{cause.code}]")
+    return True
 
 
 def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:

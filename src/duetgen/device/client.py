@@ -130,9 +130,10 @@ class HttpCloud:
         hint = "the device goes on with what it has, and asks again later"
         for attempt in (1, 2):
             connection, reused = self.pool.take(min(timeout, self.timeout), fresh=attempt == 2)
-            response = None
+            response, connected = None, False
             try:
                 self._prepare(connection, deadline)
+                connected = True
                 connection.request(method, self.pool.prefix + path, body, headers)
                 response = connection.getresponse()
                 return self._read(response, limit, into)
@@ -140,7 +141,8 @@ class HttpCloud:
                 # A kept connection that the server closed meanwhile: once more on a fresh one.
                 if reused and response is None:
                     continue
-                raise CloudUnreachableError(f"the cloud broke off: {cause or type(cause).__name__}", hint) from cause
+                what = "the cloud broke off" if connected else f"no connection to {self.pool.url}"
+                raise CloudUnreachableError(f"{what}: {cause or type(cause).__name__}", hint) from cause
             except http.client.IncompleteRead as cause:
                 raise BadAnswerError("the cloud's answer is cut", hint) from cause
             except (http.client.HTTPException, ValueError) as cause:
