@@ -27,7 +27,7 @@ from duetgen.training.loop import Progress
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY
 
 STEPS: Final = (2, 5, 15)
-RATES: Final = (1e-3, 3e-3, 1e-2)
+RATES: Final = (1e-4, 3e-4, 1e-3, 3e-3)
 TARGETS: Final = 2_000
 """Validation targets on which each pair of steps and rate is measured, about."""
 

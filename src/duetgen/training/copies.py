@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ class Copies(nn.Module):
         backbone: the global model; its parameters are used, frozen, and not written.
     """
 
+    layout: ParameterLayout
     start_P: Tensor
     """The global model's values of a copy: what fine-tuning starts from."""
 
@@ -59,6 +61,20 @@ class Copies(nn.Module):
     def query(self, own_BP: Tensor, prepared_BTx: Tensor) -> Tensor:
         """What items are compared with, where scores are dot products: [B, T, D]; gradients flow to the copies."""
 
+    def gradient_by_query(self, own_BP: Tensor, prepared_BTx: Tensor, of_query: Callable[[Tensor], Tensor]) -> Tensor:
+        """The gradient of a loss with respect to the copies: [B, P].
+
+        Args:
+            own_BP: the copies.
+            prepared_BTx: see `prepare`.
+            of_query: the gradient of the loss with respect to the queries [B, T, D], from the queries.
+        """
+        query_BTD = self.query(own_BP, prepared_BTx)
+        with torch.no_grad():
+            grad_BTD = of_query(query_BTD)
+        (grad_BP,) = torch.autograd.grad(query_BTD, own_BP, grad_BTD)
+        return grad_BP
+
     @abstractmethod
     def score(self, own_BP: Tensor, window_BL: Tensor, candidates_BC: Tensor) -> Tensor:
         """Scores of each device's own candidates: [B, C]."""
@@ -76,6 +92,7 @@ class HeadCopies(Copies):
         for layer in self.backbone.head.modules():
             if isinstance(layer, DynamicLayer):
                 layer.residual = False
+        self.layout = self.backbone.head.layout
         self.register_buffer("start_P", self.backbone.head.global_theta(), persistent=False)
 
     def prepare(self, events_BT: Tensor) -> Tensor:
@@ -91,6 +108,30 @@ class HeadCopies(Copies):
         """The head on top of the static part."""
         assert isinstance(self.backbone, SequenceBackbone)
         return self.backbone.query(prepared_BTx, own_BP)
+
+    def gradient_by_query(self, own_BP: Tensor, prepared_BTx: Tensor, of_query: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same for a head of two layers, written out: half the passes over memory that autograd makes."""
+        first, *_, second = self.layout.layers.values()
+        batch, width = len(own_BP), prepared_BTx.shape[-1]
+
+        def layer(whole_BP: Tensor, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
+            """Views of a layer's weight [B, D, D] and bias [B, 1, D]."""
+            part = whole_BP[:, place[0] : place[0] + place[1]]
+            return part[:, : width * width].view(batch, width, width), part[:, None, width * width :]
+
+        with torch.no_grad():
+            (weight, bias), (weight_2, bias_2) = layer(own_BP, first), layer(own_BP, second)
+            hidden_BTD = torch.baddbmm(bias, prepared_BTx, weight.transpose(1, 2))
+            active_BTD = functional.gelu(hidden_BTD)
+            query_BTD = torch.baddbmm(bias_2, active_BTD, weight_2.transpose(1, 2)).add_(prepared_BTx)
+            grad_BTD, grad_BP = of_query(query_BTD), torch.empty_like(own_BP)
+            (grad_weight, grad_bias), (grad_weight_2, grad_bias_2) = layer(grad_BP, first), layer(grad_BP, second)
+            torch.bmm(grad_BTD.transpose(1, 2), active_BTD, out=grad_weight_2)
+            torch.sum(grad_BTD, 1, keepdim=True, out=grad_bias_2)
+            grad_BTD = torch.ops.aten.gelu_backward(torch.bmm(grad_BTD, weight_2), hidden_BTD)
+            torch.bmm(grad_BTD.transpose(1, 2), prepared_BTx, out=grad_weight)
+            torch.sum(grad_BTD, 1, keepdim=True, out=grad_bias)
+        return grad_BP
 
     def score(self, own_BP: Tensor, window_BL: Tensor, candidates_BC: Tensor) -> Tensor:
         """As a device does, with its own head."""

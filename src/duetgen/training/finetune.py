@@ -11,6 +11,7 @@ C candidates, V items, P values of a copy.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.backbones import Recommender, SequenceBackbone, windows
+from duetgen.backbones import Recommender, windows
 from duetgen.data.store import UNKNOWN
 from duetgen.training.copies import Copies, HeadCopies, WholeCopies, logits
 from duetgen.training.drawn import Drawn, query_gradient
@@ -48,7 +49,7 @@ class FineTuneConfig(msgspec.Struct, frozen=True, kw_only=True):
     length: int = 100
     steps: int = 5
     learning_rate: float = 3e-3
-    negatives: int = 128
+    negatives: int = 64
     seed: int = 0
 
 
@@ -56,7 +57,7 @@ def negatives_for(model: Recommender) -> int:
     """How many items a step draws: few where each costs a reading of the window, or where their share matters."""
     if not model.config.normalised:
         return 4
-    return 8 if model.backbone.pairwise else 128
+    return 8 if model.backbone.pairwise else 64
 
 
 class FineTuned(nn.Module):
@@ -142,40 +143,41 @@ class FineTuned(nn.Module):
 
         What is trained are the copies themselves, as on a device, so that rounding is the same too.
         """
-        prepared_BTx, target_BT = self.copies.prepare(history_BL[:, :-1]), history_BL[:, 1:]
+        prepared_BTx = self.copies.prepare(history_BL[:, :-1])
         own_BP = self.copies.start_P.repeat(len(history_BL), 1).requires_grad_()
         optimiser = torch.optim.Adam([own_BP], self.config.learning_rate, eps=EPSILON, fused=True)
-        quick = isinstance(self.copies.backbone, SequenceBackbone) and self.base.config.normalised
-        gradient = self.gradient_by_query if quick else self.gradient
+        gradient = self.gradient_of(history_BL[:, 1:])
         for step in range(self.config.steps):
-            own_BP.grad = gradient(own_BP, prepared_BTx, target_BT, self.drawn(step))
+            own_BP.grad = gradient(own_BP, prepared_BTx, self.drawn(step))
             optimiser.step()
         return own_BP.detach() - self.copies.start_P
 
-    def gradient(self, own_BP: Tensor, prepared_BTx: Tensor, target_BT: Tensor, drawn: Drawn) -> Tensor:
-        """The gradient of each device's loss with respect to its own copy: [B, P].
+    def gradient_of(self, target_BT: Tensor) -> Callable[[Tensor, Tensor, Drawn], Tensor]:
+        """The function from copies, prepared input and drawn items to the gradient of each device's loss: [B, P].
 
-        A device's loss depends on its own row of theta alone, so the gradient of the sum is all of theirs.
+        A device's loss depends on its own copy alone, so the gradient of the sum is all of theirs. Where scores are dot
+        products, they and their gradients never leave the processor's cache.
         """
-        scores = self.copies.logits(own_BP, prepared_BTx, target_BT, drawn.items_M)
-        (grad_BP,) = torch.autograd.grad(self.losses(*scores, target_BT, drawn).sum(), own_BP)
-        return grad_BP
+        if self.base.backbone.pairwise or not self.base.config.normalised:
 
-    def gradient_by_query(self, own_BP: Tensor, prepared_BTx: Tensor, target_BT: Tensor, drawn: Drawn) -> Tensor:
-        """The same where scores are dot products: scores and their gradients never leave the processor's cache."""
-        query_BTD = self.copies.query(own_BP, prepared_BTx)
-        table_VD = self.base.backbone.item_embedding.weight
-        with torch.no_grad():
-            _, grad_ND = query_gradient(
-                query_BTD.flatten(0, 1),
-                table_VD[target_BT].flatten(0, 1),
-                table_VD[drawn.items_M],
-                drawn,
-                target_BT.flatten(),
-                self.shares(target_BT).flatten(),
-            )
-        (grad_BP,) = torch.autograd.grad(query_BTD, own_BP, grad_ND.view_as(query_BTD))
-        return grad_BP
+            def by_scores(own_BP: Tensor, prepared_BTx: Tensor, drawn: Drawn) -> Tensor:
+                scores = self.copies.logits(own_BP, prepared_BTx, target_BT, drawn.items_M)
+                (grad_BP,) = torch.autograd.grad(self.losses(*scores, target_BT, drawn).sum(), own_BP)
+                return grad_BP
+
+            return by_scores
+        table_VD, target_N = self.base.backbone.item_embedding.weight, target_BT.flatten()
+        target_ND, share_N = table_VD[target_N], self.shares(target_BT).flatten().to(table_VD.dtype)
+
+        def by_query(own_BP: Tensor, prepared_BTx: Tensor, drawn: Drawn) -> Tensor:
+            def of_query(query_BTD: Tensor) -> Tensor:
+                query_ND = query_BTD.flatten(0, 1)
+                _, grad_ND = query_gradient(query_ND, target_ND, table_VD[drawn.items_M], drawn, target_N, share_N)
+                return grad_ND.view_as(query_BTD)
+
+            return self.copies.gradient_by_query(own_BP, prepared_BTx, of_query)
+
+        return by_query
 
     def history_losses(self, history_BL: Tensor, theta_BP: Tensor, step: int = 0) -> Tensor:
         """The loss of each device on its own history, with the items of one step: [B]."""
