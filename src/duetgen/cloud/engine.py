@@ -115,11 +115,13 @@ class Engine:
                 "candidates": np.array([canary.candidates], dtype=np.int64),
             }
             scores_C = self._device.run(None, inputs)[0][0]
+            fallback_C = self._device.run(None, {**inputs, "theta": np.zeros_like(theta_P)[None]})[0][0]
         except Exception as cause:
             raise CanaryError(f"the canary of {model} does not run: {cause}", "export the model again") from cause
         for what, found, wanted in (
             ("generator", theta_P, expected_P),
             ("device", scores_C, np.array(canary.scores, dtype=np.float32)),
+            ("device", fallback_C, np.array(canary.fallback_scores, dtype=np.float32)),
         ):
             if found.shape != wanted.shape or not self._close(found, wanted):
                 raise CanaryError(

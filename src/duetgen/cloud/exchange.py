@@ -175,7 +175,8 @@ class Decoder(Generic[T]):
                 self._check_msgpack(body)
         except msgspec.ValidationError as cause:
             place = str(cause)
-            if "history" in place.rpartition(" - at ")[2]:
+            _, at, where = place.rpartition(" - at ")
+            if at and "history" in where:
                 raise InvalidHistoryError(place, "send 1 to 4096 item indices, oldest first") from cause
             raise InvalidRequestError(place, "see /openapi.json for the fields and their types") from cause
         except (msgspec.DecodeError, ValueError, RecursionError) as cause:

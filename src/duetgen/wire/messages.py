@@ -14,8 +14,9 @@ from msgspec import Meta
 from duetgen.wire.limits import MAX_BATCH_DEVICES, MAX_DEVICE_BYTES, MAX_GENERATOR_HISTORY
 
 Encoding: TypeAlias = Literal["float32", "float16", "int8"]
-ModelId: TypeAlias = Annotated[str, Meta(pattern="^([0-9a-f]{64}|latest)$", description="model_id, or `latest`")]
-DeviceId: TypeAlias = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}$")]
+# Python's `$` also matches before a line break at the end, hence `(?!\n)`.
+ModelId: TypeAlias = Annotated[str, Meta(pattern=r"^([0-9a-f]{64}|latest)$(?!\n)", description="model_id, or `latest`")]
+DeviceId: TypeAlias = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}$(?!\n)")]
 History: TypeAlias = Annotated[
     list[Annotated[int, Meta(ge=1, le=2**31 - 1)]],
     Meta(min_length=1, max_length=MAX_GENERATOR_HISTORY, description="item indices, oldest first"),

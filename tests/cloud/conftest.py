@@ -1,0 +1,93 @@
+"""Services to test: in this process, and as processes of their own on sockets."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from duetgen.cloud import ServiceConfig, create_app
+
+from .versions import make_version
+
+with warnings.catch_warnings():
+    # It would rather have another package than httpx, which is not here.
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+COMMAND = [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()"]
+
+
+@pytest.fixture(scope="session")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1; copy it before changing it."""
+    root = tmp_path_factory.mktemp("cloud") / "version"
+    make_version(root)
+    return root
+
+
+@pytest.fixture
+def client(version: Path) -> Iterator[TestClient]:
+    """A service in the open mode, in this process."""
+    with TestClient(create_app(ServiceConfig(sources=(str(version),), rate=0))) as made:
+        yield made
+
+
+class Live:
+    """`duet serve` as a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str | Path) -> None:
+        self.errors = folder / f"stderr-{time.monotonic_ns()}"
+        command = [*COMMAND, "serve", *map(str, arguments), "--port", "0", "--json"]
+        with self.errors.open("wb") as stderr:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.log()
+        self.ready: dict[str, Any] = json.loads(line)
+        self.url: str = self.ready["url"]
+
+    def log(self) -> str:
+        return self.errors.read_text()
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(40)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Callable[..., Live]]:
+    """`live(BUNDLE, …)`: a service on a free port; it is stopped after the test."""
+    made: list[Live] = []
+
+    def start(*arguments: str | Path) -> Live:
+        made.append(Live(tmp_path, *arguments))
+        return made[-1]
+
+    yield start
+    for service in made:
+        service.stop()
+
+
+def until(what: Callable[[], bool], seconds: float = 15) -> None:
+    """Wait for something to come true."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.03)
