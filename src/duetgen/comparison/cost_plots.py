@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.numbers import count, milliseconds
-from duetgen.comparison.plots import colours, focus, rows_of, tall
+from duetgen.comparison.plots import colours, focus, plain_colour, rows_of, tall
 from duetgen.comparison.results import DUET, HEADLINE, Table
 from duetgen.comparison.svg import MUTED, SERIES, draw, label_points
 
@@ -66,17 +66,17 @@ def oscillation_plot(table: Table, name: str) -> str | None:
     found = [(row.method, row.oscillation) for row in table.rows if row.oscillation is not None]
     if not found:
         return None
-    palette = colours(table.rows)
 
     def paint(axes: Axes) -> None:
         for y, (method, one) in enumerate(found):
-            axes.plot([0, one.log_loss], [y, y], color=palette[method], linewidth=1.4)
-            axes.plot(one.log_loss, y, "o", color=palette[method], markersize=5)
+            axes.plot([0, one.log_loss], [y, y], color=plain_colour(method), linewidth=1.4)
+            axes.plot(one.log_loss, y, "o", color=plain_colour(method), markersize=5)
             note = f"{one.log_loss:.3f} nats; θ moves {one.theta:.0%}"
             axes.annotate(note, (one.log_loss, y), (7, 0), textcoords="offset points", va="center", color=MUTED)
         rows_of(axes, [method for method, _ in found])
         axes.set_xlim(0, 1.9 * max(max(one.log_loss for _, one in found), 1e-6))
         axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="x", visible=False)
         axes.set_xlabel("mean change of log loss by one more event, nats")
 
     words = "; ".join(

@@ -17,10 +17,15 @@ ROW_INCHES: Final = 0.24
 
 
 def colours(rows: Sequence[Row]) -> dict[str, str]:
-    """A colour for each method: DUET's and base's own, the rest in turn."""
-    others = [row.method for row in rows if row.method not in (DUET, BASE)]
+    """A colour for each method: DUET's and base's own, the rest in turn, the best first, so that lines differ."""
+    others = [row.method for row in focus(rows, len(rows)) if row.method not in (DUET, BASE)]
     turn = {method: SERIES[2 + index % (len(SERIES) - 2)] for index, method in enumerate(others)}
     return {DUET: SERIES[0], BASE: SERIES[1], **turn}
+
+
+def plain_colour(method: str) -> str:
+    """Colour where names stand beside the rows anyway: DUET stands out, and nothing else."""
+    return SERIES[0] if method == DUET else SERIES[1]
 
 
 def focus(rows: Sequence[Row], most: int = LINES) -> list[Row]:
@@ -50,15 +55,14 @@ def difference_plot(table: Table, name: str) -> str | None:
     found = [one for row in table.rows if (one := table.against(row.method, BASE)) is not None]
     if not found:
         return None
-    palette = colours(table.rows)
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=MUTED, linewidth=1)
         for y, one in enumerate(found):
             sure = one.outcome != "undecided"
             if one.low is not None and one.high is not None:
-                axes.plot([one.low, one.high], [y, y], color=palette[one.method], linewidth=2)
-            axes.plot(one.mean, y, "o", color=palette[one.method], markersize=5.5 if sure else 4)
+                axes.plot([one.low, one.high], [y, y], color=plain_colour(one.method), linewidth=2)
+            axes.plot(one.mean, y, "o", color=plain_colour(one.method), markersize=5.5 if sure else 4)
         rows_of(axes, [one.method for one in found])
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{HEADLINE}, difference to base")
@@ -159,13 +163,14 @@ def seeds_plot(table: Table, name: str) -> str | None:
     found = [(row.method, value) for row in table.rows if (value := row.value()) is not None]
     if max((len(value.by_seed) for _, value in found), default=0) < 2:
         return None
-    palette = colours(table.rows)
 
     def paint(axes: Axes) -> None:
         for y, (method, value) in enumerate(found):
             axes.plot([min(value.by_seed), max(value.by_seed)], [y, y], color=GRID, linewidth=3)
-            axes.plot(value.by_seed, [y] * len(value.by_seed), "o", color=palette[method], markersize=4, alpha=0.75)
-            axes.plot(value.mean, y, "|", color=palette[method], markersize=11, markeredgewidth=1.6)
+            axes.plot(
+                value.by_seed, [y] * len(value.by_seed), "o", color=plain_colour(method), markersize=4, alpha=0.75
+            )
+            axes.plot(value.mean, y, "|", color=plain_colour(method), markersize=11, markeredgewidth=1.6)
         rows_of(axes, [method for method, _ in found])
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{HEADLINE}, a dot a seed")

@@ -59,7 +59,10 @@ def alerts(results: Results) -> str:
     """What is missing and what failed, before any figure."""
     lines = []
     if results.missing:
-        lines.append(f"Not run yet: {', '.join(results.missing)}. The same command goes on with them.")
+        lines.append(
+            f"Not run yet: {', '.join(results.missing)}. The same command goes on with them. "
+            "Until then rows may stand on different seeds; differences are taken over those that both methods have."
+        )
     lines += [f"Failed: {one.cell}. {one.message} [{one.code}]" for one in results.failed]
     return "\n".join(f'<p class="alert">{escape(line)}</p>' for line in lines)
 

@@ -65,7 +65,7 @@ def quality_table(table: Table) -> str:
         if aged:
             cells.append(plain(row, f"own+{aged}"))
         cells += [plain(row, "another"), plain(row, "zero")]
-        cells.append("–" if headline is None or headline.std is None else f"{headline.std:.4f}")
+        cells.append(spread_cell(headline))
         rows.append((row.method, cells))
     head = [
         HEADLINE,
@@ -78,6 +78,14 @@ def quality_table(table: Table) -> str:
         "std over<br>seeds",
     ]
     return grid(head, rows, DUET)
+
+
+def spread_cell(value: Estimate | None) -> str:
+    """The standard deviation over seeds, and how many there are."""
+    if value is None:
+        return "–"
+    seeds = len(value.by_seed)
+    return "1 seed" if value.std is None else f"{value.std:.4f}<small>{seeds} seeds</small>"
 
 
 def flipped(table: Table) -> Comparison | None:

@@ -13,7 +13,7 @@ from duetgen.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FONT_SIZE: Final = 8.5
+FONT_SIZE: Final = 9.0
 WIDTH: Final = 4.7
 """Inches; a plot is as wide as a phone, and two of them stand side by side on a desk."""
 
@@ -101,7 +101,7 @@ def inline(svg: str, name: str, title: str, description: str) -> str:
     return f'<svg {found[0]} role="img" aria-labelledby="{name}-title {name}-desc">{words}{body}'
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 11.0) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 11.5) -> None:
     """Names beside the right ends of lines, moved apart where they would touch.
 
     Args:

@@ -9,6 +9,7 @@ from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Row, Ta
 
 OUTCOMES: Final = {"better": "better", "worse": "worse", "undecided": "no difference shown"}
 """How an outcome is said."""
+MOST_NAMES: Final = 5
 
 
 def verdict(dataset: str, tables: Sequence[Table], missing: int) -> str:
@@ -37,16 +38,21 @@ def about_duet(tables: Sequence[Table]) -> str | None:
                 rivals[other.outcome].append(row.method)
     words = []
     if rivals["worse"]:
-        words.append(f"it beats {listed(rivals['worse'])}")
+        words.append(f"it beats {named(rivals['worse'])}")
     if rivals["undecided"]:
-        words.append(f"cannot be told from {listed(rivals['undecided'])}")
+        words.append(f"cannot be told from {named(rivals['undecided'])}")
     if rivals["better"]:
         words.append(f"loses to {listed(rivals['better'])}")
     if words and not words[0].startswith("it "):
         words[0] = f"it {words[0]}"
     if len(words) == 1 and rivals["undecided"] and found[-1][1].outcome == "undecided":
-        return f"duet {listed(parts)}, nor from {listed(rivals['undecided'])}"
+        return f"duet {listed(parts)}, nor from {named(rivals['undecided'])}"
     return "duet " + listed(parts) + ("; " + listed(words) if words else "")
+
+
+def named(methods: Sequence[str]) -> str:
+    """Some methods by name; many by their number. Those that DUET loses to are always named."""
+    return listed(methods) if len(methods) <= MOST_NAMES else f"{len(methods)} of the others"
 
 
 def with_backbone(table: Table, tables: Sequence[Table]) -> str:
