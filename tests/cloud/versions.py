@@ -1,7 +1,7 @@
 """Versions so small that they are made in milliseconds and their theta is worked out by hand, without torch.
 
-The generator of version `n` gives, for history h over its last L_g = 8 events, theta = n + S(h) · (1, 2, …, 20), where S
-is the sum of the item indices divided by 1024: whole numbers of 1024ths, exact in float32.
+The generator of version `n` gives, for history h over its last L_g = 8 events, theta = n + S(h) · (1, 2, …, 20), where
+S is the sum of the item indices divided by 1024: whole numbers of 1024ths, exact in float32.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def describe(root: Path, number: int) -> str:
 
 
 def make_version(root: Path, number: int = 1, *, lying: bool = False) -> str:
-    """A bundle at `root`; versions of higher numbers are newer. A lying one has a canary that its graphs do not give."""
+    """A bundle at `root`; a higher number is newer. A lying one has a canary that its graphs do not give."""
     aside = root.with_name(f".{root.name}")
     aside.mkdir(parents=True)
     history, candidates = [3, 5, 7], [2, 4]

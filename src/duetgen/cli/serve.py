@@ -36,6 +36,7 @@ def serve(
     rate: Annotated[float, Parameter(help="Requests a second for each device and worker; 0: no limit.")] = 10.0,
     burst: Annotated[int, Parameter(help="Requests that a device may make at once.")] = 100,
     waiting: Annotated[int, Parameter(help="Requests of a worker that may wait; more are shed.")] = 256,
+    body_seconds: Annotated[float, Parameter(help="Seconds that a request may take to arrive.")] = 10.0,
     poll: Annotated[float, Parameter(help="Seconds between looks at registry folders.")] = 1.0,
     cors: Annotated[
         list[str] | None, Parameter(negative="", help="Origin of web pages that may ask; may be repeated [none].")
@@ -69,6 +70,7 @@ def serve(
         rate=rate,
         burst=burst,
         waiting=waiting,
+        body_seconds=body_seconds,
         poll_seconds=poll,
         origins=tuple(cors or ()),
         log_requests=log_requests,

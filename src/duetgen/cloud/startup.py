@@ -34,6 +34,7 @@ def check_settings(config: ServiceConfig, open_mode: bool) -> None:
         ("rate", config.rate, 0, 1e6),
         ("burst", config.burst, 1, 1e6),
         ("waiting", config.waiting, 1, 65_536),
+        ("body-seconds", config.body_seconds, 0.1, 3600),
         ("poll", config.poll_seconds, 0.05, 86_400),
     ):
         if not least <= value <= most:

@@ -1,0 +1,455 @@
+"""The service as it runs: processes, sockets, signals, load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+
+from duetgen.cloud.tokens import SQLiteTokens
+from duetgen.wire.authentication import answer_key, verify
+from duetgen.wire.bundle import open_bundle
+from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer
+
+from .conftest import COMMAND, Live, until
+from .test_parameters import CODEC, GOOD, JSON, post, read, refused
+from .versions import make_version, theta
+
+Start = Callable[..., Live]
+
+
+def connect(service: Live) -> socket.socket:
+    url = urlsplit(service.url)
+    assert url.hostname is not None
+    return socket.create_connection((url.hostname, url.port or 0), timeout=20)
+
+
+def raw(body: bytes, length: int | None = None, path: str = "/v1/parameters") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nhost: cloud\r\ncontent-length: {len(body) if length is None else length}\r\n\r\n"
+    return head.encode() + body
+
+
+def receive(connection: socket.socket) -> tuple[int, bytes]:
+    """Status and body of one answer."""
+    content = b""
+    while b"\r\n\r\n" not in content:
+        part = connection.recv(65536)
+        if not part:
+            return 0, content
+        content += part
+    head, _, body = content.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].partition(b"\r")[0])
+    while len(body) < length and (part := connection.recv(65536)):
+        body += part
+    return int(head[9:12]), body
+
+
+def test_serves_a_real_bundle_and_says_when_it_is_ready(live: Start, bundle_folder: Path) -> None:
+    service = live(bundle_folder, "--open")
+    bundle = open_bundle(bundle_folder)
+    assert service.ready["models"] == [bundle.manifest.model_id]
+    assert service.ready["mode"] == "open"
+    with service.client() as client:
+        assert client.get("/readyz").json()["latest"] == bundle.manifest.model_id
+        canary = bundle.canary()
+        answer = read(post(client, {**GOOD, "history": canary.history}), ParametersAnswer)
+    found = bundle.codec().decode(answer.scale, answer.theta, answer.dtype)
+    np.testing.assert_allclose(found, canary.theta, atol=1e-5)
+
+
+def test_tokens_logs_and_metrics_of_two_workers(live: Start, version: Path, tmp_path: Path) -> None:
+    store = SQLiteTokens(tmp_path / "tokens.sqlite", write=True)
+    device, admin = store.add("device", "kiosk-1"), store.add("admin", None)
+    service = live(version, "--tokens", store.path, "--workers", "2", "--rate", "0", "--log-requests")
+    sequences = []
+    for _ in range(40):
+        with service.client(headers={"authorization": f"Bearer {device}"}) as client:
+            answer = read(post(client, GOOD), ParametersAnswer)
+            assert verify(answer_key(device), "kiosk-1", answer)
+            sequences.append(answer.sequence)
+    assert sequences == sorted(set(sequences))
+
+    def counted() -> bool:
+        with service.client(headers={"authorization": f"Bearer {admin}"}) as client:
+            return 'duet_requests_total{endpoint="parameters",status="200"} 40.0' in client.get("/metrics").text
+
+    until(counted)
+    assert store.revoke(device="kiosk-1") == 1
+    store.close()
+
+    def locked_out() -> bool:
+        statuses = set()
+        for _ in range(6):
+            with service.client(headers={"authorization": f"Bearer {device}"}) as client:
+                statuses.add(post(client, GOOD).status_code)
+        return statuses == {401}
+
+    until(locked_out, seconds=5)
+    assert service.stop() == 0
+    lines = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
+    assert len({line["device"] for line in lines if line.get("device")}) == 1
+    for secret in (device, admin, "kiosk-1"):
+        assert secret not in service.log()
+
+
+def test_body_of_100_megabytes_is_refused_and_not_held(live: Start, version: Path) -> None:
+    service = live(version, "--open")
+    with connect(service) as connection:
+        connection.sendall(raw(b"", length=100_000_000))
+        status, body = receive(connection)
+        assert (status, msgspec.msgpack.decode(body, type=ErrorAnswer).code) == (413, "body-too-large")
+    with connect(service) as connection, contextlib.suppress(OSError):
+        # Sent in pieces of unsaid length, until the service has had enough.
+        connection.sendall(b"POST /v1/parameters HTTP/1.1\r\nhost: cloud\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(1600):
+            connection.sendall(b"10000\r\n" + b"\x00" * 65536 + b"\r\n")
+    with service.client() as client:
+        assert post(client, GOOD).status_code == 200
+
+
+def test_slow_body_is_given_up_and_harms_nobody(live: Start, version: Path) -> None:
+    service = live(version, "--open", "--body-seconds", "1")
+    slow = [connect(service) for _ in range(20)]
+    body = msgspec.msgpack.encode(GOOD)
+    for connection in slow:
+        connection.sendall(raw(body[:5], length=len(body)))
+    with service.client() as client:
+        assert post(client, GOOD).status_code == 200
+        for connection in slow:
+            status, answer = receive(connection)
+            assert (status, msgspec.msgpack.decode(answer, type=ErrorAnswer).code) == (408, "request-timeout")
+            connection.close()
+        assert post(client, GOOD).status_code == 200
+
+
+def test_slow_reader_and_lost_callers_harm_nobody(live: Start, version: Path) -> None:
+    service = live(version, "--open", "--rate", "0")
+    devices = [{"device": f"d{index}", "history": [3]} for index in range(1024)]
+    body = msgspec.msgpack.encode({"model_id": "latest", "devices": devices, "dtype": "float32"})
+    readers = [connect(service) for _ in range(5)]
+    for connection in readers:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(raw(body, path="/v1/parameters:batch"))
+    for _ in range(30):
+        lost = connect(service)
+        lost.sendall(raw(b"\x81", length=100))
+        lost.close()
+    with service.client() as client:
+        for _ in range(20):
+            assert post(client, GOOD).status_code == 200
+    for connection in readers:
+        connection.close()
+    with service.client() as client:
+        assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/models/../../etc/passwd", "/../../../etc/passwd", "/v1/models/%2e%2e%2f/manifest.json", "//etc/passwd"],
+)
+def test_path_traversal_as_sent_by_hand(live: Start, version: Path, path: str) -> None:
+    service = live(version, "--open")
+    with connect(service) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: cloud\r\n\r\n".encode())
+        assert receive(connection)[0] == 404
+
+
+def test_publishing_and_rolling_back_under_load_fails_no_request(live: Start, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    registry.mkdir()
+    ids = [make_version(registry / "v1", 1)]
+    service = live(registry, "--open", "--rate", "0", "--poll", "0.1", "--workers", "2")
+    outcomes: Counter[tuple[int, str]] = Counter()
+    stop = threading.Event()
+
+    def ask(device: str) -> None:
+        """A device: it runs what is recommended, and changes when another is."""
+        model_id, count = "", 0
+        with service.client() as client:
+            while not stop.is_set():
+                if count % 10 == 0:
+                    headers = {"accept": JSON}
+                    model_id = read(client.get("/v1/models", headers=headers), ModelsAnswer).latest
+                response = post(client, {**GOOD, "device": device, "model_id": model_id})
+                answer = read(response, ParametersAnswer)
+                number = ids.index(model_id) + 1
+                expected = theta([3, 5, 7], number)
+                right = np.array_equal(CODEC.decode(answer.scale, answer.theta, answer.dtype), expected)
+                outcomes[response.status_code, model_id if right else "wrong"] += 1
+                count += 1
+
+    def ask_all(device: str) -> None:
+        try:
+            ask(device)
+        except BaseException as cause:
+            outcomes[0, repr(cause)] += 1
+
+    def moved(model_id: str) -> Callable[[], bool]:
+        before = outcomes[200, model_id]
+        return lambda: outcomes[200, model_id] > before + 20 or any(status != 200 for status, _ in outcomes)
+
+    threads = [threading.Thread(target=ask_all, args=(f"d{index}",)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        until(moved(ids[0]))
+        ids.append("")
+        ids[1] = make_version(tmp_path / "v2", 2)
+        (tmp_path / "v2").replace(registry / "v2")
+        until(moved(ids[1]))
+        make_version(registry / "v3", 3, lying=True)
+        (registry / "latest").write_text(ids[0])
+        os.kill(service.ready["pid"], signal.SIGHUP)
+        until(moved(ids[0]))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    assert set(outcomes) == {(200, ids[0]), (200, ids[1])}
+    assert "canary-failed" in service.log()
+
+
+def test_sighup_looks_at_once(live: Start, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    registry.mkdir()
+    make_version(registry / "v1", 1)
+    service = live(registry, "--open", "--poll", "3600")
+    second = make_version(registry / "v2", 2)
+    time.sleep(0.5)
+    with service.client(headers={"accept": JSON}) as client:
+        assert read(client.get("/v1/models"), ModelsAnswer).latest != second
+        os.kill(service.ready["pid"], signal.SIGHUP)
+        until(lambda: read(client.get("/v1/models"), ModelsAnswer).latest == second)
+
+
+def test_stop_finishes_what_was_accepted_and_refuses_the_rest(live: Start, version: Path) -> None:
+    service = live(version, "--open")
+    body = msgspec.msgpack.encode(GOOD)
+    with connect(service) as accepted:
+        accepted.sendall(raw(body[:10], length=len(body)))
+        time.sleep(0.5)
+        service.process.send_signal(signal.SIGTERM)
+
+        def closed() -> bool:
+            try:
+                connect(service).close()
+            except OSError:
+                return True
+            return False
+
+        until(closed)
+        accepted.sendall(body[10:])
+        status, answer = receive(accepted)
+        assert status == 200
+        assert msgspec.msgpack.decode(answer, type=ParametersAnswer).theta
+    assert service.stop() == 0
+
+
+def test_killed_worker_is_replaced(live: Start, version: Path) -> None:
+    service = live(version, "--open")
+    children = Path(f"/proc/{service.ready['pid']}/task/{service.ready['pid']}/children").read_text().split()
+    workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(workers) == 1
+    os.kill(int(workers[0]), signal.SIGKILL)
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.HTTPError), service.client() as client:
+            return post(client, GOOD).status_code == 200
+        return False
+
+    until(answers)
+
+
+async def flood(service: Live, seconds: float, connections: int) -> Counter[tuple[int, bool]]:
+    """Far more at once than the service takes; statuses, and whether they say when to come back."""
+    url = urlsplit(service.url)
+    found: Counter[tuple[int, bool]] = Counter()
+    request = raw(msgspec.msgpack.encode({**GOOD, "history": [3] * 200}))
+    end = time.monotonic() + seconds
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        while time.monotonic() < end:
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r")[0]))
+            found[int(head[9:12]), b"retry-after:" in head] += 1
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return found
+
+
+def test_overload_is_shed_and_over_within_two_seconds(live: Start, version: Path) -> None:
+    service = live(version, "--open", "--rate", "0", "--waiting", "8")
+    ready: list[int] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        with service.client() as client:
+            while not stop.is_set():
+                ready.append(client.get("/readyz").status_code)
+                time.sleep(0.2)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    # 8 may wait: 100 connections that always ask are far more than five times what is taken.
+    found = asyncio.run(flood(service, 3, 100))
+    stop.set()
+    watcher.join()
+    assert found[200, False] > 50
+    assert found[503, True] > 50
+    assert set(found) == {(200, False), (503, True)}
+    assert set(ready) == {200}
+    begun = time.monotonic()
+    with service.client() as client:
+        times = []
+        for _ in range(50):
+            sent = time.monotonic()
+            assert post(client, GOOD).status_code == 200
+            times.append(time.monotonic() - sent)
+    assert time.monotonic() - begun < 2 or sorted(times)[25] < 0.05
+
+
+def test_tls(live: Start, version: Path, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
+    service = live(version, "--open", "--certificate", certificate, "--key", key)
+    assert service.url.startswith("https://")
+    context = ssl.create_default_context(cafile=str(certificate))
+    with httpx.Client(base_url=service.url, verify=context, trust_env=False) as client:
+        assert post(client, GOOD).status_code == 200
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Of 127.0.0.1, signed by itself."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cloud")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+def test_web_pages_may_ask_only_if_their_origin_is_named(client: Any, version: Path) -> None:
+    from duetgen.cloud import ServiceConfig, create_app
+
+    from .conftest import TestClient
+
+    asked = {"origin": "https://shop.example", "access-control-request-method": "POST"}
+    assert "access-control-allow-origin" not in client.options("/v1/parameters", headers=asked).headers
+    named = create_app(ServiceConfig(sources=(str(version),), origins=("https://shop.example",)))
+    with TestClient(named) as other:
+        assert other.options("/v1/parameters", headers=asked).headers["access-control-allow-origin"]
+        strange = {**asked, "origin": "https://other.example"}
+        assert "access-control-allow-origin" not in other.options("/v1/parameters", headers=strange).headers
+        answered = post(other, GOOD, origin="https://shop.example")
+        assert answered.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+def test_cloud_never_imports_torch_or_polars() -> None:
+    code = (
+        "import sys, duetgen.cloud, duetgen.cloud.server, duetgen.cloud.startup, duetgen.cloud.trust; "
+        "print([m for m in ('torch', 'polars', 'lightning_fabric', 'onnx', 'cyclopts') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """`run(VERB, …)`: the command, to its end."""
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+
+    yield call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], "open-mode"),
+        (["--open", "--host", "0.0.0.0"], "open-mode"),
+        (["--open", "--tokens", "x"], "open-mode"),
+        (["--tokens", "nowhere.sqlite"], "invalid-tokens"),
+        (["--open", "--trust", "nonsense"], "invalid-key"),
+        (["--open", "--trust", "0" * 64], "nothing-to-serve"),
+        (["--open", "--certificate", "nowhere.pem"], "invalid-certificate"),
+        (["--open", "--workers", "0"], "invalid-setting"),
+        (["--open", "--host", "203.0.113.7"], "open-mode"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(run: Any, version: Path, arguments: list[str], code: str) -> None:
+    found = run("serve", version, "--port", "0", *arguments)
+    assert found.returncode == 2
+    assert found.stderr.strip().splitlines()[-2].endswith(f"[{code}]")
+    assert "Traceback" not in found.stderr
+
+
+def test_port_that_is_taken_is_said(run: Any, version: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = run("serve", version, "--open", "--port", str(taken.getsockname()[1]))
+    assert found.returncode == 2
+    assert "[cannot-listen]" in found.stderr
+
+
+def test_tokens_verbs(run: Any) -> None:
+    token = run("tokens", "add", "kiosk-1", "--note", "front door").stdout.strip()
+    assert len(token) == 64
+    made = json.loads(run("tokens", "add", "--scope", "batch", "--json").stdout)
+    listed = json.loads(run("tokens", "list", "--json").stdout)
+    assert {entry["scope"] for entry in listed} == {"device", "batch"}
+    assert made["digest"] in {entry["digest"] for entry in listed}
+    assert token not in run("tokens", "list").stdout
+    assert run("tokens", "revoke", made["digest"][:12]).returncode == 0
+    refusal = run("tokens", "revoke", made["digest"][:12])
+    assert refusal.returncode == 2
+    assert "[invalid-tokens]" in refusal.stderr
+    assert "[usage]" in run("tokens", "revoke", "abc").stderr
+
+
+def test_refusal_of_an_unknown_version_over_the_socket(live: Start, version: Path) -> None:
+    with live(version, "--open").client() as client:
+        refused(post(client, {**GOOD, "model_id": "0" * 64}), 404, "unknown-model")
