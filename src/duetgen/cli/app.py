@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from duetgen import __version__
@@ -11,6 +12,8 @@ from duetgen.errors import DuetError, MissingExtraError
 def main(arguments: list[str] | None = None) -> None:
     """Run `duet` with `arguments` (the process's own by default) and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # torch's threads wait asleep, not spinning: on a machine that others use too, spinning costs more than it gains.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import cyclopts
         import rich  # noqa: F401
