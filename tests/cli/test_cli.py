@@ -150,12 +150,13 @@ def test_demo_ends_with_a_table_and_files(tmp_path: Path) -> None:
     ):
         assert words in result.stdout
     files = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert files == {"demo.json", "dataset", "base", "duet", "results.json"}
+    made = {"demo.json", "dataset", "base", "duet", "results.json"}
+    assert files == made | {"bundle", "key", "cloud.log"}
     saved = json.loads((tmp_path / "demo/results.json").read_text())
-    again = duet(*arguments, "--json")
+    again = duet(*arguments, "--json", "--no-live")
     assert json.loads(again.stdout)["rows"] == saved["rows"]
     refused(duet(*arguments[:-1], "3"), "output-exists")
-    assert duet(*arguments[:-1], "3", "--overwrite").returncode == 0
+    assert duet(*arguments[:-1], "3", "--overwrite", "--no-live").returncode == 0
 
 
 class TestBadInput:

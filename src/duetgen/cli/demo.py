@@ -13,6 +13,7 @@ from rich.table import Table
 
 from duetgen.cli import console
 from duetgen.cli.evaluate import heading, label
+from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import print_manifest
 from duetgen.cli.train import BackboneName, build_config, use_threads
 from duetgen.errors import OutputExistsError
@@ -66,14 +67,16 @@ def demo(
     seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
     threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Begin again in a folder of an earlier demo.")] = False,
+    live: Annotated[bool, Parameter(negative="--no-live", help="End with a cloud and fifty devices.")] = True,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the result as JSON.")] = False,
 ) -> None:
-    """See the whole thing work: prepare a log, train the base model and DUET, measure both, compare.
+    """See the whole thing work: prepare a log, train the base model and DUET, measure both, serve, run devices.
 
     Both models have the same device model, training budget and data. The table shows DUET with each device's own theta,
-    fresh and old, with theta = 0, and with another device's theta, and how far each is from the base model. Stopped,
-    the same command goes on where it was.
+    fresh and old, with theta = 0, and with another device's theta, and how far each is from the base model. Then the
+    model is published, a cloud is started on this machine, and fifty devices live their part of the log against it.
+    Stopped, the same command goes on where it was.
     """
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate
@@ -108,18 +111,37 @@ def demo(
         with console.counting(silent) as progress:
             found[method] = evaluate(run.model, dataset, seed=seed, config=run.settings(), progress=progress)[0]
     rows = compare_all(found["base"], found["duet"])
+    report = None
+    if live and not cloud_is_installed():
+        live = False
+        console.notes.print("no cloud at the end: its packages are not here; pip install 'duetgen\\[cloud]'")
+    if live:
+        if not json:
+            print_result(found["duet"], rows)
+        step(silent, 5, "Serve it", f"a cloud on this machine, and {DEVICES} devices that live their part of the log")
+        report = run_live(runs["duet"], dataset, out, seed, silent)
     result = {
         "dataset": manifest.name,
         "rows": rows,
         "seconds": time.monotonic() - begun,
-        "folders": {name: str(out / name) for name in ("dataset", "base", "duet")},
+        "live": report,
+        "folders": {name: str(out / name) for name in ("dataset", "base", "duet", *(["bundle"] if live else []))},
         "evaluations": list(found.values()),
     }
     write_bytes(out / "results.json", msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     if json:
         console.print_json(result)
+        return
+    if report is None:
+        print_result(found["duet"], rows)
     else:
-        print_result(found["duet"], rows, out, time.monotonic() - begun)
+        print_live(report)
+    made = ", ".join(("dataset", "base", "duet", *(["bundle"] if live else []), "results.json"))
+    console.results.print(f"\nDone in {time.monotonic() - begun:.0f} s. Everything is in {out}/: {made}")
+    console.results.print(f"  more figures: duet evaluate {out}/duet {out}/dataset --protocol candidates --by-history")
+    if live:
+        console.results.print(f"  a device to try: duet serve {out}/bundle --open, then")
+        console.results.print(f"                   duet device {out}/bundle --cloud http://127.0.0.1:8000")
 
 
 def title_of(method: str) -> str:
@@ -216,7 +238,7 @@ def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
     return [row("base", base, "zero"), *(row(label(name, True), duet, name) for name in wanted)]
 
 
-def print_result(evaluation: Evaluation, rows: list[Row], out: Path, seconds: float) -> None:
+def print_result(evaluation: Evaluation, rows: list[Row]) -> None:
     """The closing table, what it says, and where the files lie."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
@@ -237,8 +259,6 @@ def print_result(evaluation: Evaluation, rows: list[Row], out: Path, seconds: fl
         console.results.print(evaluation.note)
     console.results.print(table)
     console.results.print(verdict(rows))
-    console.results.print(f"\nDone in {seconds:.0f} s. Everything is in {out}/: dataset, base, duet, results.json")
-    console.results.print(f"  more figures: duet evaluate {out}/duet {out}/dataset --protocol candidates --by-history")
 
 
 def verdict(rows: list[Row]) -> str:
