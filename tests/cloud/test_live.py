@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -278,6 +278,21 @@ def test_killed_worker_is_replaced(live: Start, version: Path) -> None:
     until(answers)
 
 
+def test_workers_do_not_outlive_the_service(live: Start, version: Path) -> None:
+    service = live(version, "--open")
+    service.process.kill()
+    service.process.wait(10)
+
+    def closed() -> bool:
+        try:
+            connect(service).close()
+        except OSError:
+            return True
+        return False
+
+    until(closed)
+
+
 async def flood(service: Live, seconds: float, connections: int) -> Counter[tuple[int, bool]]:
     """Far more at once than the service takes; statuses, and whether they say when to come back."""
     url = urlsplit(service.url)
@@ -397,14 +412,14 @@ def test_cloud_never_imports_torch_or_polars() -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`run(VERB, …)`: the command, to its end."""
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [*COMMAND, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
 
-    yield call
+    return call
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import os
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -68,9 +68,9 @@ class Totals(msgspec.Struct):
         started: when the worker started, seconds since 1970.
     """
 
-    requests: Counter[str] = msgspec.field(default_factory=Counter)
-    errors: Counter[str] = msgspec.field(default_factory=Counter)
-    devices: Counter[str] = msgspec.field(default_factory=Counter)
+    requests: dict[str, int] = msgspec.field(default_factory=Counter)
+    errors: dict[str, int] = msgspec.field(default_factory=Counter)
+    devices: dict[str, int] = msgspec.field(default_factory=Counter)
     stages: dict[str, Histogram] = msgspec.field(
         default_factory=lambda: {stage: histogram(SECONDS) for stage in STAGES}
     )
@@ -129,17 +129,17 @@ class Recorder(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics of all workers, added up."""
         everyone = self._all()
-        requests: Counter[str] = sum((t.requests for t in everyone), Counter())
+        requests = added(t.requests for t in everyone)
         family = CounterMetricFamily("duet_requests", "Requests answered", labels=["endpoint", "status"])
         for key, count in sorted(requests.items()):
             family.add_metric(key.split(" "), count)
         yield family
-        errors: Counter[str] = sum((t.errors for t in everyone), Counter())
+        errors = added(t.errors for t in everyone)
         family = CounterMetricFamily("duet_errors", "Refusals by code, see docs/errors", labels=["code"])
         for code, count in sorted(errors.items()):
             family.add_metric([code], count)
         yield family
-        devices: Counter[str] = sum((t.devices for t in everyone), Counter())
+        devices = added(t.devices for t in everyone)
         family = CounterMetricFamily("duet_parameters", "Parameter sets sent", labels=["model_id", "dtype"])
         for key, count in sorted(devices.items()):
             family.add_metric(key.split(" "), count)
@@ -169,6 +169,14 @@ class Recorder(Collector):
         yield models
         yield GaugeMetricFamily("duet_waiting", "Requests waiting", value=sum(t.waiting for t in everyone))
         yield GaugeMetricFamily("duet_started_seconds", "When the service started", min(t.started for t in everyone))
+
+
+def added(parts: Iterable[dict[str, int]]) -> Counter[str]:
+    """Some counts, added up."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return total
 
 
 def add(family: HistogramMetricFamily, labels: list[str], parts: list[Histogram]) -> None:

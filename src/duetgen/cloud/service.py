@@ -92,7 +92,12 @@ class Service:
                 self.log.write("error", "registry", reason=repr(cause))
 
     async def _write(self) -> None:
+        parent = os.getppid()
         while True:
             await asyncio.sleep(WRITE_SECONDS)
+            if self.run_folder is not None and os.getppid() != parent:
+                # Nobody is left to stop this worker: it must not go on holding the port.
+                self.log.write("error", "left alone")
+                os.kill(os.getpid(), signal.SIGTERM)
             self.recorder.totals.waiting = self.waiting
             self.recorder.write()
