@@ -303,3 +303,10 @@ def test_state_machine(model: DeviceModel) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+
+
+def test_golden_frame() -> None:
+    # "DUETPAR1", SHA-256 of "abc" (FIPS 180-2, appendix B.1), "abc"
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert frame(b"abc").hex() == b"DUETPAR1".hex() + digest + b"abc".hex()
+    assert unframe(frame(b"abc")) == b"abc"

@@ -61,7 +61,7 @@ def device(
 ) -> None:
     """Run one device, and see its ranking move; or replay a log on a fleet of devices.
 
-    Alone: type a title, or part of one, to have the device observe it. With --replay: each device of the dataset's test
+    Alone: type a title, or part of one, to have the device observe it. As a replay: each device of the dataset's test
     part ranks before every target and observes it after, asking a live cloud for its parameters as the policy says;
     quality, requests, bytes and times are printed.
     """

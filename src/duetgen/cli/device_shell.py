@@ -134,7 +134,8 @@ def show(device: Device, before: Sequence[str], top: int) -> list[str]:
     """The ranking now, each item with where it was before."""
     ranked = device.recommend(max(1, top))
     was = {item: place for place, item in enumerate(before)}
-    table = Table(box=None, pad_edge=False, header_style="bold", title=headline(device.status()), title_justify="left")
+    console.results.print(f"[bold]{headline(device.status())}[/]")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("", "right"), ("", "left"), ("item", "left"), ("score", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for place, (item, score) in enumerate(ranked):

@@ -1,0 +1,155 @@
+"""`duet device`: what is typed, what is refused; the replay itself is in tests/e2e."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from duetgen.cli import console
+from duetgen.cli.device import check_address, parse_policy, read_tokens
+from duetgen.cli.device_shell import find, run_shell
+from duetgen.cli.prepare import UsageError
+from duetgen.device import AfterSeconds, Always, DailyBudget, Device, Drift, EveryEvents, load_model
+
+from ..device.cloud import FakeCloud, Server
+from ..device.conftest import Tiny, make_tiny
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("device") / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "policy"),
+    [
+        ("always", None, Always()),
+        ("every:3", None, EveryEvents(3)),
+        ("after:90.5", None, AfterSeconds(90.5)),
+        ("drift:0.2", 4, DailyBudget(Drift(0.2), 4)),
+    ],
+)
+def test_policies(text: str, budget: int | None, policy: object) -> None:
+    assert parse_policy(text, budget) == policy
+
+
+@pytest.mark.parametrize(
+    "text", ["", "always:3", "every", "every:0", "every:x", "after:-1", "drift:0", "never", "every:1:2"]
+)
+def test_policies_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_policy(text, None)
+
+
+def test_a_budget_below_nothing() -> None:
+    with pytest.raises(UsageError):
+        parse_policy("always", -1)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x", "http://", "http://h:port", "http://h/?a=b"])
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(UsageError):
+        check_address(url)
+
+
+def test_titles_are_found_by_id_title_beginning_and_part(tiny: Tiny) -> None:
+    model = load_model(tiny.root)
+    assert find(model, "item-7") == ["item-7"]
+    assert find(model, "title OF 7") == ["item-7"]
+    assert find(model, "Title of 2") == ["item-2"]
+    assert len(find(model, "title of")) == 28
+    assert find(model, "of 13") == ["item-13"]
+    assert find(model, "nothing") == []
+
+
+def test_what_is_typed_moves_the_ranking(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(FakeCloud(tiny))
+    typed = "Title of 7\n\ntitle of 2\n:status\n:ask\nof\nzzz\n:rollback\n:update\n:forget\n:help\n:quit\nTitle of 9\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    try:
+        with Device(tiny.root, cloud=server.url, token="secret", policy=Always()) as device:
+            run_shell(device, 4)
+            events = device.status().events
+    finally:
+        server.stop()
+    console.results.file.flush()
+    printed = capsys.readouterr().out
+    for words in (
+        "the global model (theta = 0)",
+        "observed Title of 7 (item-7)",
+        "own theta, 0 events",
+        '"source": "theta"',
+        "a new theta",
+        "28 items match",
+        "nothing is called 'zzz'",
+        "this device keeps no versions",
+        "no new version",
+        "forgotten",
+        ":rollback go back",
+    ):
+        assert words in printed, words
+    assert events == 2
+
+
+def test_the_quickstart_of_the_docs_runs(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(FakeCloud(tiny))
+    (code,) = re.findall(r"^```py\n(.*?)^```", (ROOT / "docs/device.md").read_text(), re.MULTILINE | re.DOTALL)
+    for word, here in {"https://cloud.example": server.url, "…": "secret", '"bundle"': repr(str(tiny.root))}.items():
+        assert word in code
+        code = code.replace(word, here)
+    monkeypatch.chdir(tmp_path)
+    try:
+        exec(compile(code, "docs/device.md", "exec"), {"__name__": "example"})
+    finally:
+        server.stop()
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def refused(*arguments: str | Path) -> str:
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        "from duetgen.cli import main; main()",
+        "device",
+        *map(str, arguments),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (2, 3)
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_refusals(tiny: Tiny, tmp_path: Path) -> None:
+    assert "[invalid-bundle]" in refused(tmp_path)
+    assert "[usage]" in refused(tiny.root, "--replay", tmp_path)
+    assert "[not-a-dataset]" in refused(tiny.root, "--replay", tmp_path, "--cloud", "http://127.0.0.1:9")
+    (tmp_path / "tokens.json").write_text("[]")
+    tokens = ("--tokens-file", tmp_path / "tokens.json")
+    assert "[invalid-tokens-file]" in refused(tiny.root, "--replay", tmp_path, "--cloud", "http://h", *tokens)
+
+
+def test_tokens_files(tmp_path: Path) -> None:
+    (tmp_path / "tokens.json").write_text('{"device-0": "abc"}')
+    assert read_tokens(tmp_path / "tokens.json") == {"device-0": "abc"}
+    assert read_tokens(None) is None
+
+
+def test_the_verb_has_help_and_a_page() -> None:
+    command = [sys.executable, "-c", "from duetgen.cli import main; main()", "device", "--help"]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    page = (ROOT / "docs/commands/device.md").read_text()
+    options = {word.strip("*[],") for word in printed.split() if word.startswith("--")}
+    assert [option for option in sorted(options) if option not in page and option != "--help"] == []
