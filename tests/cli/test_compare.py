@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ from tests.cli.test_cli import duet, refused
 from duetgen.cli.app import main
 from duetgen.cli.compare import choose
 from duetgen.cli.prepare import UsageError
+from duetgen.comparison.lock import alone_in
 
 QUICK = ("--set", "optimiser.epochs=1", "--set", "model.backbone.width=8", "--staleness", "0,20", "--jobs", "1")
 
@@ -53,6 +59,40 @@ def test_a_comparison_from_start_to_end(data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/results.json").read_text()) == results
     assert "sasrec-duet-1" in (tmp_path / "out/report.html").read_text()
     refused(duet(*words, "--seeds", "1", "--limit-devices", "5"), "output-exists")
+
+
+def test_stopped_by_the_keyboard_it_says_so_and_leaves_no_process(data: Path, tmp_path: Path) -> None:
+    words = [
+        "compare",
+        data,
+        "--methods",
+        "base",
+        "--seeds",
+        "1",
+        "--set",
+        "optimiser.epochs=1000",
+        "--out",
+        tmp_path / "o",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from duetgen.cli import main; main()", *map(str, words), "--jobs", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not (tmp_path / "o/cells").exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.splitlines()[-2:] == [
+        "duet: stopped by the keyboard [interrupted]",
+        "  hint: the same command goes on where it stopped",
+    ]
+    # The lock is free again: nobody works there any more.
+    with alone_in(tmp_path / "o"):
+        pass
 
 
 @pytest.mark.parametrize(

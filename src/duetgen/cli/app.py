@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="One model for every device: the cloud generates each device's own weights from its recent behaviour.",
         help_format="markdown",
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for verb in (demo, prepare, train, evaluate, compare, export, keys, serve, tokens, device):
         app.command(verb)
