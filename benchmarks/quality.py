@@ -87,8 +87,8 @@ CELLS = (
 
 
 LIMIT = {"amazon-beauty-5core/din": 5_000}
-"""Cell to the devices that are measured, drawn by seed, where measuring all takes hours: a backbone that scores each item
-of a large catalogue anew."""
+"""Cell to the devices that are measured, drawn by seed, where measuring all takes hours: a backbone that scores each
+item of a large catalogue anew."""
 
 
 class Line:
