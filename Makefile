@@ -35,6 +35,7 @@ check: lint test ## what CI runs
 bench: $(INSTALLED) ## speed: prints ratios against a baseline of the same run
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/evaluation_throughput.py
+	$(BIN)/python benchmarks/finetune_speed.py
 	$(BIN)/python benchmarks/device_scoring.py
 
 bench-quality: $(INSTALLED) ## quality on real data (needs DUETGEN_DATA); takes hours

@@ -9,7 +9,6 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from duetgen.baselines.counting import Counting, incidence, recency
 from duetgen.data.store import Dataset
@@ -85,9 +84,7 @@ class EASE(Counting):
         self.register_buffer("weight_VV", weight_VV)
 
     def catalogue(self, window_BL: Tensor) -> Tensor:
-        """A weighted sum of rows of the weights; padding weighs nothing."""
+        """Windows as rows over the catalogue, times the weights; padding weighs nothing."""
         weight_BL = recency(window_BL, self.half_life).to(self.weight_VV.dtype)
-        scores_BV: Tensor = functional.embedding_bag(
-            window_BL, self.weight_VV, per_sample_weights=weight_BL, mode="sum"
-        )
-        return scores_BV
+        met_BV = self.weight_VV.new_zeros(len(window_BL), self.vocabulary).scatter_add_(1, window_BL, weight_BL)
+        return met_BV @ self.weight_VV

@@ -16,7 +16,7 @@ from duetgen.data.store import Dataset
 from duetgen.evaluation import validate
 from duetgen.training import TrainConfig
 
-HALF_LIVES: Final = (1.0, 3.0, 10.0, 30.0, float("inf"))
+HALF_LIVES: Final = (0.5, 1.0, 3.0, 10.0, float("inf"))
 REGULARISATIONS: Final = (300.0, 30.0, 3000.0)
 FAST_ITEMS: Final = 5_000
 """Largest catalogue for which EASE is solved for each λ; above, for the first alone."""
@@ -35,7 +35,7 @@ def recent_popular(dataset: Dataset, config: TrainConfig) -> Popularity:
 def best_half_life(model: ItemKNN | EASE, dataset: Dataset, config: TrainConfig) -> tuple[float, float]:
     """The best `ndcg@10` on the validation part and the half-life that gives it, 10 where there is no such part."""
     if not len(dataset.targets("valid")):
-        return 0.0, HALF_LIVES[2]
+        return 0.0, HALF_LIVES[3]
     limit, found = few_devices(dataset, config.validation_devices), []
     for half_life in HALF_LIVES:
         model.half_life = half_life

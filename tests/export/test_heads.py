@@ -1,0 +1,29 @@
+"""Every kind of head goes into the device's graph as the full one does, theta being its input."""
+
+import numpy as np
+import pytest
+import torch
+
+from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.core import GeneratorConfig
+from duetgen.export import graphs, parity
+
+
+@pytest.mark.parametrize(("name", "head"), [("din", "low-rank"), ("sasrec", "scale")])
+def test_the_device_graph_is_the_model(name: str, head: str) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        name=name,  # type: ignore[arg-type]
+        backbone=BackboneConfig(width=8, window=4, head=head),  # type: ignore[arg-type]
+        history=HistoryConfig(length=12, width=8, embedding_width=8),
+        generator=GeneratorConfig(width=8, decoder_scale=0.1, decoder_rank=3),
+    )
+    model = Recommender(60, config).eval()
+    session = parity.session(graphs.export_device(model))
+    window, candidates = np.array([[3, 4, 5, 0], [7, 8, 9, 10]]), np.array([[1, 2, 3]] * 2)
+    with torch.inference_mode():
+        own = model.generate(torch.from_numpy(window))
+        for theta in (own, torch.zeros_like(own)):
+            expected = model.score(torch.from_numpy(window), torch.from_numpy(candidates), theta)
+            found = parity.run(session, theta=theta.numpy(), history=window, candidates=candidates)
+            np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
