@@ -36,7 +36,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Costs of one model; times are medians in torch on one thread of the processor.
 
     Attributes:
-        parameters: learnt values, the generator's included.
+        parameters: learnt values, the generator's included; of a method that learns none, the values of its tables.
         device_parameters: of these, what a device holds: all but what only the generator uses.
         theta_parameters: P; 0 without theta.
         theta_bytes: theta as float16, as it travels; 0 without.
@@ -59,7 +59,13 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Learnt values in all, and those that a device holds; what both parts share is counted for the device."""
+    """Learnt values in all, and those that a device holds; what both parts share is counted for the device.
+
+    A model that learns none is the tables that it has counted, so these are taken.
+    """
+    if next(model.parameters(), None) is None:
+        tables = sum(buffer.numel() for buffer in model.buffers())
+        return tables, tables
     everything = {id(parameter): parameter.numel() for parameter in model.parameters()}
     generator = getattr(model, "generator", None)
     own = {id(parameter) for parameter in generator.parameters()} if isinstance(generator, nn.Module) else set()
