@@ -23,8 +23,9 @@ PREFIXES: Final = (1, 3, 10, 30)
 """Lengths of history at which a device's theta is looked at, besides the longest that the generator reads."""
 RANDOM_HISTORIES: Final = 512
 MARGIN: Final = 2.0
-"""How far beyond the largest value seen the bound lies. A device's own theta must never be refused: new histories
-come near the old ones' values and pass them rarely, by a few per cent; an attacker gains little below twice."""
+"""How far beyond the largest value seen the bound lies. A device's own theta must never be refused: of test histories
+of MovieLens and Amazon, one in a thousand passed what training histories gave, by a fifth at most. Twice leaves room, and
+somebody who makes parameters up gains little by it."""
 SMALLEST: Final = 1e-6
 """Of any bound: an entry that is always zero must still accept the rounding of an encoding."""
 BATCH: Final = 256
