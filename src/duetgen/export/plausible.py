@@ -24,8 +24,8 @@ PREFIXES: Final = (1, 3, 10, 30)
 RANDOM_HISTORIES: Final = 512
 MARGIN: Final = 2.0
 """How far beyond the largest value seen the bound lies. A device's own theta must never be refused: of test histories
-of MovieLens and Amazon, one in a thousand passed what training histories gave, by a fifth at most. Twice leaves room, and
-somebody who makes parameters up gains little by it."""
+of MovieLens and Amazon, one in a thousand passed what training histories gave, by a fifth at most. Twice leaves room,
+and somebody who makes parameters up gains little by it."""
 SMALLEST: Final = 1e-6
 """Of any bound: an entry that is always zero must still accept the rounding of an encoding."""
 BATCH: Final = 256
