@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnxruntime
@@ -59,6 +60,10 @@ class LocalCloud:
 
     def models(self, device: str) -> ModelsAnswer:
         """Nothing new."""
+        raise NotImplementedError
+
+    def file(self, model_id: str, name: str, limit: int, into: BinaryIO) -> None:
+        """Nothing to fetch."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -10,7 +10,8 @@
 `patience`    waits after failures
 `client`      the cloud over HTTP
 `connection`  connections with deadlines
-`updates`     new versions of the model
+`updates`     new versions of the model: fetched, verified, kept
+`updater`     when to look for them
 `state`       the folder that outlives the process
 `status`      what a device tells of itself
 `errors`      refusals

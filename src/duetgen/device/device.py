@@ -24,17 +24,17 @@ import numpy as np
 from duetgen.device.errors import NothingToRollBackError
 from duetgen.device.log import EventLog
 from duetgen.device.model import FIRST_ITEM, PADDING, DeviceModel, Float32, Int64, load_model
-from duetgen.device.patience import Patience, PatienceConfig
+from duetgen.device.patience import PatienceConfig
 from duetgen.device.policy import EveryEvents, Policy
 from duetgen.device.profiles import ItemProfiles
 from duetgen.device.refresher import Clock, Cloud, Refresher, Runtime
 from duetgen.device.state import StateFolder
-from duetgen.device.status import Status, ThetaStatus
+from duetgen.device.status import Status, describe
 from duetgen.device.store import GRACE_SECONDS, ParameterStore
+from duetgen.device.updater import Updater
 from duetgen.device.updates import Versions
 from duetgen.errors import DuetError
 from duetgen.wire.authentication import answer_key
-from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.messages import Encoding
 
 if TYPE_CHECKING:
@@ -128,13 +128,11 @@ class Device:
             if self._state is not None:
                 self._state.release()
             raise
-        self._jitter = random.Random(seed)
-        self._update_seconds = update_seconds if self._versions is not None and cloud is not None else math.inf
-        self._update_patience = Patience(patience, self._jitter)
-        # Devices that were switched on together shall not look for versions together.
-        self._next_update = time.monotonic() + self._spread(min(self._update_seconds, 60.0))
-        self._disk_errors = self._non_finite = 0
-        self._updating = threading.Lock()
+        self._updater = None
+        if self._versions is not None and cloud is not None:
+            rng = random.Random(seed)
+            self._updater = Updater(self._versions, cloud, self.device_id, update_seconds, patience, rng)
+        self._non_finite = 0
         self._wake = threading.Condition()
         self._touched, self._insisted, self._closed = True, 0, False
         self._thread: threading.Thread | None = None
@@ -239,7 +237,7 @@ class Device:
                 else:
                     with self._wake:
                         self._insisted += insisted
-            if time.monotonic() >= self._next_update or refresher.unknown_version:
+            if time.monotonic() >= self._next_update() or refresher.unknown_version:
                 refresher.unknown_version = False
                 self.update()
         return asked
@@ -261,37 +259,20 @@ class Device:
 
     def update(self) -> bool:
         """Look for a new version now, and adopt it if it is good. Whether the version changed."""
-        if self._versions is None or self._refresher is None or self._closed:
+        updater, refresher = self._updater, self._refresher
+        if updater is None or refresher is None or self._closed:
             return False
-        versions, cloud = self._versions, self._refresher.cloud
-        with self._updating:
-            now = time.monotonic()
-            wait = self._update_patience.wait(now)
-            if wait:
-                self._next_update = now + wait
+        with updater.lock:
+            model = updater.look()
+            if model is None:
                 return False
-            self._next_update = now + self._spread(self._update_seconds)
-            try:
-                latest = cloud.models(self.device_id).latest
-                if not versions.wants(latest):
-                    return False
-                model = versions.fetch(cloud, latest)  # type: ignore[arg-type]
-            except (DuetError, OSError) as cause:
-                self._refresher.failures[f"update-{getattr(cause, 'code', 'disk')}"] += 1
-                self._disk_errors += isinstance(cause, OSError)
-                if not isinstance(cause, InvalidBundleError):
-                    self._update_patience.failed(time.monotonic(), getattr(cause, "retry_after", None))
-                    self._next_update = time.monotonic() + self._update_patience.wait(time.monotonic())
-                return False
-            self._update_patience.succeeded()
             runtime = self._make_runtime(model)
             self._log.grow(max(model.history, model.window))
-            if runtime.store.current is None and self._refresher.wait() == 0:
+            if runtime.store.current is None and refresher.wait() == 0:
                 # A theta for the new version first, if there is one to be had, so that the swap costs no quality.
-                self._refresher.ask(runtime)
+                refresher.ask(runtime)
             self._runtime = runtime
-            with contextlib.suppress(DuetError, OSError):
-                versions.adopt(model)
+            updater.adopt(model)
         self._touch()
         return True
 
@@ -304,7 +285,7 @@ class Device:
         """
         if self._versions is None:
             raise NothingToRollBackError("this device keeps no versions", "give it a state folder")
-        with self._updating:
+        with self._updater.lock if self._updater is not None else contextlib.nullcontext():
             model = self._versions.before()
             self._runtime = self._make_runtime(model)
             with contextlib.suppress(DuetError, OSError):
@@ -319,44 +300,7 @@ class Device:
 
     def status(self) -> Status:
         """How the device is doing."""
-        runtime, refresher, versions = self._runtime, self._refresher, self._versions
-        now = self._clock()
-        theta = runtime.store.usable(int(now * 1000))
-        cloud_traffic = getattr(self._cloud, "traffic", None)
-        refused = dict(refresher.refused) if refresher else {}
-        if self._non_finite:
-            refused["non-finite-scores"] = self._non_finite
-        return Status(
-            device=self.device_id,
-            model_id=runtime.model.model_id,
-            previous=versions.state.previous if versions else None,
-            source="global" if theta is None else "theta",
-            theta=None
-            if theta is None
-            else ThetaStatus(
-                sequence=theta.answer.sequence,
-                issued=theta.answer.issued,
-                expires=theta.answer.expires,
-                age_seconds=max(0.0, now - theta.answer.issued / 1000),
-                age_events=self._log.count - theta.origin.events,
-            ),
-            events=self._log.count,
-            requests=refresher.requests if refresher else 0,
-            requests_today=refresher.requests_today() if refresher else 0,
-            answered=refresher.answered if refresher else 0,
-            refused=refused,
-            failures=dict(refresher.failures) if refresher else {},
-            last_error=refresher.last_error if refresher else "",
-            circuit=refresher.patience.circuit(time.monotonic()) if refresher else "closed",
-            next_try_seconds=refresher.wait() if refresher else 0.0,
-            refused_versions={name: r.reason for name, r in versions.state.refused.items()} if versions else {},
-            disk_errors=self._disk_errors
-            + self._log.disk_errors
-            + runtime.store.disk_errors
-            + (refresher.disk_errors if refresher else 0),
-            bytes_sent=cloud_traffic.sent if cloud_traffic else 0,
-            bytes_received=cloud_traffic.received if cloud_traffic else 0,
-        )
+        return describe(self)
 
     @property
     def model(self) -> DeviceModel:
@@ -405,8 +349,8 @@ class Device:
             self._touched = True
             self._wake.notify_all()
 
-    def _spread(self, seconds: float) -> float:
-        return seconds * self._jitter.uniform(0.5, 1.0) if math.isfinite(seconds) else seconds
+    def _next_update(self) -> float:
+        return math.inf if self._updater is None else self._updater.next
 
     def _live(self) -> None:
         refresher = self._refresher
@@ -416,7 +360,7 @@ class Device:
             with self._wake:
                 if self._closed or self._touched:
                     continue
-                until_update = self._next_update - time.monotonic()
+                until_update = self._next_update() - time.monotonic()
                 waiting = self._insisted or (refresher.failing and refresher.due(self._runtime))
                 until_try = refresher.wait(self._insisted > 0) if waiting else math.inf
                 timeout = max(0.0, min(until_update, until_try))

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -39,6 +39,9 @@ class Cloud(Protocol):
 
     def models(self, device: str) -> ModelsAnswer:
         """What is in service, and what a device shall run."""
+
+    def file(self, model_id: str, name: str, limit: int, into: BinaryIO) -> None:
+        """Write a file of a version, at most `limit` bytes of it."""
 
     def close(self) -> None:
         """No more will be asked."""

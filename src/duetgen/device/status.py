@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from duetgen.device.patience import Circuit
+
+if TYPE_CHECKING:
+    from duetgen.device.device import Device
 
 
 class ThetaStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,3 +66,51 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     disk_errors: int
     bytes_sent: int
     bytes_received: int
+
+
+def describe(device: Device) -> Status:
+    """How a device is doing."""
+    runtime, refresher, updater, versions = device._runtime, device._refresher, device._updater, device._versions
+    now = device._clock()
+    theta = runtime.store.usable(int(now * 1000))
+    traffic = getattr(device._cloud, "traffic", None)
+    refused, failures = Counter[str](), Counter[str]()
+    disk_errors = device._log.disk_errors + runtime.store.disk_errors
+    if refresher is not None:
+        refused.update(refresher.refused)
+        failures.update(refresher.failures)
+        disk_errors += refresher.disk_errors
+    if updater is not None:
+        failures.update(updater.failures)
+        disk_errors += updater.disk_errors
+    if device._non_finite:
+        refused["non-finite-scores"] = device._non_finite
+    found = None
+    if theta is not None:
+        found = ThetaStatus(
+            sequence=theta.answer.sequence,
+            issued=theta.answer.issued,
+            expires=theta.answer.expires,
+            age_seconds=max(0.0, now - theta.answer.issued / 1000),
+            age_events=device._log.count - theta.origin.events,
+        )
+    return Status(
+        device=device.device_id,
+        model_id=runtime.model.model_id,
+        previous=versions.state.previous if versions else None,
+        source="global" if found is None else "theta",
+        theta=found,
+        events=device._log.count,
+        requests=refresher.requests if refresher else 0,
+        requests_today=refresher.requests_today() if refresher else 0,
+        answered=refresher.answered if refresher else 0,
+        refused=dict(refused),
+        failures=dict(failures),
+        last_error=refresher.last_error if refresher else "",
+        circuit=refresher.patience.circuit(time.monotonic()) if refresher else "closed",
+        next_try_seconds=refresher.wait() if refresher else 0.0,
+        refused_versions={name: refusal.reason for name, refusal in versions.state.refused.items()} if versions else {},
+        disk_errors=disk_errors,
+        bytes_sent=traffic.sent if traffic else 0,
+        bytes_received=traffic.received if traffic else 0,
+    )

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -39,15 +39,8 @@ ROLLED_BACK: Final = "rolled back"
 class FileSource(Protocol):
     """Where files of a version come from."""
 
-    def file(self, model_id: str, name: str, limit: int, into: BinaryWriter) -> None:
+    def file(self, model_id: str, name: str, limit: int, into: BinaryIO) -> None:
         """Write a file's content, at most `limit` bytes of it."""
-
-
-class BinaryWriter(Protocol):
-    """An open file."""
-
-    def write(self, content: bytes, /) -> int:
-        """Append."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
