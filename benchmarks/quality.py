@@ -59,7 +59,7 @@ DIN = {"optimiser.batch_positions": 1024, "optimiser.patience": 5, "validation_d
 SETTINGS: dict[str, dict[str, Any]] = {
     "ml-100k": SMALL,
     "duet-text-ml-100k-30u30i": SMALL,
-    "amazon-beauty-5core": {"optimiser.epochs": 20, "model.backbone.dropout": 0.5},
+    "amazon-beauty-5core": {"optimiser.epochs": 40, "model.backbone.dropout": 0.5},
     "ml-1m": {
         "optimiser.epochs": 30,
         "model.backbone.dropout": 0.1,
