@@ -4,14 +4,17 @@
         [--server-core 0] [--load-core 1]
 
 The service (tokens, codes of answers, float16) has one core and the load generator another. In process is the generator
-alone, on the service's core: one history at a time, and 256 in one call of the engine. All are measured in turn, several
-times over, in one run, and the ratios of medians are printed: a machine that others use makes absolute figures a guide.
+alone, on the service's core: one history at a time, and 256 in one call of the engine. All are measured in turn,
+several times over, in one run. Medians are printed, by the clock and by processor time: `per core` is what a core
+serves that nobody else uses, one second divided by the processor time that a device costs. Ratios are of the like.
 Without `--bundle` an untrained model of the given size is exported for the purpose.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import importlib.metadata
 import json
 import os
 import signal
@@ -23,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import numpy as np
 
@@ -46,7 +50,7 @@ def make_bundle(folder: Path, width: int, history: int) -> Path:
 
 
 def in_process(bundle: Path, seconds: float) -> dict[str, float]:
-    """Devices a second of the engine alone."""
+    """Devices a second of the engine alone, by the clock and by processor time."""
     from duetgen.cloud.engine import Engine
     from duetgen.wire.bundle import open_bundle
 
@@ -55,12 +59,13 @@ def in_process(bundle: Path, seconds: float) -> dict[str, float]:
     histories = list(rng.integers(1, engine.vocabulary, (DEVICES, engine.length)))
     found = {"rows": float(engine.rows)}
     for name, step in (("single", 1), ("batched", DEVICES)):
-        done, begun = 0, time.perf_counter()
-        while (spent := time.perf_counter() - begun) < seconds:
+        done, begun, used = 0, time.perf_counter(), time.process_time()
+        while time.perf_counter() - begun < seconds:
             for begin in range(0, DEVICES, step):
                 engine.generate(histories[begin : begin + step])
             done += DEVICES
-        found[name] = done / spent
+        found[name] = done / (time.perf_counter() - begun)
+        found[f"{name} per core"] = done / (time.process_time() - used)
     return found
 
 
@@ -81,6 +86,22 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+
+
+def processor_time(parent: int) -> float:
+    """Seconds that a process and its children have used."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    ticks = 0
+    for process in [str(parent), *children]:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def load(url: str, requests: Path, core: int | None, *options: str) -> dict[str, Any]:
@@ -128,6 +149,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--load-core", type=int, default=1)
+    parser.add_argument("--write", type=Path, help="JSON file of the figures, for benchmarks/capacity.py")
     parser.add_argument("--only-in-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only_in_process:
@@ -142,38 +164,62 @@ def main() -> None:
         last: dict[str, dict[str, Any]] = {}
         pinned = ["taskset", "-c", str(options.server_core), sys.executable, __file__, "--only-in-process"]
         for _ in range(options.rounds):
-            output = subprocess.run(
-                [*pinned, "--bundle", bundle, "--seconds", seconds], check=True, capture_output=True
-            )
-            for key, value in json.loads(output.stdout).items():
+            command = [*pinned, "--bundle", bundle, "--seconds", seconds]
+            for key, value in json.loads(subprocess.run(command, check=True, capture_output=True).stdout).items():
                 rates.setdefault(key, []).append(value)
             with Server(bundle, tokens, options.server_core) as server:
-                url = server.ready["url"]
-                for connections in (1, 32, 256):
-                    found = load(
-                        url, single, options.load_core, "--connections", str(connections), "--seconds", seconds
-                    )
-                    rates.setdefault(f"http {connections}", []).append(found["rate"])
-                    last[f"http {connections}"] = found
-                found = load(url, batch, options.load_core, "--connections", "2", "--seconds", seconds)
-                rates.setdefault("batch", []).append(found["rate"] * DEVICES)
-                last["batch"] = found
+                url, parent = server.ready["url"], server.ready["pid"]
+                ways = [(f"http {count}", single, count, 1) for count in (1, 32, 256)]
+                for key, requests, connections, devices in [*ways, ("batch", batch, 2, DEVICES)]:
+                    used = processor_time(parent)
+                    found = load(url, requests, options.load_core, "--connections", str(connections), "--seconds",
+                                 seconds, "--warm", "0")  # fmt: skip
+                    used = processor_time(parent) - used
+                    rates.setdefault(key, []).append(found["rate"] * devices)
+                    rates.setdefault(f"{key} per core", []).append(found["statuses"]["200"] * devices / used)
+                    last[key] = found
                 offered = str(0.7 * rates["http 32"][-1])
-                last["open, 70 %"] = load(url, single, options.load_core, "--connections", "32", "--seconds", seconds,
-                                          "--rate", offered)  # fmt: skip
+                last["open"] = load(url, single, options.load_core, "--connections", "32", "--seconds", seconds,
+                                    "--rate", offered)  # fmt: skip
         middle = {key: statistics.median(values) for key, values in rates.items()}
-        print(f"load average {os.getloadavg()[0]:.1f}, {options.rounds} rounds of {seconds} s; medians")
-        print(f"in process, one at a time     {middle['single']:>10,.0f} devices/s")
-        print(
-            f"in process, {DEVICES} a call       {middle['batched']:>10,.0f} devices/s ({middle['rows']:.0f} rows a run)"
-        )
-        for key in ("http 1", "http 32", "http 256"):
-            times = last[key]["ms"]
-            print(f"{key:<29} {middle[key]:>10,.0f} devices/s   {middle[key] / middle['single']:>6.1%} of one at a time"
-                  f"   p50 {times['p50']} ms, p99 {times['p99']} ms")  # fmt: skip
-        print(f"batch endpoint, {DEVICES} a call   {middle['batch']:>10,.0f} devices/s   "
-              f"{middle['batch'] / middle['batched']:>6.1%} of batched in process")  # fmt: skip
-        print(f"open load at 70 % of http 32  {json.dumps(last['open, 70 %'])}")
+        print(f"load average {os.getloadavg()[0]:.1f}; medians of {options.rounds} rounds of {seconds} s; "
+              f"{middle['rows']:.0f} devices a run of the generator\n")  # fmt: skip
+        print(f"| {'':<27} | devices/s | of in process | per core | of in process | p50 ms | p99 ms |")
+        print(f"|{'-' * 29}|---:|---:|---:|---:|---:|---:|")
+        for key, title, base in (
+            ("single", "in process, one at a time", "single"),
+            ("http 1", "HTTP, 1 connection", "single"),
+            ("http 32", "HTTP, 32 connections", "single"),
+            ("http 256", "HTTP, 256 connections", "single"),
+            ("batched", f"in process, {DEVICES} a call", "batched"),
+            ("batch", f"batch endpoint, {DEVICES} a call", "batched"),
+        ):
+            clock, core = middle[key], middle[f"{key} per core"]
+            of_clock, of_core = clock / middle[base], core / middle[f"{base} per core"]
+            times = last[key]["ms"] if key in last else {"p50": "", "p99": ""}
+            print(f"| {title:<27} | {clock:,.0f} | {of_clock:.1%} | {core:,.0f} | {of_core:.1%} "
+                  f"| {times['p50']} | {times['p99']} |")  # fmt: skip
+        if options.write:
+            path, token, body = msgspec.msgpack.decode(single.read_bytes(), type=list[tuple[str, str, bytes]])[0]
+            with Server(bundle, tokens, None) as server:
+                headers = {"authorization": f"Bearer {token}", "accept": "application/msgpack"}
+                answer = httpx.post(server.ready["url"] + path, content=body, headers=headers, trust_env=False)
+            written = {
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                                         check=True, cwd=HERE).stdout.strip(),
+                "machine": f"{cpu_name()}, {os.cpu_count()} cores, shared; load average {os.getloadavg()[0]:.1f}",
+                "versions": {name: importlib.metadata.version(name) for name in ("granian", "onnxruntime", "starlette")},
+                "command": " ".join(["python", "benchmarks/service_throughput.py", *sys.argv[1:]]),
+                "width": options.width,
+                "history": options.history,
+                "request_bytes": len(body),
+                "answer_bytes": len(answer.content),
+                "medians": middle,
+                "ms": {key: found["ms"] for key, found in last.items()},
+            }  # fmt: skip
+            options.write.write_text(json.dumps(written, indent=2) + "\n")
+        print(f"\nopen load at 70 % of HTTP, 32 connections: {json.dumps(last['open'])}")
 
 
 if __name__ == "__main__":

@@ -24,13 +24,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from duetgen.cli.app import main
 from duetgen.cloud.tokens import SQLiteTokens
 from duetgen.wire.authentication import answer_key, verify
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer
 
-from .conftest import COMMAND, Live, until
-from .test_parameters import CODEC, GOOD, JSON, post, read, refused
+from .conftest import Live, until
+from .test_parameters import CODEC, GOOD, JSON, post, read
 from .versions import make_version, theta
 
 Start = Callable[..., Live]
@@ -161,15 +162,17 @@ def test_slow_reader_and_lost_callers_harm_nobody(live: Start, version: Path) ->
         assert client.get("/readyz").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/v1/models/../../etc/passwd", "/../../../etc/passwd", "/v1/models/%2e%2e%2f/manifest.json", "//etc/passwd"],
-)
-def test_path_traversal_as_sent_by_hand(live: Start, version: Path, path: str) -> None:
+def test_path_traversal_as_sent_by_hand(live: Start, version: Path) -> None:
     service = live(version, "--open")
-    with connect(service) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: cloud\r\n\r\n".encode())
-        assert receive(connection)[0] == 404
+    for path in (
+        "/v1/models/../../etc/passwd",
+        "/../../../etc/passwd",
+        "/v1/models/%2e%2e%2f/manifest.json",
+        "//etc/passwd",
+    ):
+        with connect(service) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: cloud\r\n\r\n".encode())
+            assert receive(connection)[0] == 404
 
 
 def test_publishing_and_rolling_back_under_load_fails_no_request(live: Start, tmp_path: Path) -> None:
@@ -334,14 +337,13 @@ def test_overload_is_shed_and_over_within_two_seconds(live: Start, version: Path
     assert found[503, True] > 50
     assert set(found) == {(200, False), (503, True)}
     assert set(ready) == {200}
-    begun = time.monotonic()
     with service.client() as client:
-        times = []
-        for _ in range(50):
+
+        def quick() -> bool:
             sent = time.monotonic()
-            assert post(client, GOOD).status_code == 200
-            times.append(time.monotonic() - sent)
-    assert time.monotonic() - begun < 2 or sorted(times)[25] < 0.05
+            return post(client, GOOD).status_code == 200 and time.monotonic() - sent < 0.2
+
+        until(quick, seconds=2)
 
 
 def test_tls(live: Start, version: Path, tmp_path: Path) -> None:
@@ -411,13 +413,22 @@ def test_cloud_never_imports_torch_or_polars() -> None:
     assert found.stdout.strip() == "[]"
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`run(VERB, …)`: the command, to its end."""
+Run = Callable[..., tuple[int, str, str]]
 
-    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run(VERB, …)`: the command in this process, to its end: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        found = capsys.readouterr()
+        return code, found.out, found.err
 
     return call
 
@@ -429,42 +440,36 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         (["--open", "--host", "0.0.0.0"], "open-mode"),
         (["--open", "--tokens", "x"], "open-mode"),
         (["--tokens", "nowhere.sqlite"], "invalid-tokens"),
-        (["--open", "--trust", "nonsense"], "invalid-key"),
+        (["--open", "--trust", "nonsense"], "invalid-trust"),
         (["--open", "--trust", "0" * 64], "nothing-to-serve"),
         (["--open", "--certificate", "nowhere.pem"], "invalid-certificate"),
         (["--open", "--workers", "0"], "invalid-setting"),
         (["--open", "--host", "203.0.113.7"], "open-mode"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_one_line(run: Any, version: Path, arguments: list[str], code: str) -> None:
-    found = run("serve", version, "--port", "0", *arguments)
-    assert found.returncode == 2
-    assert found.stderr.strip().splitlines()[-2].endswith(f"[{code}]")
-    assert "Traceback" not in found.stderr
+def test_what_cannot_be_served_is_said_in_one_line(run: Run, version: Path, arguments: list[str], code: str) -> None:
+    status, _, errors = run("serve", version, "--port", "0", *arguments)
+    assert status == 2
+    assert errors.strip().splitlines()[-2].endswith(f"[{code}]")
 
 
-def test_port_that_is_taken_is_said(run: Any, version: Path) -> None:
+def test_port_that_is_taken_is_said(run: Run, version: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        found = run("serve", version, "--open", "--port", str(taken.getsockname()[1]))
-    assert found.returncode == 2
-    assert "[cannot-listen]" in found.stderr
+        status, _, errors = run("serve", version, "--open", "--port", str(taken.getsockname()[1]))
+    assert status == 2
+    assert "[cannot-listen]" in errors
 
 
-def test_tokens_verbs(run: Any) -> None:
-    token = run("tokens", "add", "kiosk-1", "--note", "front door").stdout.strip()
+def test_tokens_verbs(run: Run) -> None:
+    token = run("tokens", "add", "kiosk-1", "--note", "front door")[1].strip()
     assert len(token) == 64
-    made = json.loads(run("tokens", "add", "--scope", "batch", "--json").stdout)
-    listed = json.loads(run("tokens", "list", "--json").stdout)
+    made = json.loads(run("tokens", "add", "--scope", "batch", "--json")[1])
+    listed = json.loads(run("tokens", "list", "--json")[1])
     assert {entry["scope"] for entry in listed} == {"device", "batch"}
     assert made["digest"] in {entry["digest"] for entry in listed}
-    assert token not in run("tokens", "list").stdout
-    assert run("tokens", "revoke", made["digest"][:12]).returncode == 0
-    refusal = run("tokens", "revoke", made["digest"][:12])
-    assert refusal.returncode == 2
-    assert "[invalid-tokens]" in refusal.stderr
-    assert "[usage]" in run("tokens", "revoke", "abc").stderr
-
-
-def test_refusal_of_an_unknown_version_over_the_socket(live: Start, version: Path) -> None:
-    with live(version, "--open").client() as client:
-        refused(post(client, {**GOOD, "model_id": "0" * 64}), 404, "unknown-model")
+    assert token not in run("tokens", "list")[1]
+    assert run("tokens", "revoke", made["digest"][:12])[0] == 0
+    status, _, errors = run("tokens", "revoke", made["digest"][:12])
+    assert status == 2
+    assert "[invalid-tokens]" in errors
+    assert "[usage]" in run("tokens", "revoke", "abc")[2]

@@ -251,7 +251,7 @@ def test_batch_whose_answer_would_be_too_large_refused(client: TestClient, monke
 @settings(max_examples=300, deadline=None)
 @given(body=st.binary(max_size=200), form=st.sampled_from(["msgpack", "json"]))
 def test_decoders_refuse_any_bytes_by_name(kind: type[Any], body: bytes, form: Any) -> None:
-    decoder = Decoder(kind, inner="devices" if kind is BatchRequest else None)
+    decoder = Decoder(kind) if kind is ParametersRequest else Decoder(kind, "devices", 2)
     with pytest.raises(ServiceError):
         decoder.decode(body, form)
 

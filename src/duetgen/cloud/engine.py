@@ -78,6 +78,19 @@ class Engine:
             )
         return np.array(recent, dtype=np.int64)
 
+    def histories(self, many: Sequence[list[int]]) -> list[Int64]:
+        """`history` of many devices at once.
+
+        Raises:
+            InvalidHistoryError: one of them holds an index that the version does not have.
+        """
+        recent = [np.array(items[-self.length :], dtype=np.int64) for items in many]
+        together = np.concatenate(recent)
+        if together.max() >= self.vocabulary or together.min() < 1 or not all(map(len, recent)):
+            for items in many:
+                self.history(items)
+        return recent
+
     def generate(self, histories: Sequence[Int64]) -> Float32:
         """Theta of each history: [B, P]. Calls of more than `rows` devices are divided."""
         if len(histories) <= self.rows:

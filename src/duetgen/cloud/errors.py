@@ -166,10 +166,10 @@ class OpenModeError(DuetError):
     code = "open-mode"
 
 
-class InvalidKeyError(DuetError):
+class InvalidTrustError(DuetError):
     """A public key to trust that is none."""
 
-    code = "invalid-key"
+    code = "invalid-trust"
 
 
 class InvalidCertificateError(DuetError):

@@ -149,14 +149,15 @@ class Decoder(Generic[T]):
     Args:
         kind: the struct.
         inner: name of the field that holds a list of structs, if any; they are looked at for repeated fields too.
+        inner_fields: how many fields such a struct has, all of them required.
     """
 
-    def __init__(self, kind: type[T], inner: str | None = None) -> None:
+    def __init__(self, kind: type[T], inner: str | None = None, inner_fields: int = 0) -> None:
         self._msgpack = msgspec.msgpack.Decoder(kind)
         self._json = msgspec.json.Decoder(kind)
         self._raw = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
         self._raw_list = msgspec.msgpack.Decoder(list[msgspec.Raw])
-        self._inner = inner
+        self._inner, self._inner_fields = inner, inner_fields
 
     def decode(self, body: bytes, form: Format) -> T:
         """The request.
@@ -187,15 +188,17 @@ class Decoder(Generic[T]):
         fields = self._raw.decode(body)
         if len(fields) != map_length(body):
             raise ValueError("a field is repeated")
-        if self._inner is not None:
-            for part in self._raw_list.decode(fields[self._inner]):
-                content = bytes(part)
-                if len(self._raw.decode(content)) != map_length(content):
-                    raise ValueError("a field is repeated")
+        if self._inner is None:
+            return
+        for part in self._raw_list.decode(fields[self._inner]):
+            # All fields of such a struct are required and none unknown, so as many entries as fields are all different.
+            if map_length(part) != self._inner_fields:
+                raise ValueError("a field is repeated")
 
 
-def map_length(content: bytes) -> int:
+def map_length(packed: bytes | msgspec.Raw) -> int:
     """The number of entries that a msgpack map says to have."""
+    content = memoryview(packed)
     first = content[0]
     if first & 0xF0 == 0x80:
         return first & 0x0F

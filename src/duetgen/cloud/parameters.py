@@ -28,7 +28,7 @@ from duetgen.cloud.service import Service
 from duetgen.wire.authentication import answer_mac
 from duetgen.wire.codec import BYTES
 from duetgen.wire.limits import MAX_BATCH_ANSWER_BYTES
-from duetgen.wire.messages import BatchAnswer, BatchRequest, Encoding, ParametersAnswer, ParametersRequest
+from duetgen.wire.messages import BatchAnswer, BatchDevice, BatchRequest, Encoding, ParametersAnswer, ParametersRequest
 
 MAX_READING: Final = 4096
 """Requests of a worker whose body is being read at once."""
@@ -44,7 +44,7 @@ class Parameters:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._one = Decoder(ParametersRequest)
-        self._many = Decoder(BatchRequest, inner="devices")
+        self._many = Decoder(BatchRequest, inner="devices", inner_fields=len(BatchDevice.__struct_fields__))
 
     async def one(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
         """Answer one device."""
@@ -107,7 +107,7 @@ class Parameters:
 
     async def _generate(self, served: Served, grant: Grant, request: BatchRequest, form: Format) -> bytes:
         engine, devices = served.engine, request.devices
-        histories = [engine.history(device.history) for device in devices]
+        histories = engine.histories([device.history for device in devices])
         answers: list[ParametersAnswer] = []
         for begin in range(0, len(devices), engine.rows):
             part = histories[begin : begin + engine.rows]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from duetgen.cloud.errors import InvalidKeyError
+from duetgen.cloud.errors import InvalidTrustError
 
 KEY: Final = re.compile(r"[0-9a-f]{64}")
 MAX_KEY_FILE_BYTES: Final = 65_536
@@ -19,7 +19,7 @@ def trusted_keys(given: Sequence[str]) -> frozenset[str] | None:
     Each is 64 hexadecimal digits, or a file with one such key a line; a public key in PEM is read too.
 
     Raises:
-        InvalidKeyError: it is neither.
+        InvalidTrustError: it is neither.
     """
     if not given:
         return None
@@ -36,20 +36,20 @@ def keys_of_file(path: Path) -> set[str]:
     """The keys in a file.
 
     Raises:
-        InvalidKeyError: there is none, or something else.
+        InvalidTrustError: there is none, or something else.
     """
     hint = "give 64 hexadecimal digits, or a file with one key a line, or a PEM file"
     try:
         with path.open("rb") as file:
             content = file.read(MAX_KEY_FILE_BYTES)
     except OSError as cause:
-        raise InvalidKeyError(f"{path} is neither a key nor a file that can be read", hint) from cause
+        raise InvalidTrustError(f"{path} is neither a key nor a file that can be read", hint) from cause
     if b"-----BEGIN" in content:
         return {key_of_pem(path, content)}
     lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
     found = [line for line in lines if line and not line.startswith("#")]
     if not found or not all(KEY.fullmatch(line) for line in found):
-        raise InvalidKeyError(f"{path} holds something that is no key", hint)
+        raise InvalidTrustError(f"{path} holds something that is no key", hint)
     return set(found)
 
 
@@ -57,7 +57,7 @@ def key_of_pem(path: Path, content: bytes) -> str:
     """The Ed25519 public key of a PEM file.
 
     Raises:
-        InvalidKeyError: it holds another kind, or a private key.
+        InvalidTrustError: it holds another kind, or a private key.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -65,7 +65,7 @@ def key_of_pem(path: Path, content: bytes) -> str:
     try:
         key = load_pem_public_key(content)
     except ValueError as cause:
-        raise InvalidKeyError(f"{path} holds no public key", "give the public key, not the private one") from cause
+        raise InvalidTrustError(f"{path} holds no public key", "give the public key, not the private one") from cause
     if not isinstance(key, Ed25519PublicKey):
-        raise InvalidKeyError(f"{path} is not an Ed25519 key", "bundles are signed with Ed25519")
+        raise InvalidTrustError(f"{path} is not an Ed25519 key", "bundles are signed with Ed25519")
     return key.public_bytes_raw().hex()

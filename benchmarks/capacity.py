@@ -1,0 +1,79 @@
+"""The figures of docs/capacity.md, from what benchmarks/service_throughput.py measured.
+
+python benchmarks/service_throughput.py --write benchmarks/results/service-32.json
+python benchmarks/service_throughput.py --width 64 --history 200 --write benchmarks/results/service-64.json
+python benchmarks/capacity.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs/capacity.md"
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+REQUESTS_A_DAY, PEAK, LOAD = 24, 3.0, 0.7
+ROWS = (
+    ("single", "in process, one at a time", "single"),
+    ("http 1", "HTTP, 1 connection", "single"),
+    ("http 32", "HTTP, 32 connections", "single"),
+    ("http 256", "HTTP, 256 connections", "single"),
+    ("batched", "in process, 256 a call", "batched"),
+    ("batch", "batch endpoint, 256 a call", "batched"),
+)
+
+
+def served(found: dict[str, Any]) -> str:
+    """The table of what a core serves."""
+    lines = [
+        f"Width {found['width']}, L_g = {found['history']}; request {found['request_bytes']} bytes, answer "
+        f"{found['answer_bytes']} bytes (float16, msgpack, without HTTP headers):\n",
+        "| | devices/s of a core | of in process |",
+        "|---|---:|---:|",
+    ]
+    for key, title, base in ROWS:
+        core, whole = found["medians"][f"{key} per core"], found["medians"][f"{base} per core"]
+        lines.append(f"| {title} | {core:,.0f} | {core / whole:.0%} |")
+    lines.append(f"\n{found['date']}, commit {found['commit']}, {found['machine']}, "
+                 f"{', '.join(f'{k} {v}' for k, v in found['versions'].items())}: `{found['command']}`\n")  # fmt: skip
+    return "\n".join(lines)
+
+
+def arithmetic(found: dict[str, Any]) -> str:
+    """What so many devices need."""
+    core = found["medians"]["http 32 per core"]
+    lines = [
+        "| devices | requests a day | at the peak, a second | in, at the peak | out, at the peak | cores | core-hours a day |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for devices in (1_000_000, 10_000_000, 100_000_000):
+        daily = devices * REQUESTS_A_DAY
+        peak = PEAK * daily / 86_400
+        lines.append(
+            f"| {devices:,} | {daily:,} | {peak:,.0f} | {8 * peak * found['request_bytes'] / 1e6:,.1f} Mbit/s "
+            f"| {8 * peak * found['answer_bytes'] / 1e6:,.0f} Mbit/s | {peak / (LOAD * core):,.1f} | {daily / core / 3600:,.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the figures into the page."""
+    small = json.loads((HERE / "results/service-32.json").read_text())
+    large = json.loads((HERE / "results/service-64.json").read_text())
+    text = "\n".join([
+        served(small), served(large),
+        f"## A million devices\n\nWith {REQUESTS_A_DAY} requests a device and day, a peak of {PEAK:g} times the mean, and cores loaded "
+        f"to {LOAD:.0%} at the peak, width {small['width']} and L_g = {small['history']}:\n",
+        arithmetic(small),
+        f"The same at width {large['width']} and L_g = {large['history']}:\n",
+        arithmetic(large),
+    ])  # fmt: skip
+    page = PAGE.read_text()
+    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+    PAGE.write_text(before + BEGIN + text + END + after)
+
+
+if __name__ == "__main__":
+    main()
