@@ -27,9 +27,9 @@ ROWS = (
 
 def served(found: dict[str, Any]) -> str:
     """The table of what a core serves."""
+    sizes = f"request {found['request_bytes']} bytes, answer {found['answer_bytes']} bytes"
     lines = [
-        f"Width {found['width']}, L_g = {found['history']}; request {found['request_bytes']} bytes, answer "
-        f"{found['answer_bytes']} bytes (float16, msgpack, without HTTP headers):\n",
+        f"Width {found['width']}, L_g = {found['history']}; {sizes} (float16, msgpack, without HTTP headers):\n",
         "| | devices/s of a core | of in process |",
         "|---|---:|---:|",
     ]
@@ -45,15 +45,16 @@ def arithmetic(found: dict[str, Any]) -> str:
     """What so many devices need."""
     core = found["medians"]["http 32 per core"]
     lines = [
-        "| devices | requests a day | at the peak, a second | in, at the peak | out, at the peak | cores | core-hours a day |",
+        "| devices | requests a day | peak, a second | in, at the peak | out, at the peak | cores | core-hours a day |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for devices in (1_000_000, 10_000_000, 100_000_000):
         daily = devices * REQUESTS_A_DAY
         peak = PEAK * daily / 86_400
+        coming, going = (8 * peak * found[f"{way}_bytes"] / 1e6 for way in ("request", "answer"))
         lines.append(
-            f"| {devices:,} | {daily:,} | {peak:,.0f} | {8 * peak * found['request_bytes'] / 1e6:,.1f} Mbit/s "
-            f"| {8 * peak * found['answer_bytes'] / 1e6:,.0f} Mbit/s | {peak / (LOAD * core):,.1f} | {daily / core / 3600:,.1f} |"
+            f"| {devices:,} | {daily:,} | {peak:,.0f} | {coming:,.1f} Mbit/s | {going:,.0f} Mbit/s "
+            f"| {peak / (LOAD * core):,.1f} | {daily / core / 3600:,.1f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -62,10 +63,13 @@ def main() -> None:
     """Write the figures into the page."""
     small = json.loads((HERE / "results/service-32.json").read_text())
     large = json.loads((HERE / "results/service-64.json").read_text())
+    assumed = (
+        f"With {REQUESTS_A_DAY} requests a device and day, a peak of {PEAK:g} times the mean, and cores loaded to "
+        f"{LOAD:.0%} at the peak, width {small['width']} and L_g = {small['history']}:\n"
+    )
     text = "\n".join([
         served(small), served(large),
-        f"## A million devices\n\nWith {REQUESTS_A_DAY} requests a device and day, a peak of {PEAK:g} times the mean, and cores loaded "
-        f"to {LOAD:.0%} at the peak, width {small['width']} and L_g = {small['history']}:\n",
+        f"## A million devices\n\n{assumed}",
         arithmetic(small),
         f"The same at width {large['width']} and L_g = {large['history']}:\n",
         arithmetic(large),

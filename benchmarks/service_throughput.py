@@ -209,7 +209,7 @@ def main() -> None:
                 "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
                                          check=True, cwd=HERE).stdout.strip(),
                 "machine": f"{cpu_name()}, {os.cpu_count()} cores, shared; load average {os.getloadavg()[0]:.1f}",
-                "versions": {name: importlib.metadata.version(name) for name in ("granian", "onnxruntime", "starlette")},
+                "versions": {k: importlib.metadata.version(k) for k in ("granian", "onnxruntime", "starlette")},
                 "command": " ".join(["python", "benchmarks/service_throughput.py", *sys.argv[1:]]),
                 "width": options.width,
                 "history": options.history,
