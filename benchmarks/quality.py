@@ -1,40 +1,67 @@
-"""Quality on real public data: base model and DUET, trained alike, measured on the test part.
+"""Quality on real public data: DUET and what it is compared with, trained alike, measured on the test part.
 
-    DUETGEN_DATA=/path/to/data python benchmarks/quality.py [--cells ml-100k/sasrec …] [--out out/quality] [--seed 0]
+    DUETGEN_DATA=/path/to/data python benchmarks/quality.py [--cells ml-100k/sasrec …] [--methods duet,base] [--seeds 1]
+        [--out out/quality] [--jobs 1] [--budget MINUTES] [--write]
 
-Each cell is a dataset and a backbone. Base and DUET of a cell share device model, data, objective, optimiser and
-budget; the settings of `SETTINGS` were chosen on validation parts. Everything can be resumed: runs that are finished
-are not trained again. The tables go to standard output and, with `--write`, to `benchmarks/results/`.
+Each cell is a dataset, a split and a backbone: one `duet compare`, which can be killed at any moment and goes on with
+the same command. All methods of a cell share data, settings and training budget; `SETTINGS` were chosen on validation
+parts. With `--write` the tables go to `benchmarks/results/quality/`, without any row of a dataset.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
+import dataclasses
 import os
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import torch
-
+from duetgen.cli.cell_bar import CellBar
+from duetgen.cli.compare import default_protocols
 from duetgen.cli.train import build_config
+from duetgen.comparison.assemble import assemble, make_job, open_folder, unfinished, write_results
+from duetgen.comparison.cells import plan_cells
+from duetgen.comparison.lock import alone_in
+from duetgen.comparison.results import BASE, DUET, HEADLINE, Results, Row, Table
+from duetgen.comparison.runner import run_cells
+from duetgen.comparison.verdict import OUTCOMES
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
-from duetgen.evaluation import Evaluation, compare, evaluate
-from duetgen.evaluation.conditions import Condition
-from duetgen.training import load_run, train
 
 HERE = Path(__file__).parent
-CONDITIONS = (Condition("own"), Condition("own", 5), Condition("own", 20), Condition("zero"), Condition("another"))
+RESULTS = HERE / "results/quality"
+AGES = (0, 1, 5, 20, 100)
+MAIN = ("popular", "item-knn", "ease", "base", "base-long", "finetune", "apg", "duet")
+PLAIN = ("popular", "item-knn", "base", "finetune", "apg", "duet")
+"""For cells where the others take hours, or for the given protocol's small windows."""
+
+LEGEND = (
+    "`own+20`: θ 20 events old; `zero`: θ = 0; `another`: another device's θ; `random`: θ of a random history. "
+    "`user_auc` is averaged by device, `auc` pools all rows. ± is the deviation over seeds."
+)
 
 INPUTS: dict[str, tuple[str, PrepareConfig]] = {
     "ml-100k": ("ml-100k/raw/u.data", PrepareConfig(split="leave-one-out", name="ml-100k")),
+    "ml-100k-temporal": ("ml-100k/raw/u.data", PrepareConfig(split="temporal", name="ml-100k-temporal")),
+    "ml-latest-small": (
+        "ml-latest-small/raw/ratings.csv",
+        PrepareConfig(split="leave-one-out", name="ml-latest-small"),
+    ),
+    "amazon-musical-instruments-5core": (
+        "amazon-musical-instruments-5core/interactions.csv.gz",
+        PrepareConfig(split="leave-one-out", name="amazon-musical-instruments-5core"),
+    ),
     "ml-1m": ("ml-1m/interactions.csv.gz", PrepareConfig(split="leave-one-out", name="ml-1m")),
     "amazon-beauty-5core": (
         "amazon-beauty-5core/interactions.csv.gz",
         PrepareConfig(split="leave-one-out", name="amazon-beauty-5core"),
+    ),
+    "yelp-2019-5core": (
+        "yelp-2019-5core/interactions.csv.gz",
+        PrepareConfig(split="leave-one-out", name="yelp-2019-5core"),
     ),
     "duet-text-ml-100k-30u30i": (
         "duet-text-ml-100k-30u30i/train.txt.gz",
@@ -58,53 +85,60 @@ DIN = {"optimiser.batch_positions": 1024, "optimiser.patience": 5, "validation_d
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ml-100k": SMALL,
+    "ml-100k-temporal": SMALL,
+    "ml-latest-small": SMALL,
     "duet-text-ml-100k-30u30i": SMALL,
+    "amazon-musical-instruments-5core": {
+        "optimiser.batch_positions": 1024,
+        "optimiser.epochs": 40,
+        "model.backbone.dropout": 0.5,
+    },
     "amazon-beauty-5core": {"optimiser.epochs": 40, "model.backbone.dropout": 0.5},
+    "yelp-2019-5core": {"optimiser.epochs": 20, "model.backbone.dropout": 0.5},
     "ml-1m": {
         "optimiser.epochs": 30,
         "model.backbone.dropout": 0.1,
         "model.history.length": 200,
         "model.history.event_dropout": 0.2,
-        "objective.staleness": 20,
-        "objective.fallback_weight": 1.0,
     },
     "ml-100k/din": DIN | {"optimiser.epochs": 20},
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
 }
-"""Dataset or cell to the settings that are not the defaults, alike for base and DUET; chosen on validation parts."""
-
-CELLS = (
-    "ml-100k/sasrec",
-    "ml-100k/gru4rec",
-    "ml-100k/din",
-    "duet-text-ml-100k-30u30i/sasrec",
-    "duet-text-ml-100k-30u30i/gru4rec",
-    "amazon-beauty-5core/sasrec",
-    "amazon-beauty-5core/gru4rec",
-    "amazon-beauty-5core/din",
-    "ml-1m/sasrec",
-)
+"""Dataset or cell to the settings that are not the defaults, alike for all methods; chosen on validation parts."""
 
 
-LIMIT = {"amazon-beauty-5core/din": 5_000}
-"""Cell to the devices that are measured, drawn by seed, where measuring all takes hours: a backbone that scores each
-item of a large catalogue anew."""
+@dataclass(frozen=True)
+class Plan:
+    """What is compared in a cell.
+
+    Attributes:
+        methods: by name.
+        seeds: how many.
+        limit_devices: devices that are measured, drawn by seed, where measuring all takes hours: a backbone that scores
+            each item of a large catalogue anew. None for all.
+    """
+
+    methods: tuple[str, ...] = MAIN
+    seeds: int = 3
+    limit_devices: int | None = None
 
 
-class Line:
-    """Prints one line an epoch."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
-        print(f"{self.title}: at most {epochs} epochs of {steps} steps, {resumed_epoch} done", file=sys.stderr)
-
-    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
-        pass
-
-    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
-        print(f"{self.title}  epoch {epoch}  loss {loss:.3f}  ndcg@10 {ndcg:.4f}  best {best:.4f}", file=sys.stderr)
+CELLS: dict[str, Plan] = {
+    "ml-100k/sasrec": Plan(),
+    "ml-100k/gru4rec": Plan(),
+    "ml-100k/din": Plan(("base", "duet"), seeds=1),
+    "ml-100k-temporal/sasrec": Plan(),
+    "ml-latest-small/sasrec": Plan(),
+    "amazon-musical-instruments-5core/sasrec": Plan(),
+    "amazon-musical-instruments-5core/gru4rec": Plan(),
+    "duet-text-ml-100k-30u30i/sasrec": Plan(PLAIN, seeds=1),
+    "duet-text-ml-100k-30u30i/gru4rec": Plan(PLAIN, seeds=1),
+    "ml-1m/sasrec": Plan(seeds=1),
+    "amazon-beauty-5core/sasrec": Plan(seeds=1),
+    "amazon-beauty-5core/gru4rec": Plan(PLAIN, seeds=1),
+    "amazon-beauty-5core/din": Plan(("base", "duet"), seeds=1, limit_devices=5_000),
+    "yelp-2019-5core/sasrec": Plan(PLAIN, seeds=1),
+}
 
 
 def open_dataset(name: str, data: Path, out: Path) -> Dataset:
@@ -117,108 +151,112 @@ def open_dataset(name: str, data: Path, out: Path) -> Dataset:
     return Dataset(folder)
 
 
-def run_cell(cell: str, seed: int, data: Path, out: Path) -> list[tuple[Evaluation, Evaluation]]:
-    """Train and measure base and DUET of a cell: (base, DUET) for each protocol."""
+def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: float | None) -> Results:
+    """Compare the methods of a cell; what is finished is read."""
     name, backbone = cell.split("/")
     dataset = open_dataset(name, data, out)
-    protocols = ["given", "full"] if dataset.has_given else ["full", "candidates"]
-    found = {}
-    for method in ("base", "duet"):
-        overrides = {"model.name": backbone, "model.method": method, "seed": seed}
-        config = build_config(None, overrides | SETTINGS.get(name, {}) | SETTINGS.get(cell, {}), [])
-        folder = out / "runs" / cell.replace("/", "-") / f"{method}-{seed}"
-        train(dataset, config, folder, progress=Line(f"{cell} {method} seed {seed}"))
-        run = load_run(folder)
-        found[method] = evaluate(
-            run.model,
-            dataset,
-            protocols=protocols,
-            conditions=CONDITIONS,
-            limit_devices=LIMIT.get(cell),
-            config=run.settings(),
-            seed=seed,
+    settings = build_config(None, SETTINGS.get(name, {}) | SETTINGS.get(cell, {}), [])
+    job = make_job(dataset, settings, default_protocols(dataset), AGES, plan.limit_devices)
+    seeds = list(range(plan.seeds))
+    cells = plan_cells([backbone], plan.methods, seeds)
+    root = out / "comparisons" / cell.replace("/", "-")
+    open_folder(root, job, overwrite=False)
+    with alone_in(root):
+        waiting = unfinished(root, cells)
+        with CellBar(len(cells), len(cells) - len(waiting), quiet=False) as bar:
+            deadline = None if budget is None else time.monotonic() + 60 * budget
+            outcome = run_cells(root, dataset.root, job, waiting, jobs=jobs, threads=1, deadline=deadline, watcher=bar)
+        results = assemble(root, dataset, job, cells, [backbone], plan.methods, seeds, outcome.failures)
+        write_results(root, results)
+    return results
+
+
+def table_lines(table: Table) -> list[str]:
+    """Markdown of one protocol: a row a method, and rows for DUET's theta of other ages and owners."""
+    first = table.rows[0]
+    pooled = first.value("auc") is not None
+    columns = [HEADLINE, "hr@10", "user_auc", *(["auc"] if pooled else []), "log_loss"]
+    lines = [
+        f"### `{table.protocol}`: {table.targets:,} targets, {table.devices:,} devices, {table.candidates:,.0f} ranked",
+        "",
+        f"| | {' | '.join(columns)} | {HEADLINE} against base, 95 % interval | |",
+        f"|---|{'---:|' * len(columns)}---:|---|",
+    ]
+    for row in table.rows:
+        lines.append(row_line(table, row, row.headline, columns))
+        if row.method in (DUET, "finetune"):
+            others = [one.name for one in row.conditions if one.name != row.headline]
+            lines += [row_line(table, row, condition, columns) for condition in others]
+    return [*lines, ""]
+
+
+def row_line(table: Table, row: Row, condition: str, columns: list[str]) -> str:
+    """A method under a condition."""
+    cells = []
+    for column in columns:
+        value = row.value(column, condition)
+        cells.append(
+            "" if value is None else f"{value.mean:.4f}" + ("" if value.std is None else f" ± {value.std:.4f}")
         )
-    return list(zip(found["base"], found["duet"], strict=True))
+    base = table.row(BASE)
+    one = None if base is None else table.find(row.method, condition, BASE, base.headline, HEADLINE)
+    bounds = "" if one is None or one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})"
+    cells += ["", ""] if one is None else [f"{one.mean:+.4f}{bounds}", OUTCOMES[one.outcome]]
+    name = row.method if condition == row.headline else f"{row.method}, `{condition}`"
+    return f"| {name} | {' | '.join(cells)} |"
 
 
-def table(cell: str, pairs: list[tuple[Evaluation, Evaluation]]) -> str:
-    """Markdown tables of a cell, one for each protocol."""
-    lines = []
-    for base, duet in pairs:
-        pooled = "auc" in base["zero"].metrics
-        columns = ["ndcg@10", "hr@10", "user_auc", *(["auc"] if pooled else []), "log_loss"]
-        lines += [
-            (
-                f"### {cell}, `{base.protocol}`: {base.targets:,} targets of {base.devices:,} devices "
-                f"out of {base.devices_in_part:,}, "
-                f"{base.candidates:,.0f} entries ranked"
-            ),
-            "",
-            f"| | {' | '.join(columns)} | ndcg@10 against base, 95 % interval |",
-            f"|---|{'---:|' * len(columns)}---:|",
-        ]
-        rows = [("base", base, "zero"), *((result.name, duet, result.name) for result in duet.conditions)]
-        for label, evaluation, condition in rows:
-            values = [evaluation[condition].metrics[metric].mean for metric in columns]
-            against = ""
-            if evaluation is duet:
-                found = compare(duet, base, condition_one=condition, condition_other="zero")
-                against = f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
-            name = label if evaluation is base else f"DUET, {label}"
-            lines.append(f"| {name} | {' | '.join(f'{value:.4f}' for value in values)} | {against} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def heading(evaluation: Evaluation, command: str) -> str:
-    """Where the figures come from."""
-    found = evaluation.provenance
-    return "\n".join(
-        [
-            "# Base model and DUET on real data",
-            "",
-            f"- command: `{command}`",
-            f"- date: {datetime.datetime.now(datetime.UTC).date()}; commit: {found.commit}",
-            (
-                f"- {', '.join(f'{name} {version}' for name, version in found.versions.items())}; "
-                f"{found.machine.cpu}, {found.machine.cores} cores, {found.machine.device}"
-            ),
-            (
-                "- `own`: the device's own theta, fresh; `own+20`: 20 events old; `zero`: theta = 0; `another`: "
-                "another device's theta. `user_auc` is averaged by device, `auc` pools all rows."
-            ),
-            "",
-        ]
-    )
+def page(cell: str, results: Results, command: str) -> str:
+    """The page of a cell."""
+    origin = results.origin
+    assert origin is not None
+    versions = ", ".join(f"{name} {version}" for name, version in origin.versions[0].items())
+    machine, facts, seeds = origin.machines[0], results.dataset, ", ".join(map(str, results.seeds))
+    lines = [
+        f"# {cell}",
+        "",
+        results.verdict,
+        "",
+        f"- `{command}`",
+        f"- {origin.first[:10]} to {origin.last[:10]}; commits {', '.join(one[:7] for one in origin.commits)}",
+        f"- {versions}; {machine.cpu}, {machine.cores} cores, {machine.device}",
+        f"- {facts.devices:,} devices, {facts.items:,} items, {facts.events:,} events",
+        f"- split {facts.split}; seeds {seeds}",
+        *([f"- {facts.note}"] if facts.note else []),
+        *([f"- not run: {', '.join(results.missing)}"] if results.missing else []),
+        "",
+        LEGEND,
+        "",
+    ]
+    return "\n".join([*lines, *(line for table in results.tables for line in table_lines(table))])
 
 
 def main() -> None:
     """Run the cells and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS, metavar="DATASET/BACKBONE")
+    parser.add_argument("--methods", help="separated by commas; those of the cell's plan by default")
+    parser.add_argument("--seeds", type=int, help="that of the cell's plan by default")
     parser.add_argument("--out", type=Path, default=Path("out/quality"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--write", action="store_true", help="keep the tables in benchmarks/results/")
+    parser.add_argument("--jobs", type=int, default=1, help="methods that run side by side, a thread each")
+    parser.add_argument("--budget", type=float, help="minutes a cell after which no method is started")
+    parser.add_argument("--write", action="store_true", help="keep the tables in benchmarks/results/quality/")
     options = parser.parse_args()
     if "DUETGEN_DATA" not in os.environ:
         sys.exit("quality.py: set DUETGEN_DATA to the folder of the public data sets")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    command = "python benchmarks/quality.py" + "".join(f" {word}" for word in sys.argv[1:] if word != "--write")
-    tables, evaluations = [], {}
     for cell in options.cells:
-        pairs = run_cell(cell, options.seed, Path(os.environ["DUETGEN_DATA"]), options.out)
-        evaluations[cell] = pairs
-        tables.append(table(cell, pairs))
-        print(tables[-1], flush=True)
-    first = next(iter(evaluations.values()))[0][0]
-    text = heading(first, command) + "\n" + "\n".join(tables)
-    if options.write:
-        results = HERE / "results"
-        results.mkdir(exist_ok=True)
-        (results / "quality.md").write_text(text)
-        (results / "quality.json").write_bytes(msgspec.json.encode(evaluations))
+        plan = CELLS[cell]
+        if options.methods:
+            plan = dataclasses.replace(plan, methods=tuple(options.methods.split(",")))
+        if options.seeds:
+            plan = dataclasses.replace(plan, seeds=options.seeds)
+        data = Path(os.environ["DUETGEN_DATA"])
+        results = run_cell(cell, plan, data, options.out, options.jobs, options.budget)
+        text = page(cell, results, f"python benchmarks/quality.py --cells {cell}")
+        print(text, flush=True)
+        if options.write:
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            (RESULTS / f"{cell.replace('/', '-')}.md").write_text(text)
 
 
 if __name__ == "__main__":

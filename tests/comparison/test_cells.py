@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from tests.comparison.conftest import SETTINGS
 
 from duetgen.comparison.assemble import assemble, make_job, open_folder, unfinished
-from duetgen.comparison.cells import cell_config, conditions_of, plan_cells
+from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run_cell
 from duetgen.comparison.lock import FolderBusyError, alone_in
 from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.records import Cell, Job, cell_folder
@@ -228,3 +229,16 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
         pass
     with alone_in(tmp_path):
         pass
+
+
+def test_finetuning_takes_the_base_run_that_is_there_and_comes_to_the_same(
+    whole: Path, tiny: Dataset, tiny_job: Job, tmp_path: Path
+) -> None:
+    cell = Cell("sasrec", "finetune", 0)
+    root = tmp_path / "beside"
+    shutil.copytree(whole, root)
+    for place in (root, tmp_path / "alone"):
+        folder = cell_folder(place, cell)
+        assert run_cell(tiny_job, cell, tiny, folder, lambda share, what: None).personal
+        assert (folder.fit / "base").is_dir() == (place.name == "alone")
+    assert metrics_in(root, [cell]) == metrics_in(tmp_path / "alone", [cell])

@@ -46,12 +46,12 @@ def test_seeds_are_averaged_within_a_device_first() -> None:
 def test_holm_counts_all_comparisons_of_a_question() -> None:
     (table,) = make_results().tables
     sizes = {}
-    for question in ("methods", "groups", "age", "controls"):
+    for question in ("methods", "groups", "age", "fallback", "controls"):
         those = [one for one in table.comparisons if one.metric == "user_auc" and one.question == question]
         assert [one.p_holm for one in those] == pytest.approx(list(holm(np.array([one.p for one in those]))))
         sizes[question] = len(those)
-    # Four methods against base, three against DUET; four have two old ages and three controls; nobody is warm.
-    assert sizes == {"methods": 4 + 3, "groups": 4, "age": 4 * 2, "controls": 4 * 3}
+    # Four methods against base, three against DUET; four have two old ages, a zero and three controls; nobody is warm.
+    assert sizes == {"methods": 4 + 3, "groups": 4, "age": 4 * 2, "fallback": 4, "controls": 4 * 3}
     assert len(table.comparisons) == 2 * sum(sizes.values())
 
 
@@ -65,6 +65,7 @@ def test_what_is_compared_with_what() -> None:
         ("duet", "own", "base", "zero"),
         ("duet", "own+1", "base", "zero"),
         ("duet", "own+20", "base", "zero"),
+        ("duet", "zero", "base", "zero"),
         ("duet", "zero", "duet", "own"),
         ("duet", "another", "duet", "own"),
         ("duet", "random", "duet", "own"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
@@ -102,7 +103,8 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     folder.root.mkdir(parents=True, exist_ok=True)
     method: Method = METHODS[cell.method]
     config = cell_config(job, cell)
-    fitted = method.fit(dataset, config, folder.fit, FitProgress(tell))
+    start = finished_base(cell, folder) if method.family == "finetuned" else {}
+    fitted = method.fit(dataset, config, folder.fit, FitProgress(tell), **start)
     begun = time.monotonic()
     conditions = conditions_of(dataset, job.staleness)
     place = "cuda" if torch.cuda.is_available() else "cpu"
@@ -148,6 +150,12 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     write_bytes(folder.record, msgspec.json.encode(record))
     folder.failed.unlink(missing_ok=True)
     return record
+
+
+def finished_base(cell: Cell, folder: CellFolder) -> dict[str, Path]:
+    """The base run of the same comparison, backbone and seed as an argument for `Method.fit`, if it is finished."""
+    base = CellFolder(folder.root.parent / Cell(cell.backbone, "base", cell.seed).name)
+    return {} if base.read() is None else {"base": base.fit}
 
 
 def protocol_record(evaluation: Evaluation) -> ProtocolRecord:

@@ -50,13 +50,14 @@ class Method:
         uses_backbone: whether it differs between backbones.
         seeded: whether the seed changes anything.
         fit: (dataset, shared settings, folder to keep what is made in, progress) to the fitted model; the same call on
-            an unfinished folder goes on where it stopped.
+            an unfinished folder goes on where it stopped. One of the family `finetuned` also takes `base`, the folder
+            of a finished base run of the same settings, and spares itself that training.
     """
 
     name: str
     description: str
     family: Family
-    fit: Callable[[Dataset, TrainConfig, Path, Progress | None], Fitted]
+    fit: Callable[..., Fitted]
     uses_backbone: bool = True
     seeded: bool = True
 

@@ -165,8 +165,8 @@ def mean_oscillation(moves: Sequence[Oscillation]) -> Oscillation:
 
 
 def plan_pairs(rows: Sequence[Row]) -> list[Pair]:
-    """What a table compares: all with base, on all devices and on cold and warm ones; old theta with base; the controls
-    with fresh theta of one's own; all with DUET."""
+    """What a table compares: all with base, on all devices and on cold and warm ones; old theta and theta = 0
+    with base; the controls with fresh theta of one's own; all with DUET."""
     by_name = {row.method: row for row in rows}
     base, duet = by_name.get(BASE), by_name.get(DUET)
     pairs = []
@@ -176,6 +176,8 @@ def plan_pairs(rows: Sequence[Row]) -> list[Pair]:
             pairs += [Pair("groups", row.method, row.headline, BASE, base.headline, group) for group in GROUPS]
             aged = [one.name for one in row.conditions if one.name.startswith("own+")]
             pairs += [Pair("age", row.method, name, BASE, base.headline) for name in aged]
+            if row.personal:
+                pairs.append(Pair("fallback", row.method, "zero", BASE, base.headline))
         if duet is not None and row is not duet and row is not base:
             pairs.append(Pair("methods", row.method, row.headline, DUET, duet.headline))
         if row.personal:
