@@ -34,7 +34,7 @@ from duetgen.data.store import Dataset
 HERE = Path(__file__).parent
 RESULTS = HERE / "results/quality"
 AGES = (0, 1, 5, 20, 100)
-MAIN = ("popular", "item-knn", "ease", "base", "base-long", "finetune", "apg", "duet")
+MAIN = ("popular", "item-knn", "ease", "base", "base-wide", "base-long", "finetune", "apg", "duet")
 PLAIN = ("popular", "item-knn", "base", "finetune", "apg", "duet")
 """For cells where the others take hours, or for the given protocol's small windows."""
 
@@ -231,6 +231,39 @@ def page(cell: str, results: Results, command: str) -> str:
     return "\n".join([*lines, *(line for table in results.tables for line in table_lines(table))])
 
 
+def summary_page(found: dict[str, Results]) -> str:
+    """A line a cell: the headline of each method by the first protocol, and DUET against base."""
+    named = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg")
+    lines = [
+        "# Quality on public data",
+        "",
+        f"`{HEADLINE}` on the test part, by the `full` protocol (`given` on the text set), means over seeds. A cell's",
+        "page has all metrics, protocols, intervals and where it comes from. An empty field was not run.",
+        "`python benchmarks/quality.py --write` makes all of this.",
+        "",
+        f"| cell | seeds | {' | '.join(named)} | DUET | θ 20 old | θ = 0 | another's θ | DUET − base, 95 % interval |",
+        f"|---|{'---:|' * (len(named) + 6)}",
+    ]
+    for cell, results in found.items():
+        table = results.tables[0]
+        duet = table.row(DUET)
+        against = table.against(DUET, BASE)
+        values = [figure(table.row(name)) for name in named]
+        values += [figure(duet, condition) for condition in (None, "own+20", "zero", "another")]
+        difference = "" if against is None else f"{against.mean:+.4f}"
+        if against is not None and against.low is not None and against.high is not None:
+            difference += f" ({against.low:+.4f} to {against.high:+.4f})"
+        page = f"[{cell}]({cell.replace('/', '-')}.md)"
+        lines.append(f"| {page} | {len(results.seeds)} | {' | '.join(values)} | {difference} |")
+    return "\n".join([*lines, ""])
+
+
+def figure(row: Row | None, condition: str | None = None) -> str:
+    """The headline of a method under a condition; empty where it was not measured."""
+    value = None if row is None else row.value(HEADLINE, condition)
+    return "" if value is None else f"{value.mean:.4f}"
+
+
 def main() -> None:
     """Run the cells and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -244,6 +277,7 @@ def main() -> None:
     options = parser.parse_args()
     if "DUETGEN_DATA" not in os.environ:
         sys.exit("quality.py: set DUETGEN_DATA to the folder of the public data sets")
+    found: dict[str, Results] = {}
     for cell in options.cells:
         plan = CELLS[cell]
         if options.methods:
@@ -252,11 +286,19 @@ def main() -> None:
             plan = dataclasses.replace(plan, seeds=options.seeds)
         data = Path(os.environ["DUETGEN_DATA"])
         results = run_cell(cell, plan, data, options.out, options.jobs, options.budget)
+        if not results.cells:
+            print(f"{cell}: nothing is finished yet", file=sys.stderr)
+            continue
+        found[cell] = results
         text = page(cell, results, f"python benchmarks/quality.py --cells {cell}")
         print(text, flush=True)
         if options.write:
             RESULTS.mkdir(parents=True, exist_ok=True)
             (RESULTS / f"{cell.replace('/', '-')}.md").write_text(text)
+    summary = summary_page(found)
+    print(summary)
+    if options.write and options.cells == list(CELLS):
+        (RESULTS / "README.md").write_text(summary)
 
 
 if __name__ == "__main__":
