@@ -114,7 +114,7 @@ def load(url: str, requests: Path, core: int | None, *options: str) -> dict[str,
 
 def write_requests(folder: Path, bundle: Path) -> tuple[Path, Path, Path]:
     """A store of tokens, and the requests of 256 devices, each with its own token; and those of the batch endpoint."""
-    from duetgen.cloud.tokens import SQLiteTokens
+    from duetgen.cloud.sqlite_tokens import SQLiteTokens
     from duetgen.wire.bundle import open_bundle
     from duetgen.wire.messages import BatchDevice, BatchRequest, ParametersRequest
 

@@ -31,7 +31,7 @@ def train(
     history: Annotated[int | None, Parameter(help="Events that the generator reads, L_g [100].")] = None,
     width: Annotated[int | None, Parameter(help="Width of the device model [32].")] = None,
     staleness: Annotated[
-        int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh [10].")
+        int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh [20].")
     ] = None,
     objective: Annotated[
         Literal["auto", "softmax", "sampled", "bce"] | None,

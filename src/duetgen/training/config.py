@@ -33,9 +33,9 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["auto", "softmax", "sampled", "bce"] = "auto"
     negatives: int = 0
-    fallback_weight: float = 0.5
+    fallback_weight: float = 1.0
     fallback_share: float = 0.5
-    staleness: int = 10
+    staleness: int = 20
 
 
 class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
