@@ -14,7 +14,7 @@ import pytest
 from duetgen.cloud import ServiceConfig, create_app
 from duetgen.cloud.errors import InvalidTokensError, RateLimitedError
 from duetgen.cloud.rates import MAX_BUCKETS, RateLimiter
-from duetgen.cloud.tokens import SQLiteTokens
+from duetgen.cloud.sqlite_tokens import SQLiteTokens
 from duetgen.wire.authentication import answer_key, token_digest, verify
 from duetgen.wire.messages import BatchAnswer, ParametersAnswer
 

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 from duetgen.cli.app import main
-from duetgen.cloud.tokens import SQLiteTokens
+from duetgen.cloud.sqlite_tokens import SQLiteTokens
 from duetgen.wire.authentication import answer_key, verify
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,10 +22,17 @@ results = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 def refuse(code: str, message: str, hint: str, as_json: bool) -> None:
     """Print one refusal: cause and hint, or the same as JSON on standard output."""
+    message = without_password(message)
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
     else:
         print(f"duet: {message} [{code}]\n  hint: {hint}", file=sys.stderr)
+
+
+def without_password(text: str) -> str:
+    """What was typed may hold a URL with a password, even where no URL belongs, and a message may quote it."""
+    text = re.sub(r"(:/{1,2}[^\s/:@]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(password=)[^\s&'\"]*", r"\1***", text)
 
 
 def print_json(value: Any) -> None:

@@ -26,7 +26,10 @@ def serve(
     open: Annotated[
         bool, Parameter(negative="", help="Development: answer anyone without a token; on loopback alone.")
     ] = False,
-    tokens: Annotated[Path | None, Parameter(help="Store of tokens, made by `duet tokens add`.")] = None,
+    tokens: Annotated[
+        str | None,
+        Parameter(help="Store of tokens, made by `duet tokens add`: a file, or postgresql://USER@HOST/DATABASE."),
+    ] = None,
     trust: Annotated[
         list[str] | None,
         Parameter(negative="", help="Public key that may sign bundles, or a file of them; may be repeated [any]."),
@@ -55,6 +58,7 @@ def serve(
         from duetgen.cloud.server import Address
         from duetgen.cloud.server import serve as run
         from duetgen.cloud.startup import check_settings, check_sources
+        from duetgen.cloud.tokens import is_url
         from duetgen.cloud.trust import trusted_keys
     except ImportError as cause:
         raise MissingExtraError(
@@ -65,7 +69,7 @@ def serve(
     config = ServiceConfig(
         sources=tuple(str(path.resolve()) for path in bundles),
         trusted=trusted,
-        tokens=None if tokens is None else str(tokens.resolve()),
+        tokens=tokens if tokens is None or is_url(tokens) else str(Path(tokens).resolve()),
         ttl=ttl,
         rate=rate,
         burst=burst,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
@@ -15,29 +14,33 @@ from duetgen.cli.prepare import UsageError
 from duetgen.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from duetgen.cloud.tokens import SQLiteTokens
+    from duetgen.cloud.tokens import TokenStore
 
 tokens = cyclopts.App(name="tokens", help="Make, revoke and list the tokens that `duet serve --tokens` knows.")
 
-Store = Annotated[Path, Parameter(help="File of the store; made when the first token is.")]
+Store = Annotated[
+    str,
+    Parameter(help="File of the store, or postgresql://USER@HOST/DATABASE; made when the first token is."),
+]
 Json = Annotated[bool, Parameter(negative="", help="Print as JSON.")]
+FILE = "tokens.sqlite"
 SHORTEST_DIGEST = 8
 
 
-def open_store(path: Path, *, write: bool) -> SQLiteTokens:
+def open_store(where: str, *, write: bool) -> TokenStore:
     """The store.
 
     Raises:
-        MissingExtraError: the cloud's packages are not here.
+        MissingExtraError: the cloud's packages are not here, or the one for PostgreSQL.
         InvalidTokensError: it cannot be opened.
     """
     try:
-        from duetgen.cloud.tokens import SQLiteTokens
+        from duetgen.cloud import tokens as stores
     except ImportError as cause:
         raise MissingExtraError(
             f"tokens need packages that are not here ({cause.name})", "pip install 'duetgen[cloud]'"
         ) from cause
-    return SQLiteTokens(path, write=write)
+    return stores.open_store(where, write=write)
 
 
 @tokens.command
@@ -45,7 +48,7 @@ def add(
     device: Annotated[str | None, Parameter(help="The one device that the token is for.")] = None,
     /,
     *,
-    store: Store = Path("tokens.sqlite"),
+    store: Store = FILE,
     scope: Annotated[
         Literal["device", "batch", "admin"],
         Parameter(help="device: its own parameters; batch: many devices at once; admin: metrics as well."),
@@ -72,7 +75,7 @@ def revoke(
     digest: Annotated[str | None, Parameter(help="Beginning of the token's digest, as `list` shows it.")] = None,
     /,
     *,
-    store: Store = Path("tokens.sqlite"),
+    store: Store = FILE,
     device: Annotated[str | None, Parameter(help="Instead: all tokens of this device.")] = None,
     json: Json = False,
 ) -> None:
@@ -97,7 +100,7 @@ def revoke(
 
 
 @tokens.command(name="list")
-def list_tokens(*, store: Store = Path("tokens.sqlite"), json: Json = False) -> None:
+def list_tokens(*, store: Store = FILE, json: Json = False) -> None:
     """List what is known of the tokens: digests, not the tokens themselves."""
     opened = open_store(store, write=False)
     try:

@@ -8,7 +8,7 @@
 `gathering`   requests that wait together are generated together
 `registry`    the versions in service, published and rolled back while it runs
 `access`      who may ask: tokens and their scopes
-`tokens`      the store of tokens
+`tokens`      the stores of tokens: `sqlite_tokens`; `postgres_tokens` and `postgres_reader`
 `metrics`     what is counted
 `errors`      refusals, each with a code
 """

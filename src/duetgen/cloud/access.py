@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from duetgen.cloud.errors import ForbiddenError, UnauthenticatedError
-from duetgen.cloud.tokens import Scope, TokenStore
+from duetgen.cloud.errors import ForbiddenError, TokensUnavailableError, UnauthenticatedError
+from duetgen.cloud.tokens import Scope, Token, TokenReader
 from duetgen.wire.authentication import answer_key, token_digest
 from duetgen.wire.limits import MAX_TOKEN_BYTES
 
@@ -60,13 +61,17 @@ class Access:
         store: of tokens; None is the open mode: everyone may do everything, and answers are under the key of whatever
             token is sent, or of the empty one.
         seconds: how long a token that was found is taken for granted.
+        changed: told why the store cannot be read, once for each reason; and None when it can be read again.
     """
 
-    def __init__(self, store: TokenStore | None, seconds: float) -> None:
-        self._store, self._seconds = store, seconds
+    def __init__(
+        self, store: TokenReader | None, seconds: float, changed: Callable[[str | None], None] = lambda reason: None
+    ) -> None:
+        self._store, self._seconds, self._changed = store, seconds, changed
+        self._reason: str | None = None
         self._known: dict[bytes, tuple[Grant, float]] = {}
 
-    def grant(self, authorization: bytes | None) -> Grant:
+    async def grant(self, authorization: bytes | None) -> Grant:
         """The grant of an `Authorization` header.
 
         Raises:
@@ -78,13 +83,13 @@ class Access:
         known = self._known.get(header)
         if known is not None and known[1] > now:
             return known[0]
-        found = self._find(header)
+        found = await self._find(header)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         self._known[header] = (found, now + self._seconds)
         return found
 
-    def _find(self, header: bytes) -> Grant:
+    async def _find(self, header: bytes) -> Grant:
         scheme, _, content = header.partition(b" ")
         content = content.strip()
         bearer = scheme.lower() == b"bearer" and 0 < len(content) <= MAX_TOKEN_BYTES and content.isascii()
@@ -96,9 +101,22 @@ class Access:
                 "the request has no token", "send `Authorization: Bearer TOKEN`, made with `duet tokens add`"
             )
         digest = token_digest(token)
-        entry = self._store.find(digest)
+        entry = await self._look_up(self._store, digest)
         if entry is None:
             raise UnauthenticatedError(
                 "the token is not known, or was revoked", "make a new one with `duet tokens add`"
             )
         return Grant(entry.scope, entry.device, answer_key(token), entry.device or digest)
+
+    async def _look_up(self, store: TokenReader, digest: str) -> Token | None:
+        try:
+            entry = await store.find(digest)
+        except TokensUnavailableError as error:
+            if error.reason is not None and error.reason != self._reason:
+                self._reason = error.reason
+                self._changed(error.reason)
+            raise
+        if self._reason is not None:
+            self._reason = None
+            self._changed(None)
+        return entry

@@ -16,7 +16,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sources: bundle folders, and registry folders of several bundles.
         trusted: public keys that may sign, in hexadecimal; None takes any.
-        tokens: path of the token store; None is the open development mode, without tokens.
+        tokens: path or URL of the token store; None is the open development mode, without tokens.
         ttl: seconds until an answer expires.
         rate: requests a second that each device may make, over time, to each worker; 0: no limit.
         burst: requests that a device may make at once.

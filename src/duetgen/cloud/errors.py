@@ -135,11 +135,19 @@ class StoppingError(ServiceError):
 
 
 class TokensUnavailableError(ServiceError):
-    """The store of tokens cannot be read just now."""
+    """The store of tokens cannot be read just now.
+
+    Attributes:
+        reason: for the log; None: it was said before.
+    """
 
     code = "tokens-unavailable"
     status = 503
     retry_after = 5
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__("the store of tokens cannot be read", "ask again after Retry-After")
+        self.reason = reason
 
 
 class CanaryError(DuetError):

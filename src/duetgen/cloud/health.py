@@ -53,7 +53,8 @@ class Health:
 
     async def metrics(self, request: Request) -> Response:
         """What Prometheus reads; for tokens of scope `admin`."""
-        self._service.access.grant(Headers(request.scope["headers"]).authorization).must_have("admin")
+        grant = await self._service.access.grant(Headers(request.scope["headers"]).authorization)
+        grant.must_have("admin")
         return Response(self._service.recorder.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def openapi(self, request: Request) -> Response:

@@ -34,7 +34,7 @@ class Models:
     async def list(self, request: Request) -> Response:
         """The versions in service, and the one for the device that asks."""
         headers = Headers(request.scope["headers"])
-        grant = self._service.access.grant(headers.authorization)
+        grant = await self._service.access.grant(headers.authorization)
         device = request.query_params.get("device", grant.device)
         if device is not None:
             if not 0 < len(device) <= MAX_DEVICE_BYTES:
@@ -49,7 +49,7 @@ class Models:
 
     async def file(self, request: Request) -> Response:
         """A file of a version: for ever the same, so it may be kept for ever."""
-        self._service.access.grant(Headers(request.scope["headers"]).authorization)
+        await self._service.access.grant(Headers(request.scope["headers"]).authorization)
         name = request.path_params["file"]
         if name not in DOWNLOADS:
             raise NotFoundError("a device has no such file", f"ask for {', '.join(DOWNLOADS)}")

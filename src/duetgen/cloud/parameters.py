@@ -51,7 +51,7 @@ class Parameters:
         service, totals = self._service, self._service.recorder.totals
         stages = totals.stages
         begun = time.perf_counter()
-        grant = service.access.grant(headers.authorization)
+        grant = await service.access.grant(headers.authorization)
         body = await self._read(headers, receive)
         read = time.perf_counter()
         self._admit()
@@ -83,7 +83,7 @@ class Parameters:
     async def batch(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
         """Answer many devices at once, for a token of scope `batch`."""
         service, totals = self._service, self._service.recorder.totals
-        grant = service.access.grant(headers.authorization)
+        grant = await service.access.grant(headers.authorization)
         grant.must_have("batch", "admin")
         body = await self._read(headers, receive)
         self._admit()

@@ -18,7 +18,7 @@ from duetgen.cloud.log import Log
 from duetgen.cloud.metrics import Recorder
 from duetgen.cloud.rates import RateLimiter
 from duetgen.cloud.registry import Registry
-from duetgen.cloud.tokens import SQLiteTokens
+from duetgen.cloud.tokens import open_reader
 
 WRITE_SECONDS = 0.5
 """How often a worker's totals are put where the others find them."""
@@ -40,8 +40,8 @@ class Service:
         self.registry = Registry(
             [Path(source) for source in config.sources], config.trusted, self.log, self.recorder.timed, run_folder
         )
-        self.store = None if config.tokens is None else SQLiteTokens(Path(config.tokens))
-        self.access = Access(self.store, config.token_seconds)
+        self.store = None if config.tokens is None else open_reader(config.tokens)
+        self.access = Access(self.store, config.token_seconds, self._tokens_changed)
         self.limiter = RateLimiter(config.rate, config.burst)
         self.clock = Clock(config.clock_offset)
         self.waiting = 0
@@ -55,6 +55,12 @@ class Service:
     def _model_ids(self) -> tuple[list[str], str | None]:
         versions = self.registry.versions
         return list(versions.served), versions.latest(None) if versions.newest else None
+
+    def _tokens_changed(self, reason: str | None) -> None:
+        if reason is None:
+            self.log.write("info", "tokens readable")
+        else:
+            self.log.write("error", "tokens unreadable", reason=reason)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -79,7 +85,7 @@ class Service:
             self.recorder.totals.waiting = 0
             self.recorder.write()
             if self.store is not None:
-                self.store.close()
+                await self.store.aclose()
 
     async def _watch(self) -> None:
         while True:

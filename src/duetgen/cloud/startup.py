@@ -8,7 +8,7 @@ from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errors import InvalidSettingError, NothingToServeError, OpenModeError
 from duetgen.cloud.log import Log
 from duetgen.cloud.registry import Registry
-from duetgen.cloud.tokens import SQLiteTokens
+from duetgen.cloud.tokens import open_store
 from duetgen.errors import DuetError
 from duetgen.wire.bundle import Manifest, open_bundle
 
@@ -20,6 +20,7 @@ def check_settings(config: ServiceConfig, open_mode: bool) -> None:
         OpenModeError: neither tokens nor the open mode, or both.
         InvalidSettingError: a number out of its range.
         InvalidTokensError: the store of tokens cannot be read.
+        MissingExtraError: the package for PostgreSQL is not here.
     """
     if open_mode != config.open:
         if open_mode:
@@ -40,7 +41,7 @@ def check_settings(config: ServiceConfig, open_mode: bool) -> None:
         if not least <= value <= most:
             raise InvalidSettingError(f"--{name} {value:g} is out of range", f"give {least:g} to {most:g}")
     if config.tokens is not None:
-        SQLiteTokens(Path(config.tokens)).close()
+        open_store(config.tokens).close()
 
 
 def check_sources(config: ServiceConfig) -> tuple[list[Manifest], list[tuple[Path, DuetError]]]:

@@ -1,21 +1,20 @@
-"""The store of tokens: which digest belongs to which device, with which scope. Tokens themselves are never stored.
+"""Tokens and their stores: which digest belongs to which device, with which scope. Tokens themselves are never stored.
 
-SQLite, in one file that the workers read and `duet tokens` writes. Another store needs the same few methods.
+A store is an SQLite file, or a PostgreSQL database that is named by its URL. `duet tokens` writes to it, and the
+workers of the service read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from duetgen.cloud.errors import InvalidTokensError, TokensUnavailableError
+from duetgen.cloud.errors import InvalidTokensError
+from duetgen.errors import MissingExtraError
 from duetgen.wire.authentication import token_digest
 from duetgen.wire.messages import DeviceId
 
@@ -23,20 +22,12 @@ Scope: TypeAlias = Literal["device", "batch", "admin"]
 
 TOKEN_BYTES: Final = 32
 """Random bytes of a token: beyond guessing."""
-SCHEMA: Final = """
-create table if not exists tokens (
-    digest text primary key,
-    scope text not null check (scope in ('device', 'batch', 'admin')),
-    device text check ((device is not null) = (scope = 'device')),
-    note text not null,
-    created integer not null
-) without rowid;
-create index if not exists tokens_device on tokens (device);
-"""
+SCHEMES: Final = ("postgresql://", "postgres://")
+"""What a URL of PostgreSQL begins with."""
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What is known of a token.
+    """What is known of a token; its fields are the columns of a store.
 
     Attributes:
         digest: of the token, in hexadecimal; see `wire.authentication.token_digest`.
@@ -53,11 +44,48 @@ class Token(msgspec.Struct, frozen=True):
     created: int
 
 
-class TokenStore(Protocol):
+class TokenReader(Protocol):
     """What the service needs of a store."""
 
-    def find(self, digest: str) -> Token | None:
-        """The token of a digest, if it is known and not revoked."""
+    async def find(self, digest: str) -> Token | None:
+        """The token of a digest, if it is known and not revoked.
+
+        Raises:
+            TokensUnavailableError: the store cannot be read just now.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class TokenStore(Protocol):
+    """What `duet tokens` needs of a store."""
+
+    def add(self, scope: Scope, device: str | None, note: str = "") -> str:
+        """Make a token, remember its digest and return it: it is not seen again.
+
+        Raises:
+            InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the store
+                cannot be written.
+        """
+        ...
+
+    def revoke(self, *, digest: str | None = None, device: str | None = None) -> int:
+        """Forget the tokens whose digest begins so, or all of a device; how many they were.
+
+        Raises:
+            InvalidTokensError: the store cannot be written.
+        """
+        ...
+
+    def all(self) -> list[Token]:
+        """All tokens, oldest first.
+
+        Raises:
+            InvalidTokensError: the store cannot be read.
+        """
         ...
 
     def close(self) -> None:
@@ -65,114 +93,86 @@ class TokenStore(Protocol):
         ...
 
 
-class SQLiteTokens:
-    """Tokens in an SQLite file.
+def make_token(scope: Scope, device: str | None, note: str) -> tuple[str, Token]:
+    """A new token, and what a store remembers of it.
+
+    Raises:
+        InvalidTokensError: scope and device do not go together, or the id of the device is malformed.
+    """
+    if (scope == "device") != (device is not None):
+        raise InvalidTokensError(
+            "a token of scope device is for one device, one of another scope for none",
+            "`duet tokens add DEVICE`, or `duet tokens add --scope batch`",
+        )
+    if device is not None:
+        try:
+            msgspec.convert(device, DeviceId)
+        except msgspec.ValidationError as cause:
+            raise InvalidTokensError(
+                "the id of a device is 1 to 128 letters, digits and . _ : -", "rename the device"
+            ) from cause
+    token = secrets.token_hex(TOKEN_BYTES)
+    return token, Token(token_digest(token), scope, device, note, int(time.time()))
+
+
+def is_url(where: str) -> bool:
+    """Whether a store is named by URL; anything else is the path of a file.
+
+    Raises:
+        InvalidTokensError: a URL, but not of PostgreSQL. It is not quoted: it may hold a password.
+    """
+    if where.startswith(SCHEMES):
+        return True
+    if "://" in where:
+        raise InvalidTokensError(
+            "a store of tokens is a file or a PostgreSQL database, not another kind of URL",
+            "give a path, or postgresql://USER@HOST/DATABASE",
+        )
+    return False
+
+
+def open_store(where: str, *, write: bool = False) -> TokenStore:
+    """The store at a path or URL.
 
     Args:
-        path: of the file.
-        write: make the file if it is not there, and change it; otherwise it is only read, and a file that is not there
-            yet, or not any more, is refused.
+        where: it is.
+        write: make it if it is not there, and change it; otherwise it is only read.
 
     Raises:
         InvalidTokensError: it cannot be opened, or is no store of tokens.
+        MissingExtraError: the package for PostgreSQL is not here.
     """
+    if not is_url(where):
+        from duetgen.cloud.sqlite_tokens import SQLiteTokens
 
-    def __init__(self, path: Path, *, write: bool = False) -> None:
-        self.path, self._write = path, write
-        self._open()
+        return SQLiteTokens(Path(where), write=write)
+    try:
+        from duetgen.cloud.postgres_tokens import PostgresTokens
+    except ImportError as cause:
+        raise missing() from cause
+    return PostgresTokens(where, write=write)
 
-    def _open(self) -> None:
-        path = self.path.resolve()
-        try:
-            # A reader waits no longer than a moment for a writer: it is a service's event loop that waits.
-            self._database = sqlite3.connect(
-                f"{path.as_uri()}?mode={'rwc' if self._write else 'ro'}",
-                uri=True,
-                timeout=5 if self._write else 0.1,
-                check_same_thread=False,
-            )
-            if self._write:
-                path.chmod(0o600)
-                self._database.executescript(SCHEMA)
-            self._database.execute("select digest, scope, device, note, created from tokens limit 1")
-            self._inode = path.stat().st_ino
-        except (sqlite3.Error, OSError) as cause:
-            raise InvalidTokensError(
-                f"{self.path} cannot be opened as a store of tokens: {cause}", "make one with `duet tokens add`"
-            ) from cause
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._database.close()
+def open_reader(where: str) -> TokenReader:
+    """The store at a path or URL, for a worker of the service.
 
-    def find(self, digest: str) -> Token | None:
-        """The token of a digest, if it is known and not revoked.
+    Raises:
+        InvalidTokensError: a file that is no store of tokens, or a malformed URL. A database is not asked yet.
+        MissingExtraError: the package for PostgreSQL is not here.
+    """
+    if not is_url(where):
+        from duetgen.cloud.sqlite_tokens import SQLiteTokens
 
-        Raises:
-            TokensUnavailableError: the file cannot be read just now.
-        """
-        try:
-            if self.path.stat().st_ino != self._inode:
-                # The file was replaced, by a copy that was brought back for example.
-                self._database.close()
-                self._open()
-            row = self._database.execute(
-                "select digest, scope, device, note, created from tokens where digest = ?", (digest,)
-            ).fetchone()
-        except (sqlite3.Error, OSError, InvalidTokensError) as cause:
-            raise TokensUnavailableError("the store of tokens cannot be read", "look at its file and disk") from cause
-        return None if row is None else Token(*row)
+        return SQLiteTokens(Path(where))
+    try:
+        from duetgen.cloud.postgres_reader import PostgresReader
+    except ImportError as cause:
+        raise missing() from cause
+    return PostgresReader(where)
 
-    def add(self, scope: Scope, device: str | None, note: str = "") -> str:
-        """Make a token, remember its digest and return it: it is not seen again.
 
-        Raises:
-            InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the file
-                cannot be written.
-        """
-        if (scope == "device") != (device is not None):
-            raise InvalidTokensError(
-                "a token of scope device is for one device, one of another scope for none",
-                "`duet tokens add DEVICE`, or `duet tokens add --scope batch`",
-            )
-        if device is not None:
-            try:
-                msgspec.convert(device, DeviceId)
-            except msgspec.ValidationError as cause:
-                raise InvalidTokensError(
-                    "the id of a device is 1 to 128 letters, digits and . _ : -", "rename the device"
-                ) from cause
-        token = secrets.token_hex(TOKEN_BYTES)
-        with self._writing():
-            row = (token_digest(token), scope, device, note, int(time.time()))
-            self._database.execute("insert into tokens values (?, ?, ?, ?, ?)", row)
-        return token
-
-    def revoke(self, *, digest: str | None = None, device: str | None = None) -> int:
-        """Forget the tokens whose digest begins so, or all of a device; how many they were.
-
-        Raises:
-            InvalidTokensError: the file cannot be written.
-        """
-        with self._writing():
-            if device is not None:
-                return self._database.execute("delete from tokens where device = ?", (device,)).rowcount
-            return self._database.execute(
-                "delete from tokens where substr(digest, 1, ?) = ?", (len(digest or "-"), digest)
-            ).rowcount
-
-    def all(self) -> list[Token]:
-        """All tokens, oldest first."""
-        with self._writing():
-            rows = self._database.execute(
-                "select digest, scope, device, note, created from tokens order by created, digest"
-            ).fetchall()
-        return [Token(*row) for row in rows]
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            with self._database:
-                yield
-        except sqlite3.Error as cause:
-            raise InvalidTokensError(f"{self.path} cannot be changed: {cause}", "look at its file and disk") from cause
+def missing() -> MissingExtraError:
+    """The refusal where PostgreSQL cannot be spoken with."""
+    return MissingExtraError(
+        "tokens in PostgreSQL need a package that is not here (psycopg)", "pip install 'duetgen[postgres]'"
+    )

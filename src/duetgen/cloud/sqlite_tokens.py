@@ -1,0 +1,133 @@
+"""Tokens in an SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from duetgen.cloud.errors import InvalidTokensError, TokensUnavailableError
+from duetgen.cloud.tokens import Scope, Token, make_token
+
+SCHEMA: Final = """
+create table if not exists tokens (
+    digest text primary key,
+    scope text not null check (scope in ('device', 'batch', 'admin')),
+    device text check ((device is not null) = (scope = 'device')),
+    note text not null,
+    created integer not null
+) without rowid;
+create index if not exists tokens_device on tokens (device);
+"""
+
+
+class SQLiteTokens:
+    """Tokens in an SQLite file: a store and a reader.
+
+    Args:
+        path: of the file.
+        write: make the file if it is not there, and change it; otherwise it is only read, and a file that is not there
+            yet, or not any more, is refused.
+
+    Raises:
+        InvalidTokensError: it cannot be opened, or is no store of tokens.
+    """
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        self.path, self._write = path, write
+        self._open()
+
+    def _open(self) -> None:
+        path = self.path.resolve()
+        try:
+            # A reader waits no longer than a moment for a writer: it is a service's event loop that waits.
+            self._database = sqlite3.connect(
+                f"{path.as_uri()}?mode={'rwc' if self._write else 'ro'}",
+                uri=True,
+                timeout=5 if self._write else 0.1,
+                check_same_thread=False,
+            )
+            if self._write:
+                path.chmod(0o600)
+                self._database.executescript(SCHEMA)
+            self._database.execute("select digest, scope, device, note, created from tokens limit 1")
+            self._inode = path.stat().st_ino
+        except (sqlite3.Error, OSError) as cause:
+            raise InvalidTokensError(
+                f"{self.path} cannot be opened as a store of tokens: {cause}", "make one with `duet tokens add`"
+            ) from cause
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    async def aclose(self) -> None:
+        """Let go of the file."""
+        self.close()
+
+    async def find(self, digest: str) -> Token | None:
+        """The token of a digest, if it is known and not revoked. Microseconds: it is read at once.
+
+        Raises:
+            TokensUnavailableError: the file cannot be read just now.
+        """
+        try:
+            if self.path.stat().st_ino != self._inode:
+                # The file was replaced, by a copy that was brought back for example.
+                self._database.close()
+                self._open()
+            row = self._database.execute(
+                "select digest, scope, device, note, created from tokens where digest = ?", (digest,)
+            ).fetchone()
+        except (sqlite3.Error, OSError, InvalidTokensError) as cause:
+            raise TokensUnavailableError(str(cause)) from cause
+        return None if row is None else Token(*row)
+
+    def add(self, scope: Scope, device: str | None, note: str = "") -> str:
+        """Make a token, remember its digest and return it: it is not seen again.
+
+        Raises:
+            InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the file
+                cannot be written.
+        """
+        token, entry = make_token(scope, device, note)
+        with self._writing():
+            self._database.execute("insert into tokens values (?, ?, ?, ?, ?)", msgspec.structs.astuple(entry))
+        return token
+
+    def revoke(self, *, digest: str | None = None, device: str | None = None) -> int:
+        """Forget the tokens whose digest begins so, or all of a device; how many they were.
+
+        Raises:
+            InvalidTokensError: the file cannot be written.
+        """
+        with self._writing():
+            if device is not None:
+                return self._database.execute("delete from tokens where device = ?", (device,)).rowcount
+            return self._database.execute(
+                "delete from tokens where substr(digest, 1, ?) = ?", (len(digest or "-"), digest)
+            ).rowcount
+
+    def all(self) -> list[Token]:
+        """All tokens, oldest first.
+
+        Raises:
+            InvalidTokensError: the file cannot be read.
+        """
+        with self._writing():
+            rows = self._database.execute(
+                "select digest, scope, device, note, created from tokens order by created, digest"
+            ).fetchall()
+        return [Token(*row) for row in rows]
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._database:
+                yield
+        except sqlite3.Error as cause:
+            raise InvalidTokensError(f"{self.path} cannot be changed: {cause}", "look at its file and disk") from cause
