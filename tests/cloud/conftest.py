@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from duetgen.cli.app import main
 from duetgen.cloud import ServiceConfig, create_app
 
+from .database import DATABASE, Server, programs
 from .versions import make_version
 
 with warnings.catch_warnings():
@@ -83,6 +86,59 @@ def live(tmp_path: Path) -> Iterator[Callable[..., Live]]:
     yield start
     for service in made:
         service.stop()
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run(VERB, …)`: the command in this process, to its end: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL server; the tests that stop it start it again."""
+    found = programs()
+    if found is None:
+        pytest.skip("there is no PostgreSQL server to test with")
+    made = Server(found)
+    try:
+        made.start()
+        made.execute(f"create database {DATABASE}")
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def postgres(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, with an empty database `duet`, and nothing in the environment that would lead elsewhere."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        monkeypatch.delenv(name)
+    server.execute("drop table if exists tokens", DATABASE)
+    return server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store of each kind may be made."""
+    if request.param == "sqlite":
+        return str(tmp_path / "tokens.sqlite")
+    url: str = request.getfixturevalue("postgres").url(DATABASE)
+    return url
 
 
 def until(what: Callable[[], bool], seconds: float = 15) -> None:

@@ -154,24 +154,6 @@ def test_tokens_are_not_in_the_store(store: SQLiteTokens) -> None:
     assert store.path.stat().st_mode & 0o077 == 0
 
 
-def test_tokens_listed_and_revoked_by_digest(store: SQLiteTokens) -> None:
-    first, second = store.add("device", "a"), store.add("device", "a")
-    assert {token.digest for token in store.all()} == {token_digest(first), token_digest(second)}
-    assert store.revoke(digest=token_digest(first)[:12]) == 1
-    assert [token.digest for token in store.all()] == [token_digest(second)]
-    assert store.revoke(digest="%") == 0
-    assert store.revoke(digest="") == 0
-    assert store.revoke(device="b") == 0
-
-
-@pytest.mark.parametrize(
-    ("scope", "device"), [("device", None), ("batch", "a"), ("device", ""), ("device", "a b"), ("device", "a\n")]
-)
-def test_token_that_makes_no_sense_refused(store: SQLiteTokens, scope: Any, device: str | None) -> None:
-    with pytest.raises(InvalidTokensError):
-        store.add(scope, device)
-
-
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100])
 def test_file_that_is_no_store_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other").write_bytes(content)

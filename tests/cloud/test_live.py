@@ -24,13 +24,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from duetgen.cli.app import main
 from duetgen.cloud.sqlite_tokens import SQLiteTokens
 from duetgen.wire.authentication import answer_key, verify
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer
 
-from .conftest import Live, until
+from .conftest import Live, Run, until
 from .test_parameters import CODEC, GOOD, JSON, post, read
 from .versions import make_version, theta
 
@@ -411,26 +410,6 @@ def test_cloud_never_imports_torch_or_polars() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run(VERB, …)`: the command in this process, to its end: exit code, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        found = capsys.readouterr()
-        return code, found.out, found.err
-
-    return call
 
 
 @pytest.mark.parametrize(
