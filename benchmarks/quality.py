@@ -80,6 +80,9 @@ SMALL = {
 }
 """For sets of under a thousand devices: small steps, and an encoder with little to memorise."""
 
+LARGE = {"objective.fallback_share": 0.5}
+"""For sets where the softmax over the catalogue takes most of the time."""
+
 DIN = {"optimiser.batch_positions": 1024, "optimiser.patience": 5, "validation_devices": 1000}
 """For a backbone that scores each candidate anew."""
 
@@ -93,9 +96,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "optimiser.epochs": 40,
         "model.backbone.dropout": 0.5,
     },
-    "amazon-beauty-5core": {"optimiser.epochs": 40, "model.backbone.dropout": 0.5},
-    "yelp-2019-5core": {"optimiser.epochs": 20, "model.backbone.dropout": 0.5},
-    "ml-1m": {
+    "amazon-beauty-5core": LARGE | {"optimiser.epochs": 40, "model.backbone.dropout": 0.5},
+    "yelp-2019-5core": LARGE | {"optimiser.epochs": 20, "model.backbone.dropout": 0.5},
+    "ml-1m": LARGE
+    | {
         "optimiser.epochs": 30,
         "model.backbone.dropout": 0.1,
         "model.history.length": 200,

@@ -159,8 +159,6 @@ def demo_config(backbone: str, method: str, epochs: int | None, seed: int) -> Tr
     """The defaults, with fewer passes: the demo shows, it does not squeeze out the last per cent."""
     overrides: dict[str, Any] = {"model.name": backbone, "model.method": method, "seed": seed}
     overrides["optimiser.epochs"] = 12 if epochs is None else epochs
-    # So few passes are enough for the global model only if it learns from all of each.
-    overrides["objective.fallback_share"] = 1.0
     return build_config(None, overrides, [])
 
 

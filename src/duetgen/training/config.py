@@ -34,7 +34,7 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["auto", "softmax", "sampled", "bce"] = "auto"
     negatives: int = 0
     fallback_weight: float = 1.0
-    fallback_share: float = 0.5
+    fallback_share: float = 1.0
     staleness: int = 20
 
 
