@@ -21,7 +21,7 @@ from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError, OutputUnwritableError
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
-from duetgen.training.loop import Trainer, TrainingFailedError, settle_objective
+from duetgen.training.loop import Trainer, TrainingFailedError, make_batches, settle_objective
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
 
 SMALL = TrainConfig(
@@ -161,6 +161,19 @@ def test_a_finished_run_is_not_trained_again(wandering: Dataset, tmp_path: Path)
     assert result.already_finished
     assert result.epochs == 3
     assert weights_of(tmp_path / "run") == before
+
+
+def test_the_throughput_of_a_pass_is_its_own(wandering: Dataset, tmp_path: Path) -> None:
+    def slow(model: Recommender, dataset: Dataset) -> float:
+        time.sleep(0.3)
+        return 0.5
+
+    train(wandering, SMALL, tmp_path / "run", validate=slow)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    batches = make_batches(wandering, settle_objective(SMALL, wandering.vocabulary))
+    positions = [sum(batch.trained for batch in batches.epoch(epoch)) for epoch in range(3)]
+    passes = [count / line["positions_per_second"] for count, line in zip(positions, lines, strict=True)]
+    assert sum(passes) + 3 * 0.3 < lines[-1]["seconds"] + 1e-6
 
 
 def test_patience_ends_a_run(wandering: Dataset, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class Counters(msgspec.Struct, kw_only=True):
         best: best validation `ndcg@10` so far, and the epoch it was measured after; -1 before the first.
         metrics_bytes: length of `metrics.jsonl` that belongs to this state; what is behind it is written again.
         loss_sum: sum of the losses of the pass under way, and positions trained in it.
-        seconds: time spent training so far.
+        pass_seconds: time spent on the pass under way, measuring left out.
+        seconds: time spent so far, measuring included.
     """
 
     epoch: int = 0
@@ -38,6 +39,7 @@ class Counters(msgspec.Struct, kw_only=True):
     metrics_bytes: int = 0
     loss_sum: float = 0.0
     positions: int = 0
+    pass_seconds: float = 0.0
     seconds: float = 0.0
 
 

@@ -231,7 +231,7 @@ class Trainer:
         counters, world = self.counters, self.fabric.world_size
         self.step.train()
         saved = begun = time.monotonic()
-        before, positions_before = counters.seconds, counters.positions
+        before, pass_before, positions_before = counters.seconds, counters.pass_seconds, counters.positions
         # The number of batches may differ a little from epoch to epoch; every process takes the same number of them.
         last = len(self.batches.plan(counters.epoch)) // world
         batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step * world)
@@ -260,13 +260,14 @@ class Trainer:
             counters.loss_sum += value
             counters.positions += batch.trained * world
             now = time.monotonic()
-            counters.seconds = before + now - begun
+            counters.seconds, counters.pass_seconds = before + now - begun, pass_before + now - begun
             rate = (counters.positions - positions_before) / (now - begun)
             progress.stepped(counters.step, counters.loss_sum / counters.step, rate)
             if now - saved > self.config.checkpoint_seconds:
                 self.save()
                 saved = now
-        counters.seconds = before + time.monotonic() - begun
+        spent = time.monotonic() - begun
+        counters.seconds, counters.pass_seconds = before + spent, pass_before + spent
 
     def update_average(self) -> None:
         """Move the average towards the weights; quickly at first, so that it does not remember the initial ones."""
@@ -286,17 +287,17 @@ class Trainer:
         if ndcg > counters.best:
             counters.best, counters.best_epoch = ndcg, counters.epoch
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.average.state_dict().items()}
-        spent, seconds = counters.seconds, counters.seconds + time.monotonic() - begun
+        seconds = counters.seconds + time.monotonic() - begun
         record = EpochRecord(
             epoch=counters.epoch,
             loss=loss,
             validation_ndcg10=ndcg,
             learning_rate=float(self.optimiser.param_groups[0]["lr"]),
-            positions_per_second=counters.positions / max(spent, 1e-9),
+            positions_per_second=counters.positions / max(counters.pass_seconds, 1e-9),
             seconds=seconds,
         )
         counters.seconds = seconds
-        counters.step, counters.loss_sum, counters.positions = 0, 0.0, 0
+        counters.step, counters.loss_sum, counters.positions, counters.pass_seconds = 0, 0.0, 0, 0.0
         if self.fabric.is_global_zero:
             with self.folder.metrics.open("r+b" if self.folder.metrics.exists() else "w+b") as file:
                 # A run killed after writing this line and before its checkpoint writes it once more.
