@@ -3,6 +3,7 @@
 PYTHON ?= python3
 DATA ?=
 OUT ?= duet-demo
+CELLS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -36,10 +37,12 @@ bench: $(INSTALLED) ## speed: prints ratios against a baseline of the same run
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/evaluation_throughput.py
 	$(BIN)/python benchmarks/finetune_speed.py
+	$(BIN)/python benchmarks/inference_speed.py
 	$(BIN)/python benchmarks/device_scoring.py
+	$(BIN)/python benchmarks/service_throughput.py
 
-bench-quality: $(INSTALLED) ## quality on real data (needs DUETGEN_DATA); takes hours
-	$(BIN)/python benchmarks/quality.py
+bench-quality: $(INSTALLED) ## quality on real data (needs DUETGEN_DATA), CELLS="ml-100k/sasrec" or all; takes hours
+	$(BIN)/python benchmarks/quality.py --write $(if $(CELLS),--cells $(CELLS))
 
 clean: ## remove what was made
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
