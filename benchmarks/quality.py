@@ -83,6 +83,14 @@ SMALL = {
 LARGE = {"objective.fallback_share": 0.5}
 """For sets where the softmax over the catalogue takes most of the time."""
 
+SPARSE = LARGE | {
+    "model.backbone.dropout": 0.5,
+    "model.history.dropout": 0.5,
+    "model.history.event_dropout": 0.5,
+    "model.generator.dropout": 0.5,
+}
+"""For sets of short histories, nearly all of which the device's window holds: much to forget, little to learn."""
+
 DIN = {"optimiser.batch_positions": 1024, "optimiser.patience": 5, "validation_devices": 1000}
 """For a backbone that scores each candidate anew."""
 
@@ -91,13 +99,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ml-100k-temporal": SMALL,
     "ml-latest-small": SMALL,
     "duet-text-ml-100k-30u30i": SMALL,
-    "amazon-musical-instruments-5core": {
-        "optimiser.batch_positions": 1024,
-        "optimiser.epochs": 40,
-        "model.backbone.dropout": 0.5,
-    },
-    "amazon-beauty-5core": LARGE | {"optimiser.epochs": 40, "model.backbone.dropout": 0.5},
-    "yelp-2019-5core": LARGE | {"optimiser.epochs": 20, "model.backbone.dropout": 0.5},
+    "amazon-musical-instruments-5core": SPARSE | {"optimiser.batch_positions": 1024, "optimiser.epochs": 40},
+    "amazon-beauty-5core": SPARSE | {"optimiser.epochs": 40},
+    "yelp-2019-5core": SPARSE | {"optimiser.epochs": 20},
     "ml-1m": LARGE
     | {
         "optimiser.epochs": 30,
