@@ -110,7 +110,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.history.event_dropout": 0.2,
     },
     "ml-100k/din": DIN | {"optimiser.epochs": 20},
-    "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
+    "amazon-beauty-5core/gru4rec": {
+        "objective.fallback_share": 1.0,
+        "model.history.encoder": "average",
+        "model.history.dropout": 0.3,
+        "model.history.event_dropout": 0.3,
+        "model.generator.width": 16,
+        "model.generator.dropout": 0.0,
+    },
+    "amazon-beauty-5core/din": DIN
+    | {
+        "optimiser.epochs": 12,
+        "objective.staleness": 10,
+        "objective.fallback_weight": 0.5,
+        "model.history.dropout": 0.3,
+        "model.history.event_dropout": 0.3,
+        "model.generator.dropout": 0.0,
+    },
 }
 """Dataset or cell to the settings that are not the defaults, alike for all methods; chosen on validation parts."""
 
@@ -144,7 +160,7 @@ CELLS: dict[str, Plan] = {
     "ml-1m/sasrec": Plan(seeds=1),
     "amazon-beauty-5core/sasrec": Plan(seeds=1),
     "amazon-beauty-5core/gru4rec": Plan(PLAIN, seeds=1),
-    "amazon-beauty-5core/din": Plan(("base", "duet"), seeds=1, limit_devices=5_000),
+    "amazon-beauty-5core/din": Plan(("base", "duet"), seeds=1, limit_devices=2_000),
     "yelp-2019-5core/sasrec": Plan(PLAIN, seeds=1),
 }
 
