@@ -278,7 +278,8 @@ def summary_page(found: dict[str, Results]) -> str:
         if against is not None and against.low is not None and against.high is not None:
             difference += f" ({against.low:+.4f} to {against.high:+.4f})"
         page = f"[{cell}]({cell.replace('/', '-')}.md)"
-        lines.append(f"| {page} | {len(results.seeds)} | {' | '.join(values)} | {difference} |")
+        seeds = len(duet.seeds) if duet is not None else 0
+        lines.append(f"| {page} | {seeds} | {' | '.join(values)} | {difference} |")
     return "\n".join([*lines, ""])
 
 

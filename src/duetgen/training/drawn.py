@@ -45,7 +45,7 @@ class Drawn:
 
     def find(self, target_N: Tensor) -> tuple[Tensor, Tensor]:
         """Where each target is among the items, and whether it is: [N] and [N]."""
-        column_N = torch.searchsorted(self.items_M, target_N).clamp(max=len(self.items_M) - 1)
+        column_N = torch.searchsorted(self.items_M, target_N.contiguous()).clamp(max=len(self.items_M) - 1)
         return column_N, self.items_M[column_N] == target_N
 
 
