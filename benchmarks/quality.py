@@ -12,28 +12,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
+import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from duetgen.cli.cell_bar import CellBar
-from duetgen.cli.compare import default_protocols
-from duetgen.cli.train import build_config
-from duetgen.comparison.assemble import assemble, make_job, open_folder, unfinished, write_results
-from duetgen.comparison.cells import plan_cells
-from duetgen.comparison.lock import alone_in
 from duetgen.comparison.results import BASE, DUET, HEADLINE, Results, Row, Table
-from duetgen.comparison.runner import run_cells
 from duetgen.comparison.verdict import OUTCOMES
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results/quality"
-AGES = (0, 1, 5, 20, 100)
+COMMAND = [sys.executable, "-c", "from duetgen.cli import main; main()"]
 MAIN = ("popular", "item-knn", "ease", "base", "base-wide", "base-long", "finetune", "apg", "duet")
 PLAIN = ("popular", "item-knn", "base", "finetune", "apg", "duet")
 """For cells where the others take hours, or for the given protocol's small windows."""
@@ -175,24 +169,20 @@ def open_dataset(name: str, data: Path, out: Path) -> Dataset:
     return Dataset(folder)
 
 
-def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: float | None) -> Results:
-    """Compare the methods of a cell; what is finished is read."""
+def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: float | None) -> Results | None:
+    """Compare the methods of a cell with `duet compare`; None where nothing came of it."""
     name, backbone = cell.split("/")
     dataset = open_dataset(name, data, out)
-    settings = build_config(None, SETTINGS.get(name, {}) | SETTINGS.get(cell, {}), [])
-    job = make_job(dataset, settings, default_protocols(dataset), AGES, plan.limit_devices)
-    seeds = list(range(plan.seeds))
-    cells = plan_cells([backbone], plan.methods, seeds)
     root = out / "comparisons" / cell.replace("/", "-")
-    open_folder(root, job, overwrite=False)
-    with alone_in(root):
-        waiting = unfinished(root, cells)
-        with CellBar(len(cells), len(cells) - len(waiting), quiet=False) as bar:
-            deadline = None if budget is None else time.monotonic() + 60 * budget
-            outcome = run_cells(root, dataset.root, job, waiting, jobs=jobs, threads=1, deadline=deadline, watcher=bar)
-        results = assemble(root, dataset, job, cells, [backbone], plan.methods, seeds, outcome.failures)
-        write_results(root, results)
-    return results
+    words = ["compare", str(dataset.root), "--out", str(root), "--backbones", backbone, "--jobs", str(jobs)]
+    words += ["--methods", ",".join(plan.methods), "--seeds", str(plan.seeds)]
+    words += [] if plan.limit_devices is None else ["--limit-devices", str(plan.limit_devices)]
+    words += [] if budget is None else ["--budget", str(budget)]
+    for key, value in (SETTINGS.get(name, {}) | SETTINGS.get(cell, {})).items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    ended = subprocess.run([*COMMAND, *words], stdout=subprocess.DEVNULL, check=False)
+    # 1: a method failed; the results of the others are there.
+    return Results.from_json((root / "results.json").read_bytes()) if ended.returncode in (0, 1) else None
 
 
 def table_lines(table: Table) -> list[str]:
@@ -311,7 +301,7 @@ def main() -> None:
             plan = dataclasses.replace(plan, seeds=options.seeds)
         data = Path(os.environ["DUETGEN_DATA"])
         results = run_cell(cell, plan, data, options.out, options.jobs, options.budget)
-        if not results.cells:
+        if results is None or not results.cells:
             print(f"{cell}: nothing is finished yet", file=sys.stderr)
             continue
         found[cell] = results
