@@ -17,6 +17,7 @@ import psycopg
 
 from duetgen.cloud.errors import TokensUnavailableError
 from duetgen.cloud.postgres import parse_url, reason
+from duetgen.cloud.sql_tokens import COLUMNS
 from duetgen.cloud.tokens import Token
 
 LOOKUP_SECONDS: Final = 1.0
@@ -27,7 +28,7 @@ CONNECT_SECONDS: Final = 2
 """How long connecting may take: the least that libpq knows. It may outlast the lookup that began it."""
 PAUSE_SECONDS: Final = 1.0
 """How long a database that failed is left alone."""
-LOOK_UP: Final = "select digest, scope, device, note, created from tokens where digest = any(%s)"
+LOOK_UP: Final = f"select {COLUMNS} from tokens where digest = any(%s)".encode()
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-import msgspec
 import psycopg
 
 from duetgen.cloud.errors import InvalidTokensError
 from duetgen.cloud.postgres import parse_url, reason
-from duetgen.cloud.tokens import Scope, Token, make_token
+from duetgen.cloud.sql_tokens import LOOK, SQLTokens
 
 SECONDS: Final = 5
 """How long the database may take to answer, and to be connected to."""
@@ -29,7 +27,7 @@ LOCK: Final = "select pg_advisory_xact_lock(7236848463)"
 """Two that make the table at the same time would both fail; the number is any that nobody else uses."""
 
 
-class PostgresTokens:
+class PostgresTokens(SQLTokens):
     """A store of tokens in a database.
 
     Args:
@@ -56,10 +54,9 @@ class PostgresTokens:
             raise
 
     def _look(self, write: bool) -> None:
-        look = "select digest, scope, device, note, created from tokens limit 1"
         try:
             try:
-                self._database.execute(look)
+                self._database.execute(LOOK.encode())
             except psycopg.errors.UndefinedTable:
                 if not write:
                     raise
@@ -67,7 +64,7 @@ class PostgresTokens:
                 with self._database.transaction():
                     self._database.execute(LOCK)
                     self._database.execute(SCHEMA)
-                self._database.execute(look)
+                self._database.execute(LOOK.encode())
         except psycopg.errors.UndefinedTable as cause:
             raise InvalidTokensError(
                 f"{self._name} has no table of tokens", "make it with `duet tokens add`"
@@ -86,49 +83,9 @@ class PostgresTokens:
         """Let go of the connection."""
         self._database.close()
 
-    def add(self, scope: Scope, device: str | None, note: str = "") -> str:
-        """Make a token, remember its digest and return it: it is not seen again.
-
-        Raises:
-            InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the database
-                cannot be written.
-        """
-        token, entry = make_token(scope, device, note)
-        with self._using():
-            self._database.execute(
-                "insert into tokens (digest, scope, device, note, created) values (%s, %s, %s, %s, %s)",
-                msgspec.structs.astuple(entry),
-            )
-        return token
-
-    def revoke(self, *, digest: str | None = None, device: str | None = None) -> int:
-        """Forget the tokens whose digest begins so, or all of a device; how many they were.
-
-        Raises:
-            InvalidTokensError: the database cannot be written.
-        """
-        with self._using():
-            if device is not None:
-                return self._database.execute("delete from tokens where device = %s", (device,)).rowcount
-            return self._database.execute(
-                "delete from tokens where substr(digest, 1, %s) = %s", (len(digest or "-"), digest)
-            ).rowcount
-
-    def all(self) -> list[Token]:
-        """All tokens, oldest first.
-
-        Raises:
-            InvalidTokensError: the database cannot be read.
-        """
-        with self._using():
-            rows = self._database.execute(
-                "select digest, scope, device, note, created from tokens order by created, digest"
-            ).fetchall()
-        return [Token(*row) for row in rows]
-
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[None]:
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> tuple[list[Any], int]:
         try:
-            yield
+            cursor = self._database.execute(statement.replace("?", "%s").encode(), values)
+            return cursor.fetchall() if cursor.description else [], cursor.rowcount
         except (psycopg.Error, UnicodeError) as cause:
             raise self._refusal("cannot be used", cause, "look at the database and the user's rights") from cause

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from duetgen.cloud.errors import InvalidTokensError, TokensUnavailableError
-from duetgen.cloud.tokens import Scope, Token, make_token
+from duetgen.cloud.sql_tokens import COLUMNS, LOOK, SQLTokens
+from duetgen.cloud.tokens import Token
 
 SCHEMA: Final = """
 create table if not exists tokens (
@@ -25,7 +23,7 @@ create index if not exists tokens_device on tokens (device);
 """
 
 
-class SQLiteTokens:
+class SQLiteTokens(SQLTokens):
     """Tokens in an SQLite file: a store and a reader.
 
     Args:
@@ -54,7 +52,7 @@ class SQLiteTokens:
             if self._write:
                 path.chmod(0o600)
                 self._database.executescript(SCHEMA)
-            self._database.execute("select digest, scope, device, note, created from tokens limit 1")
+            self._database.execute(LOOK)
             self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError) as cause:
             raise InvalidTokensError(
@@ -80,54 +78,15 @@ class SQLiteTokens:
                 # The file was replaced, by a copy that was brought back for example.
                 self._database.close()
                 self._open()
-            row = self._database.execute(
-                "select digest, scope, device, note, created from tokens where digest = ?", (digest,)
-            ).fetchone()
+            row = self._database.execute(f"select {COLUMNS} from tokens where digest = ?", (digest,)).fetchone()
         except (sqlite3.Error, OSError, InvalidTokensError) as cause:
             raise TokensUnavailableError(str(cause)) from cause
         return None if row is None else Token(*row)
 
-    def add(self, scope: Scope, device: str | None, note: str = "") -> str:
-        """Make a token, remember its digest and return it: it is not seen again.
-
-        Raises:
-            InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the file
-                cannot be written.
-        """
-        token, entry = make_token(scope, device, note)
-        with self._writing():
-            self._database.execute("insert into tokens values (?, ?, ?, ?, ?)", msgspec.structs.astuple(entry))
-        return token
-
-    def revoke(self, *, digest: str | None = None, device: str | None = None) -> int:
-        """Forget the tokens whose digest begins so, or all of a device; how many they were.
-
-        Raises:
-            InvalidTokensError: the file cannot be written.
-        """
-        with self._writing():
-            if device is not None:
-                return self._database.execute("delete from tokens where device = ?", (device,)).rowcount
-            return self._database.execute(
-                "delete from tokens where substr(digest, 1, ?) = ?", (len(digest or "-"), digest)
-            ).rowcount
-
-    def all(self) -> list[Token]:
-        """All tokens, oldest first.
-
-        Raises:
-            InvalidTokensError: the file cannot be read.
-        """
-        with self._writing():
-            rows = self._database.execute(
-                "select digest, scope, device, note, created from tokens order by created, digest"
-            ).fetchall()
-        return [Token(*row) for row in rows]
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> tuple[list[Any], int]:
         try:
             with self._database:
-                yield
+                cursor = self._database.execute(statement, values)
+                return cursor.fetchall(), cursor.rowcount
         except sqlite3.Error as cause:
             raise InvalidTokensError(f"{self.path} cannot be changed: {cause}", "look at its file and disk") from cause
