@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import torch
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from duetgen.backbones import ModelConfig, Recommender
 from duetgen.data.prepare import PrepareConfig, prepare
@@ -16,10 +15,8 @@ from duetgen.data.synthetic import SyntheticConfig
 from duetgen.export import export_bundle
 from duetgen.training.config import TrainConfig
 from duetgen.training.run import Run, describe
-from duetgen.wire.bundle import Bundle, Signature
-
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-"""Signs every bundle of the tests."""
+from duetgen.wire.bundle import Bundle
+from tests.signing import KEY
 
 
 def synthetic_dataset(root: Path, people: int = 60) -> Dataset:
@@ -55,14 +52,3 @@ def tiny_bundle(root: Path, dataset: Dataset, *, seed: int = 0, embeddings: Any 
     """A bundle at `root` of an untrained run; some seconds."""
     run = untrained_run(dataset, seed, **settings)
     return export_bundle(run, dataset, root, key=KEY, embeddings=embeddings, measure=False)
-
-
-def public(key: Ed25519PrivateKey) -> str:
-    """The public half, as `open_bundle(trusted=…)` takes it."""
-    return key.public_key().public_bytes_raw().hex()
-
-
-def sign(folder: Path, key: Ed25519PrivateKey = KEY) -> None:
-    """Sign the manifest of a bundle anew."""
-    content = (folder / "manifest.json").read_bytes()
-    (folder / "signature.json").write_bytes(msgspec.json.encode(Signature(public(key), key.sign(content).hex())))

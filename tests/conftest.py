@@ -115,5 +115,5 @@ def bundle_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory, bundle_dataset: Dataset) -> Path:
-    """A tiny bundle (SASRec, window 6, L_g 20), signed by `tests.bundles.KEY`; copy it before changing it."""
+    """A tiny bundle (SASRec, window 6, L_g 20), signed by `tests.signing.KEY`; copy it before changing it."""
     return tiny_bundle(tmp_path_factory.mktemp("bundles") / "bundle", bundle_dataset).root

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.signing import KEY, public, sign
 
 from duetgen.cloud.errors import NotReadyError, UnknownModelError
 from duetgen.cloud.log import Log
 from duetgen.cloud.registry import Registry
 from duetgen.cloud.rollout import position
 
-from .versions import PUBLIC, describe, make_version, sign
+from .versions import describe, make_version
 
 
 class Lines(Log):
@@ -50,7 +51,7 @@ Look = Callable[[], Registry]
 @pytest.fixture
 def look(folder: Path, log: Lines) -> Look:
     """Look at the folder once more, with the same registry."""
-    registry = Registry([folder], frozenset([PUBLIC]), log, lambda seconds, rows: None)
+    registry = Registry([folder], frozenset([public(KEY)]), log, lambda seconds, rows: None)
 
     def once() -> Registry:
         registry.adopt(registry.refresh())

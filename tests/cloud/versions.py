@@ -6,20 +6,17 @@ S is the sum of the item indices divided by 1024: whole numbers of 1024ths, exac
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
+from tests import signing
 
-from duetgen.wire.bundle import BundleFile, Canary, Items, LayoutEntry, Manifest, Signature, identify
+from duetgen.wire.bundle import Canary, Items, LayoutEntry
 
 P, WINDOW, HISTORY, VOCABULARY = 20, 5, 8, 100
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = KEY.public_key().public_bytes_raw().hex()
 
 
 def theta(history: Sequence[int], number: int = 1) -> np.ndarray:
@@ -80,39 +77,16 @@ def device_graph() -> bytes:
     return _graph(nodes, inputs, "scores", {"axis": np.array([1]), "zero": np.array([0]), "one": np.array([1])})
 
 
-def sign(root: Path, key: Ed25519PrivateKey = KEY) -> None:
-    """Sign what `manifest.json` holds now."""
-    signature = Signature(
-        key.public_key().public_bytes_raw().hex(), key.sign((root / "manifest.json").read_bytes()).hex()
-    )
-    (root / "signature.json").write_bytes(msgspec.json.encode(signature))
-
-
 def describe(root: Path, number: int) -> str:
     """Write the manifest of the files that are there now, and sign it: the model_id."""
-    files = {}
-    for name in ("device.onnx", "generator.onnx", "items.json", "canary.json"):
-        content = (root / name).read_bytes()
-        files[name] = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
-    manifest = Manifest(
-        format_version=1,
-        model_id=identify(files),
-        name="tiny",
-        backbone="sasrec",
+    return signing.describe(
+        root,
         window=WINDOW,
         history=HISTORY,
         vocabulary=VOCABULARY,
         layout=[LayoutEntry("head.weight", [4, 4], 100.0), LayoutEntry("head.bias", [4], 100.0)],
-        opset=20,
-        embeddings="float32",
-        metrics={},
         created=f"2026-01-01T00:00:{number:02}+00:00",
-        provenance={},
-        files=files,
     )
-    (root / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-    sign(root)
-    return manifest.model_id
 
 
 def make_version(root: Path, number: int = 1, *, lying: bool = False) -> str:

@@ -7,7 +7,6 @@ With history h and E the item embedding [V, 4], the graph scores candidate c as
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +15,14 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
+from tests import signing
 
-from duetgen.wire.bundle import BundleFile, Canary, Items, LayoutEntry, Manifest, Signature, identify
+from duetgen.wire.bundle import Canary, Items, LayoutEntry, Manifest
 
 from .cloud import FakeCloud, Server
 
 D, P, WINDOW, HISTORY = 4, 20, 5, 8
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 @dataclass(frozen=True)
@@ -112,39 +110,11 @@ def device_graph(embedding_VD: np.ndarray, weight_DD: np.ndarray, bias_D: np.nda
     return model.SerializeToString()
 
 
-def sign(root: Path, key: Ed25519PrivateKey = KEY) -> None:
-    """Write `signature.json` over what `manifest.json` holds now."""
-    signature = Signature(
-        key.public_key().public_bytes_raw().hex(), key.sign((root / "manifest.json").read_bytes()).hex()
-    )
-    (root / "signature.json").write_bytes(msgspec.json.encode(signature))
-
-
 def describe(root: Path, bound: float = 1.0, vocabulary: int = 0, **changes: object) -> str:
     """Write `manifest.json` for the files that are there now, and sign it: the model_id."""
-    files = {}
-    for name in ("device.onnx", "generator.onnx", "items.json", "canary.json"):
-        content = (root / name).read_bytes()
-        files[name] = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
-    manifest = Manifest(
-        format_version=1,
-        model_id=identify(files),
-        name="tiny",
-        backbone="sasrec",
-        window=WINDOW,
-        history=HISTORY,
-        vocabulary=vocabulary,
-        layout=[LayoutEntry("head.weight", [D, D], bound), LayoutEntry("head.bias", [D], bound)],
-        opset=20,
-        embeddings="float32",
-        metrics={},
-        created="2026-01-01T00:00:00Z",
-        provenance={},
-        files=files,
-    )
-    (root / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, **changes)))
-    sign(root)
-    return manifest.model_id
+    layout = [LayoutEntry("head.weight", [D, D], bound), LayoutEntry("head.bias", [D], bound)]
+    own = {"window": WINDOW, "history": HISTORY, "vocabulary": vocabulary, "layout": layout}
+    return signing.describe(root, **({**own, "created": "2026-01-01T00:00:00Z"} | changes))
 
 
 def make_tiny(root: Path, seed: int = 0, vocabulary: int = 30) -> Tiny:

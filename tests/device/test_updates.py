@@ -13,6 +13,7 @@ import onnx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, numpy_helper
+from tests.signing import sign
 
 from duetgen.device import Always, Device, NothingToRollBackError, PatienceConfig, load_model
 from duetgen.device.updates import REFUSED_SECONDS
@@ -20,7 +21,7 @@ from duetgen.wire.bundle import BundleFile, Manifest
 from duetgen.wire.errors import InvalidBundleError
 
 from .cloud import FakeCloud, Server, wait_until
-from .conftest import Tiny, describe, sign
+from .conftest import Tiny, describe
 from .test_device import expect, sent
 
 MakeTiny = Callable[..., Tiny]

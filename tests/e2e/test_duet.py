@@ -19,13 +19,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from tests.signing import sign
 
 from duetgen.cli.device import run_replay
 from duetgen.data.store import Dataset
 from duetgen.device import Always, Device, EveryEvents, PatienceConfig, load_model
-from duetgen.export.keys import load_key, public_hex
+from duetgen.export.keys import load_key
 from duetgen.training import load_run
-from duetgen.wire.bundle import BundleFile, Manifest, Signature, identify
+from duetgen.wire.bundle import BundleFile, Manifest, identify
 
 QUICK = PatienceConfig(first=0.02, longest=0.1, failures=1000)
 
@@ -237,11 +238,8 @@ def republish(made: Duet, folder: Path) -> None:
     files = {**manifest.files, "items.json": BundleFile(hashlib.sha256(content).hexdigest(), len(content))}
     later = "2099-01-01T00:00:00+00:00"
     changed = msgspec.structs.replace(manifest, files=files, model_id=identify(files), created=later)
-    encoded = msgspec.json.encode(changed)
-    key = load_key(made.bundle.parent / "key")
-    (folder / "manifest.json").write_bytes(encoded)
-    signature = Signature(public_hex(key), key.sign(encoded).hex())
-    (folder / "signature.json").write_bytes(msgspec.json.encode(signature))
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(changed))
+    sign(folder, load_key(made.bundle.parent / "key"))
 
 
 def wait_for(condition: Any, seconds: float = 15.0) -> None:

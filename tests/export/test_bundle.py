@@ -13,8 +13,9 @@ import pytest
 import torch
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from tests.bundles import KEY, public, untrained_run
+from tests.bundles import untrained_run
 from tests.conftest import MakeDataset, wandering_sequences
+from tests.signing import KEY, public
 
 from duetgen.data.store import UNKNOWN, Dataset, NotADatasetError
 from duetgen.errors import OutputExistsError

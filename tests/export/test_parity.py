@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.bundles import KEY, untrained_run
+from tests.bundles import untrained_run
 from tests.conftest import MakeDataset
 from tests.export.conftest import Export, Exported
+from tests.signing import KEY
 from torch import Tensor, nn
 
 from duetgen.data.store import Dataset

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.bundles import KEY, public, sign
+from tests.signing import KEY, public, sign
 
 from duetgen.wire.bundle import DEVICE_FILES, FILES, BundleFile, Canary, identify, open_bundle
 from duetgen.wire.errors import InvalidBundleError
