@@ -40,10 +40,13 @@ def test_windows_longer_than_the_sequence() -> None:
 class TestBackbone:
     def test_every_position_is_exactly_what_a_device_runs(self, name: str, layers: int) -> None:
         model = make(name, layers)
-        events = torch.randint(1, V, (3, 11))
+        for count in (L - 2, L, 11):
+            self.check_every_position(model, torch.randint(1, V, (3, count)))
+
+    def check_every_position(self, model: Recommender, events: torch.Tensor) -> None:
         contexts = model.backbone.contexts(events)
         for row in range(3):
-            for t in range(11):
+            for t in range(events.shape[1]):
                 alone = model.backbone.context(window_of(events[row, : t + 1].tolist()))
                 torch.testing.assert_close(contexts[row, t], alone[0], atol=1e-5, rtol=1e-5)
 
