@@ -67,25 +67,21 @@ INPUTS: dict[str, tuple[str, PrepareConfig]] = {
 SMALL = {
     "optimiser.batch_positions": 1024,
     "optimiser.unknown_share": 0.1,
-    "optimiser.epochs": 40,
     "optimiser.patience": 12,
-    "model.history.encoder": "average",
-    "model.generator.width": 16,
+    "optimiser.epochs": 30,
 }
-"""For sets of under a thousand devices: small steps, and an encoder with little to memorise."""
+"""For sets of under a thousand devices with long histories: small steps."""
 
 LARGE = {"objective.fallback_share": 0.5}
 """For sets where the softmax over the catalogue takes most of the time."""
 
-SPARSE = LARGE | {
-    "model.backbone.dropout": 0.5,
-    "model.history.dropout": 0.5,
-    "model.history.event_dropout": 0.5,
-    "model.generator.dropout": 0.5,
+SPARSE = {
+    "optimiser.batch_positions": 256,
+    "optimiser.generator_rate": 0.2,
 }
-"""For sets of short histories, nearly all of which the device's window holds: much to forget, little to learn."""
+"""For sets of short histories, nearly all of which the device's window holds: smaller steps, and a slow generator."""
 
-DIN = {"optimiser.batch_positions": 1024, "optimiser.patience": 5, "validation_devices": 1000}
+DIN = {"optimiser.batch_positions": 1024, "validation_devices": 1000}
 """For a backbone that scores each candidate anew."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -93,9 +89,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ml-100k-temporal": SMALL,
     "ml-latest-small": SMALL,
     "duet-text-ml-100k-30u30i": SMALL,
-    "amazon-musical-instruments-5core": SPARSE | {"optimiser.batch_positions": 1024, "optimiser.epochs": 40},
-    "amazon-beauty-5core": SPARSE | {"optimiser.epochs": 40},
-    "yelp-2019-5core": SPARSE | {"optimiser.epochs": 20},
+    "amazon-musical-instruments-5core": SPARSE
+    | {"model.backbone.dropout": 0.3, "optimiser.unknown_share": 0.1, "optimiser.epochs": 40, "optimiser.patience": 20},
+    "amazon-beauty-5core": SPARSE | LARGE | {"model.backbone.dropout": 0.4, "optimiser.epochs": 24},
+    "yelp-2019-5core": SPARSE | LARGE | {"model.backbone.dropout": 0.4, "optimiser.epochs": 12},
     "ml-1m": LARGE
     | {
         "optimiser.epochs": 30,
@@ -104,23 +101,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.history.event_dropout": 0.2,
     },
     "ml-100k/din": DIN | {"optimiser.epochs": 20},
-    "amazon-beauty-5core/gru4rec": {
-        "objective.fallback_share": 1.0,
-        "model.history.encoder": "average",
-        "model.history.dropout": 0.3,
-        "model.history.event_dropout": 0.3,
-        "model.generator.width": 16,
-        "model.generator.dropout": 0.0,
-    },
-    "amazon-beauty-5core/din": DIN
-    | {
-        "optimiser.epochs": 12,
-        "objective.staleness": 10,
-        "objective.fallback_weight": 0.5,
-        "model.history.dropout": 0.3,
-        "model.history.event_dropout": 0.3,
-        "model.generator.dropout": 0.0,
-    },
+    "ml-latest-small/din": DIN | {"optimiser.epochs": 20},
+    "ml-1m/din": DIN | {"optimiser.epochs": 5},
+    "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
 }
 """Dataset or cell to the settings that are not the defaults, alike for all methods; chosen on validation parts."""
 

@@ -88,7 +88,8 @@ class TestHead:
         ({"model.backbone.rank": 0}, "model.backbone.rank is 0"),
         ({"model.backbone.head": "scale", "model.backbone.residual": False}, "no replacing form"),
         ({"model.backbone.head": "low-rank", "model.method": "base"}, "a base model has no use"),
-        ({"model.generator.decoder_rank": 33}, "decoder_rank is 33"),
+        ({"model.generator.decoder_rank": 65}, "decoder_rank is 65"),
+        ({"model.generator.candidates": 3}, "the encoder gives 4 views"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:

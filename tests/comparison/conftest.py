@@ -144,7 +144,7 @@ def values_of(metrics: dict[str, float]) -> list[str]:
 
 def make_results(name: str = "made", shifts: dict[str, float] | None = None, seeds: int = 2) -> Results:
     """Results of cells made by hand, on a dataset of that name."""
-    shifts = shifts or {"base": 0.0, "finetune": 0.01, "apg": 0.02, "duet": 0.03, "duet-swa": 0.03}
+    shifts = shifts or {"base": 0.0, "finetune": 0.01, "apg": 0.02, "duet": 0.03, "duet-no-swa": 0.03}
     cells = {
         Cell("sasrec", method, seed): finished(method, seed, shift)
         for seed in range(seeds)

@@ -119,7 +119,7 @@ class TestVerdict:
         words = make_results().verdict
         assert words.startswith("On made (30 devices), duet ranks better than base by 0.03")
         assert "it beats finetune and apg" in words
-        assert "cannot be told from duet-swa" in words
+        assert "cannot be told from duet-no-swa" in words
 
     def test_a_loss(self) -> None:
         words = make_results(shifts={"base": 0.05, "finetune": 0.09, "duet": 0.01}).verdict

@@ -15,14 +15,20 @@ from duetgen.core import (
     StableWeightAdapter,
 )
 from duetgen.core.duet import joint_loss
-from duetgen.core.generator import LayerGenerator
+from duetgen.core.generator import LayerGenerator, ViewProjection
 
-KINDS: list[type[GRUEncoder] | type[AverageEncoder]] = [GRUEncoder, AverageEncoder]
+KINDS: list[type[Encoder]] = [GRUEncoder, AverageEncoder]
 
 
-def make_encoder(kind: type[GRUEncoder] | type[AverageEncoder] = GRUEncoder, event_dropout: float = 0.0) -> Encoder:
+def encoder_of(kind: type[Encoder], embed: nn.Module, event_dropout: float = 0.0) -> Encoder:
+    if kind is AverageEncoder:
+        return AverageEncoder(embed, 5, event_dropout=event_dropout)
+    return GRUEncoder(embed, 5, 6, event_dropout=event_dropout)
+
+
+def make_encoder(kind: type[Encoder] = GRUEncoder, event_dropout: float = 0.0) -> Encoder:
     torch.manual_seed(0)
-    return kind(nn.Embedding(9, 5, padding_idx=0), 5, 6, event_dropout=event_dropout)
+    return encoder_of(kind, nn.Embedding(9, 5, padding_idx=0), event_dropout)
 
 
 def make_duet(residual: bool = True, **config: float) -> Duet:
@@ -36,30 +42,31 @@ HISTORY = torch.tensor([[3, 4, 5, 0, 0], [1, 2, 3, 4, 5], [6, 0, 0, 0, 0]])
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestEncoder:
-    def test_padding_does_not_change_the_vector(self, kind: type[GRUEncoder]) -> None:
+    def test_padding_does_not_change_the_vector(self, kind: type[Encoder]) -> None:
         encoder = make_encoder(kind)
         for row in HISTORY:
             alone = encoder(row[row != 0][None])
             torch.testing.assert_close(encoder(row[None]), alone)
             torch.testing.assert_close(encoder(torch.cat([row, torch.zeros(40, dtype=torch.long)])[None]), alone)
 
-    def test_states_are_the_vector_after_each_event(self, kind: type[GRUEncoder]) -> None:
+    def test_states_are_the_vector_after_each_event(self, kind: type[Encoder]) -> None:
         encoder = make_encoder(kind)
         states = encoder.states(HISTORY)
         for length in range(1, 6):
             torch.testing.assert_close(states[1, length - 1], encoder(HISTORY[1:2, :length])[0])
 
-    def test_an_empty_history_gives_zeros(self, kind: type[GRUEncoder]) -> None:
-        assert make_encoder(kind)(torch.zeros(2, 5, dtype=torch.long)).tolist() == [[0.0] * 6] * 2
+    def test_an_empty_history_gives_zeros(self, kind: type[Encoder]) -> None:
+        encoder = make_encoder(kind)
+        assert encoder(torch.zeros(2, 5, dtype=torch.long)).tolist() == [[0.0] * encoder.width] * 2
 
-    def test_feature_vectors_are_read_too(self, kind: type[GRUEncoder]) -> None:
-        encoder = kind(nn.Linear(2, 5), 5, 6)
+    def test_feature_vectors_are_read_too(self, kind: type[Encoder]) -> None:
+        encoder = encoder_of(kind, nn.Linear(2, 5))
         features = torch.randn(1, 3, 2)
         padded = torch.cat([features, torch.zeros(1, 4, 2)], dim=1)
         torch.testing.assert_close(encoder(padded), encoder(features))
         assert encoder.lengths(padded).tolist() == [3]
 
-    def test_hidden_events_are_hidden_while_training_only(self, kind: type[GRUEncoder]) -> None:
+    def test_hidden_events_are_hidden_while_training_only(self, kind: type[Encoder]) -> None:
         encoder = make_encoder(kind, event_dropout=0.5)
         kept = encoder.embedded(HISTORY).abs().sum(-1) > 0
         assert 0 < int(kept[HISTORY > 0].sum()) < int((HISTORY > 0).sum())
@@ -68,10 +75,8 @@ class TestEncoder:
 
 
 def test_averages_by_hand() -> None:
-    encoder = AverageEncoder(nn.Identity(), 1, 2, half_lives=(1.0, float("inf")))
-    with torch.no_grad():
-        encoder.output.weight.copy_(torch.eye(2))
-        encoder.output.bias.zero_()
+    encoder = AverageEncoder(nn.Identity(), 1, half_lives=(1.0, float("inf")))
+    assert (encoder.width, encoder.views) == (2, 2)
     # Newest 4, then 2, then 1: weights 1, 1/2, 1/4 make (4 + 1 + 1/4) / (7/4) = 3; the mean is 7/3.
     history = torch.tensor([[[1.0], [2.0], [4.0], [0.0]]])
     torch.testing.assert_close(encoder(history), torch.tensor([[3.0, 7 / 3]]))
@@ -99,7 +104,7 @@ class TestStableWeightAdapter:
         torch.testing.assert_close(weights, torch.full((4,), 1 / 4))
 
     def test_blending_embeddings_is_blending_parameters(self) -> None:
-        layer = LayerGenerator(6, 11, GeneratorConfig(width=7, candidates=4, decoder_scale=1.0))
+        layer = LayerGenerator(6, 1, 11, GeneratorConfig(width=7, candidates=4, decoder_scale=1.0))
         vector = torch.randn(3, 6)
         candidates = layer.candidates(vector)
         assert layer.stabiliser is not None
@@ -108,7 +113,38 @@ class TestStableWeightAdapter:
         torch.testing.assert_close(layer(vector), blended)
 
     def test_one_candidate_switches_it_off(self) -> None:
-        assert LayerGenerator(6, 11, GeneratorConfig(candidates=1)).stabiliser is None
+        layer = LayerGenerator(6, 3, 11, GeneratorConfig(width=7, candidates=1))
+        assert layer.stabiliser is None
+        assert layer.candidates(torch.randn(5, 6)).shape == (5, 1, 7)
+
+    def test_a_generator_of_one_view_has_one_candidate_unless_told_otherwise(self) -> None:
+        assert LayerGenerator(6, 1, 11, GeneratorConfig()).count == 1
+
+    @pytest.mark.parametrize(("candidates", "count"), [(0, 3), (3, 3), (6, 6)])
+    def test_each_candidate_reads_one_view_alone(self, candidates: int, count: int) -> None:
+        layer = LayerGenerator(6, 3, 11, GeneratorConfig(width=7, candidates=candidates))
+        vector = torch.randn(1, 6)
+        moved = vector.clone()
+        moved[0, 2:4] += 1  # the second of three views
+        before, after = layer.candidates(vector)[0], layer.candidates(moved)[0]
+        assert before.shape == (count, 7)
+        changed = ~torch.isclose(before, after).all(-1)
+        each = count // 3
+        assert changed.tolist() == [False] * each + [True] * each + [False] * each
+
+    def test_candidates_that_the_views_do_not_share_evenly_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="4 candidate parameter sets are not as many for each of 3 views"):
+            LayerGenerator(6, 3, 11, GeneratorConfig(candidates=4))
+        with pytest.raises(ValueError, match="does not divide"):
+            LayerGenerator(7, 3, 11, GeneratorConfig())
+
+    def test_views_are_mapped_by_hand(self) -> None:
+        projection = ViewProjection(2, 2, 1)
+        with torch.no_grad():
+            projection.weight.copy_(torch.tensor([[[2.0]], [[3.0]]]))
+            projection.bias.copy_(torch.tensor([10.0, 20.0]))
+        found = projection(torch.tensor([[[1.0, 1.0], [5.0, 7.0]]]))
+        assert found.tolist() == [[[[12.0], [23.0]], [[20.0], [41.0]]]]
 
 
 class TestGenerator:
@@ -184,7 +220,7 @@ def test_a_duet_learns_to_be_personal_where_the_global_model_cannot() -> None:
 
 class TestLowRankDecoder:
     def test_it_has_the_rank_and_fewer_parameters(self) -> None:
-        full, low = (LayerGenerator(6, 100, GeneratorConfig(width=8, decoder_rank=rank)) for rank in (0, 2))
+        full, low = (LayerGenerator(6, 1, 100, GeneratorConfig(width=8, decoder_rank=rank)) for rank in (0, 2))
         assert low.narrow is not None
         assert torch.linalg.matrix_rank(low.decoder.weight @ low.narrow.weight) == 2
         assert sum(p.numel() for p in low.parameters()) < sum(p.numel() for p in full.parameters()) / 2
@@ -193,5 +229,5 @@ class TestLowRankDecoder:
 
     def test_theta_starts_at_the_scale_that_was_asked_for(self) -> None:
         torch.manual_seed(0)
-        layer = LayerGenerator(32, 5000, GeneratorConfig(decoder_rank=16, decoder_scale=0.1))
+        layer = LayerGenerator(32, 1, 5000, GeneratorConfig(decoder_rank=16, decoder_scale=0.1))
         assert 0.03 < float(layer(3 * torch.randn(20, 32)).detach().std()) < 0.3

@@ -19,7 +19,7 @@ from duetgen.training.run import Run
 from duetgen.wire.bundle import Bundle, open_bundle
 
 BACKBONES = ("sasrec", "gru4rec", "din")
-ENCODERS = ("gru", "average")
+ENCODERS = ("average", "gru")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def export_graphs(bundle_dataset: Dataset, bundle_folder: Path) -> Export:
     """`export_graphs(backbone, encoder)`: an untrained model and its graphs."""
     # The tiny bundle is of the first model.
     devices = {"sasrec": (bundle_folder / "device.onnx").read_bytes()}
-    generators = {("sasrec", "gru"): (bundle_folder / "generator.onnx").read_bytes()}
+    generators = {("sasrec", "average"): (bundle_folder / "generator.onnx").read_bytes()}
 
     @cache
     def make(backbone: str, encoder: str) -> Exported:

@@ -168,9 +168,13 @@ def test_any_number_of_candidates(exported: Exported, count: int) -> None:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "layers, heads, and a theta that replaces": {"backbone": {"layers": 2, "heads": 4, "residual": False}},
-    "one embedding for both, three candidate parameter sets": {
-        "history": {"share_embedding": True},
+    "a GRU on the shared embedding, three candidate parameter sets": {
+        "history": {"encoder": "gru", "share_embedding": True},
         "generator": {"candidates": 3},
+    },
+    "averages of an embedding of their own, without the adapter": {
+        "history": {"share_embedding": False},
+        "generator": {"candidates": 1},
     },
     "recurrent layers": {"name": "gru4rec", "backbone": {"layers": 2}},
     "shortest window and history": {"backbone": {"window": 1}, "history": {"length": 1}},

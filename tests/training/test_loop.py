@@ -28,7 +28,7 @@ SMALL = TrainConfig(
     model=ModelConfig(
         backbone=BackboneConfig(width=8, window=4),
         history=HistoryConfig(length=12, width=8, embedding_width=8),
-        generator=GeneratorConfig(width=8, candidates=2),
+        generator=GeneratorConfig(width=8),
     ),
     objective=ObjectiveConfig(staleness=3),
     optimiser=OptimiserConfig(epochs=3, batch_positions=128, learning_rate=0.01, warmup_steps=5, patience=100),

@@ -24,20 +24,20 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What the generator reads and with what.
 
     Attributes:
-        encoder: `gru` (the paper's), or `average`, cheaper and with less to memorise where devices are few.
+        encoder: `average`, averages over four spans, cheap and with little to memorise; or `gru` (the paper's).
         length: L_g, how many recent events the generator reads; the device model's window gives the paper's set-up.
-        width: width of the encoder's vector.
+        width: width of the GRU's state; averages are as wide as what is averaged.
+        share_embedding: read the device model's item embedding (the form of the paper), not one of its own.
         embedding_width: width of the encoder's own item embedding.
-        share_embedding: read the device model's item embedding instead (the form of the paper).
         dropout: share of the embedding's values dropped while training.
         event_dropout: share of whole events hidden from the encoder while training.
     """
 
-    encoder: Literal["gru", "average"] = "gru"
+    encoder: Literal["average", "gru"] = "average"
     length: int = 100
     width: int = 64
+    share_embedding: bool = True
     embedding_width: int = 64
-    share_embedding: bool = False
     dropout: float = 0.3
     event_dropout: float = 0.3
 
@@ -88,8 +88,12 @@ class Recommender(nn.Module):
             nn.init.normal_(embed.weight, std=width**-0.5)
             with torch.no_grad():
                 embed.weight[0].zero_()
-        kind: type[GRUEncoder] | type[AverageEncoder] = {"gru": GRUEncoder, "average": AverageEncoder}[history.encoder]
-        encoder: Encoder = kind(embed, width, history.width, history.dropout, history.event_dropout)
+        hidden = (history.dropout, history.event_dropout)
+        encoder: Encoder
+        if history.encoder == "gru":
+            encoder = GRUEncoder(embed, width, history.width, *hidden)
+        else:
+            encoder = AverageEncoder(embed, width, *hidden)
         generator = ParameterGenerator(encoder, self.backbone.head.layout, config.generator)
         if not config.backbone.residual:
             generator.start_from(self.backbone.head.global_theta())

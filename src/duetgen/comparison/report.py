@@ -15,7 +15,7 @@ from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, 
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
 from duetgen.comparison.results import DUET, Results, Table
 
-SWA = "duet-swa"
+NO_SWA = "duet-no-swa"
 
 
 def render(results: Results) -> str:
@@ -142,7 +142,7 @@ def plots(table: Table, name: str) -> str:
 
 def adapter(table: Table) -> str:
     """What the Stable Weight Adapter does to oscillation, where it was measured."""
-    without, with_it = table.row(DUET), table.row(SWA)
+    without, with_it = table.row(NO_SWA), table.row(DUET)
     text = "Size of the change of the target's log loss when θ is generated with one event more, all else alike."
     if without is None or with_it is None or without.oscillation is None or with_it.oscillation is None:
         return text

@@ -1,15 +1,19 @@
 """Head encoders: a history of behaviour to one vector, at every length of it at once.
 
-Shapes: B devices, L history length, E width of the embedding, D width of the encoder, K spans of averaging; `x` is
+Shapes: B devices, L history length, E width of the embedding, D width of the encoder, K views of a history; `x` is
 nothing for ids and F for feature vectors.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+HALF_LIVES: Final = (2.0, 10.0, 50.0, float("inf"))
+"""Half-lives of the averages, in events: the moment, the session, the season, and all that is known."""
 
 
 class Encoder(nn.Module):
@@ -19,13 +23,16 @@ class Encoder(nn.Module):
         embed: turns a history [B, L] of ids (0 is padding), or [B, L, F] of feature vectors (all zero is padding), into
             [B, L, E]. It may be shared with the model that the generator serves: the form of the paper.
         width: D.
+        views: K; the vector is that many views of the history side by side, each D / K wide.
         dropout: share of the embedding's values dropped while training.
         event_dropout: share of whole events hidden while training, so that no single event makes up theta.
     """
 
-    def __init__(self, embed: nn.Module, width: int, dropout: float = 0.0, event_dropout: float = 0.0) -> None:
+    def __init__(
+        self, embed: nn.Module, width: int, views: int = 1, dropout: float = 0.0, event_dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.embed, self.width = embed, width
+        self.embed, self.width, self.views = embed, width, views
         self.dropout, self.event_dropout = nn.Dropout(dropout), nn.Dropout(event_dropout)
 
     @abstractmethod
@@ -71,7 +78,7 @@ class GRUEncoder(Encoder):
     def __init__(
         self, embed: nn.Module, embed_width: int, width: int, dropout: float = 0.0, event_dropout: float = 0.0
     ) -> None:
-        super().__init__(embed, width, dropout, event_dropout)
+        super().__init__(embed, width, dropout=dropout, event_dropout=event_dropout)
         self.gru = nn.GRU(embed_width, width, batch_first=True)
 
     def states(self, history_BLx: Tensor) -> Tensor:
@@ -82,15 +89,15 @@ class GRUEncoder(Encoder):
 
 
 class AverageEncoder(Encoder):
-    """Averages of the embedded history over several spans, from the last few events to all of them, and a linear map.
+    """Averages of the embedded history over several spans, from the last few events to all of them, side by side.
 
     It has no step after step, so it is several times cheaper than a GRU on a long history, to train and to serve; and
-    an average tells taste but hardly which device it is of, so there is less to memorise where devices are few.
+    an average tells taste but hardly which device it is of, so there is less to memorise where devices are few. Each
+    span is a view of its own, for a candidate parameter set of its own (see `stabiliser`).
 
     Args:
         embed: see `Encoder`.
-        embed_width: E.
-        width: D.
+        embed_width: E; D is E for each of the spans.
         dropout: see `Encoder`.
         event_dropout: see `Encoder`.
         half_lives: an average weighs an event half as much as one that many events newer; infinity is the plain mean.
@@ -102,14 +109,12 @@ class AverageEncoder(Encoder):
         self,
         embed: nn.Module,
         embed_width: int,
-        width: int,
         dropout: float = 0.0,
         event_dropout: float = 0.0,
-        half_lives: tuple[float, ...] = (2.0, 10.0, 50.0, float("inf")),
+        half_lives: tuple[float, ...] = HALF_LIVES,
     ) -> None:
-        super().__init__(embed, width, dropout, event_dropout)
+        super().__init__(embed, len(half_lives) * embed_width, len(half_lives), dropout, event_dropout)
         self.register_buffer("half_lives_K", torch.tensor(half_lives), persistent=False)
-        self.output = nn.Linear(len(half_lives) * embed_width, width)
 
     def shares(self, age: Tensor) -> Tensor:
         """Weights of events by age, none for negative ages, summing to 1: [..., L] to [..., K, L]."""
@@ -118,19 +123,17 @@ class AverageEncoder(Encoder):
         return weight / weight.sum(-1, keepdim=True).clamp(min=1e-12)
 
     def states(self, history_BLx: Tensor) -> Tensor:
-        """The averages after each event, mapped: [B, L, D]."""
+        """The averages after each event: [B, L, D]."""
         embedded_BLE = self.embedded(history_BLx)
         length = embedded_BLE.shape[1]
         step_L = torch.arange(length, device=embedded_BLE.device)
         share_LKL = self.shares(step_L[:, None] - step_L)
         average_BLKE = (share_LKL.flatten(0, 1) @ embedded_BLE).unflatten(1, (length, -1))
-        state_BLD: Tensor = self.output(average_BLKE.flatten(2))
-        return state_BLD
+        return average_BLKE.flatten(2)
 
     def last(self, history_BLx: Tensor, length_B: Tensor) -> Tensor:
-        """The averages over the whole history, mapped: [B, D]."""
+        """The averages over the whole history: [B, D]."""
         embedded_BLE = self.embedded(history_BLx)
         step_L = torch.arange(embedded_BLE.shape[1], device=embedded_BLE.device)
         share_BKL = self.shares(length_B[:, None] - 1 - step_L)
-        state_BD: Tensor = self.output((share_BKL @ embedded_BLE).flatten(1))
-        return state_BD
+        return (share_BKL @ embedded_BLE).flatten(1)

@@ -1,7 +1,7 @@
 """Personalized Parameters Generator: a history in, theta out, in one forward pass (DUET, section 3.2).
 
-Shapes: B devices, L history length, D width of the encoder, H width of a layer's embedding, G candidate parameter sets,
-P values in theta, P_l those of one layer; `*` leading dimensions.
+Shapes: B devices, L history length, D width of the encoder, K views that its vector is made of, H width of a layer's
+embedding, G candidate parameter sets, P values in theta, P_l those of one layer; `*` leading dimensions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from duetgen.core.dynamic import uniform_
 from duetgen.core.encoders import Encoder
 from duetgen.core.layout import ParameterLayout
 from duetgen.core.stabiliser import StableWeightAdapter
@@ -20,7 +21,7 @@ class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         width: H, width of each layer's embedding `e_g`.
-        candidates: G of the Stable Weight Adapter; 1 switches it off.
+        candidates: G of the Stable Weight Adapter; 1 switches it off, 0 is one for each view of the encoder.
         dropout: share of the encoder's vector dropped while training.
         decoder_scale: standard deviation of theta's values when training starts; small, so that training starts from
             the global model, and not zero, so that every parameter receives a gradient from the first step.
@@ -28,28 +29,65 @@ class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
         frozen: never train the generator: the control that tells what random parameters are worth.
     """
 
-    width: int = 32
-    candidates: int = 1
+    width: int = 64
+    candidates: int = 0
     dropout: float = 0.0
     decoder_scale: float = 1e-3
     decoder_rank: int = 0
     frozen: bool = False
 
 
+class ViewProjection(nn.Module):
+    """A linear map of its own for each view of a history: `A_k v_k + a_k`.
+
+    Args:
+        views: K.
+        in_width: D, all views together.
+        out_width: of what each view gives.
+
+    Raises:
+        ValueError: the vector does not divide into the views.
+    """
+
+    def __init__(self, views: int, in_width: int, out_width: int) -> None:
+        super().__init__()
+        if in_width % views:
+            raise ValueError(f"an encoder's vector of {in_width} values does not divide into {views} views")
+        self.views = views
+        self.weight = nn.Parameter(torch.empty(views, in_width // views, out_width))
+        self.bias = nn.Parameter(torch.empty(views * out_width))
+        uniform_(in_width // views, self.weight, self.bias)
+
+    def forward(self, vector_D: Tensor) -> Tensor:
+        """Views side by side [*, D] to [*, K, out]."""
+        view_KNE = vector_D.reshape(-1, self.views, self.weight.shape[1]).transpose(0, 1)
+        found_KNO = torch.baddbmm(self.bias.view(self.views, 1, -1), view_KNE, self.weight)
+        return found_KNO.transpose(0, 1).reshape(*vector_D.shape[:-1], self.views, self.weight.shape[2])
+
+
 class LayerGenerator(nn.Module):
-    """Generates one dynamic layer's slice of theta: `e_g = tanh(A_g e + a_g)`, blended, then `K = D_l e`.
+    """Generates one dynamic layer's slice of theta: `e_g = tanh(A_g v_g + a_g)`, blended, then `K = D_l e`.
+
+    With the Stable Weight Adapter each candidate reads one view of the history alone; without, the only one reads all.
 
     Args:
         in_width: D.
+        views: K.
         size: P_l.
         config: see `GeneratorConfig`.
+
+    Raises:
+        ValueError: the candidates are not as many for each view.
     """
 
-    def __init__(self, in_width: int, size: int, config: GeneratorConfig) -> None:
+    def __init__(self, in_width: int, views: int, size: int, config: GeneratorConfig) -> None:
         super().__init__()
-        self.config = config
-        self.project = nn.Linear(in_width, config.candidates * config.width)
-        self.stabiliser = StableWeightAdapter(config.width) if config.candidates > 1 else None
+        self.config, self.count = config, config.candidates or views
+        if self.count > 1 and self.count % views:
+            raise ValueError(f"{self.count} candidate parameter sets are not as many for each of {views} views")
+        read = views if self.count > 1 else 1
+        self.project = ViewProjection(read, in_width, self.count // read * config.width)
+        self.stabiliser = StableWeightAdapter(config.width) if self.count > 1 else None
         self.narrow = nn.Linear(config.width, config.decoder_rank, bias=False) if config.decoder_rank else None
         rank = config.decoder_rank or config.width
         self.decoder = nn.Linear(rank, size)
@@ -62,7 +100,7 @@ class LayerGenerator(nn.Module):
     def candidates(self, vector_D: Tensor) -> Tensor:
         """Embeddings of the G candidate parameter sets: [*, D] to [*, G, H]."""
         embedded = torch.tanh(self.project(vector_D))
-        return embedded.reshape(*vector_D.shape[:-1], self.config.candidates, self.config.width)
+        return embedded.reshape(*vector_D.shape[:-1], self.count, self.config.width)
 
     def forward(self, vector_D: Tensor) -> Tensor:
         """The layer's slice of theta: [*, D] to [*, P_l]."""
@@ -89,7 +127,7 @@ class ParameterGenerator(nn.Module):
         self.encoder, self.layout = encoder, layout
         self.dropout = nn.Dropout(self.config.dropout)
         self.layers = nn.ModuleList(
-            LayerGenerator(encoder.width, size, self.config) for _, size in layout.layers.values()
+            LayerGenerator(encoder.width, encoder.views, size, self.config) for _, size in layout.layers.values()
         )
 
     def start_from(self, theta_P: Tensor) -> None:

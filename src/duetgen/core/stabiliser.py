@@ -1,5 +1,10 @@
 """Stable Weight Adapter: several candidate parameter sets, blended by how much they agree (DUET, section 3.3).
 
+Where the encoder gives several views of a history (averages over spans of different length), each candidate is made
+from one view alone. What the views agree on adds up in the blend, what only one of them says is diminished, so theta is
+small where a history tells little. `docs/findings.md` has what that is worth. With one view (a GRU's last state) all
+candidates are made from it, the form of the paper.
+
 Shapes: G candidate parameter sets, D width of a candidate's embedding, `*` leading dimensions.
 """
 

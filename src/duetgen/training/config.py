@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from duetgen.backbones import ModelConfig
+from duetgen.core.encoders import HALF_LIVES
 from duetgen.errors import DuetError
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
 
@@ -124,7 +125,7 @@ def check_config(config: TrainConfig) -> None:
         ("model.history.dropout", history.dropout, 0, 0.99),
         ("model.history.event_dropout", history.event_dropout, 0, 0.99),
         ("model.generator.width", generator.width, 1, 4096),
-        ("model.generator.candidates", generator.candidates, 1, 64),
+        ("model.generator.candidates", generator.candidates, 0, 64),
         ("model.generator.dropout", generator.dropout, 0, 0.99),
         ("model.generator.decoder_scale", generator.decoder_scale, 1e-12, 10),
         ("model.generator.decoder_rank", generator.decoder_rank, 0, generator.width),
@@ -153,6 +154,11 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             f"model.backbone.width {backbone.width} does not divide into {backbone.heads} heads",
             "choose a divisor of the width",
+        )
+    if history.encoder == "average" and generator.candidates > 1 and generator.candidates % len(HALF_LIVES):
+        raise InvalidConfigError(
+            f"model.generator.candidates is {generator.candidates}, the encoder gives {len(HALF_LIVES)} views",
+            f"leave it at 0, or give 1 or a multiple of {len(HALF_LIVES)}",
         )
     if backbone.head != "full" and not backbone.residual:
         raise InvalidConfigError(
