@@ -78,8 +78,10 @@ LARGE = {"objective.fallback_share": 0.5}
 SPARSE = {
     "optimiser.batch_positions": 256,
     "optimiser.generator_rate": 0.2,
+    "model.history.share_embedding": True,
 }
-"""For sets of short histories, nearly all of which the device's window holds: smaller steps, and a slow generator."""
+"""For sets of short histories, nearly all of which the device's window holds: smaller steps, and a generator that has
+little to memorise with and is slow to do so."""
 
 DIN = {"optimiser.batch_positions": 1024, "validation_devices": 1000}
 """For a backbone that scores each candidate anew."""

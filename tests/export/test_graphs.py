@@ -172,8 +172,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "history": {"encoder": "gru", "share_embedding": True},
         "generator": {"candidates": 3},
     },
-    "averages of an embedding of their own, without the adapter": {
-        "history": {"share_embedding": False},
+    "averages of the shared embedding, without the adapter": {
+        "history": {"share_embedding": True},
         "generator": {"candidates": 1},
     },
     "recurrent layers": {"name": "gru4rec", "backbone": {"layers": 2}},

@@ -27,8 +27,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
         encoder: `average`, averages over four spans, cheap and with little to memorise; or `gru` (the paper's).
         length: L_g, how many recent events the generator reads; the device model's window gives the paper's set-up.
         width: width of the GRU's state; averages are as wide as what is averaged.
-        share_embedding: read the device model's item embedding (the form of the paper), not one of its own.
         embedding_width: width of the encoder's own item embedding.
+        share_embedding: read the device model's item embedding instead (the form of the paper): less to memorise.
         dropout: share of the embedding's values dropped while training.
         event_dropout: share of whole events hidden from the encoder while training.
     """
@@ -36,8 +36,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     encoder: Literal["average", "gru"] = "average"
     length: int = 100
     width: int = 64
-    share_embedding: bool = True
     embedding_width: int = 64
+    share_embedding: bool = False
     dropout: float = 0.3
     event_dropout: float = 0.3
 
