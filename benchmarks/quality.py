@@ -101,6 +101,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.backbone.dropout": 0.1,
         "model.history.length": 200,
         "model.history.event_dropout": 0.2,
+        "model.history.share_embedding": True,
     },
     "ml-100k/din": DIN | {"optimiser.epochs": 20},
     "ml-latest-small/din": DIN | {"optimiser.epochs": 20},
