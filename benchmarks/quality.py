@@ -28,9 +28,24 @@ from duetgen.data.store import Dataset
 HERE = Path(__file__).parent
 RESULTS = HERE / "results/quality"
 COMMAND = [sys.executable, "-c", "from duetgen.cli import main; main()"]
-MAIN = ("popular", "item-knn", "ease", "base", "base-wide", "base-long", "finetune", "apg", "duet")
-PLAIN = ("popular", "item-knn", "base", "finetune", "apg", "duet")
-"""For cells where the others take hours, or for the given protocol's small windows."""
+MAIN = (
+    "popular",
+    "item-knn",
+    "ease",
+    "base",
+    "base-wide",
+    "base-long",
+    "finetune",
+    "apg",
+    "duet",
+    "duet-no-swa",
+)
+LARGE_MAIN = tuple(name for name in MAIN if name not in ("ease", "duet-no-swa"))
+"""For large catalogues: EASE inverts a matrix of items by items."""
+PAIRWISE = ("base", "finetune", "apg", "duet")
+"""For DIN, which scores each candidate anew and takes hours for the others."""
+GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "duet")
+"""For the text form, whose rows have small windows."""
 
 LEGEND = (
     "`own+20`: θ 20 events old; `zero`: θ = 0; `another`: another device's θ; `random`: θ of a random history. "
@@ -103,10 +118,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.history.event_dropout": 0.2,
         "model.history.share_embedding": True,
     },
+    "amazon-musical-instruments-5core/gru4rec": {"optimiser.epochs": 80},
     "ml-100k/din": DIN | {"optimiser.epochs": 20},
     "ml-latest-small/din": DIN | {"optimiser.epochs": 20},
+    "amazon-musical-instruments-5core/din": {"optimiser.epochs": 40},
     "ml-1m/din": DIN | {"optimiser.epochs": 5},
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
+    "yelp-2019-5core/din": DIN | {"optimiser.epochs": 8},
 }
 """Dataset or cell to the settings that are not the defaults, alike for all methods; chosen on validation parts."""
 
@@ -130,19 +148,28 @@ class Plan:
 CELLS: dict[str, Plan] = {
     "ml-100k/sasrec": Plan(),
     "ml-100k/gru4rec": Plan(),
-    "ml-100k/din": Plan(("base", "duet"), seeds=1),
+    "ml-100k/din": Plan(PAIRWISE),
     "ml-100k-temporal/sasrec": Plan(),
+    "ml-100k-temporal/gru4rec": Plan(),
     "ml-latest-small/sasrec": Plan(),
+    "ml-latest-small/gru4rec": Plan(),
+    "ml-latest-small/din": Plan(PAIRWISE),
     "amazon-musical-instruments-5core/sasrec": Plan(),
     "amazon-musical-instruments-5core/gru4rec": Plan(),
-    "duet-text-ml-100k-30u30i/sasrec": Plan(PLAIN, seeds=1),
-    "duet-text-ml-100k-30u30i/gru4rec": Plan(PLAIN, seeds=1),
+    "amazon-musical-instruments-5core/din": Plan(PAIRWISE),
+    "duet-text-ml-100k-30u30i/sasrec": Plan(GIVEN, seeds=1),
+    "duet-text-ml-100k-30u30i/gru4rec": Plan(GIVEN, seeds=1),
     "ml-1m/sasrec": Plan(seeds=1),
-    "amazon-beauty-5core/sasrec": Plan(seeds=1),
-    "amazon-beauty-5core/gru4rec": Plan(PLAIN, seeds=1),
-    "amazon-beauty-5core/din": Plan(("base", "duet"), seeds=1, limit_devices=2_000),
-    "yelp-2019-5core/sasrec": Plan(PLAIN, seeds=1),
+    "ml-1m/gru4rec": Plan(seeds=1),
+    "ml-1m/din": Plan(PAIRWISE, seeds=1, limit_devices=2_000),
+    "amazon-beauty-5core/sasrec": Plan(LARGE_MAIN, seeds=1),
+    "amazon-beauty-5core/gru4rec": Plan(LARGE_MAIN, seeds=1),
+    "amazon-beauty-5core/din": Plan(PAIRWISE, seeds=1, limit_devices=2_000),
+    "yelp-2019-5core/sasrec": Plan(LARGE_MAIN, seeds=1),
+    "yelp-2019-5core/gru4rec": Plan(LARGE_MAIN, seeds=1),
+    "yelp-2019-5core/din": Plan(PAIRWISE, seeds=1, limit_devices=2_000),
 }
+"""All cells; small sets first, the dearest last of each set."""
 
 
 def open_dataset(name: str, data: Path, out: Path) -> Dataset:
