@@ -63,8 +63,8 @@ def generator(
     items: int, encoder: str, width: int, length: int, batch: int, goal: float | None, seconds: float
 ) -> None:
     """Theta of `batch` devices with full histories."""
-    history = {"encoder": encoder, "length": length, "width": width, "embedding_width": width, "share_embedding": False}
-    model = recommender(items, history=history)
+    history = {"encoder": encoder, "length": length, "width": width, "embedding_width": width}
+    model = recommender(items, history=history, generator={"width": 32 if encoder == "gru" else 64})
     graph = session(export_generator(model))
     history_BL = np.random.default_rng(0).integers(2, items + 2, (batch, length))
     tensor_BL = torch.from_numpy(history_BL)
