@@ -41,8 +41,8 @@ def make_bundle(folder: Path, width: int, history: int) -> Path:
         "import sys; from pathlib import Path; from tests.bundles import synthetic_dataset, tiny_bundle; "
         "root, w, h = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]); "
         "tiny_bundle(root / 'bundle', synthetic_dataset(root / 'data', people=600), "
-        "backbone={'width': 32, 'window': 10}, history={'encoder': 'gru', 'length': h, 'width': w, 'embedding_width': w}, "
-        "generator={'width': 32})"
+        "backbone={'width': 32, 'window': 10}, generator={'width': 32}, "
+        "history={'encoder': 'gru', 'length': h, 'width': w, 'embedding_width': w})"
     )
     subprocess.run([sys.executable, "-c", code, folder, str(width), str(history)], check=True, cwd=HERE.parent,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip

@@ -1,7 +1,7 @@
 """Training throughput in positions a second: base and DUET, every position of a sequence at once, against the same
 model fed one row a (prefix, target), and one row a (prefix, target, label) as the published way does.
 
-    python benchmarks/training_throughput.py [--threads 1] [--backbone sasrec] [--encoder gru]
+    python benchmarks/training_throughput.py [--threads 1] [--backbone sasrec] [--encoder average]
         [--batch-positions 2048] [--repeats 5]
 
 A position is one event to predict from what came before it. All ways are measured in turn, several times over, in one
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--backbone", default="sasrec", choices=["sasrec", "gru4rec"])
-    parser.add_argument("--encoder", default="gru", choices=["gru", "average"])
+    parser.add_argument("--encoder", default="average", choices=["average", "gru"])
     parser.add_argument("--batch-positions", type=int, default=OptimiserConfig().batch_positions)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
