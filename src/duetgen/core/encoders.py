@@ -136,4 +136,5 @@ class AverageEncoder(Encoder):
         embedded_BLE = self.embedded(history_BLx)
         step_L = torch.arange(embedded_BLE.shape[1], device=embedded_BLE.device)
         share_BKL = self.shares(length_B[:, None] - 1 - step_L)
-        return (share_BKL @ embedded_BLE).flatten(1)
+        state_BD: Tensor = (share_BKL @ embedded_BLE).flatten(1)
+        return state_BD
