@@ -129,7 +129,8 @@ class AverageEncoder(Encoder):
         step_L = torch.arange(length, device=embedded_BLE.device)
         share_LKL = self.shares(step_L[:, None] - step_L)
         average_BLKE = (share_LKL.flatten(0, 1) @ embedded_BLE).unflatten(1, (length, -1))
-        return average_BLKE.flatten(2)
+        states_BLD: Tensor = average_BLKE.flatten(2)
+        return states_BLD
 
     def last(self, history_BLx: Tensor, length_B: Tensor) -> Tensor:
         """The averages over the whole history: [B, D]."""
