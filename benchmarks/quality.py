@@ -259,36 +259,54 @@ def page(cell: str, results: Results, command: str) -> str:
 
 
 def summary_page(found: dict[str, Results]) -> str:
-    """A line a cell: the headline of each method by the first protocol, and DUET against base."""
-    named = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg")
+    """Two tables of a line a cell: ranking in the whole catalogue, and telling one positive from drawn negatives."""
     lines = [
         "# Quality on public data",
         "",
-        f"`{HEADLINE}` on the test part, by the `full` protocol (`given` on the text set), means over seeds. A cell's",
-        "page has all metrics, protocols, intervals and where it comes from. An empty field was not run.",
-        "`python benchmarks/quality.py --write` makes all of this.",
+        "On the test part, means over seeds. A cell's page has all metrics, protocols, intervals and sources. An empty",
+        "field was not run. `duet-no-swa` is DUET without the Stable Weight Adapter. The last two columns are DUET less",
+        "base, with 95 % intervals over devices. `python benchmarks/quality.py --write` makes all of this.",
         "",
-        f"| cell | seeds | {' | '.join(named)} | DUET | θ 20 old | θ = 0 | another's θ | DUET − base, 95 % interval |",
-        f"|---|{'---:|' * (len(named) + 6)}",
+    ]
+    lines += summary_table(found, 0, HEADLINE, f"`{HEADLINE}`, protocol `full` (`given` on the text form)")
+    lines += summary_table(found, 1, "user_auc", "AUC by device, protocol `candidates` (one of 100 is right)")
+    return "\n".join(lines)
+
+
+def summary_table(found: dict[str, Results], index: int, metric: str, title: str) -> list[str]:
+    """A line a cell: a metric of each method by one of the protocols, and DUET against base."""
+    named = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa")
+    lines = [
+        f"## {title}",
+        "",
+        f"| cell | seeds | {' | '.join(named)} | DUET | θ 20 old | θ = 0 | another's θ | fresh | 20 old |",
+        f"|---|{'---:|' * (len(named) + 7)}",
     ]
     for cell, results in found.items():
-        table = results.tables[0]
+        if index >= len(results.tables):
+            continue
+        table = results.tables[index]
         duet = table.row(DUET)
-        against = table.against(DUET, BASE)
-        values = [figure(table.row(name)) for name in named]
-        values += [figure(duet, condition) for condition in (None, "own+20", "zero", "another")]
-        difference = "" if against is None else f"{against.mean:+.4f}"
-        if against is not None and against.low is not None and against.high is not None:
-            difference += f" ({against.low:+.4f} to {against.high:+.4f})"
+        values = [figure(table.row(name), metric) for name in named]
+        values += [figure(duet, metric, condition) for condition in (None, "own+20", "zero", "another")]
+        values += [difference(table, metric, condition) for condition in ("own", "own+20")]
         page = f"[{cell}]({cell.replace('/', '-')}.md)"
-        seeds = len(duet.seeds) if duet is not None else 0
-        lines.append(f"| {page} | {seeds} | {' | '.join(values)} | {difference} |")
-    return "\n".join([*lines, ""])
+        lines.append(f"| {page} | {len(duet.seeds) if duet is not None else 0} | {' | '.join(values)} |")
+    return [*lines, ""]
 
 
-def figure(row: Row | None, condition: str | None = None) -> str:
-    """The headline of a method under a condition; empty where it was not measured."""
-    value = None if row is None else row.value(HEADLINE, condition)
+def difference(table: Table, metric: str, condition: str) -> str:
+    """DUET under a condition less base, and its interval; empty where it was not measured."""
+    base = table.row(BASE)
+    one = None if base is None else table.find(DUET, condition, BASE, base.headline, metric)
+    if one is None:
+        return ""
+    return f"{one.mean:+.4f}" + ("" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})")
+
+
+def figure(row: Row | None, metric: str, condition: str | None = None) -> str:
+    """A metric of a method under a condition; empty where it was not measured."""
+    value = None if row is None else row.value(metric, condition)
     return "" if value is None else f"{value.mean:.4f}"
 
 
