@@ -264,7 +264,7 @@ def summary_page(found: dict[str, Results]) -> str:
         "# Quality on public data",
         "",
         "On the test part, means over seeds. A cell's page has all metrics, protocols, intervals and sources. An empty",
-        "field was not run. `duet-no-swa` is DUET without the Stable Weight Adapter. The last two columns are DUET less",
+        "field was not run. `duet-no-swa` is DUET without the Stable Weight Adapter. The last two columns: DUET less",
         "base, with 95 % intervals over devices. `python benchmarks/quality.py --write` makes all of this.",
         "",
     ]
