@@ -5,7 +5,7 @@
 
 Each cell is a dataset, a split and a backbone: one `duet compare`, which can be killed at any moment and goes on with
 the same command. All methods of a cell share data, settings and training budget; `SETTINGS` were chosen on validation
-parts. With `--write` the tables go to `benchmarks/results/quality/`, without any row of a dataset.
+parts, but for cells without a page in `results/quality/`, where they are those of the nearest cell that has one. With `--write` the tables go to `benchmarks/results/quality/`, without any row of a dataset.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAIN = (
     "duet-no-swa",
 )
 LARGE_MAIN = tuple(name for name in MAIN if name not in ("ease", "duet-no-swa"))
-"""For large catalogues: EASE inverts a matrix of items by items."""
+"""For large catalogues: EASE inverts a matrix of items by items, and a second DUET takes as long as the first."""
 PAIRWISE = ("base", "finetune", "apg", "duet")
 """For DIN, which scores each candidate anew and takes hours for the others."""
 GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "duet")

@@ -12,7 +12,6 @@ import msgspec
 import torch
 
 from duetgen.backbones import ModelConfig, Recommender
-from duetgen.backbones.heads import HeadKind
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig
 from duetgen.wire.limits import MAX_WINDOW
@@ -85,38 +84,10 @@ def duet(**settings: Any) -> Change:
     return lambda config, dataset: with_settings(config, {"model.method": "duet"} | named)
 
 
-def other_head(config: TrainConfig, kind: HeadKind) -> TrainConfig:
-    """Another way for theta to change the head, without the Stable Weight Adapter, which is DUET's own."""
-    settings = {"model.method": "duet", "model.backbone.head": kind, "model.generator.candidates": 1}
-    return with_settings(config, settings)
-
-
-def apg(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """Generated cores between matrices that all devices share."""
-    return other_head(config, "low-rank")
-
-
-def film(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """Generated scales and shifts of each layer's output."""
-    return other_head(config, "scale")
-
-
 def concat(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The encoder's vector, as wide as the device model, as one more input of a static head."""
-    return with_settings(other_head(config, "concat"), {"model.backbone.rank": config.model.backbone.width})
-
-
-def duet_gru(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """A GRU over an item embedding of its own, and with one view of the history no adapter."""
-    return with_settings(
-        config,
-        {
-            "model.method": "duet",
-            "model.history.encoder": "gru",
-            "model.history.share_embedding": False,
-            "model.generator.candidates": 1,
-        },
-    )
+    settings = {"model.method": "duet", "model.backbone.head": "concat", "model.generator.candidates": 1}
+    return with_settings(config, settings | {"model.backbone.rank": config.model.backbone.width})
 
 
 def duet_low_rank(config: TrainConfig, dataset: Dataset) -> TrainConfig:
