@@ -5,7 +5,8 @@
 
 Each cell is a dataset, a split and a backbone: one `duet compare`, which can be killed at any moment and goes on with
 the same command. All methods of a cell share data, settings and training budget; `SETTINGS` were chosen on validation
-parts, but for cells without a page in `results/quality/`, where they are those of the nearest cell that has one. With `--write` the tables go to `benchmarks/results/quality/`, without any row of a dataset.
+parts, but for cells without a page in `results/quality/`: those have the settings of the nearest cell with one. With
+`--write` the tables go to `benchmarks/results/quality/`, without any row of a dataset.
 """
 
 from __future__ import annotations
