@@ -83,9 +83,9 @@ class Duet:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Duet:
-    """A log of 300 people, a DUET run of three epochs, its bundle."""
+    """A log of 1,200 people, a DUET run of three epochs, its bundle."""
     root = tmp_path_factory.mktemp("e2e")
-    duet("prepare", "synthetic", "--people", "300", "--out", root / "data")
+    duet("prepare", "synthetic", "--people", "1200", "--out", root / "data")
     duet("train", root / "data", "--epochs", "3", "--threads", "1", "--out", root / "run", "--quiet")
     duet("keys", "new", "--out", root / "key")
     duet("export", root / "run", root / "data", "--key", root / "key", "--no-measure", "--out", root / "bundle")
@@ -129,7 +129,7 @@ def test_scores_on_the_device_are_those_of_torch(made: Duet, cloud: Cloud) -> No
     assert worst < 1e-4
 
 
-@pytest.mark.parametrize(("encoding", "within"), [("float32", 1e-6), ("float16", 0.001), ("int8", 0.01)])
+@pytest.mark.parametrize(("encoding", "within"), [("float32", 1e-6), ("float16", 0.001), ("int8", 0.005)])
 def test_quality_through_the_wire_is_that_of_evaluation(
     made: Duet, cloud: Cloud, offline: dict[str, float], encoding: Any, within: float
 ) -> None:
