@@ -122,6 +122,7 @@ def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optim
         [{"params": part, "weight_decay": decay, "rate": rate} for (rate, decay), part in groups.items()],
         lr=config.optimiser.learning_rate,
         betas=(0.9, 0.98),
+        fused=True,
     )
 
 

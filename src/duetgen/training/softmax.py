@@ -1,8 +1,8 @@
 """Softmax cross-entropy over a whole catalogue without ever holding the scores of a batch.
 
-Scores, loss and gradients are computed a few hundred rows at a time, in a buffer that stays in the processor's cache,
-and the scores become the gradient in place. Against `cross_entropy(query @ items.T)` that saves most of the memory
-traffic and all large allocations; `tests/training/test_softmax.py` holds it to the same values.
+Scores, loss and gradients are computed a few dozen rows at a time, in a buffer that stays in the processor's cache, and
+the scores become probabilities and then the gradient in place. Against `cross_entropy(query @ items.T)` that saves most
+of the memory traffic and all large allocations; `tests/training/test_softmax.py` holds it to the same values.
 
 Shapes: N rows, D width, M items, R rows of a block.
 """
@@ -13,9 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-BLOCK_ELEMENTS = 2**20
-"""Scores held at a time: 4 MB of float32."""
+BLOCK_ELEMENTS = 2**19
+"""Scores held at a time: 2 MB of float32."""
+
+FAINT = 80.0
+"""The loss above which a target's probability is too small for float32 to hold, so that its loss is worked out anew."""
 
 
 class CatalogueCrossEntropy(torch.autograd.Function):
@@ -29,28 +33,32 @@ class CatalogueCrossEntropy(torch.autograd.Function):
         buffer_RM = query_ND.new_empty(block, len(items_MD))
         grad_query_ND = torch.empty_like(query_ND)
         grad_items_MD = torch.zeros_like(items_MD)
-        total = torch.zeros((), dtype=torch.float64, device=query_ND.device)
+        own_N1 = query_ND.new_empty(rows, 1)
         for begin in range(0, rows, block):
             part = slice(begin, min(rows, begin + block))
             query_RD, target_R1 = query_ND[part], target_N[part, None]
             scores_RM = torch.mm(query_RD, items_MD.T, out=buffer_RM[: len(query_RD)])
-            top_R1 = scores_RM.amax(dim=1, keepdim=True)
-            own_R1 = scores_RM.gather(1, target_R1)
-            weight_RM = scores_RM.sub_(top_R1).exp_()
-            sum_R1 = weight_RM.sum(dim=1, keepdim=True)
-            total += (sum_R1.log() + top_R1 - own_R1).sum(dtype=torch.float64)
-            grad_RM = weight_RM.mul_(1 / (rows * sum_R1))
-            grad_RM.scatter_add_(1, target_R1, torch.full_like(own_R1, -1 / rows))
+            probability_RM = torch.softmax(scores_RM, dim=1, out=scores_RM)
+            own_R1 = torch.gather(probability_RM, 1, target_R1, out=own_N1[part])
+            grad_RM = probability_RM.scatter_(1, target_R1, own_R1 - 1)
             torch.mm(grad_RM, items_MD, out=grad_query_ND[part])
             grad_items_MD.addmm_(grad_RM.T, query_RD)
         ctx.save_for_backward(grad_query_ND, grad_items_MD)
-        return (total / rows).to(query_ND.dtype)
+        ctx.rows = rows
+        loss_N = -own_N1.squeeze(1).log()
+        faint_N = loss_N > FAINT
+        if faint_N.any():
+            loss_N[faint_N] = functional.cross_entropy(
+                query_ND[faint_N] @ items_MD.T, target_N[faint_N], reduction="none"
+            )
+        return loss_N.mean()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """Gradients of queries and items."""
         grad_query_ND, grad_items_MD = ctx.saved_tensors
-        return grad * grad_query_ND, grad * grad_items_MD, None
+        scale = grad / ctx.rows
+        return scale * grad_query_ND, scale * grad_items_MD, None
 
 
 def catalogue_cross_entropy(query_ND: Tensor, items_MD: Tensor, target_N: Tensor) -> Tensor:
