@@ -8,7 +8,7 @@ from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recomm
 from duetgen.core import GeneratorConfig
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
-from duetgen.training.step import TrainingStep, anchors, to_blocks
+from duetgen.training.step import Blocks, TrainingStep, anchors, to_blocks
 
 V = 20
 
@@ -40,15 +40,17 @@ def window(events: torch.Tensor, t: int) -> torch.Tensor:
     return torch.cat([recent, torch.zeros(4 - len(recent), dtype=torch.long)])[None]
 
 
-def plain_losses(step: TrainingStep, batch: Batch, age_of: dict[int, int] | None, fallback: bool) -> torch.Tensor:
-    """The mean loss over (prefix, target) rows, each run as a device would."""
+def plain_losses(
+    step: TrainingStep, batch: Batch, age_of: dict[int, int] | None, fallback: bool, first_item: int = 1
+) -> torch.Tensor:
+    """The mean loss over (prefix, target) rows, each run as a device would; a softmax over all items from the first."""
     losses = []
     for row in range(2):
         for t in batch.trained_BT[row].nonzero().flatten().tolist():
             end = t - (age_of[t] if age_of else 0)
             theta = None if fallback else step.model.generate(batch.events_BT[row : row + 1, : end + 1])
             scores = step.model.score_catalogue(window(batch.events_BT[row], t), theta)
-            losses.append(functional.cross_entropy(scores[:, 1:], batch.target_BT[row, t][None] - 1))
+            losses.append(functional.cross_entropy(scores[:, first_item:], batch.target_BT[row, t][None] - first_item))
     return torch.stack(losses).mean()
 
 
@@ -115,6 +117,28 @@ def test_drawn_negatives_follow_from_the_seed(name: str, kind: str) -> None:
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert torch.isfinite(one)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_draws_for_each_position_approach_the_softmax_over_all_known_items(seed: int) -> None:
+    step, batch = make_step("din", kind="sampled", negatives=20_000, staleness=3, fallback_weight=1.0), make_batch()
+    offset = int(torch.randint(4, (), generator=torch.Generator().manual_seed(seed)))
+    ages = {t: (t - offset) % 4 if t >= offset else t for t in range(9)}
+    _, personal, fallback = step(batch, seed=seed)
+    torch.testing.assert_close(personal, plain_losses(step, batch, ages, False, first_item=2), rtol=0.003, atol=0.0)
+    torch.testing.assert_close(fallback, plain_losses(step, batch, None, True, first_item=2), rtol=0.003, atol=0.0)
+
+
+def test_packing_keeps_each_trained_position_with_its_theta_and_drops_the_rest() -> None:
+    # Block 0 trains its positions 1 and 3, block 1 its position 2.
+    number_KS = torch.arange(1, 9).reshape(2, 4)
+    trained_KS = torch.tensor([[False, True, False, True], [False, False, True, False]])
+    packed = Blocks(number_KS[..., None] * 1.0, number_KS, trained_KS, torch.tensor([[0.5], [0.7]])).packed()
+    assert packed.target_KS.shape == (2, 2)
+    assert packed.target_KS[packed.trained_KS].tolist() == [2, 4, 7]
+    assert torch.equal(packed.context_KSx[..., 0], packed.target_KS.float())
+    assert packed.theta_KP is not None
+    assert packed.theta_KP.flatten().tolist() == pytest.approx([0.5, 0.7])
 
 
 def test_a_batch_without_a_trained_position_has_no_loss_and_a_gradient() -> None:

@@ -98,7 +98,7 @@ def settle_objective(config: TrainConfig, vocabulary: int) -> TrainConfig:
         kind = "bce"
     elif kind == "auto":
         kind = "sampled" if pairwise or large else "softmax"
-    negatives = objective.negatives or {"sampled": 32 if pairwise else 1024, "bce": 4}.get(kind, 0)
+    negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
     staleness = objective.staleness if config.model.method == "duet" and config.feed == "sequences" else 0
     settled: ObjectiveConfig = msgspec.structs.replace(objective, kind=kind, negatives=negatives, staleness=staleness)
     model = msgspec.structs.replace(config.model, normalised=kind != "bce")

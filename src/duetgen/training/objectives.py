@@ -1,6 +1,6 @@
 """Losses of a batch from scores: full softmax, sampled softmax with correction, binary cross-entropy.
 
-Shapes: N trained positions, M drawn items shared by the batch, C candidates of a position, V items.
+Shapes: N trained positions, M drawn items by batch or by row, C candidates of a position, V items.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ class NegativeSampler:
 
 
 def sampled_softmax(
-    positive_N: Tensor, shared_NM: Tensor, target_N: Tensor, items_M: Tensor, log_share_V: Tensor
+    positive_N: Tensor, drawn_NM: Tensor, target_N: Tensor, items_M: Tensor, log_share_V: Tensor
 ) -> Tensor:
     """Cross-entropy of the target among itself and M drawn items, each score corrected by how often it is drawn.
+
+    The items are drawn for all rows ([M]) or for each ([N, M]).
 
     Subtracting the log of an item's expected count from its score makes the sum over the drawn items an unbiased
     estimate of the softmax's denominator (Bengio and Senécal, 2008; "log-Q correction"). The target is there with
     certainty, so its score stays as it is, and a drawn item that is the target itself does not count.
     """
-    negative_NM = shared_NM - (log_share_V[items_M] + math.log(max(1, len(items_M))))
+    negative_NM = drawn_NM - (log_share_V[items_M] + math.log(max(1, items_M.shape[-1])))
     negative_NM = negative_NM.masked_fill(items_M == target_N[:, None], -torch.inf)
     logits = torch.cat([positive_N[:, None], negative_NM], dim=1)
     return functional.cross_entropy(logits, torch.zeros_like(target_N))

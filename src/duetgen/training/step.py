@@ -49,6 +49,14 @@ class Blocks:
         kept = torch.randperm(len(self.target_KS), generator=random)[:count].to(self.target_KS.device)
         return Blocks(self.context_KSx[kept], self.target_KS[kept], self.trained_KS[kept], None)
 
+    def packed(self) -> Blocks:
+        """The same with each block's trained positions first and no more positions than the fullest block has."""
+        most = int(self.trained_KS.sum(1).max())
+        order_KS = self.trained_KS.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        row_K1 = torch.arange(len(order_KS), device=order_KS.device)[:, None]
+        at = (row_K1, order_KS)
+        return Blocks(self.context_KSx[at], self.target_KS[at], self.trained_KS[at], self.theta_KP)
+
 
 def to_blocks(x_BTx: Tensor, offset: int, length: int) -> Tensor:
     """Cut [B, T, x] into blocks with a boundary at `offset`, padded with zeros at both ends: [B, n, length, x]."""
@@ -127,10 +135,11 @@ class TrainingStep(nn.Module):
         return vector_ND.reshape(*rows_BnL.shape[:2], -1)
 
     def items(self, random: torch.Generator, device: torch.device) -> Tensor:
-        """The items that the whole batch is scored against: [M]; empty for binary cross-entropy."""
+        """The items that the whole batch is scored against: [M]; empty where each position has its own."""
         if self.config.kind == "softmax":
             return torch.arange(1, self.model.vocabulary, device=device)
-        count = self.config.negatives if self.config.kind == "sampled" else 0
+        shared = self.config.kind == "sampled" and not self.model.backbone.pairwise
+        count = self.config.negatives if shared else 0
         return self.sampler.draw((count,), random).to(device)
 
     def loss(self, blocks: Blocks, items_M: Tensor, random: torch.Generator) -> Tensor:
@@ -139,12 +148,8 @@ class TrainingStep(nn.Module):
         if not len(target_N):
             return blocks.context_KSx.sum() * 0.0
         backbone = self.model.backbone
-        if self.config.kind == "bce":
-            drawn_KSC = self.sampler.draw((*blocks.target_KS.shape, self.config.negatives), random)
-            candidates_KSC = torch.cat([blocks.target_KS[..., None], drawn_KSC.to(target_N.device)], dim=-1)
-            scores_NC = backbone.score(blocks.context_KSx, candidates_KSC, blocks.theta_KP)[blocks.trained_KS]
-            label_NC = (candidates_KSC == blocks.target_KS[..., None])[blocks.trained_KS]
-            return binary_cross_entropy(scores_NC, label_NC)
+        if self.config.kind == "bce" or (self.config.kind == "sampled" and backbone.pairwise):
+            return self.loss_of_own_draws(blocks.packed(), random)
         if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
             query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.trained_KS]
             return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1)
@@ -159,6 +164,18 @@ class TrainingStep(nn.Module):
             items_M,
             self.sampler.log_share_V.to(target_N.device),
         )
+
+    def loss_of_own_draws(self, blocks: Blocks, random: torch.Generator) -> Tensor:
+        """The mean loss where each position draws its own items: sharing saves a pairwise backbone nothing."""
+        trained_KS = blocks.trained_KS
+        drawn_KSC = self.sampler.draw((*trained_KS.shape, self.config.negatives), random).to(trained_KS.device)
+        candidates_KSC = torch.cat([blocks.target_KS[..., None], drawn_KSC], dim=-1)
+        scores_NC = self.model.backbone.score(blocks.context_KSx, candidates_KSC, blocks.theta_KP)[trained_KS]
+        target_N, drawn_NC = blocks.target_KS[trained_KS], drawn_KSC[trained_KS]
+        if self.config.kind == "bce":
+            return binary_cross_entropy(scores_NC, candidates_KSC[trained_KS] == target_N[:, None])
+        log_share_V = self.sampler.log_share_V.to(target_N.device)
+        return sampled_softmax(scores_NC[:, 0], scores_NC[:, 1:], target_N, drawn_NC, log_share_V)
 
     def rows(self, batch: RowBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """The joint loss of rows (window, trigger, target, label): the published way of feeding."""
