@@ -96,7 +96,7 @@ SPARSE = {
 """For sets of short histories, nearly all of which the device's window holds: smaller steps, and a generator that has
 little to memorise with and is slow to do so."""
 
-DIN = {"optimiser.batch_positions": 1024, "validation_devices": 1000}
+DIN = {"validation_devices": 1000}
 """For a backbone that scores each candidate anew."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -119,10 +119,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.generator.width": 32,
     },
     "amazon-musical-instruments-5core/gru4rec": {"optimiser.epochs": 80},
-    "ml-100k/din": DIN | {"optimiser.epochs": 20},
-    "ml-latest-small/din": DIN | {"optimiser.epochs": 20},
-    "amazon-musical-instruments-5core/din": {"optimiser.epochs": 40},
-    "ml-1m/din": DIN | {"optimiser.epochs": 5},
+    "ml-100k/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
+    "ml-latest-small/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
+    "ml-1m/din": DIN | {"optimiser.batch_positions": 1024, "optimiser.epochs": 5},
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
     "yelp-2019-5core/din": DIN | {"optimiser.epochs": 8},
 }
