@@ -111,6 +111,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ml-1m": {
         # A second softmax on all positions would cost a third of the time.
         "objective.fallback_share": 0.5,
+        "optimiser.batch_positions": 2048,
         "optimiser.epochs": 30,
         "model.backbone.dropout": 0.1,
         "model.history.length": 200,

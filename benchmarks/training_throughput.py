@@ -31,8 +31,9 @@ from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig, OptimiserConfig
-from duetgen.training.loop import make_batches, make_optimiser, settle_objective
+from duetgen.training.loop import make_batches, make_optimiser
 from duetgen.training.objectives import binary_cross_entropy
+from duetgen.training.settle import settle
 from duetgen.training.step import TrainingStep
 
 SECONDS = 4.0
@@ -61,7 +62,7 @@ class Way:
             objective=ObjectiveConfig(kind=kind),  # type: ignore[arg-type]
             optimiser=OptimiserConfig(batch_positions=options.batch_positions),
         )
-        self.name, self.config = name, settle_objective(config, dataset.vocabulary)
+        self.name, self.config = name, settle(config, dataset)
         torch.manual_seed(0)
         self.model = Recommender(dataset.vocabulary, self.config.model).train()
         self.step = TrainingStep(self.model, self.config.objective, torch.from_numpy(dataset.training_counts()))
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--backbone", default="sasrec", choices=["sasrec", "gru4rec"])
     parser.add_argument("--encoder", default="average", choices=["average", "gru"])
-    parser.add_argument("--batch-positions", type=int, default=OptimiserConfig().batch_positions)
+    parser.add_argument("--batch-positions", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -1,6 +1,6 @@
 """Training: one run of one model on one dataset folder, resumable at any moment.
 
-`config`       what tells a run
+`config`       what tells a run; `settle` decides what it leaves open, by the dataset
 `batches`      whole sequences, every position at once; `rows` feeds the published row format instead
 `objectives`   losses from scores
 `step`         a batch in, the joint loss out

@@ -50,7 +50,8 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
         clip: largest norm of the gradient.
         averaging: steps over which weights are averaged, exponentially; what is measured and kept is the average. 0
             keeps the last weights instead.
-        batch_positions: positions of a batch, padding included.
+        batch_positions: positions of a batch, padding included; 0 takes so many that a pass has about 256 steps,
+            between 256 and 2,048.
         epochs: most passes over the training part.
         patience: epochs without a better validation `ndcg@10` before training stops.
         unknown_share: share of input events replaced by the unknown item, which is how its embedding is learnt.
@@ -62,7 +63,7 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
     warmup_steps: int = 100
     clip: float = 1.0
     averaging: int = 100
-    batch_positions: int = 2048
+    batch_positions: int = 0
     epochs: int = 30
     patience: int = 8
     unknown_share: float = 0.05
@@ -138,7 +139,7 @@ def check_config(config: TrainConfig) -> None:
         ("optimiser.weight_decay", optimiser.weight_decay, 0, 1000),
         ("optimiser.warmup_steps", optimiser.warmup_steps, 0, 10_000_000),
         ("optimiser.clip", optimiser.clip, 0, 1e9),
-        ("optimiser.batch_positions", optimiser.batch_positions, 1, 2**24),
+        ("optimiser.batch_positions", optimiser.batch_positions, 0, 2**24),
         ("optimiser.averaging", optimiser.averaging, 0, 1_000_000),
         ("optimiser.epochs", optimiser.epochs, 1, 100_000),
         ("optimiser.patience", optimiser.patience, 1, 100_000),

@@ -22,20 +22,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from duetgen.backbones import BACKBONES, Recommender
+from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError, OutputExistsError
 from duetgen.files import unwritable, write_bytes
 from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches
 from duetgen.training.checkpoint import Counters
-from duetgen.training.config import ObjectiveConfig, TrainConfig, check_config
+from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe
+from duetgen.training.settle import settle
 from duetgen.training.step import TrainingStep
-
-FULL_SOFTMAX_ITEMS = 30_000
-"""Largest catalogue over which `auto` takes the full softmax."""
 
 Validate = Callable[[Recommender, Dataset], float]
 
@@ -88,21 +86,6 @@ class TrainResult:
     epochs: int
     seconds: float
     already_finished: bool = False
-
-
-def settle_objective(config: TrainConfig, vocabulary: int) -> TrainConfig:
-    """Replace `auto` and unset counts by what the backbone and the size of the catalogue call for."""
-    objective, kind = config.objective, config.objective.kind
-    pairwise, large = BACKBONES[config.model.name].pairwise, vocabulary > FULL_SOFTMAX_ITEMS
-    if config.feed == "rows":
-        kind = "bce"
-    elif kind == "auto":
-        kind = "sampled" if pairwise or large else "softmax"
-    negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
-    staleness = objective.staleness if config.model.method == "duet" and config.feed == "sequences" else 0
-    settled: ObjectiveConfig = msgspec.structs.replace(objective, kind=kind, negatives=negatives, staleness=staleness)
-    model = msgspec.structs.replace(config.model, normalised=kind != "bce")
-    return msgspec.structs.replace(config, objective=settled, model=model)
 
 
 def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optimizer:
@@ -386,7 +369,7 @@ def train(
         TrainingFailedError: nothing to train on, or a loss that is not finite.
     """
     check_config(config)
-    config = settle_objective(config, dataset.vocabulary)
+    config = settle(config, dataset)
     make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
     fabric = make_fabric()
     folder = RunFolder(Path(out))

@@ -79,7 +79,7 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the recommender.
-        config: see `ObjectiveConfig`; its kind must be settled (`settle_objective`).
+        config: see `ObjectiveConfig`; its kind must be settled (`settle`).
         counts_V: how often each item occurs in the training part: int64 [V].
     """
 
