@@ -107,7 +107,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "amazon-musical-instruments-5core": SPARSE
     | {"model.backbone.dropout": 0.3, "optimiser.unknown_share": 0.1, "optimiser.epochs": 40, "optimiser.patience": 20},
     "amazon-beauty-5core": SPARSE | {"model.backbone.dropout": 0.4, "optimiser.epochs": 24},
-    "yelp-2019-5core": SPARSE | {"model.backbone.dropout": 0.4, "optimiser.epochs": 12},
+    "yelp-2019-5core": SPARSE
+    | {
+        "optimiser.batch_positions": 512,
+        "model.backbone.dropout": 0.0,
+        "optimiser.epochs": 10,
+        "optimiser.patience": 4,
+    },
     "ml-1m": {
         # A second softmax on all positions would cost a third of the time.
         "objective.fallback_share": 0.5,
