@@ -134,13 +134,16 @@ class TrainingStep(nn.Module):
         vector_ND: Tensor = encoder(rows_BnL.flatten(0, 1))
         return vector_ND.reshape(*rows_BnL.shape[:2], -1)
 
+    @property
+    def own_draws(self) -> bool:
+        """Whether each position draws its own items: sharing them saves a pairwise backbone nothing."""
+        return self.config.kind == "bce" or (self.config.kind == "sampled" and self.model.backbone.pairwise)
+
     def items(self, random: torch.Generator, device: torch.device) -> Tensor:
         """The items that the whole batch is scored against: [M]; empty where each position has its own."""
         if self.config.kind == "softmax":
             return torch.arange(1, self.model.vocabulary, device=device)
-        shared = self.config.kind == "sampled" and not self.model.backbone.pairwise
-        count = self.config.negatives if shared else 0
-        return self.sampler.draw((count,), random).to(device)
+        return self.sampler.draw((0 if self.own_draws else self.config.negatives,), random).to(device)
 
     def loss(self, blocks: Blocks, items_M: Tensor, random: torch.Generator) -> Tensor:
         """The mean loss of the trained positions of some blocks."""
@@ -148,7 +151,7 @@ class TrainingStep(nn.Module):
         if not len(target_N):
             return blocks.context_KSx.sum() * 0.0
         backbone = self.model.backbone
-        if self.config.kind == "bce" or (self.config.kind == "sampled" and backbone.pairwise):
+        if self.own_draws:
             return self.loss_of_own_draws(blocks.packed(), random)
         if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
             query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.trained_KS]
@@ -166,7 +169,7 @@ class TrainingStep(nn.Module):
         )
 
     def loss_of_own_draws(self, blocks: Blocks, random: torch.Generator) -> Tensor:
-        """The mean loss where each position draws its own items: sharing saves a pairwise backbone nothing."""
+        """The mean loss where each position draws its own items."""
         trained_KS = blocks.trained_KS
         drawn_KSC = self.sampler.draw((*trained_KS.shape, self.config.negatives), random).to(trained_KS.device)
         candidates_KSC = torch.cat([blocks.target_KS[..., None], drawn_KSC], dim=-1)
