@@ -117,7 +117,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ml-1m": {
         # A second softmax on all positions would cost a third of the time.
         "objective.fallback_share": 0.5,
-        "optimiser.batch_positions": 2048,
+        "optimiser.batch_positions": 1024,
         "optimiser.epochs": 30,
         "model.backbone.dropout": 0.1,
         "model.history.length": 200,
@@ -128,7 +128,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "amazon-musical-instruments-5core/gru4rec": {"optimiser.epochs": 80},
     "ml-100k/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
     "ml-latest-small/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
-    "ml-1m/din": DIN | {"optimiser.batch_positions": 1024, "optimiser.epochs": 5},
+    "ml-1m/din": DIN | {"optimiser.epochs": 5},
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
     "yelp-2019-5core/din": DIN | {"optimiser.epochs": 8},
 }
