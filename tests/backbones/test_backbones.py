@@ -5,6 +5,8 @@ import torch
 
 from duetgen.backbones import BACKBONES, BackboneConfig, HistoryConfig, ModelConfig, Recommender, SASRec, windows
 from duetgen.backbones.backbone import SequenceBackbone
+from duetgen.backbones.gru4rec import ROW_STEPS, GRU4Rec
+from duetgen.backbones.sasrec import BLOCK, band, unband
 from duetgen.core import GeneratorConfig
 
 V, L = 30, 4
@@ -42,6 +44,9 @@ class TestBackbone:
         model = make(name, layers)
         for count in (L - 2, L, 11):
             self.check_every_position(model, torch.randint(1, V, (3, count)))
+
+    def test_sequences_of_several_blocks(self, name: str, layers: int) -> None:
+        self.check_every_position(make(name, layers), torch.randint(1, V, (3, 2 * BLOCK + 3)))
 
     def check_every_position(self, model: Recommender, events: torch.Tensor) -> None:
         contexts = model.backbone.contexts(events)
@@ -174,3 +179,23 @@ def test_log_normaliser_makes_scores_log_probabilities() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValueError, match="does not divide"):
         SASRec(V, BackboneConfig(width=8, heads=3))
+
+
+def test_a_band_by_hand() -> None:
+    square = torch.arange(12.0).view(3, 4)
+    assert band(square, 2).tolist() == [[0, 1], [5, 6], [10, 11]]
+    assert unband(band(square, 2), 4).tolist() == [[0, 1, 0, 0], [0, 5, 6, 0], [0, 0, 10, 11]]
+
+
+def test_a_long_window_of_gru4rec_is_trained_in_rows_of_several_positions() -> None:
+    torch.manual_seed(0)
+    length = 3 * ROW_STEPS + 2
+    config = BackboneConfig(width=8, window=length, dropout=0.0)
+    backbone = GRU4Rec(V, config)
+    events = torch.randint(2, V, (2, length + 8))
+    contexts = backbone.contexts(events)
+    # The rows end at positions L + 2, L + 5 and L + 8; all positions of a row see the events since it began.
+    for t in range(events.shape[1]):
+        begin = 0 if t < length else 3 * ((t - length) // 3 + 1)
+        seen = backbone.context(events[:, begin : t + 1])
+        torch.testing.assert_close(contexts[:, t], seen, atol=1e-5, rtol=1e-5)

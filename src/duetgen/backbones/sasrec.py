@@ -4,18 +4,23 @@ Two choices make whole sequences cheap to train on: positions count backwards fr
 they enter after the layer's norm. A key is then the sum of an event's part, shared by all windows that contain it, and
 of an offset's part, and one layer over all windows of a sequence is a banded attention.
 
-Shapes: B devices, T events of a sequence, N rows, L window length, D width, H heads, F width of a head.
+Shapes: B devices, T events of a sequence, N rows or blocks of positions, C positions of a block, R events that a block
+reaches, L window length, D width, H heads, F width of a head.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone
+
+BLOCK: Final = 32
+"""Positions whose banded attention is one product of matrices."""
 
 
 class AttentionBlock(nn.Module):
@@ -62,21 +67,43 @@ class AttentionBlock(nn.Module):
             position_LD: embedding of each offset from the newest event, newest first.
         """
         length, count = position_LD.shape[0], x_BTD.shape[1]
+        block = min(BLOCK, count)
+        behind, reach = -count % block, block + length - 1
         norm_BTD = self.attention_norm(x_BTD)
-        q_BT1HF = self.split_heads(self.query(norm_BTD + position_LD[0])).unsqueeze(2)
         oldest_first_LD = position_LD.flip(0)
 
-        def band(part: nn.Linear) -> Tensor:
-            """[B, T, L, H, F]: what a window ending at t holds; zeros stand before the sequence begins."""
-            shared = functional.pad(part(norm_BTD), (0, 0, length - 1, 0)).unfold(1, length, 1).transpose(-1, -2)
-            return self.split_heads(shared + functional.linear(oldest_first_LD, part.weight))
+        def blocks(of_BTD: Tensor, before: int, size: int) -> Tensor:
+            """`size` events for each block of C positions: [B, N, H, size, F]; zeros stand before and behind."""
+            padded_BTD = functional.pad(of_BTD, (0, 0, before, behind))
+            return self.split_heads(padded_BTD.unfold(1, size, block).transpose(-1, -2)).transpose(2, 3)
 
-        k, v = band(self.key), band(self.value)
-        logits_BTLH = (q_BT1HF * k).sum(-1) / math.sqrt(k.shape[-1])
-        step_T1 = torch.arange(count, device=x_BTD.device)[:, None]
-        before_TL1 = (torch.arange(length, device=x_BTD.device) < length - 1 - step_T1)[..., None]
-        share_BTLH = torch.softmax(logits_BTLH.masked_fill(before_TL1, -torch.inf), dim=2)
-        return self.finish(x_BTD, (share_BTLH.unsqueeze(-1) * v).sum(2).flatten(-2))
+        def offsets(part: nn.Linear) -> Tensor:
+            """What the offsets add to keys or values, oldest first: [H, L, F]."""
+            return self.split_heads(functional.linear(oldest_first_LD, part.weight)).transpose(0, 1)
+
+        q_BNHCF = blocks(self.query(norm_BTD + position_LD[0]), 0, block)
+        k_BNHRF, v_BNHRF = (blocks(part(norm_BTD), length - 1, reach) for part in (self.key, self.value))
+        logits_BNHCL = band(q_BNHCF @ k_BNHRF.transpose(-1, -2), length) + q_BNHCF @ offsets(self.key).transpose(-1, -2)
+        position_NC1 = torch.arange(count + behind, device=x_BTD.device).view(-1, block, 1)
+        before_NCL = torch.arange(length, device=x_BTD.device) < length - 1 - position_NC1
+        share_BNHCL = torch.softmax(
+            logits_BNHCL.masked_fill(before_NCL.unsqueeze(1), -torch.inf) / math.sqrt(q_BNHCF.shape[-1]), dim=-1
+        )
+        attended_BNHCF = unband(share_BNHCL, reach) @ v_BNHRF + share_BNHCL @ offsets(self.value)
+        return self.finish(x_BTD, attended_BNHCF.transpose(2, 3).flatten(-2).flatten(1, 2)[:, :count])
+
+
+def band(square_CR: Tensor, length: int) -> Tensor:
+    """Of each row its L values from the diagonal on: [*, C, R] to [*, C, L], where R = C + L - 1."""
+    rows, reach = square_CR.shape[-2:]
+    return functional.pad(square_CR.flatten(-2), (0, rows)).unflatten(-1, (rows, reach + 1))[..., :length]
+
+
+def unband(band_CL: Tensor, reach: int) -> Tensor:
+    """The inverse of `band`, with zeros elsewhere: [*, C, L] to [*, C, R]."""
+    rows, length = band_CL.shape[-2:]
+    padded = functional.pad(band_CL, (0, reach + 1 - length)).flatten(-2)
+    return padded[..., : rows * reach].unflatten(-1, (rows, reach))
 
 
 class SASRec(SequenceBackbone):
