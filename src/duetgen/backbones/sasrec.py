@@ -75,7 +75,8 @@ class AttentionBlock(nn.Module):
         def blocks(of_BTD: Tensor, before: int, size: int) -> Tensor:
             """`size` events for each block of C positions: [B, N, H, size, F]; zeros stand before and behind."""
             padded_BTD = functional.pad(of_BTD, (0, 0, before, behind))
-            return self.split_heads(padded_BTD.unfold(1, size, block).transpose(-1, -2)).transpose(2, 3)
+            blocks_BNRD = padded_BTD.unfold(1, size, block).transpose(-1, -2)
+            return self.split_heads(blocks_BNRD).transpose(2, 3)
 
         def offsets(part: nn.Linear) -> Tensor:
             """What the offsets add to keys or values, oldest first: [H, L, F]."""
@@ -96,14 +97,15 @@ class AttentionBlock(nn.Module):
 def band(square_CR: Tensor, length: int) -> Tensor:
     """Of each row its L values from the diagonal on: [*, C, R] to [*, C, L], where R = C + L - 1."""
     rows, reach = square_CR.shape[-2:]
-    return functional.pad(square_CR.flatten(-2), (0, rows)).unflatten(-1, (rows, reach + 1))[..., :length]
+    padded = functional.pad(square_CR.flatten(-2), (0, rows))
+    return padded.view(*square_CR.shape[:-1], reach + 1)[..., :length]
 
 
 def unband(band_CL: Tensor, reach: int) -> Tensor:
     """The inverse of `band`, with zeros elsewhere: [*, C, L] to [*, C, R]."""
     rows, length = band_CL.shape[-2:]
     padded = functional.pad(band_CL, (0, reach + 1 - length)).flatten(-2)
-    return padded[..., : rows * reach].unflatten(-1, (rows, reach))
+    return padded[..., : rows * reach].reshape(*band_CL.shape[:-1], reach)
 
 
 class SASRec(SequenceBackbone):
