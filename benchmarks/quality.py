@@ -43,7 +43,7 @@ MAIN = (
 )
 LARGE_MAIN = tuple(name for name in MAIN if name not in ("ease", "duet-no-swa"))
 """For large catalogues: EASE inverts a matrix of items by items, and a second DUET takes as long as the first."""
-PAIRWISE = ("base", "finetune", "apg", "duet")
+PAIRWISE = ("base", "base-long", "finetune", "apg", "duet")
 """For DIN, which scores each candidate anew and takes hours for the others."""
 GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "duet")
 """For the text form, whose rows have small windows."""
