@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -199,9 +200,13 @@ def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: fl
     words += [] if budget is None else ["--budget", str(budget)]
     for key, value in (SETTINGS.get(name, {}) | SETTINGS.get(cell, {})).items():
         words += ["--set", f"{key}={json.dumps(value)}"]
-    ended = subprocess.run([*COMMAND, *words], stdout=subprocess.DEVNULL, check=False)
+    with subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL) as comparison:
+        try:
+            code = comparison.wait()
+        finally:
+            comparison.terminate()
     # 1: a method failed; the results of the others are there.
-    return Results.from_json((root / "results.json").read_bytes()) if ended.returncode in (0, 1) else None
+    return Results.from_json((root / "results.json").read_bytes()) if code in (0, 1) else None
 
 
 def table_lines(table: Table) -> list[str]:
@@ -329,6 +334,8 @@ def main() -> None:
     options = parser.parse_args()
     if "DUETGEN_DATA" not in os.environ:
         sys.exit("quality.py: set DUETGEN_DATA to the folder of the public data sets")
+    # Killed, this script ends as it does otherwise, and ends the comparison that runs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     found: dict[str, Results] = {}
     for cell in options.cells:
         plan = CELLS[cell]
