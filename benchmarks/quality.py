@@ -59,11 +59,19 @@ INPUTS: dict[str, tuple[str, PrepareConfig]] = {
     "ml-100k-temporal": ("ml-100k/raw/u.data", PrepareConfig(split="temporal", name="ml-100k-temporal")),
     "ml-latest-small": (
         "ml-latest-small/raw/ratings.csv",
-        PrepareConfig(split="leave-one-out", name="ml-latest-small"),
+        PrepareConfig(split="leave-one-out", min_item_events=5, name="ml-latest-small"),
+    ),
+    "ml-latest-small-temporal": (
+        "ml-latest-small/raw/ratings.csv",
+        PrepareConfig(split="temporal", min_item_events=5, name="ml-latest-small-temporal"),
     ),
     "amazon-musical-instruments-5core": (
         "amazon-musical-instruments-5core/interactions.csv.gz",
         PrepareConfig(split="leave-one-out", name="amazon-musical-instruments-5core"),
+    ),
+    "amazon-musical-instruments-5core-temporal": (
+        "amazon-musical-instruments-5core/interactions.csv.gz",
+        PrepareConfig(split="temporal", name="amazon-musical-instruments-5core-temporal"),
     ),
     "ml-1m": ("ml-1m/interactions.csv.gz", PrepareConfig(split="leave-one-out", name="ml-1m")),
     "amazon-beauty-5core": (
@@ -102,7 +110,6 @@ DIN = {"validation_devices": 1000}
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ml-100k": SMALL,
-    "ml-100k-temporal": SMALL,
     "ml-latest-small": SMALL | {"optimiser.batch_positions": 256, "optimiser.epochs": 24},
     "duet-text-ml-100k-30u30i": SMALL,
     "amazon-musical-instruments-5core": SPARSE
@@ -133,7 +140,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
     "yelp-2019-5core/din": DIN | {"optimiser.epochs": 8},
 }
-"""Dataset or cell to the settings that are not the defaults, alike for all methods; chosen on validation parts."""
+"""Dataset or cell to the settings that are not the defaults, alike for all methods and both splits; chosen on validation
+parts."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +166,19 @@ CELLS: dict[str, Plan] = {
     "ml-100k/din": Plan(PAIRWISE),
     "ml-100k-temporal/sasrec": Plan(),
     "ml-100k-temporal/gru4rec": Plan(),
+    "ml-100k-temporal/din": Plan(PAIRWISE),
     "ml-latest-small/sasrec": Plan(),
     "ml-latest-small/gru4rec": Plan(),
     "ml-latest-small/din": Plan(PAIRWISE),
+    "ml-latest-small-temporal/sasrec": Plan(),
+    "ml-latest-small-temporal/gru4rec": Plan(),
+    "ml-latest-small-temporal/din": Plan(PAIRWISE),
     "amazon-musical-instruments-5core/sasrec": Plan(),
     "amazon-musical-instruments-5core/gru4rec": Plan(),
     "amazon-musical-instruments-5core/din": Plan(PAIRWISE),
+    "amazon-musical-instruments-5core-temporal/sasrec": Plan(),
+    "amazon-musical-instruments-5core-temporal/gru4rec": Plan(),
+    "amazon-musical-instruments-5core-temporal/din": Plan(PAIRWISE),
     "duet-text-ml-100k-30u30i/sasrec": Plan(GIVEN, seeds=1),
     "duet-text-ml-100k-30u30i/gru4rec": Plan(GIVEN, seeds=1),
     "ml-1m/sasrec": Plan(seeds=1),
@@ -189,6 +204,12 @@ def open_dataset(name: str, data: Path, out: Path) -> Dataset:
     return Dataset(folder)
 
 
+def settings(name: str, backbone: str) -> dict[str, Any]:
+    """What is not the default for a dataset and a backbone."""
+    of = name.removesuffix("-temporal")
+    return SETTINGS.get(of, {}) | SETTINGS.get(f"{of}/{backbone}", {})
+
+
 def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: float | None) -> Results | None:
     """Compare the methods of a cell with `duet compare`; None where nothing came of it."""
     name, backbone = cell.split("/")
@@ -198,7 +219,7 @@ def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: fl
     words += ["--methods", ",".join(plan.methods), "--seeds", str(plan.seeds)]
     words += [] if plan.limit_devices is None else ["--limit-devices", str(plan.limit_devices)]
     words += [] if budget is None else ["--budget", str(budget)]
-    for key, value in (SETTINGS.get(name, {}) | SETTINGS.get(cell, {})).items():
+    for key, value in settings(name, backbone).items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     with subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL) as comparison:
         try:
