@@ -140,8 +140,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
     "yelp-2019-5core/din": DIN | {"optimiser.epochs": 8},
 }
-"""Dataset or cell to the settings that are not the defaults, alike for all methods and both splits; chosen on validation
-parts."""
+"""Dataset or cell to the settings that are not the defaults, alike for all methods and splits; by validation parts."""
 
 
 @dataclass(frozen=True)
