@@ -110,7 +110,7 @@ DIN = {"validation_devices": 1000}
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ml-100k": SMALL,
-    "ml-latest-small": SMALL | {"optimiser.batch_positions": 256, "optimiser.epochs": 24},
+    "ml-latest-small": SMALL | SPARSE | {"optimiser.epochs": 24},
     "duet-text-ml-100k-30u30i": SMALL,
     "amazon-musical-instruments-5core": SPARSE
     | {"model.backbone.dropout": 0.3, "optimiser.unknown_share": 0.1, "optimiser.epochs": 40, "optimiser.patience": 20},
