@@ -134,6 +134,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.generator.width": 32,
     },
     "amazon-musical-instruments-5core/gru4rec": {"optimiser.epochs": 80},
+    "yelp-2019-5core/gru4rec": {"optimiser.epochs": 20},
     "ml-100k/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
     "ml-latest-small/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
     "ml-1m/din": DIN | {"optimiser.epochs": 5},
