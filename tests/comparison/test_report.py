@@ -67,6 +67,7 @@ def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
         "Without the Stable Weight Adapter 0.020 nats, with it 0.020",
         "Generation and fine-tuning",
         "Cold and warm devices",
+        "Repeats and new items",
         "Provenance",
     ):
         assert words in page.text

@@ -24,7 +24,7 @@ from duetgen.evaluation.errors import (
     ProtocolUnavailableError,
     VocabularyMismatchError,
 )
-from duetgen.evaluation.inputs import HistoryReader
+from duetgen.evaluation.inputs import HistoryReader, met_before
 from duetgen.evaluation.protocols import CandidateRanking, FullRanking
 
 from .conftest import MakeModel
@@ -550,3 +550,18 @@ class TestRefusals:
     def test_no_device(self, model: Recommender, temporal: Dataset, limit: int) -> None:
         with pytest.raises(NothingToEvaluateError, match=f"{limit} devices"):
             evaluate(model, temporal, limit_devices=limit)
+
+
+def test_repeats_and_new_items_make_up_every_device(temporal: Dataset, both: list[Evaluation]) -> None:
+    targets = temporal.targets("test")
+    met_N = met_before(temporal, targets)
+    assert 0 < met_N.sum() < len(met_N)
+    for one in both:
+        kept = one.by_device
+        for slot, device in enumerate(kept.device_U):
+            repeats = met_N[targets.device_N == device]
+            parts = [kept.groups[group]["own"]["ndcg@10"][slot] for group in ("repeat", "new")]
+            assert np.isnan(parts).tolist() == [not repeats.any(), bool(repeats.all())]
+            assert np.nansum(parts * np.array([repeats.sum(), (~repeats).sum()])) == pytest.approx(
+                kept.of("own", "ndcg@10")[slot] * len(repeats)
+            )

@@ -64,7 +64,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Targets with fewer than `COLD` events before them, or the others; averaged by device, then over devices."""
+    """Targets of one kind, see `evaluation.averages.DeviceMetrics`; averaged by device, then over devices."""
 
     devices: int
     metrics: dict[str, float]
@@ -182,7 +182,7 @@ class CellFolder:
 class DeviceTable:
     """`devices.npz`: indices of the devices [U], and float32 [U] by `protocol/condition/group/metric`.
 
-    The group is `all`, `cold` or `warm`; a device without targets in its group has NaN.
+    The group is `all`, `cold`, `warm`, `repeat` or `new`; a device without targets in its group has NaN.
     """
 
     device_U: Int64

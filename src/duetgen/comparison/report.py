@@ -16,6 +16,11 @@ from duetgen.comparison.report_tables import comparison_table, cost_table, group
 from duetgen.comparison.results import DUET, Results, Table
 
 NO_SWA = "duet-no-swa"
+GROUPS = {
+    "Cold and warm devices": {"cold": "cold: fewer than<br>5 events before", "warm": "warm"},
+    "Repeats and new items": {"repeat": "repeat: the device<br>had the item before", "new": "new"},
+}
+"""What a table of groups is called, and the head of each group's column."""
 
 
 def render(results: Results) -> str:
@@ -99,9 +104,11 @@ def protocol_part(table: Table) -> str:
         f"<h3>{escape(title)}</h3>",
         quality_table(table),
         *(f"<p>{escape(line)}</p>" for line in said_plainly(table)),
-        f"<details><summary>Cold and warm devices</summary>{group_table(table)}</details>"
-        if group_table(table)
-        else "",
+        *(
+            f"<details><summary>{summary}</summary>{found}</details>"
+            for summary, groups in GROUPS.items()
+            if (found := group_table(table, groups))
+        ),
         f"<details><summary>Every comparison with its p-value</summary>{comparison_table(table)}</details>"
         if table.comparisons
         else "",
@@ -200,7 +207,8 @@ HOW_TO_READ: Sequence[str] = (
     ),
     (
         "p-values are corrected by Holm's method for all comparisons of a metric in a table: in the first one both "
-        "columns of differences together, cold and warm devices, ages of θ and controls each on their own. "
+        "columns of differences together, cold and warm targets, repeats and new items, ages of θ and controls each on "
+        "their own. "
         "“No difference shown” means a corrected p-value of 0.05 or more; it does not mean that two methods are equal."
     ),
     (

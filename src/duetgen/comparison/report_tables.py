@@ -119,24 +119,19 @@ def said_plainly(table: Table) -> list[str]:
     return lines
 
 
-def group_table(table: Table) -> str:
-    """Cold and warm devices apart, or nothing where no device is cold."""
-    if not any("cold" in c.groups for row in table.rows if (c := row.condition()) is not None):
+def group_table(table: Table, groups: dict[str, str]) -> str:
+    """Groups of targets, by what their columns say, apart; nothing where no target is in the first."""
+    if not any(next(iter(groups)) in c.groups for row in table.rows if (c := row.condition()) is not None):
         return ""
     rows = []
     for row in table.rows:
         condition, cells = row.condition(), []
-        for group in ("cold", "warm"):
+        for group in groups:
             kept = condition.groups.get(group) if condition is not None else None
             cells += ["–" if kept is None else f"{kept.metrics[HEADLINE]:.4f}<small>{kept.devices:,} devices</small>"]
             cells.append(difference_cell(table.against(row.method, BASE, group=group)))
         rows.append((row.method, cells))
-    head = [
-        "cold: fewer than<br>5 events before",
-        "cold,<br>against base",
-        "warm",
-        "warm,<br>against base",
-    ]
+    head = [text for group, said in groups.items() for text in (said, f"{group},<br>against base")]
     return grid(head, rows, DUET)
 
 
@@ -144,7 +139,7 @@ def comparison_table(table: Table) -> str:
     """Every comparison."""
     rows = []
     for one in table.comparisons:
-        group = "" if one.group == "all" else f", {one.group} devices"
+        group = "" if one.group == "all" else f", {one.group} targets"
         name = f"{one.method} ({one.condition}) − {one.reference} ({one.reference_condition}){group}"
         rows.append(
             (

@@ -91,9 +91,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         question: what it is asked for: `methods` (fresh theta against base and against DUET, as in the main table),
-            `groups` (against base, on cold and on warm devices), `age` (old theta against base), `fallback` (theta = 0
-            against base), `controls` (theta of none, of another device or of random items against one's own).
-        group: `all` targets, or only those of `cold` or `warm` devices.
+            `groups` (against base, on cold and on warm targets), `repeats` (against base, on repeats and on new items),
+            `age` (old theta against base), `fallback` (theta = 0 against base), `controls` (theta of none, of another
+            device or of random items against one's own).
+        group: `all` targets, or only those of a group, see `evaluation.averages.DeviceMetrics`.
         seeds: those that both have; they are averaged within a device first.
         relative: the mean over the reference's mean; None where that is 0.
         p: of the paired randomisation test.

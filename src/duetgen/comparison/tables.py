@@ -22,7 +22,8 @@ from duetgen.evaluation import bootstrap, significance
 from duetgen.evaluation.averages import HistoryBucket
 from duetgen.evaluation.metrics import Float64
 
-GROUPS: Final = ("cold", "warm")
+GROUPS: Final = {"groups": ("cold", "warm"), "repeats": ("repeat", "new")}
+"""Question of a comparison to the groups of targets that it is asked of."""
 CONTROLS: Final = ("zero", "another", "random")
 
 
@@ -140,6 +141,7 @@ def make_condition(
             metrics={m: statistics.fmean(one.groups[group].metrics[m] for one in those) for m in kept.metrics},
         )
         for group, kept in those[0].groups.items()
+        if all(group in one.groups for one in those)
     }
     return RowCondition(name=name, metrics=metrics, by_history=history, groups=groups)
 
@@ -165,7 +167,7 @@ def mean_oscillation(moves: Sequence[Oscillation]) -> Oscillation:
 
 
 def plan_pairs(rows: Sequence[Row]) -> list[Pair]:
-    """What a table compares: all with base, on all devices and on cold and warm ones; old theta and theta = 0
+    """What a table compares: all with base, on all targets and on those of each group; old theta and theta = 0
     with base; the controls with fresh theta of one's own; all with DUET."""
     by_name = {row.method: row for row in rows}
     base, duet = by_name.get(BASE), by_name.get(DUET)
@@ -173,7 +175,11 @@ def plan_pairs(rows: Sequence[Row]) -> list[Pair]:
     for row in rows:
         if base is not None and row is not base:
             pairs.append(Pair("methods", row.method, row.headline, BASE, base.headline))
-            pairs += [Pair("groups", row.method, row.headline, BASE, base.headline, group) for group in GROUPS]
+            pairs += [
+                Pair(question, row.method, row.headline, BASE, base.headline, group)
+                for question, groups in GROUPS.items()
+                for group in groups
+            ]
             aged = [one.name for one in row.conditions if one.name.startswith("own+")]
             pairs += [Pair("age", row.method, name, BASE, base.headline) for name in aged]
             if row.personal:

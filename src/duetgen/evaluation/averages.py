@@ -21,7 +21,7 @@ BUCKETS: Final = (1, 5, 10, 20, 50, 100)
 COLD: Final = 5
 """A device is cold while fewer events than this lie before the target."""
 GROUPED: Final = ("ndcg@10", "user_auc")
-"""Metrics that are kept for each device's cold and warm targets apart."""
+"""Metrics that are kept for groups of each device's targets."""
 
 
 class HistoryBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,14 +45,16 @@ class DeviceMetrics:
         device_U: indices of the devices, increasing.
         values: by condition and metric, float64 [U].
         pooled: by condition, the devices' parts of the pooled AUC, float64 [U, 4]; empty where there is none.
-        groups: by group (`cold`, `warm`), condition and metric of `GROUPED`, the mean over the device's targets with
-            fewer than `COLD` events before them, or with at least as many: float64 [U], NaN where it has none.
+        groups: by group, condition and metric of `GROUPED`, the mean over the device's targets in the group: float64
+            [U], NaN where it has none. `cold` targets have fewer than `COLD` events before them, `warm` ones at least
+            as many; a `repeat` is an item that the device had before, others are `new` (both are left out where no
+            target is a repeat).
     """
 
     device_U: Int64
     values: dict[str, dict[str, Float64]] = field(default_factory=dict)
     pooled: dict[str, Float64] = field(default_factory=dict)
-    groups: dict[str, dict[str, dict[str, Float64]]] = field(default_factory=lambda: {"cold": {}, "warm": {}})
+    groups: dict[str, dict[str, dict[str, Float64]]] = field(default_factory=dict)
 
     def of(self, condition: str, metric: str) -> Float64:
         """One metric under one condition: float64 [U].

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from duetgen.data.store import UNKNOWN, Dataset, Int64, Part, Targets
+from duetgen.data.store import UNKNOWN, Bool, Dataset, Int64, Part, Targets
 from duetgen.evaluation import bootstrap, calibration, protocols, provenance
 from duetgen.evaluation.averages import COLD, GROUPED, DeviceMetrics, by_history, device_means, group_means
 from duetgen.evaluation.bootstrap import RESAMPLES, Interval
 from duetgen.evaluation.calibration import Calibration
 from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
 from duetgen.evaluation.errors import NothingToEvaluateError, VocabularyMismatchError
-from duetgen.evaluation.inputs import HistoryReader, history_lengths, target_items, windows
+from duetgen.evaluation.inputs import HistoryReader, history_lengths, met_before, target_items, windows
 from duetgen.evaluation.metrics import CUTOFFS, Float64, pooled_auc_by_device, ranking_metrics
 from duetgen.evaluation.protocols import Ranking, Recommender, Scored
 from duetgen.evaluation.result import POOLED, ConditionResult, Evaluation
@@ -180,19 +180,21 @@ def measure(
 
 
 def summarise(
-    measured: Sequence[Measured], selection: Selection, rounds: int, seed: int
+    measured: Sequence[Measured], selection: Selection, met_N: Bool, rounds: int, seed: int
 ) -> tuple[list[ConditionResult], DeviceMetrics]:
     """Average over targets, devices and histories, and resample all conditions at once."""
     devices = len(selection.device_U)
     kept = DeviceMetrics(selection.device_U)
     length_N = history_lengths(selection.targets)
     groups = {"cold": length_N < COLD, "warm": length_N >= COLD}
+    if met_N.any():
+        groups |= {"repeat": met_N, "new": ~met_N}
     for one in measured:
         kept.values[one.condition.name] = {
             name: device_means(value_N, selection.slot_N, devices) for name, value_N in one.targets.items()
         }
         for group, inside_N in groups.items():
-            kept.groups[group][one.condition.name] = {
+            kept.groups.setdefault(group, {})[one.condition.name] = {
                 name: group_means(one.targets[name], selection.slot_N, inside_N, devices)
                 for name in GROUPED
                 if name in one.targets
@@ -310,10 +312,10 @@ def _evaluate(
                 used = None if ranking.name == "full" else fitted
                 kept.append(measure(condition, one, selection, used, cutoffs))
     came_from = provenance.collect(dataset, device, config)
-    target_N = target_items(dataset, selection.targets)
+    target_N, met_N = target_items(dataset, selection.targets), met_before(dataset, selection.targets)
     evaluations = []
     for ranking, kept in zip(rankings, measured):
-        results, by_device = summarise(kept, selection, rounds, seed)
+        results, by_device = summarise(kept, selection, met_N, rounds, seed)
         evaluation = Evaluation(
             protocol=ranking.name,
             part=part,

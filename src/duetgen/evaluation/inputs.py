@@ -1,14 +1,14 @@
 """What the device model and the generator read for each target; no loop over targets anywhere.
 
 Shapes: N targets, B targets of a batch, H distinct histories of a batch, L history length (L_d device, L_g generator),
-E events, U devices with targets, V items.
+E events, U devices with targets, M their events up to the last target, K pairs of a device and an item, V items.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from duetgen.data.store import PADDING, Dataset, Int32, Int64, Targets
+from duetgen.data.store import PADDING, UNKNOWN, Bool, Dataset, Int32, Int64, Targets
 from duetgen.evaluation.conditions import Condition
 from duetgen.evaluation.errors import NothingToEvaluateError
 
@@ -51,6 +51,22 @@ def target_items(dataset: Dataset, targets: Targets) -> Int64:
 def history_lengths(targets: Targets) -> Int64:
     """How many events lie before each target: int64 [N]."""
     return targets.position_N - targets.start_N
+
+
+def met_before(dataset: Dataset, targets: Targets) -> Bool:
+    """Whether each target is an item that its device had before: bool [N]; never so for the unknown item."""
+    _, first_U, slot_N, count_U = np.unique(
+        targets.device_N, return_index=True, return_inverse=True, return_counts=True
+    )
+    begin_U = targets.start_N[first_U]
+    length_U = targets.position_N[first_U + count_U - 1] + 1 - begin_U
+    shift_U = np.cumsum(length_U) - length_U
+    slot_M = np.repeat(np.arange(len(length_U)), length_U)
+    item_M = dataset.events[np.arange(len(slot_M)) + (begin_U - shift_U)[slot_M]].astype(np.int64)
+    _, earliest_K, which_M = np.unique(slot_M * dataset.vocabulary + item_M, return_index=True, return_inverse=True)
+    at_N = targets.position_N + (shift_U - begin_U)[slot_N]
+    met_N: Bool = (earliest_K[which_M[at_N]] < at_N) & (item_M[at_N] != UNKNOWN)
+    return met_N
 
 
 def another_device(targets: Targets, seed: int) -> Int64:
