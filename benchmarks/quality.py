@@ -246,6 +246,18 @@ def table_lines(table: Table) -> list[str]:
         if row.method in (DUET, "finetune"):
             others = [one.name for one in row.conditions if one.name != row.headline]
             lines += [row_line(table, row, condition, columns) for condition in others]
+    return [*lines, "", *repeat_lines(table)]
+
+
+def repeat_lines(table: Table) -> list[str]:
+    """Markdown of repeats and new items apart; nothing where no target is a repeat."""
+    rows = [(row.method, one.groups) for row in table.rows if (one := row.condition()) and "repeat" in one.groups]
+    if not rows:
+        return []
+    counts = [f"{rows[0][1][group].devices:,} devices" for group in ("repeat", "new")]
+    lines = [f"| {HEADLINE} | repeats ({counts[0]}) | new items ({counts[1]}) |", "|---|---:|---:|"]
+    for method, groups in rows:
+        lines.append(f"| {method} | {' | '.join(f'{groups[g].metrics[HEADLINE]:.4f}' for g in ('repeat', 'new'))} |")
     return [*lines, ""]
 
 
