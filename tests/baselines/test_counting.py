@@ -77,17 +77,19 @@ class TestCounting:
 
 
 def test_popularity_counts_exactly_and_its_softmax_is_the_share() -> None:
-    # Item 3 was met three times, item 5 once; plus one each, padding left out: 1 + 1 + 1 + 4 + 1 + 2.
-    model = Popularity(torch.tensor([7, 0, 0, 3, 0, 1]))
+    # Item 3 was met three times, item 5 once; plus one each, padding left out and the unknown item as if never
+    # met: 1 + 1 + 4 + 1 + 2.
+    model = Popularity(torch.tensor([7, 8, 0, 3, 0, 1]))
     scores = model.score_catalogue(torch.zeros(1, 1, dtype=torch.long))
     share = (scores - model.log_normaliser(torch.zeros(1, 1, dtype=torch.long))[:, None]).exp()
     torch.testing.assert_close(share, torch.tensor([[0, 1 / 9, 1 / 9, 4 / 9, 1 / 9, 2 / 9]]))
 
 
 def test_training_counts_by_hand(five: Dataset) -> None:
+    assert five.training_counts().tolist() == [0, 1, 3, 3, 2, 2, 3, 2, 0, 0]
     model = make("popular", five)
     assert isinstance(model, Popularity)
-    assert model.counts_V.tolist() == [0, 1, 3, 3, 2, 2, 3, 2, 0, 0]
+    assert model.counts_V.tolist() == [0, 0, 3, 3, 2, 2, 3, 2, 0, 0]
 
 
 def test_recent_counts_without_time_take_the_last_tenth_of_each_device(make_dataset: MakeDataset) -> None:

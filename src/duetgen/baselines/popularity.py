@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from duetgen.baselines.counting import Counting
-from duetgen.data.store import Dataset, Int64
+from duetgen.data.store import UNKNOWN, Dataset, Int64
 
 RECENT_SHARE: Final = 0.1
 """Share of the training part that `recent_counts` looks at."""
@@ -22,14 +22,16 @@ class Popularity(Counting):
     """Scores are the log of an item's count and one, so that the ranking is by count and the softmax its share.
 
     Args:
-        counts_V: how often each item index was met.
+        counts_V: how often each item index was met. The unknown item, which nobody can recommend, counts as never met:
+            rare items together would else be the most popular one.
     """
 
     counts_V: Tensor
 
     def __init__(self, counts_V: Tensor) -> None:
         super().__init__(len(counts_V), window=1)
-        self.register_buffer("counts_V", counts_V)
+        self.register_buffer("counts_V", counts_V.clone())
+        self.counts_V[UNKNOWN] = 0
 
     def catalogue(self, window_BL: Tensor) -> Tensor:
         """The same row for every window."""
