@@ -5,7 +5,7 @@ import torch
 
 from duetgen.backbones import BACKBONES, BackboneConfig, HistoryConfig, ModelConfig, Recommender, SASRec, windows
 from duetgen.backbones.backbone import SequenceBackbone
-from duetgen.backbones.gru4rec import ROW_STEPS, GRU4Rec
+from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.sasrec import BLOCK, band, unband
 from duetgen.core import GeneratorConfig
 
@@ -187,15 +187,13 @@ def test_a_band_by_hand() -> None:
     assert unband(band(square, 2), 4).tolist() == [[0, 1, 0, 0], [0, 5, 6, 0], [0, 0, 10, 11]]
 
 
-def test_a_long_window_of_gru4rec_is_trained_in_rows_of_several_positions() -> None:
+@pytest.mark.parametrize("kind", [SASRec, GRU4Rec])
+def test_a_long_window_is_trained_exactly_too(kind: type[SequenceBackbone]) -> None:
     torch.manual_seed(0)
-    length = 3 * ROW_STEPS + 2
-    config = BackboneConfig(width=8, window=length, dropout=0.0)
-    backbone = GRU4Rec(V, config)
-    events = torch.randint(2, V, (2, length + 8))
+    length = BLOCK + 18
+    backbone = kind(V, BackboneConfig(width=8, window=length, dropout=0.0))
+    events = torch.randint(2, V, (2, 2 * length + 3))
     contexts = backbone.contexts(events)
-    # The rows end at positions L + 2, L + 5 and L + 8; all positions of a row see the events since it began.
     for t in range(events.shape[1]):
-        begin = 0 if t < length else 3 * ((t - length) // 3 + 1)
-        seen = backbone.context(events[:, begin : t + 1])
+        seen = backbone.context(events[:, max(0, t + 1 - length) : t + 1])
         torch.testing.assert_close(contexts[:, t], seen, atol=1e-5, rtol=1e-5)

@@ -5,18 +5,10 @@ Shapes: B sequences, T events of a sequence, N rows, L window length, D width.
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone
-
-ROW_STEPS: Final = 8
-"""The window's length over the positions that one row trains. So a long window costs 8 to 16 steps of the GRU a
-position, as a short one does; its positions lack up to an eighth of the oldest events in training, none on a device.
-"""
 
 
 class GRU4Rec(SequenceBackbone):
@@ -39,17 +31,13 @@ class GRU4Rec(SequenceBackbone):
         return states_NLD.gather(1, last_N11.expand(-1, -1, states_NLD.shape[-1])).squeeze(1)
 
     def contexts(self, events_BT: Tensor) -> Tensor:
-        """States at every position: [B, T, D]. One pass gives them as long as the window holds all events so far; the
-        positions after that run windows as rows, each of which gives the states of its last L / 8 events.
+        """States at every position: [B, T, D]. As long as the window holds all events so far, one pass gives them; only
+        the positions after that run their windows as rows, which a long window makes dear.
         """
         length = self.config.window
         begin_BLD = self.states(events_BT[:, :length])
-        rest = events_BT.shape[1] - length
-        if rest <= 0:
+        if events_BT.shape[1] <= length:
             return begin_BLD
-        stride = max(1, length // ROW_STEPS)
-        padded = functional.pad(events_BT, (0, -rest % stride))
-        rows_BNL = padded[:, stride:].unfold(1, length, stride)
-        states_ND = self.states(rows_BNL.flatten(0, 1))[:, -stride:]
-        rest_BRD = states_ND.unflatten(0, rows_BNL.shape[:2]).flatten(1, 2)[:, :rest]
-        return torch.cat([begin_BLD, rest_BRD], dim=1)
+        rows_BRL = events_BT[:, 1:].unfold(1, length, 1)
+        rest_ND = self.states(rows_BRL.flatten(0, 1))[:, -1]
+        return torch.cat([begin_BLD, rest_ND.unflatten(0, rows_BRL.shape[:2])], dim=1)
