@@ -27,6 +27,13 @@ def train(
     method: Annotated[
         Method | None, Parameter(help="duet: global model and generator; base: global model alone [duet].")
     ] = None,
+    global_model: Annotated[
+        Path | None,
+        Parameter(
+            help="Run whose global model is kept as it is: only a generator is trained for it. Its settings are the "
+            "defaults [none: both are trained together]."
+        ),
+    ] = None,
     window: Annotated[int | None, Parameter(help="Events that the device model reads, L_d [10].")] = None,
     history: Annotated[int | None, Parameter(help="Events that the generator reads, L_g [100].")] = None,
     width: Annotated[int | None, Parameter(help="Width of the device model [32].")] = None,
@@ -59,12 +66,20 @@ def train(
 ) -> None:
     """Train one model on a dataset folder made by `duet prepare`.
 
+    For the best DUET train a base model first (--method base), then a generator for it (--global-model RUN).
+
     Stopped or killed at any moment, the same command goes on where it was and ends with the same weights. The best
     weights by validation ndcg@10 are kept; the test part is never looked at.
     """
     from duetgen.data.store import Dataset
     from duetgen.training import train as run_training
+    from duetgen.training.run import RunFolder
 
+    if global_model is not None:
+        method = method or "duet"
+        if config is None:
+            RunFolder(global_model).read_environment()  # Refuses what is no run by its own name.
+            config = RunFolder(global_model).config
     overrides: dict[str, Any] = {
         "model.name": backbone,
         "model.method": method,
@@ -78,6 +93,7 @@ def train(
         "optimiser.patience": patience,
         "optimiser.learning_rate": learning_rate,
         "seed": seed,
+        "global_model": None if global_model is None else str(global_model),
     }
     settled = build_config(config, {key: value for key, value in overrides.items() if value is not None}, set_ or [])
     use_threads(threads)

@@ -103,7 +103,7 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     folder.root.mkdir(parents=True, exist_ok=True)
     method: Method = METHODS[cell.method]
     config = cell_config(job, cell)
-    start = finished_base(cell, folder) if method.family == "finetuned" else {}
+    start = finished_base(cell, folder) if method.on_base else {}
     fitted = method.fit(dataset, config, folder.fit, FitProgress(tell), **start)
     begun = time.monotonic()
     conditions = conditions_of(dataset, job.staleness)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from torch import nn
 
 from duetgen.comparison import changes, counts
-from duetgen.comparison.changes import Change, duet
+from duetgen.comparison.changes import Change, duet, with_settings
 from duetgen.comparison.finetuned import finetuned
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, load_run, train
@@ -49,9 +49,10 @@ class Method:
             events, `counting` learns no weights.
         uses_backbone: whether it differs between backbones.
         seeded: whether the seed changes anything.
+        on_base: whether it starts from the finished base model.
         fit: (dataset, shared settings, folder to keep what is made in, progress) to the fitted model; the same call on
-            an unfinished folder goes on where it stopped. One of the family `finetuned` also takes `base`, the folder
-            of a finished base run of the same settings, and spares itself that training.
+            an unfinished folder goes on where it stopped. One that is `on_base` also takes `base`, the folder of a
+            finished base run of the same settings, and spares itself that training.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Method:
     fit: Callable[..., Fitted]
     uses_backbone: bool = True
     seeded: bool = True
+    on_base: bool = False
 
 
 def trained(change: Change) -> Callable[..., Fitted]:
@@ -68,6 +70,21 @@ def trained(change: Change) -> Callable[..., Fitted]:
     def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None) -> Fitted:
         result = train(dataset, change(config, dataset), folder, progress=progress)
         return Fitted(load_run(folder).model, result.seconds, folder)
+
+    return fit
+
+
+def trained_on_base(change: Change) -> Callable[..., Fitted]:
+    """A method that trains a generator for the finished base model; `base` may name a base run to take."""
+
+    def fit(
+        dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
+    ) -> Fitted:
+        root = base or folder / "base"
+        spent = train(dataset, changes.base(config, dataset), root, progress=progress).seconds
+        own = with_settings(change(config, dataset), {"global_model": str(root)})
+        result = train(dataset, own, folder / "run", progress=progress)
+        return Fitted(load_run(result.root).model, spent + result.seconds, result.root)
 
     return fit
 
@@ -105,9 +122,19 @@ def run_of(name: str, description: str, family: Family, change: Change) -> Metho
     return Method(name, description, family, trained(change))
 
 
-def generated(name: str, description: str, **settings: Any) -> Method:
-    """A method that generates theta, by the settings that are its own; `__` stands for the dot in their names."""
-    return run_of(name, description, "generated", duet(**settings))
+def finetuned_of(name: str, description: str, scope: Literal["head", "whole"]) -> Method:
+    """A method that trains a copy of the base model for each device."""
+    return Method(name, description, "finetuned", finetuning(scope), on_base=True)
+
+
+def generated(name: str, description: str, change: Change) -> Method:
+    """A method that generates theta for the base model, which is kept."""
+    return Method(name, description, "generated", trained_on_base(change), on_base=True)
+
+
+def together(name: str, description: str, change: Change) -> Method:
+    """A method that generates theta and trains the global model along with the generator."""
+    return run_of(name, description, "generated", change)
 
 
 METHODS: Final[dict[str, Method]] = {
@@ -120,43 +147,41 @@ METHODS: Final[dict[str, Method]] = {
         run_of("base", "one global model for every device", "global", changes.base),
         run_of("base-wide", "base with as many parameters as base and generator", "global", changes.base_wide),
         run_of("base-long", "base that reads the generator's history on the device", "global", changes.base_long),
-        Method("finetune", "base, its head trained on each device's events", "finetuned", finetuning("head")),
-        Method("finetune-whole", "base, all trained on each device's events", "finetuned", finetuning("whole")),
+        finetuned_of("finetune", "base, its head trained on each device's events", "head"),
+        finetuned_of("finetune-whole", "base, all trained on each device's events", "whole"),
         # The Stable Weight Adapter is DUET's own: APG, FiLM and concat have one candidate, which reads all views.
         generated(
             "apg",
-            "small generated cores between shared matrices (APG)",
-            model__backbone__head="low-rank",
-            model__generator__candidates=1,
+            "base, and small generated cores between shared matrices (APG)",
+            duet(model__backbone__head="low-rank", model__generator__candidates=1),
         ),
         generated(
             "film",
-            "generated scales and shifts of each layer (FiLM)",
-            model__backbone__head="scale",
-            model__generator__candidates=1,
+            "base, and generated scales and shifts of each layer (FiLM)",
+            duet(model__backbone__head="scale", model__generator__candidates=1),
         ),
-        run_of("concat", "a generated vector as one more input of a static head", "generated", changes.concat),
-        generated("duet", "the global model and generated parameters"),
-        run_of("duet-low-rank", "DUET, decoders of a quarter of their rank", "generated", changes.duet_low_rank),
-        generated("duet-no-swa", "DUET, without the Stable Weight Adapter", model__generator__candidates=1),
+        generated("concat", "base, and a generated vector as one more input of its head", changes.concat),
+        generated("duet", "base, and generated parameters", duet()),
+        generated("duet-low-rank", "DUET, decoders of a quarter of their rank", changes.duet_low_rank),
+        generated("duet-no-swa", "DUET, without the Stable Weight Adapter", duet(model__generator__candidates=1)),
         generated(
             "duet-gru",
             "DUET, a GRU with an item embedding of its own",
-            model__history__encoder="gru",
-            model__history__share_embedding=False,
-            model__generator__candidates=1,
+            duet(model__history__encoder="gru", model__history__share_embedding=False, model__generator__candidates=1),
         ),
-        generated("duet-replacing", "DUET, theta replaces the global head", model__backbone__residual=False),
-        generated("duet-no-joint", "DUET, without the loss of the global model", objective__fallback_weight=0.0),
-        generated("duet-fresh", "DUET, trained with fresh theta only", objective__staleness=0),
-        run_of("duet-short", "DUET, the generator reads the device's window", "generated", changes.duet_short),
-        generated(
+        generated("duet-replacing", "DUET, theta replaces the global head", duet(model__backbone__residual=False)),
+        generated("duet-fresh", "DUET, trained with fresh theta only", duet(objective__staleness=0)),
+        generated("duet-short", "DUET, the generator reads the device's window", changes.duet_short),
+        together("duet-joint", "DUET, global model and generator trained together by the joint objective", duet()),
+        together(
+            "duet-no-joint", "the same without the loss of the global model", duet(objective__fallback_weight=0.0)
+        ),
+        together(
             "duet-frozen",
-            "control: a random generator that is never trained",
-            model__generator__frozen=True,
-            model__generator__decoder_scale=changes.VISIBLE_SCALE,
+            "control: a global model trained along with a random generator that never is",
+            duet(model__generator__frozen=True, model__generator__decoder_scale=changes.VISIBLE_SCALE),
         ),
-        run_of("duet-paper", "the published set-up", "generated", changes.duet_paper),
+        together("duet-paper", "the published set-up", changes.duet_paper),
     )
 }
 """Every method by name, in the order of tables."""

@@ -73,6 +73,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One training run.
 
     Attributes:
+        global_model: folder of a finished run whose global model is kept as it is, so that only the generator is
+            trained; empty: both are trained together, by the joint objective.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
         validation_devices: at most so many devices, drawn by seed, measure each epoch.
         checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
@@ -81,14 +83,18 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    global_model: str = ""
     seed: int = 0
     feed: Literal["sequences", "rows"] = "sequences"
     validation_devices: int = 5000
     checkpoint_seconds: float = 60.0
 
     def to_toml(self) -> bytes:
-        """As `config.toml` holds it."""
-        return msgspec.toml.encode(self)
+        """As `config.toml` holds it; without `global_model` where there is none, as before there could be one."""
+        settings = msgspec.to_builtins(self)
+        if not self.global_model:
+            del settings["global_model"]
+        return msgspec.toml.encode(settings)
 
 
 def decode_config(content: bytes, source: str = "config.toml") -> TrainConfig:
@@ -160,6 +166,14 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             f"model.generator.candidates is {generator.candidates}, the encoder gives {len(HALF_LIVES)} views",
             f"leave it at 0, or give 1 or a multiple of {len(HALF_LIVES)}",
+        )
+    if config.global_model and config.model.method == "base":
+        raise InvalidConfigError(
+            "a base model has no use for global_model", "leave it out, or train a generator with the method duet"
+        )
+    if config.global_model and generator.frozen:
+        raise InvalidConfigError(
+            "with global_model and model.generator.frozen nothing is left to train", "leave one of them out"
         )
     if backbone.head != "full" and not backbone.residual:
         raise InvalidConfigError(

@@ -30,6 +30,7 @@ from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig, check_config
+from duetgen.training.kept import keep_global_model
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe
 from duetgen.training.settle import settle
@@ -155,6 +156,7 @@ class Trainer:
         self.fabric = fabric or make_fabric()
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
+        self.kept = keep_global_model(self.model, dataset, config) if config.global_model else ""
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         step = TrainingStep(self.model, config.objective, torch.from_numpy(dataset.training_counts()))
         optimiser = make_optimiser(self.model, config)
@@ -214,6 +216,8 @@ class Trainer:
         """One pass, or the rest of one, over the training part."""
         counters, world = self.counters, self.fabric.world_size
         self.step.train()
+        # A global model that is kept runs as on a device, without dropout.
+        self.model.backbone.train(not self.kept)
         saved = begun = time.monotonic()
         before, pass_before, positions_before = counters.seconds, counters.pass_seconds, counters.positions
         # The number of batches may differ a little from epoch to epoch; every process takes the same number of them.
@@ -382,7 +386,7 @@ def train(
             epochs = len(folder.metrics.read_bytes().splitlines())
             return TrainResult(folder.root, environment.best_epoch, environment.best, epochs, environment.seconds, True)
     trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
-    environment = describe(dataset, trainer.fabric.device.type)
+    environment = describe(dataset, trainer.fabric.device.type, trainer.kept)
     if trainer.fabric.is_global_zero:
         folder.write_environment(environment)
     trainer.resume()

@@ -45,7 +45,7 @@ class DatasetMismatchError(DuetError):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """`environment.json`: what the run was made from and with."""
+    """`environment.json`: what the run was made from and with; the hash is of the kept global model's weights."""
 
     format_version: int
     dataset: str
@@ -58,13 +58,14 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     device: str
     threads: int
+    global_model_sha256: str = ""
     finished: bool = False
     best_epoch: int = -1
     best: float = -1.0
     seconds: float = 0.0
 
 
-def describe(dataset: Dataset, device: str) -> Environment:
+def describe(dataset: Dataset, device: str, global_model_sha256: str = "") -> Environment:
     """The environment of a run that starts now."""
     manifest = dataset.manifest
     return Environment(
@@ -79,6 +80,7 @@ def describe(dataset: Dataset, device: str) -> Environment:
         python=platform.python_version(),
         device=device,
         threads=torch.get_num_threads(),
+        global_model_sha256=global_model_sha256,
     )
 
 

@@ -39,8 +39,12 @@ def settle_objective(config: TrainConfig, vocabulary: int) -> TrainConfig:
     elif kind == "auto":
         kind = "sampled" if pairwise or large else "softmax"
     negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
+    # A global model that is kept has no loss of its own to be trained by.
+    weight = 0.0 if config.global_model else objective.fallback_weight
     staleness = objective.staleness if config.model.method == "duet" and config.feed == "sequences" else 0
-    settled: ObjectiveConfig = msgspec.structs.replace(objective, kind=kind, negatives=negatives, staleness=staleness)
+    settled: ObjectiveConfig = msgspec.structs.replace(
+        objective, kind=kind, negatives=negatives, staleness=staleness, fallback_weight=weight
+    )
     model = msgspec.structs.replace(config.model, normalised=kind != "bce")
     return msgspec.structs.replace(config, objective=settled, model=model)
 

@@ -32,7 +32,7 @@ class CatalogueCrossEntropy(torch.autograd.Function):
         block = max(1, min(rows, BLOCK_ELEMENTS // max(1, len(items_MD))))
         buffer_RM = query_ND.new_empty(block, len(items_MD))
         grad_query_ND = torch.empty_like(query_ND)
-        grad_items_MD = torch.zeros_like(items_MD)
+        grad_items_MD = torch.zeros_like(items_MD) if ctx.needs_input_grad[1] else None
         own_N1 = query_ND.new_empty(rows, 1)
         for begin in range(0, rows, block):
             part = slice(begin, min(rows, begin + block))
@@ -42,7 +42,8 @@ class CatalogueCrossEntropy(torch.autograd.Function):
             own_R1 = torch.gather(probability_RM, 1, target_R1, out=own_N1[part])
             grad_RM = probability_RM.scatter_(1, target_R1, own_R1 - 1)
             torch.mm(grad_RM, items_MD, out=grad_query_ND[part])
-            grad_items_MD.addmm_(grad_RM.T, query_RD)
+            if grad_items_MD is not None:
+                grad_items_MD.addmm_(grad_RM.T, query_RD)
         ctx.save_for_backward(grad_query_ND, grad_items_MD)
         ctx.rows = rows
         loss_N = -own_N1.squeeze(1).log()
@@ -54,11 +55,11 @@ class CatalogueCrossEntropy(torch.autograd.Function):
         return loss_N.mean()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Gradients of queries and items."""
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """Gradients of queries and, where they are trained, items."""
         grad_query_ND, grad_items_MD = ctx.saved_tensors
         scale = grad / ctx.rows
-        return scale * grad_query_ND, scale * grad_items_MD, None
+        return scale * grad_query_ND, None if grad_items_MD is None else scale * grad_items_MD, None
 
 
 def catalogue_cross_entropy(query_ND: Tensor, items_MD: Tensor, target_N: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class TrainingStep(nn.Module):
         """The mean loss of the trained positions of some blocks."""
         target_N = blocks.target_KS[blocks.trained_KS]
         if not len(target_N):
-            return blocks.context_KSx.sum() * 0.0
+            return (blocks.context_KSx if blocks.theta_KP is None else blocks.theta_KP).sum() * 0.0
         backbone = self.model.backbone
         if self.own_draws:
             return self.loss_of_own_draws(blocks.packed(), random)

@@ -1,0 +1,65 @@
+"""A global model that is kept as it is while a generator is trained for it.
+
+Theta = 0 is then the global model of that run bit for bit: devices without a theta lose nothing to the others, and a
+model that is already in use gets a generator without being trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from duetgen.backbones import Recommender
+from duetgen.data.store import Dataset
+from duetgen.training.config import InvalidConfigError, TrainConfig
+from duetgen.training.run import RunFolder, load_run
+
+
+def keep_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> str:
+    """Give `model` the backbone of the run `config.global_model`, for good: all of it that the run has is frozen.
+
+    What the run does not have is trained with the generator, as the shared matrices of a low-rank head.
+
+    Returns:
+        The hash of the run's weights.
+
+    Raises:
+        NotARunError: the folder is no finished run.
+        DatasetMismatchError: it was trained on another dataset folder.
+        InvalidConfigError: its device model is not the one that the configuration tells.
+    """
+    run = load_run(Path(config.global_model))
+    run.check_dataset(dataset)
+    check_same_device_model(run.config, config)
+    kept = run.model.backbone.state_dict()
+    model.backbone.load_state_dict(kept, strict=False)
+    for name, parameter in model.backbone.named_parameters():
+        if name in kept:
+            parameter.requires_grad_(False)
+    if model.generator is not None and not config.model.backbone.residual:
+        model.generator.start_from(model.backbone.head.global_theta())
+    return hashlib.sha256(RunFolder(run.root).weights.read_bytes()).hexdigest()
+
+
+def check_same_device_model(kept: TrainConfig, config: TrainConfig) -> None:
+    """Refuse a run whose device model has another shape, or scores of another kind.
+
+    Raises:
+        InvalidConfigError: with the first setting that differs.
+    """
+    own, its = describe_device_model(config), describe_device_model(kept)
+    for name, value in own.items():
+        if its[name] != value:
+            raise InvalidConfigError(
+                f"{name} is {value!r}, the global model of {config.global_model} has {its[name]!r}",
+                "give the settings of the device model that the global model was trained with",
+            )
+
+
+def describe_device_model(config: TrainConfig) -> dict[str, object]:
+    """The settings that must be alike: the head's form may differ, and so may dropout, which is not used."""
+    backbone = msgspec.to_builtins(config.model.backbone)
+    alike = {f"model.backbone.{name}": backbone[name] for name in ("width", "window", "layers", "heads")}
+    return {"model.name": config.model.name, "model.normalised": config.model.normalised} | alike

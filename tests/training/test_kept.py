@@ -1,0 +1,157 @@
+"""A global model that is kept: what stays, what is trained, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
+from duetgen.comparison.changes import with_settings
+from duetgen.core import GeneratorConfig
+from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.store import Dataset
+from duetgen.data.synthetic import SyntheticConfig
+from duetgen.training import OptimiserConfig, TrainConfig, load_run, train
+from duetgen.training.config import InvalidConfigError
+from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
+
+SMALL = TrainConfig(
+    model=ModelConfig(
+        backbone=BackboneConfig(width=8, window=4, dropout=0.2),
+        history=HistoryConfig(length=12, width=8, embedding_width=8),
+        generator=GeneratorConfig(width=8),
+    ),
+    optimiser=OptimiserConfig(epochs=2, batch_positions=128, learning_rate=0.01, warmup_steps=5),
+    validation_devices=10,
+)
+BASE = with_settings(SMALL, {"model.method": "base"})
+
+
+def make_people(folder: Path, seed: int = 0) -> Dataset:
+    """Twenty-four simulated people, split leave-one-out."""
+    simulated = SyntheticConfig(people=24, items=40, shortest=8, longest=20, seed=seed)
+    prepare(None, folder, PrepareConfig(source="synthetic", split="leave-one-out", synthetic=simulated))
+    return Dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A small dataset."""
+    return make_people(tmp_path_factory.mktemp("people") / "data")
+
+
+@pytest.fixture(scope="module")
+def base(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished base run."""
+    return train(people, BASE, tmp_path_factory.mktemp("runs") / "base").root
+
+
+def on(base: Path, **settings: object) -> TrainConfig:
+    """A generator for a base run; `__` stands for the dot in the settings' names."""
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return with_settings(SMALL, {"global_model": str(base)} | named)
+
+
+@pytest.mark.parametrize("head", ["full", "low-rank", "scale", "concat"])
+def test_without_theta_it_is_the_kept_model_bit_for_bit(people: Dataset, base: Path, tmp_path: Path, head: str) -> None:
+    result = train(people, on(base, model__backbone__head=head), tmp_path / "run")
+    run, kept = load_run(result.root), load_run(base).model
+    windows = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
+    assert torch.equal(run.model.score_catalogue(windows), kept.score_catalogue(windows))
+    own = run.model.score_catalogue(windows, run.model.generate(windows))
+    assert not torch.equal(own, kept.score_catalogue(windows))
+    trained = run.model.state_dict()
+    for name, tensor in kept.state_dict().items():
+        assert torch.equal(trained[name], tensor), name
+    assert len(run.environment.global_model_sha256) == 64
+
+
+@pytest.mark.parametrize("backbone", ["gru4rec", "din"])
+def test_other_backbones_are_kept_as_well(people: Dataset, tmp_path: Path, backbone: str) -> None:
+    base = train(people, with_settings(BASE, {"model.name": backbone}), tmp_path / "base").root
+    run = load_run(train(people, on(base, model__name=backbone), tmp_path / "run").root)
+    windows, candidates = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[7, 8, 9]])
+    assert torch.equal(run.model.score(windows, candidates), load_run(base).model.score(windows, candidates))
+
+
+def test_the_generator_learns_from_the_kept_model_as_a_device_runs_it(
+    people: Dataset, base: Path, tmp_path: Path
+) -> None:
+    one = load_run(train(people, on(base), tmp_path / "one").root).model.state_dict()
+    other = load_run(train(people, on(base, model__backbone__dropout=0.9), tmp_path / "other").root).model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_shared_embedding_is_kept_and_the_rest_of_the_generator_trained(
+    people: Dataset, base: Path, tmp_path: Path
+) -> None:
+    config = on(base, model__history__share_embedding=True)
+    short, longer = (
+        load_run(train(people, with_settings(config, {"optimiser.epochs": epochs}), tmp_path / str(epochs)).root).model
+        for epochs in (1, 2)
+    )
+    before, after = short.state_dict(), longer.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("generator.layers.") for name in moved), moved
+
+
+def test_a_replacing_generator_starts_from_the_kept_head(people: Dataset, base: Path, tmp_path: Path) -> None:
+    config = on(base, model__backbone__residual=False, optimiser__learning_rate=1e-9)
+    model, kept = load_run(train(people, config, tmp_path / "run").root).model, load_run(base).model
+    windows = torch.tensor([[3, 4, 5, 6]])
+    own = model.score_catalogue(windows, model.generate(windows))[:, 1:]
+    assert torch.allclose(own, kept.score_catalogue(windows)[:, 1:], atol=0.1)
+
+
+def test_a_generator_of_a_joint_run_can_be_trained_anew(people: Dataset, tmp_path: Path) -> None:
+    joint = train(people, SMALL, tmp_path / "joint").root
+    anew = load_run(train(people, on(joint, seed=1), tmp_path / "anew").root).model
+    windows = torch.tensor([[3, 4, 5, 6]])
+    first = load_run(joint).model
+    assert torch.equal(anew.score_catalogue(windows), first.score_catalogue(windows))
+    assert not torch.equal(anew.generate(windows), first.generate(windows))
+
+
+def test_the_joint_loss_is_left_out_and_said_so(people: Dataset, base: Path, tmp_path: Path) -> None:
+    root = train(people, on(base), tmp_path / "run").root
+    config = load_run(root).config
+    assert (config.objective.fallback_weight, config.global_model) == (0.0, str(base))
+    assert "global_model" not in RunFolder(base).config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"model__backbone__width": 16}, "model.backbone.width"),
+        ({"model__backbone__window": 5}, "model.backbone.window"),
+        ({"model__name": "gru4rec"}, "model.name"),
+        ({"objective__kind": "bce"}, "model.normalised"),
+        ({"model__method": "base"}, "global_model"),
+        ({"model__generator__frozen": True}, "frozen"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    people: Dataset, base: Path, tmp_path: Path, settings: dict[str, object], names: str
+) -> None:
+    with pytest.raises(InvalidConfigError, match=names):
+        train(people, on(base, **settings), tmp_path / "run")
+
+
+def test_a_run_that_is_missing_unfinished_or_of_other_data_is_refused(
+    people: Dataset, base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(NotARunError, match="nowhere"):
+        train(people, on(tmp_path / "nowhere"), tmp_path / "run")
+    begun = RunFolder(tmp_path / "begun")
+    begun.root.mkdir()
+    begun.config.write_bytes(RunFolder(base).config.read_bytes())
+    begun.write_environment(msgspec.structs.replace(RunFolder(base).read_environment(), finished=False))
+    with pytest.raises(NotARunError, match="not finished"):
+        train(people, on(begun.root), tmp_path / "run")
+    with pytest.raises(DatasetMismatchError):
+        train(make_people(tmp_path / "others", seed=1), on(base), tmp_path / "run")
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
