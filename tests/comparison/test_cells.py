@@ -126,7 +126,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_figures(whole: Path, tiny: D
     root = tmp_path / "cut"
     base = cell_folder(root, CELLS[0])
     # Once while the first cell is fitted, once in the second cell.
-    for moment in (base.fit / "config.toml", cell_folder(root, CELLS[1]).fit / "run" / "config.toml"):
+    for moment in (base.fit / "config.toml", cell_folder(root, CELLS[1]).fit / "config.toml"):
         process = subprocess.Popen(command(tiny, root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not moment.exists() and process.poll() is None:
             time.sleep(0.005)

@@ -116,10 +116,11 @@ def test_a_generator_of_a_joint_run_can_be_trained_anew(people: Dataset, tmp_pat
     assert not torch.equal(anew.generate(windows), first.generate(windows))
 
 
-def test_the_joint_loss_is_left_out_and_said_so(people: Dataset, base: Path, tmp_path: Path) -> None:
-    root = train(people, on(base), tmp_path / "run").root
+def test_what_only_a_joint_run_needs_is_left_out_and_said_so(people: Dataset, base: Path, tmp_path: Path) -> None:
+    root = train(people, on(base, optimiser__generator_rate=0.2), tmp_path / "run").root
     config = load_run(root).config
     assert (config.objective.fallback_weight, config.global_model) == (0.0, str(base))
+    assert config.optimiser.generator_rate == 1.0
     assert "global_model" not in RunFolder(base).config.read_text()
 
 

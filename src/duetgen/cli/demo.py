@@ -96,12 +96,12 @@ def demo(
     for number, (method, what) in enumerate(
         {
             "base": "one global model for every device",
-            "duet": "a generator of parameters for that model, which is kept as it is",
+            "duet": "the global model and the generator of parameters",
         }.items(),
         start=2,
     ):
         step(silent, number, f"Train {title_of(method)}", what)
-        config = demo_config(backbone, epochs, seed, None if method == "base" else out / "base")
+        config = demo_config(backbone, method, epochs, seed)
         with console.TrainingBar(f"{backbone} {method}", silent) as bar:
             run_training(dataset, config, out / method, progress=bar)
         runs[method] = load_run(out / method)
@@ -155,11 +155,9 @@ def step(silent: bool, number: int, title: str, what: str) -> None:
         console.results.print(f"\n[bold]{number}. {title}[/]: {what}")
 
 
-def demo_config(backbone: str, epochs: int | None, seed: int, global_model: Path | None) -> TrainConfig:
+def demo_config(backbone: str, method: str, epochs: int | None, seed: int) -> TrainConfig:
     """The defaults, with fewer passes: the demo shows, it does not squeeze out the last per cent."""
-    overrides: dict[str, Any] = {"model.name": backbone, "model.method": "base", "seed": seed}
-    if global_model is not None:
-        overrides |= {"model.method": "duet", "global_model": str(global_model)}
+    overrides: dict[str, Any] = {"model.name": backbone, "model.method": method, "seed": seed}
     overrides["optimiser.epochs"] = 12 if epochs is None else epochs
     return build_config(None, overrides, [])
 

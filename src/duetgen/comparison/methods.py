@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from torch import nn
 
@@ -127,14 +127,9 @@ def finetuned_of(name: str, description: str, scope: Literal["head", "whole"]) -
     return Method(name, description, "finetuned", finetuning(scope), on_base=True)
 
 
-def generated(name: str, description: str, change: Change) -> Method:
-    """A method that generates theta for the base model, which is kept."""
-    return Method(name, description, "generated", trained_on_base(change), on_base=True)
-
-
-def together(name: str, description: str, change: Change) -> Method:
-    """A method that generates theta and trains the global model along with the generator."""
-    return run_of(name, description, "generated", change)
+def generated(name: str, description: str, **settings: Any) -> Method:
+    """A method that generates theta, by the settings that are its own; `__` stands for the dot in their names."""
+    return run_of(name, description, "generated", duet(**settings))
 
 
 METHODS: Final[dict[str, Method]] = {
@@ -152,36 +147,45 @@ METHODS: Final[dict[str, Method]] = {
         # The Stable Weight Adapter is DUET's own: APG, FiLM and concat have one candidate, which reads all views.
         generated(
             "apg",
-            "base, and small generated cores between shared matrices (APG)",
-            duet(model__backbone__head="low-rank", model__generator__candidates=1),
+            "small generated cores between shared matrices (APG)",
+            model__backbone__head="low-rank",
+            model__generator__candidates=1,
         ),
         generated(
             "film",
-            "base, and generated scales and shifts of each layer (FiLM)",
-            duet(model__backbone__head="scale", model__generator__candidates=1),
+            "generated scales and shifts of each layer (FiLM)",
+            model__backbone__head="scale",
+            model__generator__candidates=1,
         ),
-        generated("concat", "base, and a generated vector as one more input of its head", changes.concat),
-        generated("duet", "base, and generated parameters", duet()),
-        generated("duet-low-rank", "DUET, decoders of a quarter of their rank", changes.duet_low_rank),
-        generated("duet-no-swa", "DUET, without the Stable Weight Adapter", duet(model__generator__candidates=1)),
+        run_of("concat", "a generated vector as one more input of a static head", "generated", changes.concat),
+        generated("duet", "the global model and generated parameters"),
+        Method(
+            "duet-on-base",
+            "DUET, the generator trained for the finished base model, which is kept",
+            "generated",
+            trained_on_base(duet()),
+            on_base=True,
+        ),
+        run_of("duet-low-rank", "DUET, decoders of a quarter of their rank", "generated", changes.duet_low_rank),
+        generated("duet-no-swa", "DUET, without the Stable Weight Adapter", model__generator__candidates=1),
         generated(
             "duet-gru",
             "DUET, a GRU with an item embedding of its own",
-            duet(model__history__encoder="gru", model__history__share_embedding=False, model__generator__candidates=1),
+            model__history__encoder="gru",
+            model__history__share_embedding=False,
+            model__generator__candidates=1,
         ),
-        generated("duet-replacing", "DUET, theta replaces the global head", duet(model__backbone__residual=False)),
-        generated("duet-fresh", "DUET, trained with fresh theta only", duet(objective__staleness=0)),
-        generated("duet-short", "DUET, the generator reads the device's window", changes.duet_short),
-        together("duet-joint", "DUET, global model and generator trained together by the joint objective", duet()),
-        together(
-            "duet-no-joint", "the same without the loss of the global model", duet(objective__fallback_weight=0.0)
-        ),
-        together(
+        generated("duet-replacing", "DUET, theta replaces the global head", model__backbone__residual=False),
+        generated("duet-no-joint", "DUET, without the loss of the global model", objective__fallback_weight=0.0),
+        generated("duet-fresh", "DUET, trained with fresh theta only", objective__staleness=0),
+        run_of("duet-short", "DUET, the generator reads the device's window", "generated", changes.duet_short),
+        generated(
             "duet-frozen",
-            "control: a global model trained along with a random generator that never is",
-            duet(model__generator__frozen=True, model__generator__decoder_scale=changes.VISIBLE_SCALE),
+            "control: a random generator that is never trained",
+            model__generator__frozen=True,
+            model__generator__decoder_scale=changes.VISIBLE_SCALE,
         ),
-        together("duet-paper", "the published set-up", changes.duet_paper),
+        run_of("duet-paper", "the published set-up", "generated", changes.duet_paper),
     )
 }
 """Every method by name, in the order of tables."""

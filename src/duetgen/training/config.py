@@ -44,7 +44,7 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         learning_rate: the peak.
-        generator_rate: multiplies the rate for the generator's parameters.
+        generator_rate: multiplies the rate for the generator's parameters where both are trained together.
         weight_decay: decoupled; not on embeddings, norms and biases.
         warmup_steps: steps of linear warm-up.
         clip: largest norm of the gradient.

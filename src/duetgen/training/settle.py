@@ -26,7 +26,9 @@ def settle(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The configuration with every setting settled; what a run folder keeps."""
     config = settle_objective(config, dataset.vocabulary)
     size = config.optimiser.batch_positions or batch_size(training_positions(config, dataset))
-    optimiser: OptimiserConfig = msgspec.structs.replace(config.optimiser, batch_positions=size)
+    # Relative to the rate of a global model that is trained along with it.
+    rate = 1.0 if config.global_model else config.optimiser.generator_rate
+    optimiser: OptimiserConfig = msgspec.structs.replace(config.optimiser, batch_positions=size, generator_rate=rate)
     return msgspec.structs.replace(config, optimiser=optimiser)
 
 
