@@ -62,8 +62,8 @@ class DIN(Backbone):
         return window_BL
 
     def contexts(self, events_BT: Tensor) -> Tensor:
-        """The windows at every position: int64 [B, T, L]."""
-        return windows(events_BT, self.config.window)
+        """The windows at every position: int64 [B, T, L], no longer than the longest one is."""
+        return windows(events_BT, min(self.config.window, events_BT.shape[1]))
 
     def _score(self, window_L: Tensor, candidate_CD: Tensor, theta_P: Tensor | None) -> Tensor:
         real_L = window_L != 0
