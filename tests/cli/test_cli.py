@@ -18,6 +18,7 @@ from duetgen.cli.evaluate import parse_ages
 from duetgen.cli.prepare import UsageError
 from duetgen.cli.train import build_config
 from duetgen.training.config import InvalidConfigError
+from duetgen.training.run import RunFolder
 
 VERBS = ("demo", "prepare", "train", "evaluate")
 
@@ -117,6 +118,24 @@ def test_training_twice_says_that_it_is_done(folder: Path) -> None:
     result = duet("train", folder / "data", "--method", "base", "--epochs", "2", "--out", folder / "base")
     assert result.returncode == 0
     assert "was trained before" in result.stdout
+
+
+def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder: Path, tmp_path: Path) -> None:
+    base, run = tmp_path / "base", tmp_path / "run"
+    small = ("--method", "base", "--width", "8", "--window", "4", "--epochs", "1")
+    assert duet("train", folder / "data", *small, "--out", base).returncode == 0
+    arguments = ("train", folder / "data", "--global-model", base, "--out", run)
+    trained = duet(*arguments)
+    assert trained.returncode == 0, trained.stderr
+    config = RunFolder(run).config.read_text()
+    for line in ("width = 8", "window = 4", "epochs = 1", 'method = "duet"', f'global_model = "{base}"'):
+        assert line in config.splitlines(), line
+    assert "was trained before" in duet(*arguments).stdout
+    zero = json.loads(duet("evaluate", run, folder / "data", "--json").stdout)[0]
+    plain = json.loads(duet("evaluate", base, folder / "data", "--json").stdout)[0]
+    metrics = {one["name"]: one["metrics"] for one in zero["conditions"]}
+    assert metrics["zero"] == plain["conditions"][0]["metrics"]
+    assert metrics["own"] != metrics["zero"]
 
 
 def test_a_killed_training_goes_on(folder: Path, tmp_path: Path) -> None:
@@ -234,6 +253,12 @@ class TestBadInput:
     def test_a_run_of_another_dataset(self, folder: Path, tmp_path: Path) -> None:
         assert duet("prepare", "synthetic", "--people", "50", "--out", tmp_path / "other").returncode == 0
         refused(duet("evaluate", folder / "base", tmp_path / "other"), "dataset-mismatch")
+
+    def test_a_global_model_that_is_none(self, folder: Path, tmp_path: Path) -> None:
+        words = ("train", folder / "data", "--out", tmp_path / "out", "--global-model")
+        refused(duet(*words, tmp_path / "nowhere"), "not-a-run")
+        refused(duet(*words, folder / "base", "--width", "16"), "invalid-config")
+        refused(duet(*words, folder / "base", "--method", "base"), "invalid-config")
 
     def test_a_run_folder_of_another_version(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "run").mkdir()

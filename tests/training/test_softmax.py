@@ -21,6 +21,16 @@ def test_same_loss_and_gradients_as_the_plain_way(rows: int, block: int, monkeyp
         torch.testing.assert_close(ours, theirs)
 
 
+def test_items_that_are_not_trained_get_no_gradient_and_queries_the_same() -> None:
+    torch.manual_seed(0)
+    query, items, target = torch.randn(3, 5, requires_grad=True), torch.randn(11, 5), torch.tensor([0, 4, 10])
+    loss = catalogue_cross_entropy(query, items, target)
+    (ours,) = torch.autograd.grad(loss, [query])
+    (theirs,) = torch.autograd.grad(functional.cross_entropy(query @ items.T, target), [query])
+    torch.testing.assert_close(ours, theirs)
+    assert items.grad is None
+
+
 def test_large_scores_do_not_overflow() -> None:
     query, items = torch.full((2, 1), 1e4), torch.tensor([[1.0], [2.0]])
     assert float(catalogue_cross_entropy(query, items, torch.tensor([1, 1]))) == 0.0

@@ -14,7 +14,21 @@ import msgspec
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.training.config import InvalidConfigError, TrainConfig
-from duetgen.training.run import RunFolder, load_run
+from duetgen.training.run import Run, RunFolder, load_run
+
+
+def load_global_model(dataset: Dataset, config: TrainConfig) -> Run:
+    """The run `config.global_model`.
+
+    Raises:
+        NotARunError: the folder is no finished run.
+        DatasetMismatchError: it was trained on another dataset folder.
+        InvalidConfigError: its device model is not the one that the configuration tells.
+    """
+    run = load_run(Path(config.global_model))
+    run.check_dataset(dataset)
+    check_same_device_model(run.config, config)
+    return run
 
 
 def keep_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> str:
@@ -26,13 +40,9 @@ def keep_global_model(model: Recommender, dataset: Dataset, config: TrainConfig)
         The hash of the run's weights.
 
     Raises:
-        NotARunError: the folder is no finished run.
-        DatasetMismatchError: it was trained on another dataset folder.
-        InvalidConfigError: its device model is not the one that the configuration tells.
+        DuetError: as `load_global_model` does.
     """
-    run = load_run(Path(config.global_model))
-    run.check_dataset(dataset)
-    check_same_device_model(run.config, config)
+    run = load_global_model(dataset, config)
     kept = run.model.backbone.state_dict()
     model.backbone.load_state_dict(kept, strict=False)
     for name, parameter in model.backbone.named_parameters():

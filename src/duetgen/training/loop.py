@@ -30,7 +30,7 @@ from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig, check_config
-from duetgen.training.kept import keep_global_model
+from duetgen.training.kept import keep_global_model, load_global_model
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe
 from duetgen.training.settle import settle
@@ -367,9 +367,10 @@ def train(
         progress: hears how it goes.
 
     Raises:
-        InvalidConfigError: a setting is out of its range.
+        InvalidConfigError: a setting is out of its range, or the global model is another one than it tells.
+        DatasetMismatchError: the global model was trained on another dataset folder.
         OutputExistsError, OutputUnwritableError: the run folder cannot be used.
-        NotARunError: the folder or its checkpoint is damaged or of another version.
+        NotARunError: the folder or its checkpoint, or the global model's, is damaged or of another version.
         TrainingFailedError: nothing to train on, or a loss that is not finite.
     """
     check_config(config)
@@ -377,6 +378,8 @@ def train(
     make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
     fabric = make_fabric()
     folder = RunFolder(Path(out))
+    if config.global_model and not folder.environment.is_file():
+        load_global_model(dataset, config)  # As above: refused before anything is written.
     if fabric.is_global_zero:
         open_folder(folder, dataset, config, overwrite)
     fabric.barrier()
