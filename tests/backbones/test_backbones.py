@@ -1,10 +1,13 @@
 """One test class for the interface, run on every backbone; then what is particular to each."""
 
+import itertools
+
 import pytest
 import torch
 
 from duetgen.backbones import BACKBONES, BackboneConfig, HistoryConfig, ModelConfig, Recommender, SASRec, windows
 from duetgen.backbones.backbone import SequenceBackbone
+from duetgen.backbones.din import ActivationUnit
 from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.sasrec import BLOCK, band, unband
 from duetgen.core import GeneratorConfig
@@ -200,3 +203,19 @@ def test_a_long_window_is_trained_exactly_too(kind: type[SequenceBackbone]) -> N
     for t in range(events.shape[1]):
         seen = backbone.context(events[:, max(0, t + 1 - length) : t + 1])
         torch.testing.assert_close(contexts[:, t], seen, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_din_attends_alike_whether_candidates_or_keys_come_first(shared: bool) -> None:
+    torch.manual_seed(0)
+    unit = ActivationUnit(width=8, hidden=3)
+    keys, candidates = torch.randn(2, 5, 8), torch.randn(4, 8) if shared else torch.randn(2, 4, 8)
+    few = unit(keys, candidates)
+    assert few.shape == (2, 4, 5)
+    torch.testing.assert_close(few, torch.cat([unit(keys[:, :2], candidates), unit(keys[:, 2:], candidates)], dim=-1))
+    by_hand = torch.zeros(2, 4, 5)
+    for row, candidate, key in itertools.product(range(2), range(4), range(5)):
+        k, c = keys[row, key], candidates[candidate] if shared else candidates[row, candidate]
+        hidden = unit.of_key(k) + unit.of_candidate(c) + unit.of_product @ (k * c)
+        by_hand[row, candidate, key] = unit.output(torch.nn.functional.silu(hidden))
+    torch.testing.assert_close(few, by_hand.detach())
