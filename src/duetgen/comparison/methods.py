@@ -132,6 +132,14 @@ def generated(name: str, description: str, **settings: Any) -> Method:
     return run_of(name, description, "generated", duet(**settings))
 
 
+def on_base(name: str, description: str, **settings: Any) -> Method:
+    """A method that generates theta for the finished base model, by the settings that are its own."""
+    return Method(name, description, "generated", trained_on_base(duet(**settings)), on_base=True)
+
+
+LOW_RANK: Final = {"model__backbone__head": "low-rank", "model__generator__candidates": 1}
+"""Settings of APG."""
+
 METHODS: Final[dict[str, Method]] = {
     method.name: method
     for method in (
@@ -145,12 +153,8 @@ METHODS: Final[dict[str, Method]] = {
         finetuned_of("finetune", "base, its head trained on each device's events", "head"),
         finetuned_of("finetune-whole", "base, all trained on each device's events", "whole"),
         # The Stable Weight Adapter is DUET's own: APG, FiLM and concat have one candidate, which reads all views.
-        generated(
-            "apg",
-            "small generated cores between shared matrices (APG)",
-            model__backbone__head="low-rank",
-            model__generator__candidates=1,
-        ),
+        generated("apg", "small generated cores between shared matrices (APG)", **LOW_RANK),
+        on_base("apg-on-base", "APG, trained for the finished base model, which is kept", **LOW_RANK),
         generated(
             "film",
             "generated scales and shifts of each layer (FiLM)",
@@ -159,13 +163,7 @@ METHODS: Final[dict[str, Method]] = {
         ),
         run_of("concat", "a generated vector as one more input of a static head", "generated", changes.concat),
         generated("duet", "the global model and generated parameters"),
-        Method(
-            "duet-on-base",
-            "DUET, the generator trained for the finished base model, which is kept",
-            "generated",
-            trained_on_base(duet()),
-            on_base=True,
-        ),
+        on_base("duet-on-base", "DUET, the generator trained for the finished base model, which is kept"),
         run_of("duet-low-rank", "DUET, decoders of a quarter of their rank", "generated", changes.duet_low_rank),
         generated("duet-no-swa", "DUET, without the Stable Weight Adapter", model__generator__candidates=1),
         generated(
