@@ -39,16 +39,21 @@ MAIN = (
     "base-long",
     "finetune",
     "apg",
+    "apg-on-base",
     "duet",
     "duet-on-base",
     "duet-no-swa",
 )
 LARGE_MAIN = tuple(name for name in MAIN if name not in ("ease", "duet-no-swa"))
 """For large catalogues: EASE inverts a matrix of items by items, and a second DUET takes as long as the first."""
-PAIRWISE = ("base", "base-long", "finetune", "apg", "duet", "duet-on-base")
+PAIRWISE = ("base", "base-long", "finetune", "apg", "apg-on-base", "duet", "duet-on-base")
 """For DIN, which scores each candidate anew and takes hours for the others."""
-GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "duet", "duet-on-base")
+GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "apg-on-base", "duet", "duet-on-base")
 """For the text form, whose rows have small windows."""
+
+ON_BASE = "duet-on-base"
+BESIDE = (BASE, "base-wide", "base-long", DUET, "apg-on-base")
+"""What the summary shows beside a generator for the finished base model."""
 
 LEGEND = (
     "`own+20`: θ 20 events old; `zero`: θ = 0; `another`: another device's θ; `random`: θ of a random history. "
@@ -244,7 +249,7 @@ def table_lines(table: Table) -> list[str]:
     ]
     for row in table.rows:
         lines.append(row_line(table, row, row.headline, columns))
-        if row.method in (DUET, "finetune"):
+        if row.method in (DUET, ON_BASE, "finetune"):
             others = [one.name for one in row.conditions if one.name != row.headline]
             lines += [row_line(table, row, condition, columns) for condition in others]
     return [*lines, "", *repeat_lines(table)]
@@ -304,47 +309,53 @@ def page(cell: str, results: Results, command: str) -> str:
 
 
 def summary_page(found: dict[str, Results]) -> str:
-    """Two tables of a line a cell: ranking in the whole catalogue, and telling one positive from drawn negatives."""
+    """Tables of a line a cell: ranking in the whole catalogue, and telling one positive from drawn negatives."""
     lines = [
         "# Quality on public data",
         "",
         "On the test part, means over seeds. A cell's page has all metrics, protocols, intervals and sources. An empty",
-        "field was not run. `duet-no-swa` is DUET without the Stable Weight Adapter, `duet-on-base` a generator for",
-        "the finished base model. The last two columns: DUET less base, with 95 % intervals over devices. `python",
-        "benchmarks/quality.py --write` makes all of this.",
+        "field was not run. `duet-no-swa` is DUET without the Stable Weight Adapter; `duet-on-base` and `apg-on-base`",
+        "are generators trained for the finished base model, which θ = 0 is there. The last two columns: what was",
+        "generated less base, with 95 % intervals over devices. `python benchmarks/quality.py --write` makes all of",
+        "this.",
         "",
     ]
-    lines += summary_table(found, 0, HEADLINE, f"`{HEADLINE}`, protocol `full` (`given` on the text form)")
-    lines += summary_table(found, 1, "user_auc", "AUC by device, protocol `candidates` (one of 100 is right)")
+    full = f"`{HEADLINE}`, protocol `full` (`given` on the text form)"
+    drawn = "AUC by device, protocol `candidates` (one of 100 is right)"
+    others = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa")
+    for index, metric, title in ((0, HEADLINE, full), (1, "user_auc", drawn)):
+        lines += [f"## {title}", "", *summary_table(found, index, metric, others, DUET)]
+        kept = {cell: one for cell, one in found.items() if one.tables[0].row(ON_BASE) is not None}
+        lines += ["For the finished base model:", "", *summary_table(kept, index, metric, BESIDE, ON_BASE)]
     return "\n".join(lines)
 
 
-def summary_table(found: dict[str, Results], index: int, metric: str, title: str) -> list[str]:
-    """A line a cell: a metric of each method by one of the protocols, and DUET against base."""
-    named = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa", "duet-on-base")
+def summary_table(
+    found: dict[str, Results], index: int, metric: str, others: tuple[str, ...], method: str
+) -> list[str]:
+    """A line a cell: a metric of several methods by one of the protocols, and a generating method against base."""
+    conditions = {method: None, "θ 20 old": "own+20", "θ = 0": "zero", "another's θ": "another"}
     lines = [
-        f"## {title}",
-        "",
-        f"| cell | seeds | {' | '.join(named)} | DUET | θ 20 old | θ = 0 | another's θ | fresh | 20 old |",
-        f"|---|{'---:|' * (len(named) + 7)}",
+        f"| cell | seeds | {' | '.join((*others, *conditions))} | fresh | 20 old |",
+        f"|---|{'---:|' * (len(others) + len(conditions) + 3)}",
     ]
     for cell, results in found.items():
         if index >= len(results.tables):
             continue
         table = results.tables[index]
-        duet = table.row(DUET)
-        values = [figure(table.row(name), metric) for name in named]
-        values += [figure(duet, metric, condition) for condition in (None, "own+20", "zero", "another")]
-        values += [difference(table, metric, condition) for condition in ("own", "own+20")]
+        row = table.row(method)
+        values = [figure(table.row(name), metric) for name in others]
+        values += [figure(row, metric, condition) for condition in conditions.values()]
+        values += [difference(table, metric, method, condition) for condition in ("own", "own+20")]
         page = f"[{cell}]({cell.replace('/', '-')}.md)"
-        lines.append(f"| {page} | {len(duet.seeds) if duet is not None else 0} | {' | '.join(values)} |")
+        lines.append(f"| {page} | {len(row.seeds) if row is not None else 0} | {' | '.join(values)} |")
     return [*lines, ""]
 
 
-def difference(table: Table, metric: str, condition: str) -> str:
-    """DUET under a condition less base, and its interval; empty where it was not measured."""
+def difference(table: Table, metric: str, method: str, condition: str) -> str:
+    """A method under a condition less base, and its interval; empty where it was not measured."""
     base = table.row(BASE)
-    one = None if base is None else table.find(DUET, condition, BASE, base.headline, metric)
+    one = None if base is None else table.find(method, condition, BASE, base.headline, metric)
     if one is None:
         return ""
     return f"{one.mean:+.4f}" + ("" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})")
