@@ -205,6 +205,18 @@ def test_the_test_part_changes_nothing(make_dataset: MakeDataset, tmp_path: Path
     assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
 
 
+def test_a_run_of_a_version_without_some_setting_is_the_same_run(wandering: Dataset, tmp_path: Path) -> None:
+    train(wandering, SMALL, tmp_path / "run")
+    path = RunFolder(tmp_path / "run").config
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("global_model")]
+    assert len(lines) == len(path.read_text().splitlines()) - 1
+    path.write_text("\n".join(lines))
+    assert train(wandering, SMALL, tmp_path / "run").already_finished
+    path.write_text("seed = [")
+    with pytest.raises(OutputExistsError):
+        train(wandering, SMALL, tmp_path / "run")
+
+
 def test_other_settings_in_the_same_folder_are_refused_and_the_run_stays(wandering: Dataset, tmp_path: Path) -> None:
     train(wandering, SMALL, tmp_path / "run")
     before = weights_of(tmp_path / "run")

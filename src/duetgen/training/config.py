@@ -90,11 +90,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_seconds: float = 60.0
 
     def to_toml(self) -> bytes:
-        """As `config.toml` holds it; without `global_model` where there is none, as before there could be one."""
-        settings = msgspec.to_builtins(self)
-        if not self.global_model:
-            del settings["global_model"]
-        return msgspec.toml.encode(settings)
+        """As `config.toml` holds it."""
+        return msgspec.toml.encode(self)
 
 
 def decode_config(content: bytes, source: str = "config.toml") -> TrainConfig:

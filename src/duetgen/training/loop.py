@@ -29,7 +29,7 @@ from duetgen.files import unwritable, write_bytes
 from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches
 from duetgen.training.checkpoint import Counters
-from duetgen.training.config import TrainConfig, check_config
+from duetgen.training.config import InvalidConfigError, TrainConfig, check_config, decode_config
 from duetgen.training.kept import keep_global_model, load_global_model
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe
@@ -322,8 +322,7 @@ def open_folder(folder: RunFolder, dataset: Dataset, config: TrainConfig, overwr
         if folder.root.is_dir() and any(folder.root.iterdir()):
             same = (
                 folder.environment.is_file()
-                and folder.config.is_file()
-                and folder.config.read_bytes() == config.to_toml()
+                and has_settings(folder, config)
                 and folder.read_environment().dataset_sha256 == dataset.manifest.content_sha256
             )
             if same and not overwrite:
@@ -340,6 +339,14 @@ def open_folder(folder: RunFolder, dataset: Dataset, config: TrainConfig, overwr
     except OSError as cause:
         raise unwritable(folder.root, cause) from cause
     write_bytes(folder.config, config.to_toml())
+
+
+def has_settings(folder: RunFolder, config: TrainConfig) -> bool:
+    """Whether the folder's configuration says the same; settings that its version did not have count as the defaults."""
+    try:
+        return decode_config(folder.config.read_bytes(), str(folder.config)) == config
+    except (OSError, InvalidConfigError):
+        return False
 
 
 def is_stillborn(folder: RunFolder) -> bool:
