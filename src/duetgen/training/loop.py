@@ -342,7 +342,7 @@ def open_folder(folder: RunFolder, dataset: Dataset, config: TrainConfig, overwr
 
 
 def has_settings(folder: RunFolder, config: TrainConfig) -> bool:
-    """Whether the folder's configuration says the same; settings that its version did not have count as the defaults."""
+    """Whether the folder's configuration says the same; what its version did not know yet counts as the default."""
     try:
         return decode_config(folder.config.read_bytes(), str(folder.config)) == config
     except (OSError, InvalidConfigError):
