@@ -116,6 +116,16 @@ def test_a_generator_of_a_joint_run_can_be_trained_anew(people: Dataset, tmp_pat
     assert not torch.equal(anew.generate(windows), first.generate(windows))
 
 
+def test_a_run_does_not_go_on_for_another_global_model(people: Dataset, tmp_path: Path) -> None:
+    base = train(people, BASE, tmp_path / "base").root
+    run = RunFolder(train(people, on(base), tmp_path / "run").root)
+    run.write_environment(msgspec.structs.replace(run.read_environment(), finished=False))
+    train(people, with_settings(BASE, {"seed": 1}), base, overwrite=True)
+    with pytest.raises(NotARunError, match="another global model"):
+        train(people, on(base), run.root)
+    assert train(people, on(base), run.root, overwrite=True).best_epoch > 0
+
+
 def test_what_only_a_joint_run_needs_is_left_out_and_said_so(people: Dataset, base: Path, tmp_path: Path) -> None:
     root = train(people, on(base, optimiser__generator_rate=0.2), tmp_path / "run").root
     config = load_run(root).config

@@ -66,7 +66,6 @@ def train(
 ) -> None:
     """Train one model on a dataset folder made by `duet prepare`.
 
-
     Stopped or killed at any moment, the same command goes on where it was and ends with the same weights. The best
     weights by validation ndcg@10 are kept; the test part is never looked at.
     """

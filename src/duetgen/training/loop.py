@@ -396,6 +396,11 @@ def train(
             epochs = len(folder.metrics.read_bytes().splitlines())
             return TrainResult(folder.root, environment.best_epoch, environment.best, epochs, environment.seconds, True)
     trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
+    if folder.environment.is_file() and folder.read_environment().global_model_sha256 != trainer.kept:
+        raise NotARunError(
+            f"{folder.root} was begun for another global model than {config.global_model} now is",
+            "give --overwrite to begin again",
+        )
     environment = describe(dataset, trainer.fabric.device.type, trainer.kept)
     if trainer.fabric.is_global_zero:
         folder.write_environment(environment)
