@@ -93,6 +93,19 @@ class Way:
         return positions
 
 
+class Kept(Way):
+    """A generator for a finished global model: the backbone stands still, and nothing but the generator is trained.
+
+    Which values the backbone has changes no time, so it keeps those that it begins with.
+    """
+
+    def __init__(self, *arguments: str | Dataset | argparse.Namespace) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.model.backbone.requires_grad_(False).eval()
+        self.step.config = msgspec.structs.replace(self.config.objective, fallback_weight=0.0)
+        self.optimiser = make_optimiser(self.model, self.config)
+
+
 class RowFed(Way):
     """The same model and the same number of rows a step as positions, each row with a window and a history of its own.
 
@@ -162,6 +175,7 @@ def main() -> None:
         ways = [
             Way("base, whole sequences, softmax", dataset, options, "base", "softmax"),
             Way("DUET, whole sequences, softmax", dataset, options, "duet", "softmax"),
+            Kept("DUET on a finished base, softmax", dataset, options, "duet", "softmax"),
             Way("base that reads L_g, softmax", dataset, options, "base", "softmax", long=True),
             Way("base, whole sequences, 4 negatives", dataset, options, "base", "bce"),
             Way("DUET, whole sequences, 4 negatives", dataset, options, "duet", "bce"),
@@ -199,6 +213,8 @@ def main() -> None:
         duet = median[f"DUET, whole sequences, {kind}"]
         for base, name in ((f"base, whole sequences, {kind}", "base"), (f"base that reads L_g, {kind}", "base at L_g")):
             print(f"cost of DUET over {name}, {kind}: {median[base] / duet:.2f}x")
+    kept = median["DUET on a finished base, softmax"]
+    print(f"cost of DUET on a finished base over base, softmax: {median[ways[0].name] / kept:.2f}x")
 
 
 if __name__ == "__main__":
