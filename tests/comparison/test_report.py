@@ -145,6 +145,13 @@ def test_a_few_methods_make_a_report_too(shifts: dict[str, float]) -> None:
     assert (page.open, page.wrong) == ([], [])
 
 
+def test_it_says_which_methods_start_from_the_finished_base_model() -> None:
+    words = "What starts from the finished base model has its training besides"
+    shifts = {"base": 0.0, "finetune": 0.1, "duet": 0.1, "duet-on-base": 0.1}
+    assert f"{words}: finetune, duet-on-base." in Page(render(make_results(shifts=shifts, seeds=1))).text
+    assert words not in Page(render(make_results(shifts={"base": 0.0, "duet": 0.1}, seeds=1))).text
+
+
 def test_nothing_at_all_makes_a_report_too() -> None:
     empty = msgspec.structs.replace(make_results(), tables=[], cells=[], origin=None, verdict="Nothing yet.")
     assert "Nothing yet." in render(empty)

@@ -10,6 +10,7 @@ from string import Template
 import msgspec
 
 from duetgen.comparison.cost_plots import COSTS, cost_plot, delay_plot, oscillation_plot
+from duetgen.comparison.methods import METHODS
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
@@ -53,6 +54,10 @@ def facts(results: Results) -> str:
         f"{data.devices:,} devices, {data.items:,} items, {data.events:,} events; {data.split} split.",
         f"{seeds} seed{'s' if seeds != 1 else ''}; every method with the same data, settings and training budget.",
     ]
+    found = dict.fromkeys(row.method for table in results.tables for row in table.rows)
+    later = [name for name in found if name in METHODS and METHODS[name].on_base]
+    if later:
+        parts.append(f"What starts from the finished base model has its training besides: {', '.join(later)}.")
     if job.limit_devices is not None:
         parts.append(f"Measured on a choice of at most {job.limit_devices:,} devices.")
     if data.note:
