@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Counts, Dataset, Manifest, Source, Split
+from duetgen.data.synthetic import SyntheticConfig
 from tests.bundles import synthetic_dataset, tiny_bundle
 
 MakeDataset = Callable[..., Dataset]
@@ -77,6 +79,19 @@ def wandering_sequences(devices: int, vocabulary: int, seed: int, longest: int =
         sequences.append(list(FIRST_ITEM + (start + steps) % (vocabulary - FIRST_ITEM)))
     sequences[0][1] = UNKNOWN
     return sequences
+
+
+def write_people(root: Path, seed: int = 0) -> Dataset:
+    """A dataset folder of twenty-four simulated people, split leave-one-out."""
+    simulated = SyntheticConfig(people=24, items=40, shortest=8, longest=20, seed=seed)
+    prepare(None, root, PrepareConfig(source="synthetic", split="leave-one-out", synthetic=simulated))
+    return Dataset(root)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Twenty-four simulated people, split leave-one-out."""
+    return write_people(tmp_path_factory.mktemp("people") / "data")
 
 
 @pytest.fixture

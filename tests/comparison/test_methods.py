@@ -13,9 +13,7 @@ from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recomm
 from duetgen.comparison import changes
 from duetgen.comparison.methods import METHODS
 from duetgen.core import GeneratorConfig
-from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config
@@ -31,15 +29,6 @@ SMALL = TrainConfig(
     validation_devices=10,
 )
 CONDITIONS = [Condition("own"), Condition("own", 5), Condition("zero"), Condition("another"), Condition("random")]
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Twenty-four simulated people, split leave-one-out."""
-    folder = tmp_path_factory.mktemp("people") / "data"
-    simulated = SyntheticConfig(people=24, items=40, shortest=8, longest=20)
-    prepare(None, folder, PrepareConfig(source="synthetic", split="leave-one-out", synthetic=simulated))
-    return Dataset(folder)
 
 
 @pytest.mark.parametrize("name", METHODS)

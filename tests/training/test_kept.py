@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from tests.conftest import write_people
 
 from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
 from duetgen.comparison.changes import with_settings
 from duetgen.core import GeneratorConfig
-from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
+from duetgen.errors import OutputExistsError
 from duetgen.training import OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.config import InvalidConfigError
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
@@ -28,19 +28,6 @@ SMALL = TrainConfig(
     validation_devices=10,
 )
 BASE = with_settings(SMALL, {"model.method": "base"})
-
-
-def make_people(folder: Path, seed: int = 0) -> Dataset:
-    """Twenty-four simulated people, split leave-one-out."""
-    simulated = SyntheticConfig(people=24, items=40, shortest=8, longest=20, seed=seed)
-    prepare(None, folder, PrepareConfig(source="synthetic", split="leave-one-out", synthetic=simulated))
-    return Dataset(folder)
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A small dataset."""
-    return make_people(tmp_path_factory.mktemp("people") / "data")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +103,21 @@ def test_a_generator_of_a_joint_run_can_be_trained_anew(people: Dataset, tmp_pat
     assert not torch.equal(anew.generate(windows), first.generate(windows))
 
 
+def test_a_refused_overwrite_loses_nothing(people: Dataset, base: Path, tmp_path: Path) -> None:
+    run = RunFolder(train(people, on(base), tmp_path / "run").root)
+    before = run.weights.read_bytes()
+    with pytest.raises(InvalidConfigError):
+        train(people, on(base, model__backbone__width=16), run.root, overwrite=True)
+    with pytest.raises(NotARunError):
+        train(people, on(tmp_path / "nowhere"), run.root, overwrite=True)
+    with pytest.raises(OutputExistsError, match="holds the global model"):
+        train(people, on(run.root), run.root, overwrite=True)
+    assert run.weights.read_bytes() == before
+    with pytest.raises(OutputExistsError, match="holds the global model"):
+        train(people, on(run.root), tmp_path, overwrite=True)
+    assert run.weights.read_bytes() == before
+
+
 def test_a_run_does_not_go_on_for_another_global_model(people: Dataset, tmp_path: Path) -> None:
     base = train(people, BASE, tmp_path / "base").root
     run = RunFolder(train(people, on(base), tmp_path / "run").root)
@@ -163,5 +165,5 @@ def test_a_run_that_is_missing_unfinished_or_of_other_data_is_refused(
     with pytest.raises(NotARunError, match="not finished"):
         train(people, on(begun.root), tmp_path / "run")
     with pytest.raises(DatasetMismatchError):
-        train(make_people(tmp_path / "others", seed=1), on(base), tmp_path / "run")
+        train(write_people(tmp_path / "others", seed=1), on(base), tmp_path / "run")
     assert not (tmp_path / "run" / "weights.safetensors").exists()

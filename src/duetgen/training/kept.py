@@ -13,6 +13,7 @@ import msgspec
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
+from duetgen.errors import OutputExistsError
 from duetgen.training.config import InvalidConfigError, TrainConfig
 from duetgen.training.run import Run, RunFolder, load_run
 
@@ -29,6 +30,18 @@ def load_global_model(dataset: Dataset, config: TrainConfig) -> Run:
     run.check_dataset(dataset)
     check_same_device_model(run.config, config)
     return run
+
+
+def refuse_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> None:
+    """Refuse, before `folder` is made or replaced, a global model that cannot be used or that would go with it.
+
+    Raises:
+        OutputExistsError: the global model lies in the run folder itself.
+        DuetError: as `load_global_model` does.
+    """
+    if Path(config.global_model).resolve().is_relative_to(folder.root.resolve()):
+        raise OutputExistsError(f"{folder.root} holds the global model {config.global_model}", "choose another --out")
+    load_global_model(dataset, config)
 
 
 def keep_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> str:

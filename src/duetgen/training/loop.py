@@ -30,7 +30,7 @@ from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import InvalidConfigError, TrainConfig, check_config, decode_config
-from duetgen.training.kept import keep_global_model, load_global_model
+from duetgen.training.kept import keep_global_model, refuse_global_model
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe
 from duetgen.training.settle import settle
@@ -376,7 +376,7 @@ def train(
     Raises:
         InvalidConfigError: a setting is out of its range, or the global model is another one than it tells.
         DatasetMismatchError: the global model was trained on another dataset folder.
-        OutputExistsError, OutputUnwritableError: the run folder cannot be used.
+        OutputExistsError, OutputUnwritableError: the run folder cannot be used, or holds the global model.
         NotARunError: the folder or its checkpoint, or the global model's, is damaged or of another version.
         TrainingFailedError: nothing to train on, or a loss that is not finite.
     """
@@ -385,18 +385,17 @@ def train(
     make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
     fabric = make_fabric()
     folder = RunFolder(Path(out))
-    if config.global_model and not folder.environment.is_file():
-        load_global_model(dataset, config)  # As above: refused before anything is written.
+    if config.global_model and (overwrite or not folder.environment.is_file()):
+        refuse_global_model(dataset, config, folder)  # As above, and before anything is replaced.
     if fabric.is_global_zero:
         open_folder(folder, dataset, config, overwrite)
     fabric.barrier()
-    if folder.environment.is_file():
-        environment = folder.read_environment()
-        if environment.finished:
-            epochs = len(folder.metrics.read_bytes().splitlines())
-            return TrainResult(folder.root, environment.best_epoch, environment.best, epochs, environment.seconds, True)
+    begun = folder.read_environment() if folder.environment.is_file() else None
+    if begun is not None and begun.finished:
+        epochs = len(folder.metrics.read_bytes().splitlines())
+        return TrainResult(folder.root, begun.best_epoch, begun.best, epochs, begun.seconds, True)
     trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
-    if folder.environment.is_file() and folder.read_environment().global_model_sha256 != trainer.kept:
+    if begun is not None and begun.global_model_sha256 != trainer.kept:
         raise NotARunError(
             f"{folder.root} was begun for another global model than {config.global_model} now is",
             "give --overwrite to begin again",
