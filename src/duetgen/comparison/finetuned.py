@@ -1,9 +1,6 @@
-"""Fine-tuning as a method: the base run, then steps and learning rate by the validation part.
+"""Fine-tuning as a method: steps and learning rate by the validation part.
 
-```
-FOLDER/base/           the base run, unless one is given
-FOLDER/finetune.json   what was chosen, and what else was tried; appears when the fit is done
-```
+`finetune.json` in the method's folder holds what was chosen, and what else was tried; it appears when the fit is done.
 """
 
 from __future__ import annotations
@@ -17,13 +14,12 @@ import msgspec
 import numpy as np
 import torch
 
-from duetgen.comparison import changes
 from duetgen.data.store import Dataset
 from duetgen.evaluation import validate
 from duetgen.files import write_bytes
-from duetgen.training import TrainConfig, load_run, train
+from duetgen.training import TrainConfig, load_run
 from duetgen.training.finetune import FineTuneConfig, FineTuned, negatives_for
-from duetgen.training.loop import Progress
+from duetgen.training.loop import TrainResult
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY
 
 STEPS: Final = (2, 5, 15)
@@ -79,8 +75,7 @@ def finetuned(
     dataset: Dataset,
     config: TrainConfig,
     folder: Path,
-    progress: Progress | None,
-    base: Path | None = None,
+    base: TrainResult,
 ) -> tuple[FineTuned, float]:
     """The base model with fine-tuning, and the seconds that both took.
 
@@ -88,13 +83,10 @@ def finetuned(
         scope: what of the model each device gets a copy of.
         dataset: the dataset folder.
         config: the shared settings; the history is as long as a generator's.
-        folder: keeps the base run and the choice; the same call on an unfinished folder goes on where it stopped.
-        progress: hears how the base run goes.
-        base: the folder of a base run of the same settings to take instead.
+        folder: keeps the choice; the same call on an unfinished folder goes on where it stopped.
+        base: the base run of the same settings.
     """
-    root = base or folder / "base"
-    spent = train(dataset, changes.base(config, dataset), root, progress=progress).seconds
-    recommender = load_run(root).model
+    recommender = load_run(base.root).model
     path = folder / "finetune.json"
     settings = FineTuneConfig(
         scope=scope,
@@ -110,4 +102,4 @@ def finetuned(
         choice = choose(model, dataset, few_devices(dataset, config.validation_devices), config.seed)
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(path, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
-    return model, spent + choice.seconds
+    return model, base.seconds + choice.seconds

@@ -18,7 +18,7 @@ from duetgen.comparison.changes import Change, duet, with_settings
 from duetgen.comparison.finetuned import finetuned
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, load_run, train
-from duetgen.training.loop import Progress
+from duetgen.training.loop import Progress, TrainResult
 
 Family = Literal["global", "generated", "finetuned", "counting"]
 
@@ -74,17 +74,23 @@ def trained(change: Change) -> Callable[..., Fitted]:
     return fit
 
 
+def base_run(
+    dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None
+) -> TrainResult:
+    """The finished base model of these settings: that of `base`, else one of its own in FOLDER/base."""
+    return train(dataset, changes.base(config, dataset), base or folder / "base", progress=progress)
+
+
 def trained_on_base(change: Change) -> Callable[..., Fitted]:
     """A method that trains a generator for the finished base model; `base` may name a base run to take."""
 
     def fit(
         dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
     ) -> Fitted:
-        root = base or folder / "base"
-        spent = train(dataset, changes.base(config, dataset), root, progress=progress).seconds
-        own = with_settings(change(config, dataset), {"global_model": str(root)})
+        start = base_run(dataset, config, folder, progress, base)
+        own = with_settings(change(config, dataset), {"global_model": str(start.root)})
         result = train(dataset, own, folder / "run", progress=progress)
-        return Fitted(load_run(result.root).model, spent + result.seconds, result.root)
+        return Fitted(load_run(result.root).model, start.seconds + result.seconds, result.root)
 
     return fit
 
@@ -95,7 +101,7 @@ def finetuning(scope: Literal["head", "whole"]) -> Callable[..., Fitted]:
     def fit(
         dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
     ) -> Fitted:
-        model, seconds = finetuned(scope, dataset, config, folder, progress, base)
+        model, seconds = finetuned(scope, dataset, config, folder, base_run(dataset, config, folder, progress, base))
         return Fitted(model, seconds, folder)
 
     return fit
