@@ -6,7 +6,7 @@
 Each cell is a dataset, a split and a backbone: one `duet compare`, which can be killed at any moment and goes on with
 the same command. All methods of a cell share data, settings and training budget; `SETTINGS` were chosen on validation
 parts, but for cells without a page in `results/quality/`: those have the settings of the nearest cell with one. With
-`--write` the tables go to `benchmarks/results/quality/`, without any row of a dataset.
+`--write` the tables of cells that have DUET go to `benchmarks/results/quality/`, without any row of a dataset.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAIN = (
     "duet-no-swa",
 )
 LARGE_MAIN = tuple(name for name in MAIN if name not in ("ease", "duet-no-swa"))
-"""For large catalogues: EASE inverts a matrix of items by items, and a second DUET takes as long as the first."""
+"""For large catalogues: EASE inverts a matrix of items by items, and DUET without the adapter takes as long as DUET."""
 PAIRWISE = ("base", "base-long", "finetune", "apg", "apg-on-base", "duet", "duet-on-base")
 """For DIN, which scores each candidate anew and takes hours for the others."""
 GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "apg-on-base", "duet", "duet-on-base")
@@ -323,9 +323,9 @@ def summary_page(found: dict[str, Results]) -> str:
     full = f"`{HEADLINE}`, protocol `full` (`given` on the text form)"
     drawn = "AUC by device, protocol `candidates` (one of 100 is right)"
     others = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa")
+    kept = {cell: one for cell, one in found.items() if one.tables[0].row(ON_BASE) is not None}
     for index, metric, title in ((0, HEADLINE, full), (1, "user_auc", drawn)):
         lines += [f"## {title}", "", *summary_table(found, index, metric, others, DUET)]
-        kept = {cell: one for cell, one in found.items() if one.tables[0].row(ON_BASE) is not None}
         lines += ["For the finished base model:", "", *summary_table(kept, index, metric, BESIDE, ON_BASE)]
     return "\n".join(lines)
 
@@ -394,9 +394,11 @@ def main() -> None:
         if results is None or not results.cells:
             print(f"{cell}: nothing is finished yet", file=sys.stderr)
             continue
-        found[cell] = results
         text = page(cell, results, f"python benchmarks/quality.py --cells {cell}")
         print(text, flush=True)
+        if results.tables[0].row(DUET) is None:
+            continue
+        found[cell] = results
         if options.write:
             RESULTS.mkdir(parents=True, exist_ok=True)
             (RESULTS / f"{cell.replace('/', '-')}.md").write_text(text)
