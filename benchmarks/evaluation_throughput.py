@@ -24,6 +24,7 @@ from duetgen.data.synthetic import SyntheticConfig
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
 from duetgen.evaluation.inputs import histories, target_items, windows
+from duetgen.machine import use_machine
 
 
 def by_sorting(model: Recommender, dataset: Dataset) -> None:
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    use_machine(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         config = PrepareConfig(
             source="synthetic",

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from duetgen.backbones import ModelConfig, Recommender
+from duetgen.machine import use_machine
 from duetgen.training.finetune import FineTuneConfig, FineTuned, finetune_alone, negatives_for
 
 
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    use_machine(options.threads)
     torch.manual_seed(0)
     vocabulary = options.items + 2
     base = Recommender(vocabulary, ModelConfig(name=options.backbone, method="base")).eval()

@@ -28,6 +28,7 @@ from duetgen.backbones.recommender import HistoryConfig
 from duetgen.core import joint_loss
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
+from duetgen.machine import use_machine
 from duetgen.training import TrainConfig
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig, OptimiserConfig
@@ -39,10 +40,10 @@ from duetgen.training.step import TrainingStep
 SECONDS = 4.0
 
 
-def rate(step: Callable[[], int]) -> float:
-    """Positions a second of a step that gives the positions it trained, over about `SECONDS`."""
+def rate(step: Callable[[], int], seconds: float = SECONDS) -> float:
+    """Positions a second of a step that gives the positions it trained, over about so many seconds."""
     begun, positions = time.perf_counter(), 0
-    while (spent := time.perf_counter() - begun) < SECONDS:
+    while (spent := time.perf_counter() - begun) < seconds:
         positions += step()
     return positions / spent
 
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--batch-positions", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    use_machine(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         prepare(None, Path(folder) / "data", PrepareConfig(source="synthetic"))
         dataset = Dataset(Path(folder) / "data")

@@ -15,7 +15,7 @@ from duetgen.cli import console
 from duetgen.cli.evaluate import heading, label
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import print_manifest
-from duetgen.cli.train import BackboneName, build_config, use_threads
+from duetgen.cli.train import BackboneName, build_config
 from duetgen.errors import OutputExistsError
 from duetgen.files import unwritable, write_bytes
 
@@ -80,11 +80,12 @@ def demo(
     """
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate
+    from duetgen.machine import use_machine
     from duetgen.training import load_run
     from duetgen.training import train as run_training
 
     begun, silent = time.monotonic(), quiet or json
-    use_threads(threads)
+    use_machine(threads)
     job = Job(str(input) if input else None, last_change(input), source, split, backbone, epochs, seed)
     open_folder(out, job, overwrite)
     step(silent, 1, "Prepare the log", "who did what, in which order; divided so that tests lie after training")

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from duetgen.cli import console
 from duetgen.cli.prepare import UsageError
-from duetgen.cli.train import use_threads
 
 if TYPE_CHECKING:
     from duetgen.evaluation import Evaluation
@@ -61,12 +60,13 @@ def evaluate(
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate as run_evaluation
     from duetgen.evaluation.conditions import default_conditions
+    from duetgen.machine import use_machine
     from duetgen.training import load_run
 
     ages = parse_ages(staleness)
     if devices is not None and devices < 1:
         raise UsageError(f"--devices {devices} measures nothing", "give 1 or more, or leave it out for all")
-    use_threads(threads)
+    use_machine(threads)
     loaded, data = load_run(run), Dataset(dataset)
     loaded.check_dataset(data)
     conditions = [c for c in default_conditions(ages) if c.kind != "another" or data.devices > 1]

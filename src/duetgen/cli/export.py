@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from duetgen.cli import console
-from duetgen.cli.train import use_threads
 
 if TYPE_CHECKING:
     from duetgen.wire.bundle import Bundle
@@ -44,9 +43,10 @@ def export(
     from duetgen.export import export_bundle
     from duetgen.export.bundle import check_exportable
     from duetgen.export.keys import key_to_sign_with, public_hex
+    from duetgen.machine import use_machine
     from duetgen.training import load_run
 
-    use_threads(threads)
+    use_machine(threads)
     loaded, data = load_run(run), Dataset(dataset)
     check_exportable(loaded.model)
     loaded.check_dataset(data)

@@ -70,6 +70,7 @@ def train(
     weights by validation ndcg@10 are kept; the test part is never looked at.
     """
     from duetgen.data.store import Dataset
+    from duetgen.machine import use_machine
     from duetgen.training import train as run_training
     from duetgen.training.run import RunFolder
 
@@ -94,7 +95,7 @@ def train(
         "global_model": None if global_model is None else str(global_model),
     }
     settled = build_config(config, {key: value for key, value in overrides.items() if value is not None}, set_ or [])
-    use_threads(threads)
+    use_machine(threads)
     data = Dataset(dataset)
     title = f"{settled.model.name} {settled.model.method}"
     # Under torchrun every process runs this; the first one speaks.
@@ -167,11 +168,3 @@ def build_config(file: Path | None, overrides: dict[str, Any], assignments: list
         raise InvalidConfigError(f"a setting has a wrong value: {cause}", "see docs/configuration.md") from cause
     check_config(config)
     return config
-
-
-def use_threads(count: int | None) -> None:
-    """Let torch use so many processor threads; all by default."""
-    if count is not None:
-        import torch
-
-        torch.set_num_threads(max(1, count))

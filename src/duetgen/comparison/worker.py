@@ -26,6 +26,7 @@ from duetgen.comparison.cells import run_cell
 from duetgen.comparison.records import Cell, Failure, Job, cell_folder
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
+from duetgen.machine import use_machine
 
 TELL_SECONDS: Final = 0.25
 """A worker tells how far it is at most this often."""
@@ -93,7 +94,7 @@ def work(line: Connection, root: Path, dataset: Path, job: bytes, threads: int, 
     end_with_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # Nothing has looked for a GPU in this process yet.
-    torch.set_num_threads(threads)
+    use_machine(threads)
     settled, data = msgspec.json.decode(job, type=Job), Dataset(dataset)
     while True:
         try:
