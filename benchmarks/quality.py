@@ -143,6 +143,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "yelp-2019-5core/gru4rec": {"optimiser.epochs": 20},
     "ml-100k/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
     "ml-latest-small/din": DIN | {"optimiser.batch_positions": 512, "optimiser.epochs": 16},
+    "ml-1m/gru4rec": {"optimiser.epochs": 12},
     "ml-1m/din": DIN | {"optimiser.epochs": 5},
     "amazon-beauty-5core/din": DIN | {"optimiser.epochs": 12},
     "yelp-2019-5core/din": DIN | {"optimiser.epochs": 8},
