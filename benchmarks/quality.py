@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from duetgen.comparison.results import BASE, DUET, HEADLINE, Results, Row, Table
+from duetgen.comparison.results import BASE, DUET, HEADLINE, ON_BASE, Results, Row, Table
 from duetgen.comparison.verdict import OUTCOMES
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
@@ -51,7 +51,6 @@ PAIRWISE = ("base", "base-long", "finetune", "apg", "apg-on-base", "duet", "duet
 GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "apg-on-base", "duet", "duet-on-base")
 """For the text form, whose rows have small windows."""
 
-ON_BASE = "duet-on-base"
 BESIDE = (BASE, "base-wide", "base-long", DUET, "apg-on-base")
 """What the summary shows beside a generator for the finished base model."""
 
@@ -323,12 +322,45 @@ def summary_page(found: dict[str, Results]) -> str:
     ]
     full = f"`{HEADLINE}`, protocol `full` (`given` on the text form)"
     drawn = "AUC by device, protocol `candidates` (one of 100 is right)"
+    lines += ["## DUET, trained in the way that the validation part prefers", "", *preferred_table(found)]
     others = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa")
     kept = {cell: one for cell, one in found.items() if one.tables[0].row(ON_BASE) is not None}
     for index, metric, title in ((0, HEADLINE, full), (1, "user_auc", drawn)):
         lines += [f"## {title}", "", *summary_table(found, index, metric, others, DUET)]
         lines += ["For the finished base model:", "", *summary_table(kept, index, metric, BESIDE, ON_BASE)]
     return "\n".join(lines)
+
+
+def preferred_table(found: dict[str, Results]) -> list[str]:
+    """A line a cell that has both ways of training: which one the validation part prefers, and how that one does."""
+    beside = (BASE, "base-long", "finetune", "apg")
+    head = ["cell", "way", "validation (other way)", *beside, "DUET", "θ 20 old", "another's θ", "less base"]
+    head += ["20 old less base", "AUC of base", "AUC of DUET", "less base", "20 old less base"]
+    lines = [
+        "Choosing between `duet` and `duet-on-base` by the validation part alone is what we advise; this is what comes",
+        f"of it. `{HEADLINE}` in full but for the AUC by device, which is that of `candidates`.",
+        "",
+        f"| {' | '.join(head)} |",
+        f"|---|---|{'---:|' * (len(head) - 2)}",
+    ]
+    for cell, results in found.items():
+        table, drawn = results.tables[0], results.tables[-1]
+        row = table.preferred()
+        if row is None:
+            continue
+        other = table.row(DUET if row.method == ON_BASE else ON_BASE)
+        assert other is not None
+        values = [
+            "on base" if row.method == ON_BASE else "jointly",
+            f"{row.validation:.4f} ({other.validation:.4f})",
+            *(figure(table.row(name), HEADLINE) for name in beside),
+            *(figure(row, HEADLINE, condition) for condition in (None, "own+20", "another")),
+            *(difference(table, HEADLINE, row.method, condition) for condition in ("own", "own+20")),
+            *(figure(drawn.row(name), "user_auc") for name in (BASE, row.method)),
+            *(difference(drawn, "user_auc", row.method, condition) for condition in ("own", "own+20")),
+        ]
+        lines.append(f"| [{cell}]({cell.replace('/', '-')}.md) | {' | '.join(values)} |")
+    return [*lines, ""]
 
 
 def summary_table(

@@ -137,6 +137,7 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
         fit_seconds=1.0,
         evaluation_seconds=0.5,
         provenance=provenance(),
+        validation=None if tuned else 0.1 + shift + 0.02 * seed,
     )
     return Finished(record, DeviceTable(np.arange(DEVICES), values))
 

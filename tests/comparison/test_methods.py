@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,12 @@ def test_every_method_fits_and_is_measured(people: Dataset, tmp_path: Path, name
     assert (method.name, method.description[:1] != "") == (name, True)
     fitted = method.fit(people, SMALL, tmp_path / "cell", None)
     assert fitted.seconds >= 0
+    if method.family in ("global", "generated"):
+        assert fitted.root is not None
+        passes = [json.loads(line) for line in (fitted.root / "metrics.jsonl").read_text().splitlines()]
+        assert fitted.validation == max(one["validation_ndcg10"] for one in passes)
+    else:
+        assert fitted.validation is None
     for evaluation in evaluate(
         fitted.model, people, protocols=("full", "candidates"), conditions=CONDITIONS, bootstrap=0
     ):

@@ -152,6 +152,13 @@ def test_it_says_which_methods_start_from_the_finished_base_model() -> None:
     assert words not in Page(render(make_results(shifts={"base": 0.0, "duet": 0.1}, seeds=1))).text
 
 
+def test_it_says_which_way_of_training_the_validation_part_prefers() -> None:
+    words = "the validation part prefers"
+    text = Page(render(make_results(shifts={"duet": 0.01, "duet-on-base": 0.03}, seeds=1))).text
+    assert f"{words} duet-on-base: ndcg@10 duet 0.1100, duet-on-base 0.1300." in text
+    assert words not in Page(render(make_results(shifts={"duet": 0.01, "base": 0.03}, seeds=1))).text
+
+
 def test_nothing_at_all_makes_a_report_too() -> None:
     empty = msgspec.structs.replace(make_results(), tables=[], cells=[], origin=None, verdict="Nothing yet.")
     assert "Nothing yet." in render(empty)

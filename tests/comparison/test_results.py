@@ -9,7 +9,7 @@ from tests.comparison.conftest import DEVICES, finished, make_results
 
 from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.results import Results, ResultsFormatError
-from duetgen.comparison.tables import make_table, paired_seeds, plan_pairs
+from duetgen.comparison.tables import Finished, make_table, paired_seeds, plan_pairs
 from duetgen.comparison.verdict import listed, verdict
 from duetgen.evaluation.significance import holm
 
@@ -100,6 +100,24 @@ def test_seeds_that_only_one_has_are_left_out_of_the_comparison() -> None:
     value = row.value()
     assert value is not None
     assert (row.seeds, len(value.by_seed)) == ([0, 1], 2)
+
+
+def test_the_validation_part_prefers_a_way_of_training() -> None:
+    (table,) = make_results(shifts={"duet": 0.01, "duet-on-base": 0.03, "finetune": 0.05}).tables
+    assert [row.validation for row in table.rows] == [None, pytest.approx(0.12), pytest.approx(0.14)]
+    assert table.preferred() is table.row("duet-on-base")
+    (tied,) = make_results(shifts={"duet": 0.01, "duet-on-base": 0.01}).tables
+    assert tied.preferred() is tied.row("duet")
+    (one_way,) = make_results(shifts={"duet": 0.01, "finetune": 0.05}).tables
+    assert one_way.preferred() is None
+
+
+def test_a_row_has_no_validation_figure_where_a_seed_has_none() -> None:
+    old, new = finished("duet", 0), finished("duet", 1)
+    old = Finished(msgspec.structs.replace(old.record, validation=None), old.devices)
+    table = make_table("full", "sasrec", {"duet": [old, new]})
+    assert table is not None
+    assert table.rows[0].validation is None
 
 
 def test_cost_is_the_median_over_seeds() -> None:

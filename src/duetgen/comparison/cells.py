@@ -145,6 +145,7 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
         fit_seconds=fitted.seconds,
         evaluation_seconds=evaluation_seconds,
         provenance=found[0].provenance,
+        validation=fitted.validation,
     )
     write_bytes(folder.devices, device_arrays(found))
     write_bytes(folder.record, msgspec.json.encode(record))

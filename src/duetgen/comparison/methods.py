@@ -31,11 +31,13 @@ class Fitted:
         model: a recommender, see `evaluation.protocols.Recommender`.
         seconds: spent on fitting, in this process and those before that it went on from.
         root: the run folder, where there is one.
+        validation: `ndcg@10` on the validation part of the training pass that was kept, where there were passes.
     """
 
     model: nn.Module
     seconds: float
     root: Path | None = None
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def trained(change: Change) -> Callable[..., Fitted]:
 
     def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None) -> Fitted:
         result = train(dataset, change(config, dataset), folder, progress=progress)
-        return Fitted(load_run(folder).model, result.seconds, folder)
+        return Fitted(load_run(folder).model, result.seconds, folder, result.best)
 
     return fit
 
@@ -90,7 +92,7 @@ def trained_on_base(change: Change) -> Callable[..., Fitted]:
         start = base_run(dataset, config, folder, progress, base)
         own = with_settings(change(config, dataset), {"global_model": str(start.root)})
         result = train(dataset, own, folder / "run", progress=progress)
-        return Fitted(load_run(result.root).model, start.seconds + result.seconds, result.root)
+        return Fitted(load_run(result.root).model, start.seconds + result.seconds, result.root, result.best)
 
     return fit
 

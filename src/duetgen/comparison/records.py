@@ -102,6 +102,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
         fit_seconds: what fitting took, interruptions left out.
         evaluation_seconds: what measuring took, all conditions and protocols together.
         oscillation: what one more event does to theta; None without theta.
+        validation: `ndcg@10` on the validation part of the training pass that was kept; None where there were none.
     """
 
     format_version: int
@@ -116,6 +117,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     fit_seconds: float
     evaluation_seconds: float
     provenance: Provenance
+    validation: float | None = None
 
     @property
     def cell(self) -> Cell:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from duetgen.comparison.numbers import count, milliseconds, p_value, seconds, signed
-from duetgen.comparison.results import BASE, DUET, HEADLINE, METRICS, Comparison, Estimate, Row, Table
+from duetgen.comparison.results import BASE, DUET, HEADLINE, METRICS, ON_BASE, Comparison, Estimate, Row, Table
 from duetgen.comparison.verdict import OUTCOMES, best_row, listed
 
 MARKS = {"better": "▲", "worse": "▼", "undecided": "○"}
@@ -116,6 +116,10 @@ def said_plainly(table: Table) -> list[str]:
         words = [f"{OUTCOMES[outcome]}: {listed(names)}" for outcome, names in found.items() if names]
         if words:
             lines.append(f"Against {reference} in {HEADLINE}, {'; '.join(words)}.")
+    # The validation part is ranked in full, whatever the protocol of the test part is: said once.
+    if table.protocol != "candidates" and (row := table.preferred()) is not None:
+        said = ", ".join(f"{name} {one.validation:.4f}" for name in (DUET, ON_BASE) if (one := table.row(name)))
+        lines.append(f"Of DUET's two ways of training, the validation part prefers {row.method}: {HEADLINE} {said}.")
     return lines
 
 

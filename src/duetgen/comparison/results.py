@@ -20,6 +20,7 @@ METRICS: Final = ("ndcg@10", "user_auc")
 """Metrics that are compared and tested; the more, the better."""
 BASE: Final = "base"
 DUET: Final = "duet"
+ON_BASE: Final = "duet-on-base"
 
 
 class ResultsFormatError(DuetError):
@@ -62,6 +63,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         cost: medians over seeds.
         oscillation: means over seeds.
         fit_seconds: mean over seeds.
+        validation: mean over seeds of what their cells have; None where one has none.
     """
 
     method: str
@@ -74,6 +76,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost
     oscillation: Oscillation | None
     fit_seconds: float
+    validation: float | None = None
 
     def condition(self, name: str | None = None) -> RowCondition | None:
         """A condition by its name, the headline by default; None where it was not measured."""
@@ -138,6 +141,15 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     def row(self, method: str) -> Row | None:
         """The row of a method."""
         return next((row for row in self.rows if row.method == method), None)
+
+    def preferred(self) -> Row | None:
+        """The way of training DUET, jointly or for the finished base model, that is ahead on the validation part; None
+        where one of them was not measured there.
+        """
+        jointly, on_base = self.row(DUET), self.row(ON_BASE)
+        if jointly is None or on_base is None or jointly.validation is None or on_base.validation is None:
+            return None
+        return on_base if on_base.validation > jointly.validation else jointly
 
     def against(self, method: str, reference: str, metric: str = HEADLINE, *, group: str = "all") -> Comparison | None:
         """The comparison of two methods under their headline conditions, whichever of them is the reference in it."""

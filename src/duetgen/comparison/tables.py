@@ -92,6 +92,7 @@ def make_row(protocol: str, cells: list[tuple[Finished, ProtocolRecord]]) -> Row
         those = [next(c for c in found.conditions if c.name == name) for _, found in cells]
         conditions.append(make_condition(protocol, name, those, [cell.devices for cell, _ in cells]))
     moves = [record.oscillation for record in records if record.oscillation is not None]
+    validated = [record.validation for record in records if record.validation is not None]
     return Row(
         method=first.method,
         description=METHODS[first.method].description if first.method in METHODS else "",
@@ -103,6 +104,7 @@ def make_row(protocol: str, cells: list[tuple[Finished, ProtocolRecord]]) -> Row
         cost=median_cost([record.cost for record in records]),
         oscillation=mean_oscillation(moves) if moves else None,
         fit_seconds=statistics.fmean(record.fit_seconds for record in records),
+        validation=statistics.fmean(validated) if len(validated) == len(records) else None,
     )
 
 
