@@ -117,9 +117,12 @@ def said_plainly(table: Table) -> list[str]:
         if words:
             lines.append(f"Against {reference} in {HEADLINE}, {'; '.join(words)}.")
     # The validation part is ranked in full, whatever the protocol of the test part is: said once.
-    if table.protocol != "candidates" and (row := table.preferred()) is not None:
-        said = ", ".join(f"{name} {one.validation:.4f}" for name in (DUET, ON_BASE) if (one := table.row(name)))
-        lines.append(f"Of DUET's two ways of training, the validation part prefers {row.method}: {HEADLINE} {said}.")
+    preferred = table.preferred() if table.protocol != "candidates" else None
+    if preferred is not None:
+        said = ", ".join(f"{row.method} {row.validation:.4f}" for row in table.rows if row.method in (DUET, ON_BASE))
+        lines.append(
+            f"Of DUET's two ways of training, the validation part prefers {preferred.method}: {HEADLINE} {said}."
+        )
     return lines
 
 
