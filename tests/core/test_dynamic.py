@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from duetgen.core import DynamicLayer, DynamicLinear, Personal
+from duetgen.core.dynamic import MERGED_ROWS
 from duetgen.core.layout import LayoutMismatchError
 from duetgen.core.personal import NothingDynamicError
 
@@ -37,11 +38,35 @@ def test_without_bias_theta_is_the_weight_alone() -> None:
     set_parameters(layer, [[1.0, 2.0]], None)
     assert layer.dynamic_size() == 2
     assert Personal(layer)(torch.tensor([[1.0, 1.0]]), torch.tensor([[3.0, 4.0]])).tolist() == [[18.0]]
+    many = Personal(layer)(torch.tensor([[1.0, 1.0]]), torch.tensor([[3.0, 4.0]]).expand(1, MERGED_ROWS, 2))
+    assert many.tolist() == [[[18.0]] * MERGED_ROWS]
+
+
+def test_many_rows_a_theta_give_the_gradients_of_few() -> None:
+    torch.manual_seed(0)
+    layer = DynamicLinear(4, 3)
+    theta, x = torch.randn(2, 15, requires_grad=True), torch.randn(2, MERGED_ROWS, 4, requires_grad=True)
+    inputs = (theta, x, layer.weight, layer.bias)
+    merged = torch.autograd.grad(Personal(layer)(theta, x).square().sum(), inputs)
+    few = torch.cat([Personal(layer)(theta, part) for part in x.split(MERGED_ROWS // 2, dim=1)], dim=1)
+    for one, other in zip(merged, torch.autograd.grad(few.square().sum(), inputs), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize(
-    ("lead", "rest"), [((3,), ()), ((3,), (5,)), ((3, 5), ()), ((3, 5), (2,)), ((3,), (5, 2)), ((), (4,)), ((1,), (6,))]
+    ("lead", "rest"),
+    [
+        ((3,), ()),
+        ((3,), (5,)),
+        ((3, 5), ()),
+        ((3, 5), (2,)),
+        ((3,), (5, 2)),
+        ((), (4,)),
+        ((1,), (6,)),
+        ((3,), (MERGED_ROWS,)),
+        ((2, 3), (2, MERGED_ROWS // 2)),
+    ],
 )
 def test_theta_of_a_device_a_row_and_a_position_equals_one_linear_each(
     residual: bool, lead: tuple[int, ...], rest: tuple[int, ...]

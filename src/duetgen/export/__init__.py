@@ -3,7 +3,6 @@
 `bundle`        makes, checks, signs and writes it
 `graphs`        the two ONNX graphs
 `recurrent`     a GRU as one ONNX operator
-`merged`        a dynamic layer as one product
 `quantisation`  int8 item embeddings
 `parity`        the gate: ONNX Runtime computes what torch computes
 `plausible`     bounds of theta

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from duetgen.backbones import Recommender
 from duetgen.core import GRUEncoder
 from duetgen.export.errors import NotExportableError
-from duetgen.export.merged import with_merged_layers
 from duetgen.export.quantisation import QuantisedEmbedding
 from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
@@ -145,9 +144,7 @@ def _export(
             "train with fewer items or a smaller width, or export with --embeddings int8",
         )
     with _quietly():
-        program = torch.export.export(
-            with_merged_layers(with_onnx_grus(graph)).eval(), example, dynamic_shapes=shapes, strict=False
-        )
+        program = torch.export.export(with_onnx_grus(graph).eval(), example, dynamic_shapes=shapes, strict=False)
         exported = torch.onnx.export(
             program,
             (),
