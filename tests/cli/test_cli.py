@@ -130,7 +130,13 @@ def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder:
     config = RunFolder(run).config.read_text()
     for line in ("width = 8", "window = 4", "epochs = 1", 'method = "duet"', f'global_model = "{base}"'):
         assert line in config.splitlines(), line
-    assert "was trained before" in duet(*arguments).stdout
+    alone = json.loads(duet("train", folder / "data", *small, "--out", base, "--json").stdout)["validation_ndcg@10"]
+    again = duet(*arguments)
+    assert "was trained before" in again.stdout
+    assert f"by its global model alone: {alone:.4f}" in again.stdout
+    told = json.loads(duet(*arguments, "--json").stdout)
+    assert told["global_model_validation_ndcg@10"] == alone
+    assert ("gains nothing" in again.stdout) == (told["validation_ndcg@10"] <= alone)
     zero = json.loads(duet("evaluate", run, folder / "data", "--json").stdout)[0]
     plain = json.loads(duet("evaluate", base, folder / "data", "--json").stdout)[0]
     metrics = {one["name"]: one["metrics"] for one in zero["conditions"]}

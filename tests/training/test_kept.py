@@ -16,6 +16,7 @@ from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError
 from duetgen.training import OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.config import InvalidConfigError
+from duetgen.training.kept import to_beat
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
 
 SMALL = TrainConfig(
@@ -54,6 +55,15 @@ def test_without_theta_it_is_the_kept_model_bit_for_bit(people: Dataset, base: P
     for name, tensor in kept.state_dict().items():
         assert torch.equal(trained[name], tensor), name
     assert len(run.environment.global_model_sha256) == 64
+
+
+def test_what_a_generator_has_to_beat(people: Dataset, base: Path, tmp_path: Path) -> None:
+    assert to_beat(on(base)) == RunFolder(base).read_environment().best
+    assert to_beat(on(base, seed=1)) is None
+    assert to_beat(on(base, validation_devices=5)) is None
+    assert to_beat(SMALL) is None
+    generated = train(people, on(base), tmp_path / "run").root
+    assert to_beat(on(generated)) is None
 
 
 @pytest.mark.parametrize("backbone", ["gru4rec", "din"])

@@ -72,6 +72,7 @@ def train(
     from duetgen.data.store import Dataset
     from duetgen.machine import use_machine
     from duetgen.training import train as run_training
+    from duetgen.training.kept import to_beat
     from duetgen.training.run import RunFolder
 
     if global_model is not None:
@@ -104,12 +105,14 @@ def train(
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
     if not chief:
         return
+    without = to_beat(settled)
     if json:
         console.print_json(
             {
                 "run": str(result.root),
                 "best_epoch": result.best_epoch,
                 "validation_ndcg@10": result.best,
+                "global_model_validation_ndcg@10": without,
                 "epochs": result.epochs,
                 "seconds": result.seconds,
                 "already_finished": result.already_finished,
@@ -120,6 +123,9 @@ def train(
     console.results.print(
         f"{title} {had}: validation ndcg@10 {result.best:.4f} after epoch {result.best_epoch} of {result.epochs}"
     )
+    if without is not None:
+        gains = "" if result.best > without else ": the generator gains nothing there"
+        console.results.print(f"  without theta, by its global model alone: {without:.4f}{gains}")
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 

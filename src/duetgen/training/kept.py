@@ -14,7 +14,7 @@ import msgspec
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError
-from duetgen.training.config import InvalidConfigError, TrainConfig
+from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
 from duetgen.training.run import Run, RunFolder, load_run
 
 
@@ -64,6 +64,22 @@ def keep_global_model(model: Recommender, dataset: Dataset, config: TrainConfig)
     if model.generator is not None and not config.model.backbone.residual:
         model.generator.start_from(model.backbone.head.global_theta())
     return hashlib.sha256(RunFolder(run.root).weights.read_bytes()).hexdigest()
+
+
+def to_beat(config: TrainConfig) -> float | None:
+    """`ndcg@10` that the run `config.global_model` has on the validation part: what its generator has to beat.
+
+    None where there is no such run, or where its figure does not compare: a run that has a generator itself, or one
+    that was measured on other devices.
+    """
+    if not config.global_model:
+        return None
+    folder = RunFolder(Path(config.global_model))
+    its = decode_config(folder.config.read_bytes(), str(folder.config))
+    devices = (config.validation_devices, config.seed)
+    if its.model.method != "base" or (its.validation_devices, its.seed) != devices:
+        return None
+    return folder.read_environment().best
 
 
 def check_same_device_model(kept: TrainConfig, config: TrainConfig) -> None:
