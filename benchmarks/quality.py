@@ -252,18 +252,20 @@ def table_lines(table: Table) -> list[str]:
         if row.method in (DUET, ON_BASE, "finetune"):
             others = [one.name for one in row.conditions if one.name != row.headline]
             lines += [row_line(table, row, condition, columns) for condition in others]
-    return [*lines, "", *repeat_lines(table)]
+    repeats = group_lines(table, HEADLINE, ("repeat", "new"), ("repeats", "new items"))
+    known = group_lines(table, "user_auc", ("known", "unknown"), ("known items", "the unknown item"))
+    return [*lines, "", *repeats, *known]
 
 
-def repeat_lines(table: Table) -> list[str]:
-    """Markdown of repeats and new items apart; nothing where no target is a repeat."""
-    rows = [(row.method, one.groups) for row in table.rows if (one := row.condition()) and "repeat" in one.groups]
+def group_lines(table: Table, metric: str, groups: tuple[str, ...], said: tuple[str, ...]) -> list[str]:
+    """Markdown of a metric of groups of targets apart; nothing where the table has no such group."""
+    rows = [(row.method, one.groups) for row in table.rows if (one := row.condition()) and groups[0] in one.groups]
     if not rows:
         return []
-    counts = [f"{rows[0][1][group].devices:,} devices" for group in ("repeat", "new")]
-    lines = [f"| {HEADLINE} | repeats ({counts[0]}) | new items ({counts[1]}) |", "|---|---:|---:|"]
-    for method, groups in rows:
-        lines.append(f"| {method} | {' | '.join(f'{groups[g].metrics[HEADLINE]:.4f}' for g in ('repeat', 'new'))} |")
+    heads = [f"{words} ({rows[0][1][group].devices:,} devices)" for group, words in zip(groups, said)]
+    lines = [f"| {metric} | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+    for method, kept in rows:
+        lines.append(f"| {method} | {' | '.join(f'{kept[group].metrics[metric]:.4f}' for group in groups)} |")
     return [*lines, ""]
 
 
@@ -315,9 +317,10 @@ def summary_page(found: dict[str, Results]) -> str:
         "",
         "On the test part, means over seeds. A cell's page has all metrics, protocols, intervals and sources. An empty",
         "field was not run. `duet-no-swa` is DUET without the Stable Weight Adapter; `duet-on-base` and `apg-on-base`",
-        "are generators trained for the finished base model, which θ = 0 is there. The last two columns: what was",
-        "generated less base, with 95 % intervals over devices. `python benchmarks/quality.py --write` makes all of",
-        "this.",
+        "are generators trained for the finished base model, which θ = 0 is there. The last columns: what was",
+        "generated less base, with 95 % intervals over devices; the very last is for the targets that training knows,",
+        "where not all are known.",
+        "`python benchmarks/quality.py --write` makes all of this.",
         "",
     ]
     full = f"`{HEADLINE}`, protocol `full` (`given` on the text form)"
@@ -335,10 +338,11 @@ def preferred_table(found: dict[str, Results]) -> list[str]:
     """A line a cell that has both ways of training: which one the validation part prefers, and how that one does."""
     beside = (BASE, "base-long", "finetune", "apg")
     head = ["cell", "way", "validation (other way)", *beside, "DUET", "θ 20 old", "another's θ", "less base"]
-    head += ["20 old less base", "AUC of base", "AUC of DUET", "less base", "20 old less base"]
+    head += ["20 old less base", "AUC of base", "AUC of DUET", "less base"]
     lines = [
         "Choosing between `duet` and `duet-on-base` by the validation part alone is what we advise; this is what comes",
-        f"of it. `{HEADLINE}` in full but for the AUC by device, which is that of `candidates`.",
+        f"of it. `{HEADLINE}` in full; the AUC by device in `candidates`, of items that training knows where a page",
+        "tells them apart: the AUC of the unknown item says only where a model happens to rank that one entry.",
         "",
         f"| {' | '.join(head)} |",
         f"|---|---|{'---:|' * (len(head) - 2)}",
@@ -356,8 +360,9 @@ def preferred_table(found: dict[str, Results]) -> list[str]:
             *(figure(table.row(name), HEADLINE) for name in beside),
             *(figure(row, HEADLINE, condition) for condition in (None, "own+20", "another")),
             *(difference(table, HEADLINE, row.method, condition) for condition in ("own", "own+20")),
-            *(figure(drawn.row(name), "user_auc") for name in (BASE, row.method)),
-            *(difference(drawn, "user_auc", row.method, condition) for condition in ("own", "own+20")),
+            *(known_auc(drawn.row(name)) for name in (BASE, row.method)),
+            difference(drawn, "user_auc", row.method, "own", "known")
+            or difference(drawn, "user_auc", row.method, "own"),
         ]
         lines.append(f"| [{cell}]({cell.replace('/', '-')}.md) | {' | '.join(values)} |")
     return [*lines, ""]
@@ -369,8 +374,8 @@ def summary_table(
     """A line a cell: a metric of several methods by one of the protocols, and a generating method against base."""
     conditions = {method: None, "θ 20 old": "own+20", "θ = 0": "zero", "another's θ": "another"}
     lines = [
-        f"| cell | seeds | {' | '.join((*others, *conditions))} | fresh | 20 old |",
-        f"|---|{'---:|' * (len(others) + len(conditions) + 3)}",
+        f"| cell | seeds | {' | '.join((*others, *conditions))} | fresh | 20 old | fresh, known items |",
+        f"|---|{'---:|' * (len(others) + len(conditions) + 4)}",
     ]
     for cell, results in found.items():
         if index >= len(results.tables):
@@ -380,18 +385,26 @@ def summary_table(
         values = [figure(table.row(name), metric) for name in others]
         values += [figure(row, metric, condition) for condition in conditions.values()]
         values += [difference(table, metric, method, condition) for condition in ("own", "own+20")]
+        values += [difference(table, metric, method, "own", "known")]
         page = f"[{cell}]({cell.replace('/', '-')}.md)"
         lines.append(f"| {page} | {len(row.seeds) if row is not None else 0} | {' | '.join(values)} |")
     return [*lines, ""]
 
 
-def difference(table: Table, metric: str, method: str, condition: str) -> str:
+def difference(table: Table, metric: str, method: str, condition: str, group: str = "all") -> str:
     """A method under a condition less base, and its interval; empty where it was not measured."""
     base = table.row(BASE)
-    one = None if base is None else table.find(method, condition, BASE, base.headline, metric)
+    one = None if base is None else table.find(method, condition, BASE, base.headline, metric, group)
     if one is None:
         return ""
     return f"{one.mean:+.4f}" + ("" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})")
+
+
+def known_auc(row: Row | None) -> str:
+    """The AUC by device of items that training knows; of all, where all are known or they were not told apart."""
+    found = None if row is None else row.condition()
+    known = None if found is None else found.groups.get("known")
+    return figure(row, "user_auc") if known is None else f"{known.metrics['user_auc']:.4f}"
 
 
 def figure(row: Row | None, metric: str, condition: str | None = None) -> str:

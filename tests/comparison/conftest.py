@@ -84,6 +84,7 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
             values[f"full/{name}/all/{metric}"] = own_U.astype(np.float32)
             values[f"full/{name}/cold/{metric}"] = cold_U.astype(np.float32)
             values[f"full/{name}/repeat/{metric}"] = cold_U.astype(np.float32)
+            values[f"full/{name}/known/{metric}"] = cold_U.astype(np.float32)
         metrics = {"ndcg@10": float(own_U.mean()), "user_auc": float(own_U.mean()), "log_loss": 3.0 - shift}
         bucket = {"shortest": 1, "longest": 4, "devices": 10, "targets": 10, "metrics": metrics}
         conditions.append(
@@ -95,7 +96,7 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
                     HistoryBucket(**(bucket | {"shortest": 5, "longest": None})),
                 ],
                 groups=dict.fromkeys(
-                    ("cold", "repeat"),
+                    ("cold", "repeat", "known"),
                     Group(devices=10, metrics={m: float(np.nanmean(cold_U)) for m in values_of(metrics)}),
                 ),
             )

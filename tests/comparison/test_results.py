@@ -46,13 +46,14 @@ def test_seeds_are_averaged_within_a_device_first() -> None:
 def test_holm_counts_all_comparisons_of_a_question() -> None:
     (table,) = make_results().tables
     sizes = {}
-    for question in ("methods", "groups", "repeats", "age", "fallback", "controls"):
+    for question in ("methods", "groups", "repeats", "vocabulary", "age", "fallback", "controls"):
         those = [one for one in table.comparisons if one.metric == "user_auc" and one.question == question]
         assert [one.p_holm for one in those] == pytest.approx(list(holm(np.array([one.p for one in those]))))
         sizes[question] = len(those)
     # Four methods against base, three against DUET; four have two old ages, a zero and three controls; nobody is warm,
-    # no target is new.
-    assert sizes == {"methods": 4 + 3, "groups": 4, "repeats": 4, "age": 4 * 2, "fallback": 4, "controls": 4 * 3}
+    # no target is new or unknown.
+    by_group = {"groups": 4, "repeats": 4, "vocabulary": 4}
+    assert sizes == {"methods": 4 + 3, **by_group, "age": 4 * 2, "fallback": 4, "controls": 4 * 3}
     assert len(table.comparisons) == 2 * sum(sizes.values())
 
 

@@ -24,7 +24,7 @@ from duetgen.evaluation.errors import (
     ProtocolUnavailableError,
     VocabularyMismatchError,
 )
-from duetgen.evaluation.inputs import HistoryReader, met_before
+from duetgen.evaluation.inputs import HistoryReader, met_before, target_items
 from duetgen.evaluation.protocols import CandidateRanking, FullRanking
 
 from .conftest import MakeModel
@@ -552,16 +552,26 @@ class TestRefusals:
             evaluate(model, temporal, limit_devices=limit)
 
 
-def test_repeats_and_new_items_make_up_every_device(temporal: Dataset, both: list[Evaluation]) -> None:
+@pytest.mark.parametrize("groups", [("repeat", "new"), ("known", "unknown")])
+def test_groups_of_items_make_up_every_device(
+    temporal: Dataset, both: list[Evaluation], groups: tuple[str, str]
+) -> None:
     targets = temporal.targets("test")
-    met_N = met_before(temporal, targets)
-    assert 0 < met_N.sum() < len(met_N)
+    known_N = target_items(temporal, targets) != UNKNOWN
+    inside_N = known_N if "known" in groups else met_before(temporal, targets)
+    assert 0 < inside_N.sum() < len(inside_N)
     for one in both:
         kept = one.by_device
         for slot, device in enumerate(kept.device_U):
-            repeats = met_N[targets.device_N == device]
-            parts = [kept.groups[group]["own"]["ndcg@10"][slot] for group in ("repeat", "new")]
-            assert np.isnan(parts).tolist() == [not repeats.any(), bool(repeats.all())]
-            assert np.nansum(parts * np.array([repeats.sum(), (~repeats).sum()])) == pytest.approx(
-                kept.of("own", "ndcg@10")[slot] * len(repeats)
+            inside = inside_N[targets.device_N == device]
+            parts = [kept.groups[group]["own"]["ndcg@10"][slot] for group in groups]
+            assert np.isnan(parts).tolist() == [not inside.any(), bool(inside.all())]
+            assert np.nansum(parts * np.array([inside.sum(), (~inside).sum()])) == pytest.approx(
+                kept.of("own", "ndcg@10")[slot] * len(inside)
             )
+
+
+def test_there_are_no_groups_where_every_item_is_known(plain: Dataset, make_model: MakeModel) -> None:
+    (one,) = evaluate(make_model(plain), plain, conditions=[Condition("zero")], bootstrap=0)
+    assert one.unknown_targets == 0
+    assert not {"known", "unknown"} & one.by_device.groups.keys()

@@ -14,14 +14,18 @@ from duetgen.comparison.methods import METHODS
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
-from duetgen.comparison.results import DUET, Results, Table
+from duetgen.comparison.results import DUET, HEADLINE, Results, Table
 
 NO_SWA = "duet-no-swa"
 GROUPS = {
-    "Cold and warm devices": {"cold": "cold: fewer than<br>5 events before", "warm": "warm"},
-    "Repeats and new items": {"repeat": "repeat: the device<br>had the item before", "new": "new"},
+    "Cold and warm devices": (HEADLINE, {"cold": "cold: fewer than<br>5 events before", "warm": "warm"}),
+    "Repeats and new items": (HEADLINE, {"repeat": "repeat: the device<br>had the item before", "new": "new"}),
+    "User AUC of items that training knows, and of the unknown item": (
+        "user_auc",
+        {"known": "known", "unknown": "unknown: says only where<br>a model ranks that entry"},
+    ),
 }
-"""What a table of groups is called, and the head of each group's column."""
+"""What a table of groups is called, its metric, and the head of each group's column."""
 
 
 def render(results: Results) -> str:
@@ -111,8 +115,8 @@ def protocol_part(table: Table) -> str:
         *(f"<p>{escape(line)}</p>" for line in said_plainly(table)),
         *(
             f"<details><summary>{summary}</summary>{found}</details>"
-            for summary, groups in GROUPS.items()
-            if (found := group_table(table, groups))
+            for summary, (metric, groups) in GROUPS.items()
+            if (found := group_table(table, metric, groups))
         ),
         f"<details><summary>Every comparison with its p-value</summary>{comparison_table(table)}</details>"
         if table.comparisons

@@ -126,8 +126,8 @@ def said_plainly(table: Table) -> list[str]:
     return lines
 
 
-def group_table(table: Table, groups: dict[str, str]) -> str:
-    """Groups of targets, by what their columns say, apart; nothing where no target is in the first."""
+def group_table(table: Table, metric: str, groups: dict[str, str]) -> str:
+    """A metric of groups of targets, by what their columns say; nothing where no target is in the first."""
     if not any(next(iter(groups)) in c.groups for row in table.rows if (c := row.condition()) is not None):
         return ""
     rows = []
@@ -135,8 +135,8 @@ def group_table(table: Table, groups: dict[str, str]) -> str:
         condition, cells = row.condition(), []
         for group in groups:
             kept = condition.groups.get(group) if condition is not None else None
-            cells += ["–" if kept is None else f"{kept.metrics[HEADLINE]:.4f}<small>{kept.devices:,} devices</small>"]
-            cells.append(difference_cell(table.against(row.method, BASE, group=group)))
+            cells += ["–" if kept is None else f"{kept.metrics[metric]:.4f}<small>{kept.devices:,} devices</small>"]
+            cells.append(difference_cell(table.against(row.method, BASE, metric, group=group)))
         rows.append((row.method, cells))
     head = [text for group, said in groups.items() for text in (said, f"{group},<br>against base")]
     return grid(head, rows, DUET)

@@ -180,7 +180,7 @@ def measure(
 
 
 def summarise(
-    measured: Sequence[Measured], selection: Selection, met_N: Bool, rounds: int, seed: int
+    measured: Sequence[Measured], selection: Selection, met_N: Bool, known_N: Bool, rounds: int, seed: int
 ) -> tuple[list[ConditionResult], DeviceMetrics]:
     """Average over targets, devices and histories, and resample all conditions at once."""
     devices = len(selection.device_U)
@@ -189,6 +189,8 @@ def summarise(
     groups = {"cold": length_N < COLD, "warm": length_N >= COLD}
     if met_N.any():
         groups |= {"repeat": met_N, "new": ~met_N}
+    if not known_N.all():
+        groups |= {"known": known_N, "unknown": ~known_N}
     for one in measured:
         kept.values[one.condition.name] = {
             name: device_means(value_N, selection.slot_N, devices) for name, value_N in one.targets.items()
@@ -315,7 +317,7 @@ def _evaluate(
     target_N, met_N = target_items(dataset, selection.targets), met_before(dataset, selection.targets)
     evaluations = []
     for ranking, kept in zip(rankings, measured):
-        results, by_device = summarise(kept, selection, met_N, rounds, seed)
+        results, by_device = summarise(kept, selection, met_N, target_N != UNKNOWN, rounds, seed)
         evaluation = Evaluation(
             protocol=ranking.name,
             part=part,
