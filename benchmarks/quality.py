@@ -258,9 +258,9 @@ def table_lines(table: Table) -> list[str]:
 
 
 def group_lines(table: Table, metric: str, groups: tuple[str, ...], said: tuple[str, ...]) -> list[str]:
-    """Markdown of a metric of groups of targets apart; nothing where the table has no such group."""
+    """Markdown of a metric of groups of targets apart; nothing unless every method was measured so."""
     rows = [(row.method, one.groups) for row in table.rows if (one := row.condition()) and groups[0] in one.groups]
-    if not rows:
+    if len(rows) < len(table.rows):
         return []
     heads = [f"{words} ({rows[0][1][group].devices:,} devices)" for group, words in zip(groups, said)]
     lines = [f"| {metric} | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
@@ -360,7 +360,7 @@ def preferred_table(found: dict[str, Results]) -> list[str]:
             *(figure(table.row(name), HEADLINE) for name in beside),
             *(figure(row, HEADLINE, condition) for condition in (None, "own+20", "another")),
             *(difference(table, HEADLINE, row.method, condition) for condition in ("own", "own+20")),
-            *(known_auc(drawn.row(name)) for name in (BASE, row.method)),
+            *known_aucs(drawn, (BASE, row.method)),
             difference(drawn, "user_auc", row.method, "own", "known")
             or difference(drawn, "user_auc", row.method, "own"),
         ]
@@ -400,11 +400,15 @@ def difference(table: Table, metric: str, method: str, condition: str, group: st
     return f"{one.mean:+.4f}" + ("" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})")
 
 
-def known_auc(row: Row | None) -> str:
-    """The AUC by device of items that training knows; of all, where all are known or they were not told apart."""
-    found = None if row is None else row.condition()
-    known = None if found is None else found.groups.get("known")
-    return figure(row, "user_auc") if known is None else f"{known.metrics['user_auc']:.4f}"
+def known_aucs(table: Table, methods: tuple[str, ...]) -> list[str]:
+    """The AUC by device of items that training knows, of several methods; of all items, where some method's were not
+    told apart.
+    """
+    found = [row.condition() for name in methods if (row := table.row(name)) is not None]
+    known = [one.groups["known"].metrics["user_auc"] for one in found if one is not None and "known" in one.groups]
+    if len(known) < len(methods):
+        return [figure(table.row(name), "user_auc") for name in methods]
+    return [f"{value:.4f}" for value in known]
 
 
 def figure(row: Row | None, metric: str, condition: str | None = None) -> str:
