@@ -64,6 +64,7 @@ def test_what_a_generator_has_to_beat(people: Dataset, base: Path, tmp_path: Pat
     assert to_beat(SMALL) is None
     generated = train(people, on(base), tmp_path / "run").root
     assert to_beat(on(generated)) is None
+    assert to_beat(on(tmp_path / "gone")) is None
 
 
 @pytest.mark.parametrize("backbone", ["gru4rec", "din"])

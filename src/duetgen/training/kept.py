@@ -69,12 +69,12 @@ def keep_global_model(model: Recommender, dataset: Dataset, config: TrainConfig)
 def to_beat(config: TrainConfig) -> float | None:
     """`ndcg@10` that the run `config.global_model` has on the validation part: what its generator has to beat.
 
-    None where there is no such run, or where its figure does not compare: a run that has a generator itself, or one
-    that was measured on other devices.
+    None where there is no such run, or none any more, or where its figure does not compare: a run that has a generator
+    itself, or one that was measured on other devices.
     """
-    if not config.global_model:
-        return None
     folder = RunFolder(Path(config.global_model))
+    if not config.global_model or not folder.config.is_file():
+        return None
     its = decode_config(folder.config.read_bytes(), str(folder.config))
     devices = (config.validation_devices, config.seed)
     if its.model.method != "base" or (its.validation_devices, its.seed) != devices:
