@@ -1,4 +1,4 @@
-"""What keeping freed memory is worth: training steps with glibc's defaults against `duetgen.machine.keep_freed_memory`.
+"""What keeping freed memory is worth: `duetgen.machine.keep_freed_memory` against glibc's defaults, training and measuring.
 
     python benchmarks/freed_memory.py [--items 3500 12000] [--batch-positions 1024] [--threads 1] [--repeats 3]
 
@@ -27,7 +27,7 @@ from duetgen.data.store import Dataset
 from duetgen.data.synthetic import SyntheticConfig
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
-from duetgen.machine import keep_freed_memory, use_machine
+from duetgen.machine import keep_freed_memory
 from training_throughput import Way, rate
 
 CASES = (
@@ -47,12 +47,9 @@ CASES = (
 
 def measure(case: str, data: Path, options: argparse.Namespace) -> dict[str, float]:
     """Work in this process for a while: positions or targets a second, the kernel's share, the most memory in MB."""
-    if options.keep:
-        use_machine(options.threads)
-        if not keep_freed_memory():
-            sys.exit("this C library has no mallopt: nothing to compare")
-    else:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    if options.keep and not keep_freed_memory():
+        sys.exit("this C library has no mallopt: nothing to compare")
     options.backbone, what = case.split()
     work = measuring(options.backbone, Dataset(data)) if what == "measured" else training(what, Dataset(data), options)
     work()
