@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
 
     By default glibc hands a tensor of more than 32 MiB back to the kernel when it is freed, and the next one comes
     page by page, zeroed: two fifths of the time of measuring a model on a catalogue of 12,000 items, where keeping it
-    is worth 1.7x (`benchmarks/freed_memory.py`). The process stays as large as its largest step, which is hardly larger
+    is worth 1.6x (`benchmarks/freed_memory.py`). The process stays as large as its largest step, which is hardly larger
     than before.
     """
     if not sys.platform.startswith("linux"):
