@@ -1,4 +1,4 @@
-"""What keeping freed memory is worth: `duetgen.machine.keep_freed_memory` against glibc's defaults, training and measuring.
+"""What keeping freed memory is worth, in training and measuring: `keep_freed_memory` against glibc's defaults.
 
     python benchmarks/freed_memory.py [--items 3500 12000] [--batch-positions 1024] [--threads 1] [--repeats 3]
 
