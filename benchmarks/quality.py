@@ -6,7 +6,8 @@
 Each cell is a dataset, a split and a backbone: one `duet compare`, which can be killed at any moment and goes on with
 the same command. All methods of a cell share data, settings and training budget; `SETTINGS` were chosen on validation
 parts, but for cells without a page in `results/quality/`: those have the settings of the nearest cell with one. With
-`--write` the tables of cells that have DUET go to `benchmarks/results/quality/`, without any row of a dataset.
+`--write` a cell that has DUET is kept in `benchmarks/results/quality/`, as a page and as a record without any row of a
+dataset, and the summary of all cells is made anew.
 """
 
 from __future__ import annotations
@@ -22,13 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from duetgen.comparison.results import BASE, DUET, HEADLINE, ON_BASE, Results, Row, Table
-from duetgen.comparison.verdict import OUTCOMES
+from duetgen.comparison.results import DUET, Results
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
+from quality_pages import page, write_cell, write_summary
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results/quality"
 COMMAND = [sys.executable, "-c", "from duetgen.cli import main; main()"]
 MAIN = (
     "popular",
@@ -50,14 +49,6 @@ PAIRWISE = ("base", "base-long", "finetune", "apg", "apg-on-base", "duet", "duet
 """For DIN, which scores each candidate anew and takes hours for the others."""
 GIVEN = ("popular", "item-knn", "base", "finetune", "apg", "apg-on-base", "duet", "duet-on-base")
 """For the text form, whose rows have small windows."""
-
-BESIDE = (BASE, "base-wide", "base-long", DUET, "apg-on-base")
-"""What the summary shows beside a generator for the finished base model."""
-
-LEGEND = (
-    "`own+20`: θ 20 events old; `zero`: θ = 0; `another`: another device's θ; `random`: θ of a random history. "
-    "`user_auc` is averaged by device, `auc` pools all rows. ± is the deviation over seeds."
-)
 
 INPUTS: dict[str, tuple[str, PrepareConfig]] = {
     "ml-100k": ("ml-100k/raw/u.data", PrepareConfig(split="leave-one-out", name="ml-100k")),
@@ -236,187 +227,6 @@ def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: fl
     return Results.from_json((root / "results.json").read_bytes()) if code in (0, 1) else None
 
 
-def table_lines(table: Table) -> list[str]:
-    """Markdown of one protocol: a row a method, and rows for DUET's theta of other ages and owners."""
-    first = table.rows[0]
-    pooled = first.value("auc") is not None
-    columns = [HEADLINE, "hr@10", "user_auc", *(["auc"] if pooled else []), "log_loss"]
-    lines = [
-        f"### `{table.protocol}`: {table.targets:,} targets, {table.devices:,} devices, {table.candidates:,.0f} ranked",
-        "",
-        f"| | {' | '.join(columns)} | {HEADLINE} against base, 95 % interval | |",
-        f"|---|{'---:|' * len(columns)}---:|---|",
-    ]
-    for row in table.rows:
-        lines.append(row_line(table, row, row.headline, columns))
-        if row.method in (DUET, ON_BASE, "finetune"):
-            others = [one.name for one in row.conditions if one.name != row.headline]
-            lines += [row_line(table, row, condition, columns) for condition in others]
-    repeats = group_lines(table, HEADLINE, ("repeat", "new"), ("repeats", "new items"))
-    known = group_lines(table, "user_auc", ("known", "unknown"), ("known items", "the unknown item"))
-    return [*lines, "", *repeats, *known]
-
-
-def group_lines(table: Table, metric: str, groups: tuple[str, ...], said: tuple[str, ...]) -> list[str]:
-    """Markdown of a metric of groups of targets apart; nothing unless every method was measured so."""
-    rows = [(row.method, one.groups) for row in table.rows if (one := row.condition()) and groups[0] in one.groups]
-    if len(rows) < len(table.rows):
-        return []
-    heads = [f"{words} ({rows[0][1][group].devices:,} devices)" for group, words in zip(groups, said)]
-    lines = [f"| {metric} | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
-    for method, kept in rows:
-        lines.append(f"| {method} | {' | '.join(f'{kept[group].metrics[metric]:.4f}' for group in groups)} |")
-    return [*lines, ""]
-
-
-def row_line(table: Table, row: Row, condition: str, columns: list[str]) -> str:
-    """A method under a condition."""
-    cells = []
-    for column in columns:
-        value = row.value(column, condition)
-        cells.append(
-            "" if value is None else f"{value.mean:.4f}" + ("" if value.std is None else f" ± {value.std:.4f}")
-        )
-    base = table.row(BASE)
-    one = None if base is None else table.find(row.method, condition, BASE, base.headline, HEADLINE)
-    bounds = "" if one is None or one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})"
-    cells += ["", ""] if one is None else [f"{one.mean:+.4f}{bounds}", OUTCOMES[one.outcome]]
-    name = row.method if condition == row.headline else f"{row.method}, `{condition}`"
-    return f"| {name} | {' | '.join(cells)} |"
-
-
-def page(cell: str, results: Results, command: str) -> str:
-    """The page of a cell."""
-    origin = results.origin
-    assert origin is not None
-    versions = ", ".join(f"{name} {version}" for name, version in origin.versions[0].items())
-    machine, facts, seeds = origin.machines[0], results.dataset, ", ".join(map(str, results.seeds))
-    lines = [
-        f"# {cell}",
-        "",
-        results.verdict,
-        "",
-        f"- `{command}`",
-        f"- {origin.first[:10]} to {origin.last[:10]}; commits {', '.join(one[:7] for one in origin.commits)}",
-        f"- {versions}; {machine.cpu}, {machine.cores} cores, {machine.device}",
-        f"- {facts.devices:,} devices, {facts.items:,} items, {facts.events:,} events",
-        f"- split {facts.split}; seeds {seeds}",
-        *([f"- {facts.note}"] if facts.note else []),
-        *([f"- not run: {', '.join(results.missing)}"] if results.missing else []),
-        "",
-        LEGEND,
-        "",
-    ]
-    return "\n".join([*lines, *(line for table in results.tables for line in table_lines(table))])
-
-
-def summary_page(found: dict[str, Results]) -> str:
-    """Tables of a line a cell: ranking in the whole catalogue, and telling one positive from drawn negatives."""
-    lines = [
-        "# Quality on public data",
-        "",
-        "On the test part, means over seeds. A cell's page has all metrics, protocols, intervals and sources. An empty",
-        "field was not run. `duet-no-swa` is DUET without the Stable Weight Adapter; `duet-on-base` and `apg-on-base`",
-        "are generators trained for the finished base model, which θ = 0 is there. The last columns: what was",
-        "generated less base, with 95 % intervals over devices; the very last is for the targets that training knows,",
-        "where not all are known.",
-        "`python benchmarks/quality.py --write` makes all of this.",
-        "",
-    ]
-    full = f"`{HEADLINE}`, protocol `full` (`given` on the text form)"
-    drawn = "AUC by device, protocol `candidates` (one of 100 is right)"
-    lines += ["## DUET, trained in the way that the validation part prefers", "", *preferred_table(found)]
-    others = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa")
-    kept = {cell: one for cell, one in found.items() if one.tables[0].row(ON_BASE) is not None}
-    for index, metric, title in ((0, HEADLINE, full), (1, "user_auc", drawn)):
-        lines += [f"## {title}", "", *summary_table(found, index, metric, others, DUET)]
-        lines += ["For the finished base model:", "", *summary_table(kept, index, metric, BESIDE, ON_BASE)]
-    return "\n".join(lines)
-
-
-def preferred_table(found: dict[str, Results]) -> list[str]:
-    """A line a cell that has both ways of training: which one the validation part prefers, and how that one does."""
-    beside = (BASE, "base-long", "finetune", "apg")
-    head = ["cell", "way", "validation (other way)", *beside, "DUET", "θ 20 old", "another's θ", "less base"]
-    head += ["20 old less base", "AUC of base", "AUC of DUET", "less base"]
-    lines = [
-        "Choosing between `duet` and `duet-on-base` by the validation part alone is what we advise; this is what comes",
-        f"of it. `{HEADLINE}` in full; the AUC by device in `candidates`, of items that training knows where a page",
-        "tells them apart: the AUC of the unknown item says only where a model happens to rank that one entry.",
-        "",
-        f"| {' | '.join(head)} |",
-        f"|---|---|{'---:|' * (len(head) - 2)}",
-    ]
-    for cell, results in found.items():
-        table, drawn = results.tables[0], results.tables[-1]
-        row = table.preferred()
-        if row is None:
-            continue
-        other = table.row(DUET if row.method == ON_BASE else ON_BASE)
-        assert other is not None
-        values = [
-            "on base" if row.method == ON_BASE else "jointly",
-            f"{row.validation:.4f} ({other.validation:.4f})",
-            *(figure(table.row(name), HEADLINE) for name in beside),
-            *(figure(row, HEADLINE, condition) for condition in (None, "own+20", "another")),
-            *(difference(table, HEADLINE, row.method, condition) for condition in ("own", "own+20")),
-            *known_aucs(drawn, (BASE, row.method)),
-            difference(drawn, "user_auc", row.method, "own", "known")
-            or difference(drawn, "user_auc", row.method, "own"),
-        ]
-        lines.append(f"| [{cell}]({cell.replace('/', '-')}.md) | {' | '.join(values)} |")
-    return [*lines, ""]
-
-
-def summary_table(
-    found: dict[str, Results], index: int, metric: str, others: tuple[str, ...], method: str
-) -> list[str]:
-    """A line a cell: a metric of several methods by one of the protocols, and a generating method against base."""
-    conditions = {method: None, "θ 20 old": "own+20", "θ = 0": "zero", "another's θ": "another"}
-    lines = [
-        f"| cell | seeds | {' | '.join((*others, *conditions))} | fresh | 20 old | fresh, known items |",
-        f"|---|{'---:|' * (len(others) + len(conditions) + 4)}",
-    ]
-    for cell, results in found.items():
-        if index >= len(results.tables):
-            continue
-        table = results.tables[index]
-        row = table.row(method)
-        values = [figure(table.row(name), metric) for name in others]
-        values += [figure(row, metric, condition) for condition in conditions.values()]
-        values += [difference(table, metric, method, condition) for condition in ("own", "own+20")]
-        values += [difference(table, metric, method, "own", "known")]
-        page = f"[{cell}]({cell.replace('/', '-')}.md)"
-        lines.append(f"| {page} | {len(row.seeds) if row is not None else 0} | {' | '.join(values)} |")
-    return [*lines, ""]
-
-
-def difference(table: Table, metric: str, method: str, condition: str, group: str = "all") -> str:
-    """A method under a condition less base, and its interval; empty where it was not measured."""
-    base = table.row(BASE)
-    one = None if base is None else table.find(method, condition, BASE, base.headline, metric, group)
-    if one is None:
-        return ""
-    return f"{one.mean:+.4f}" + ("" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})")
-
-
-def known_aucs(table: Table, methods: tuple[str, ...]) -> list[str]:
-    """The AUC by device of items that training knows, of several methods; of all items, where some method's were not
-    told apart.
-    """
-    found = [row.condition() for name in methods if (row := table.row(name)) is not None]
-    known = [one.groups["known"].metrics["user_auc"] for one in found if one is not None and "known" in one.groups]
-    if len(known) < len(methods):
-        return [figure(table.row(name), "user_auc") for name in methods]
-    return [f"{value:.4f}" for value in known]
-
-
-def figure(row: Row | None, metric: str, condition: str | None = None) -> str:
-    """A metric of a method under a condition; empty where it was not measured."""
-    value = None if row is None else row.value(metric, condition)
-    return "" if value is None else f"{value.mean:.4f}"
-
-
 def main() -> None:
     """Run the cells and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -426,13 +236,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/quality"))
     parser.add_argument("--jobs", type=int, default=1, help="methods that run side by side, a thread each")
     parser.add_argument("--budget", type=float, help="minutes a cell after which no method is started")
-    parser.add_argument("--write", action="store_true", help="keep the tables in benchmarks/results/quality/")
+    parser.add_argument("--write", action="store_true", help="keep what came of it in benchmarks/results/quality/")
     options = parser.parse_args()
     if "DUETGEN_DATA" not in os.environ:
         sys.exit("quality.py: set DUETGEN_DATA to the folder of the public data sets")
     # Killed, this script ends as it does otherwise, and ends the comparison that runs.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    found: dict[str, Results] = {}
     for cell in options.cells:
         plan = CELLS[cell]
         if options.methods:
@@ -446,16 +255,9 @@ def main() -> None:
             continue
         text = page(cell, results, f"python benchmarks/quality.py --cells {cell}")
         print(text, flush=True)
-        if results.tables[0].row(DUET) is None:
-            continue
-        found[cell] = results
-        if options.write:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            (RESULTS / f"{cell.replace('/', '-')}.md").write_text(text)
-    summary = summary_page(found)
-    print(summary)
-    if options.write and options.cells == list(CELLS):
-        (RESULTS / "README.md").write_text(summary)
+        if options.write and results.tables[0].row(DUET) is not None:
+            write_cell(cell, results, text)
+            write_summary()
 
 
 if __name__ == "__main__":
