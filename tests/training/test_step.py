@@ -1,10 +1,12 @@
 """The training step against the plain way: one prefix, one target, one theta at a time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones import DIN, BackboneConfig, HistoryConfig, ModelConfig, Recommender
 from duetgen.core import GeneratorConfig
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
@@ -127,6 +129,39 @@ def test_many_draws_for_each_position_approach_the_softmax_over_all_known_items(
     _, personal, fallback = step(batch, seed=seed)
     torch.testing.assert_close(personal, plain_losses(step, batch, ages, False, first_item=2), rtol=0.003, atol=0.0)
     torch.testing.assert_close(fallback, plain_losses(step, batch, None, True, first_item=2), rtol=0.003, atol=0.0)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_pairwise_backbone_reads_its_windows_once_for_both_losses(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = make_step("din", kind="sampled", negatives=5, staleness=3, fallback_weight=1.0, fallback_share=share)
+    backbone, batch, read = step.model.backbone, make_batch(), []
+    assert isinstance(backbone, DIN)
+    features = backbone.features
+    monkeypatch.setattr(backbone, "features", lambda *inputs: read.append(inputs) or features(*inputs))
+    total, _, _ = step(batch, seed=1)
+    assert len(read) == 1
+    total.backward()
+    shared = {name: parameter.grad for name, parameter in step.named_parameters()}
+    step.zero_grad()
+
+    # The same draws, the windows read anew for each of the losses.
+    random = torch.Generator().manual_seed(1)
+    blocks = step.with_candidates(step.blocks(batch, random).packed(), random)
+    assert blocks.candidates_KSC is not None
+    for part in (blocks, blocks.drawn(share, random)):
+        state = random.get_state()
+        again = step.blocks(batch, torch.Generator().manual_seed(1)).packed()
+        random.set_state(state)
+        assert part.candidates_KSC is not None
+        kept = [int((blocks.candidates_KSC == one).flatten(1).all(1).nonzero()[0]) for one in part.candidates_KSC]
+        read_anew = features(again.context_KSx[kept], backbone.item_embedding(part.candidates_KSC))
+        torch.testing.assert_close(read_anew, part.context_KSx)
+        of = replace(part, context_KSx=read_anew)
+        step.loss(of, torch.empty(0, dtype=torch.long), random).backward(retain_graph=True)
+    for name, parameter in step.named_parameters():
+        torch.testing.assert_close(parameter.grad, shared[name], msg=name)
 
 
 def test_packing_keeps_each_trained_position_with_its_theta_and_drops_the_rest() -> None:

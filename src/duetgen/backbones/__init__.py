@@ -4,7 +4,7 @@
 exported. `BACKBONES` is the table of names that commands accept.
 """
 
-from duetgen.backbones.backbone import Backbone, BackboneConfig, SequenceBackbone, windows
+from duetgen.backbones.backbone import Backbone, BackboneConfig, PairwiseBackbone, SequenceBackbone, windows
 from duetgen.backbones.din import DIN
 from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.recommender import BACKBONES, HistoryConfig, ModelConfig, Recommender
@@ -18,6 +18,7 @@ __all__ = [
     "GRU4Rec",
     "HistoryConfig",
     "ModelConfig",
+    "PairwiseBackbone",
     "Recommender",
     "SASRec",
     "SequenceBackbone",

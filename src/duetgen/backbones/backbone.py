@@ -151,3 +151,28 @@ class SequenceBackbone(Backbone):
     def score_trained(self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """`score_shared` at the positions where `trained` [*] is true: [N, M]; no score is computed elsewhere."""
         return functional.linear(self.query(context_x, theta_P)[trained], self.item_embedding.weight[items_M])
+
+
+class PairwiseBackbone(Backbone):
+    """A backbone that reads its window anew for each candidate; the head rates what was read."""
+
+    pairwise = True
+
+    @abstractmethod
+    def features(self, context_x: Tensor, candidate_CD: Tensor) -> Tensor:
+        """What the head reads of each candidate, the same whatever theta is: embeddings [*, C, D] of each row's own
+        candidates, or [M, D] of shared ones, to [*, C, F].
+        """
+
+    def rate(self, features_CF: Tensor, theta_P: Tensor | None) -> Tensor:
+        """The head on top of what was read: [*, C, F] and theta (first dimensions of `*`) to scores [*, C]."""
+        score_C: Tensor = self.head(theta_P, features_CF).squeeze(-1)
+        return score_C
+
+    def score(self, context_x: Tensor, candidates_C: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of each row's own candidates: [*, C]."""
+        return self.rate(self.features(context_x, self.item_embedding(candidates_C)), theta_P)
+
+    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
+        """Scores of the same candidates [M] for every row: [*, M]."""
+        return self.rate(self.features(context_x, self.item_embedding.weight[items_M]), theta_P)

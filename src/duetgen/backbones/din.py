@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones.backbone import Backbone, BackboneConfig, windows
+from duetgen.backbones.backbone import BackboneConfig, PairwiseBackbone, windows
 from duetgen.backbones.heads import head_layers
 
 
@@ -61,10 +61,8 @@ class ActivationUnit(nn.Module):
         return weight_CL
 
 
-class DIN(Backbone):
+class DIN(PairwiseBackbone):
     """Deep interest network (KDD 2018) whose final network is dynamic."""
-
-    pairwise = True
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
         super().__init__(vocabulary, config, final_network(config))
@@ -80,20 +78,12 @@ class DIN(Backbone):
         """The windows at every position: int64 [B, T, L], no longer than the longest one is."""
         return windows(events_BT, min(self.config.window, events_BT.shape[1]))
 
-    def _score(self, window_L: Tensor, candidate_CD: Tensor, theta_P: Tensor | None) -> Tensor:
+    def features(self, context_x: Tensor, candidate_CD: Tensor) -> Tensor:
+        """The interest in each candidate that the window [*, L] tells of, and the candidate: [*, C, 2D]."""
+        window_L, candidate_CD = context_x, self.dropout(candidate_CD)
         real_L = window_L != 0
         newest_first_L = real_L.sum(-1, keepdim=True) - 1 - torch.arange(window_L.shape[-1], device=window_L.device)
         key_LD = self.dropout(self.item_embedding(window_L) + self.position[newest_first_L.clamp(min=0)])
         weight_CL = self.unit(key_LD, candidate_CD) * real_L.unsqueeze(-2).to(key_LD.dtype)
         interest_CD = weight_CL @ key_LD
-        features_C2D = torch.cat([interest_CD, candidate_CD.expand_as(interest_CD)], dim=-1)
-        score_C: Tensor = self.head(theta_P, features_C2D).squeeze(-1)
-        return score_C
-
-    def score(self, context_x: Tensor, candidates_C: Tensor, theta_P: Tensor | None) -> Tensor:
-        """Scores of each row's own candidates: windows [*, L] and candidates [*, C] to [*, C]."""
-        return self._score(context_x, self.dropout(self.item_embedding(candidates_C)), theta_P)
-
-    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
-        """Scores of the same candidates [M] for every row: [*, M]."""
-        return self._score(context_x, self.dropout(self.item_embedding.weight[items_M]), theta_P)
+        return torch.cat([interest_CD, candidate_CD.expand_as(interest_CD)], dim=-1)

@@ -10,13 +10,13 @@ M shared items, C candidates of a position, V items, P values in theta, R rows, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.backbones import Recommender, SequenceBackbone, windows
+from duetgen.backbones import PairwiseBackbone, Recommender, SequenceBackbone, windows
 from duetgen.core import Encoder, joint_loss
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
@@ -30,24 +30,27 @@ class Blocks:
     """Positions that share one theta.
 
     Attributes:
-        context_KSx: the static part's output.
+        context_KSx: the static part's output; of each candidate where the backbone is pairwise and they are drawn.
         target_KS: the items to predict.
         trained_KS: the positions that count.
         theta_KP: parameters of each block; None for a base model.
+        candidates_KSC: the target and what was drawn for each position; None where items are shared.
     """
 
     context_KSx: Tensor
     target_KS: Tensor
     trained_KS: Tensor
     theta_KP: Tensor | None
+    candidates_KSC: Tensor | None = None
 
     def drawn(self, share: float, random: torch.Generator) -> Blocks:
         """About `share` of the blocks, at least one, without theta."""
         if share >= 1:
-            return Blocks(self.context_KSx, self.target_KS, self.trained_KS, None)
+            return replace(self, theta_KP=None)
         count = max(1, round(share * len(self.target_KS)))
         kept = torch.randperm(len(self.target_KS), generator=random)[:count].to(self.target_KS.device)
-        return Blocks(self.context_KSx[kept], self.target_KS[kept], self.trained_KS[kept], None)
+        candidates_KSC = None if self.candidates_KSC is None else self.candidates_KSC[kept]
+        return Blocks(self.context_KSx[kept], self.target_KS[kept], self.trained_KS[kept], None, candidates_KSC)
 
     def packed(self) -> Blocks:
         """The same with each block's trained positions first and no more positions than the fullest block has."""
@@ -94,6 +97,8 @@ class TrainingStep(nn.Module):
         if isinstance(batch, RowBatch):
             return self.rows(batch)
         blocks = self.blocks(batch, random)
+        if self.own_draws and bool(blocks.trained_KS.any()):
+            blocks = self.with_candidates(blocks.packed(), random)
         items_M = self.items(random, blocks.target_KS.device)
 
         def loss_of(theta_KP: Tensor | None) -> Tensor:
@@ -151,8 +156,8 @@ class TrainingStep(nn.Module):
         if not len(target_N):
             return (blocks.context_KSx if blocks.theta_KP is None else blocks.theta_KP).sum() * 0.0
         backbone = self.model.backbone
-        if self.own_draws:
-            return self.loss_of_own_draws(blocks.packed(), random)
+        if blocks.candidates_KSC is not None:
+            return self.loss_of_candidates(blocks, blocks.candidates_KSC)
         if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
             query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.trained_KS]
             return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1)
@@ -168,15 +173,29 @@ class TrainingStep(nn.Module):
             self.sampler.log_share_V.to(target_N.device),
         )
 
-    def loss_of_own_draws(self, blocks: Blocks, random: torch.Generator) -> Tensor:
-        """The mean loss where each position draws its own items."""
-        trained_KS = blocks.trained_KS
-        drawn_KSC = self.sampler.draw((*trained_KS.shape, self.config.negatives), random).to(trained_KS.device)
-        candidates_KSC = torch.cat([blocks.target_KS[..., None], drawn_KSC], dim=-1)
-        scores_NC = self.model.backbone.score(blocks.context_KSx, candidates_KSC, blocks.theta_KP)[trained_KS]
-        target_N, drawn_NC = blocks.target_KS[trained_KS], drawn_KSC[trained_KS]
+    def with_candidates(self, blocks: Blocks, random: torch.Generator) -> Blocks:
+        """The same with items drawn for each position. Both losses score these, so a pairwise backbone reads its
+        windows for them once.
+        """
+        target_KS, backbone = blocks.target_KS, self.model.backbone
+        drawn_KSC = self.sampler.draw((*target_KS.shape, self.config.negatives), random).to(target_KS.device)
+        candidates_KSC = torch.cat([target_KS[..., None], drawn_KSC], dim=-1)
+        context_KSx = blocks.context_KSx
+        if isinstance(backbone, PairwiseBackbone):
+            context_KSx = backbone.features(context_KSx, backbone.item_embedding(candidates_KSC))
+        return replace(blocks, context_KSx=context_KSx, candidates_KSC=candidates_KSC)
+
+    def loss_of_candidates(self, blocks: Blocks, candidates_KSC: Tensor) -> Tensor:
+        """The mean loss where each position has items of its own, the target first."""
+        backbone, context_KSx = self.model.backbone, blocks.context_KSx
+        if isinstance(backbone, PairwiseBackbone):
+            scores_KSC = backbone.rate(context_KSx, blocks.theta_KP)
+        else:
+            scores_KSC = backbone.score(context_KSx, candidates_KSC, blocks.theta_KP)
+        scores_NC, candidates_NC = scores_KSC[blocks.trained_KS], candidates_KSC[blocks.trained_KS]
+        target_N, drawn_NC = candidates_NC[:, 0], candidates_NC[:, 1:]
         if self.config.kind == "bce":
-            return binary_cross_entropy(scores_NC, candidates_KSC[trained_KS] == target_N[:, None])
+            return binary_cross_entropy(scores_NC, candidates_NC == target_N[:, None])
         log_share_V = self.sampler.log_share_V.to(target_N.device)
         return sampled_softmax(scores_NC[:, 0], scores_NC[:, 1:], target_N, drawn_NC, log_share_V)
 
