@@ -175,13 +175,6 @@ def test_training_scores_are_the_catalogues_scores_at_trained_positions(name: st
     torch.testing.assert_close(few, model.backbone.score_shared(contexts, items, None)[trained])
 
 
-def test_log_normaliser_makes_scores_log_probabilities() -> None:
-    model = make("sasrec")
-    window = window_of([3, 9])
-    probability = (model.score_catalogue(window) - model.log_normaliser(window)[:, None]).exp()
-    torch.testing.assert_close(probability.sum(1), torch.ones(1))
-
-
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValueError, match="does not divide"):
         SASRec(V, BackboneConfig(width=8, heads=3))

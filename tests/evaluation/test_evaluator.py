@@ -25,7 +25,7 @@ from duetgen.evaluation.errors import (
     VocabularyMismatchError,
 )
 from duetgen.evaluation.inputs import HistoryReader, met_before, target_items
-from duetgen.evaluation.protocols import CandidateRanking, FullRanking
+from duetgen.evaluation.protocols import CandidateRanking, FullRanking, Scores
 
 from .conftest import MakeModel
 
@@ -422,9 +422,14 @@ def test_ranks_are_the_same_through_score_and_score_catalogue(
     window_BL = torch.from_numpy(np.random.default_rng(1).choice(items, (25, model.window)))
     with torch.no_grad():
         theta_BP = model.generate(window_BL) if theta == "own" else None
-        full = FullRanking(target_N).score(model, slice(0, 25), window_BL, theta_BP)
+        full = FullRanking(target_N).rank(Scores(model, window_BL, theta_BP), slice(0, 25))
         listed = CandidateRanking("candidates", target_N, np.arange(25), others)
-        drawn = listed.score(model, slice(0, 25), window_BL, theta_BP)
+        drawn = listed.rank(Scores(model, window_BL, theta_BP), slice(0, 25))
+        everything_BC = torch.from_numpy(np.concatenate([target_N[:, None], others], 1))
+        torch.testing.assert_close(
+            model.score(window_BL, everything_BC, theta_BP),
+            Scores(model, window_BL, theta_BP).comparable(everything_BC)[0],
+        )
     assert full.rank_N.tolist() == drawn.rank_N.tolist()
     assert full.count_N.tolist() == drawn.count_N.tolist()
     assert len(set(full.rank_N.tolist())) > 5

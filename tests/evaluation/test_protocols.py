@@ -13,7 +13,7 @@ from torch import Tensor
 
 from duetgen.data.store import UNKNOWN, Dataset, NotADatasetError
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
-from duetgen.evaluation.protocols import CandidateRanking, Collector, FullRanking, Scored, make_ranking
+from duetgen.evaluation.protocols import CandidateRanking, Collector, FullRanking, Scored, Scores, make_ranking
 
 INF, NAN = math.inf, math.nan
 
@@ -24,34 +24,37 @@ class Table:
     window = generator_history = 1
     personal = False
 
-    def __init__(self, scores: list[list[float]], normaliser: float = 0.0) -> None:
+    def __init__(self, scores: list[list[float]], normalised: bool = False) -> None:
         self.scores_BV = torch.tensor(scores)
         self.scores_BV[:, 0] = -INF
-        self.vocabulary, self.normaliser = self.scores_BV.shape[1], normaliser
+        self.vocabulary, self.normalised = self.scores_BV.shape[1], normalised
+        self.asked: list[str] = []
 
     def generate(self, history_BL: Tensor) -> Tensor:
         raise AssertionError("not personal")
 
     def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
+        self.asked.append("catalogue")
         return self.scores_BV
 
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
+        self.asked.append("candidates")
         return self.scores_BV.gather(1, candidates_BC)
 
-    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
-        return torch.full((len(window_BL),), self.normaliser)
+
+def scores_of(table: Table, targets: int) -> Scores:
+    return Scores(table, torch.ones(targets, 1, dtype=torch.long), None)
 
 
 def full(table: Table, targets: list[int], with_loss: bool = True) -> Scored:
-    window_BL = torch.ones(len(targets), 1, dtype=torch.long)
-    return FullRanking(np.array(targets), with_loss).score(table, slice(0, len(targets)), window_BL, None)
+    return FullRanking(np.array(targets), with_loss).rank(scores_of(table, len(targets)), slice(0, len(targets)))
 
 
 def among(table: Table, targets: list[int], others: list[list[int]]) -> Scored:
     ranking = CandidateRanking(
         "candidates", np.array(targets), np.arange(len(targets)), np.array(others, dtype=np.int32)
     )
-    return ranking.score(table, slice(0, len(targets)), torch.ones(len(targets), 1, dtype=torch.long), None)
+    return ranking.rank(scores_of(table, len(targets)), slice(0, len(targets)))
 
 
 class TestFull:
@@ -69,7 +72,7 @@ class TestFull:
 
     def test_rows_of_a_later_batch(self) -> None:
         ranking = FullRanking(np.array([2, 2, 1]))
-        found = ranking.score(Table([[0.0, 1.0, 2.0]]), slice(2, 3), torch.ones(1, 1, dtype=torch.long), None)
+        found = ranking.rank(scores_of(Table([[0.0, 1.0, 2.0]]), 1), slice(2, 3))
         assert found.rank_N.tolist() == [2]
 
     @pytest.mark.parametrize("with_loss", [False, True])
@@ -83,12 +86,30 @@ class TestCandidates:
     ROW = (0.0, 0.5, 4.0, 3.0, 2.0, 1.0)
 
     def test_by_hand_with_padding(self) -> None:
-        found = among(Table([list(self.ROW), list(self.ROW)], normaliser=1.5), [3, 5], [[2, 4, 5], [2, 0, 0]])
+        found = among(Table([list(self.ROW), list(self.ROW)]), [3, 5], [[2, 4, 5], [2, 0, 0]])
         assert found.rank_N.tolist() == [2, 2]
         assert found.count_N.tolist() == [4, 2]
         assert found.loss_N is None
         assert found.scores_NC is not None
-        assert found.scores_NC.tolist() == [[1.5, 2.5, 0.5, -0.5], [-0.5, 2.5, -INF, -INF]]
+        assert found.scores_NC.tolist() == [[3.0, 4.0, 2.0, 1.0], [1.0, 4.0, -INF, -INF]]
+
+    def test_scores_of_a_softmax_become_log_shares_of_the_catalogue(self) -> None:
+        # Shares: unknown 1/10, item 2 2/10, item 3 3/10, item 4 4/10.
+        row = [9.0, *(math.log(n) for n in (1, 2, 3, 4))]
+        found = among(Table([row], normalised=True), [3], [[4, 0]])
+        assert found.rank_N.tolist() == [2]
+        assert found.scores_NC is not None
+        assert found.scores_NC[0].tolist() == pytest.approx([math.log(0.3), math.log(0.4), -INF], rel=1e-6)
+
+    @pytest.mark.parametrize(("normalised", "asked"), [(True, ["catalogue"]), (False, ["catalogue", "candidates"])])
+    def test_protocols_share_the_scores_of_the_catalogue(self, normalised: bool, asked: list[str]) -> None:
+        table = Table([list(self.ROW)], normalised)
+        scores, rows = scores_of(table, 1), slice(0, 1)
+        FullRanking(np.array([3])).rank(scores, rows)
+        CandidateRanking("candidates", np.array([3]), np.arange(1), np.array([[2, 4]], dtype=np.int32)).rank(
+            scores, rows
+        )
+        assert table.asked == asked
 
     def test_no_other_candidate(self) -> None:
         found = among(Table([list(self.ROW)]), [5], [[0, 0]])
@@ -105,8 +126,7 @@ class TestCandidates:
     def test_rows_are_looked_up_in_all_candidates_of_the_part(self) -> None:
         others = np.array([[9], [2], [9], [4]], dtype=np.int32)
         ranking = CandidateRanking("candidates", np.array([3, 3]), np.array([1, 3]), others)
-        table = Table([list(self.ROW), list(self.ROW)])
-        found = ranking.score(table, slice(0, 2), torch.ones(2, 1, dtype=torch.long), None)
+        found = ranking.rank(scores_of(Table([list(self.ROW), list(self.ROW)]), 2), slice(0, 2))
         assert found.rank_N.tolist() == [2, 1]
 
     @pytest.mark.parametrize("bad", [NAN, INF])
@@ -119,7 +139,7 @@ class TestCandidates:
 
     def test_normaliser_that_is_not_finite(self) -> None:
         with pytest.raises(NonFiniteScoresError):
-            among(Table([list(self.ROW)], normaliser=NAN), [3], [[2, 4]])
+            among(Table([[*self.ROW[:-1], NAN]], normalised=True), [3], [[2, 4]])
 
     def test_what_padding_would_score_does_not_matter(self) -> None:
         class OddPadding(Table):

@@ -109,6 +109,11 @@ class Recommender(nn.Module):
         return self.generator is not None
 
     @property
+    def normalised(self) -> bool:
+        """Whether a softmax over the catalogue makes probabilities of scores."""
+        return self.config.normalised
+
+    @property
     def window(self) -> int:
         """L_d: how many recent events the device model reads."""
         return self.config.backbone.window
@@ -135,12 +140,6 @@ class Recommender(nn.Module):
         scores_BV = self.backbone.score_shared(self.backbone.context(window_BL), items_V, theta_BP)
         scores_BV[:, 0] = -torch.inf
         return scores_BV
-
-    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
-        """What turns a device's scores into log probabilities: [B]; zeros where scores are logits of single items."""
-        if not self.config.normalised:
-            return torch.zeros(len(window_BL), device=window_BL.device)
-        return torch.logsumexp(self.score_catalogue(window_BL, theta_BP), dim=1)
 
     def forward(
         self, window_BL: Tensor, candidates_BC: Tensor, history_BL: Tensor | None = None, theta_BP: Tensor | None = None

@@ -22,7 +22,7 @@ class Counting(nn.Module):
         window: L, how many of the newest events it reads.
     """
 
-    personal = False
+    personal = normalised = False
     generator_history = 0
 
     def __init__(self, vocabulary: int, window: int) -> None:
@@ -46,10 +46,6 @@ class Counting(nn.Module):
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]."""
         return self.score_catalogue(window_BL).gather(1, candidates_BC)
-
-    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
-        """Zeros: scores are no logits of a softmax."""
-        return torch.zeros(len(window_BL), device=window_BL.device)
 
 
 def recency(window_BL: Tensor, half_life: float) -> Tensor:

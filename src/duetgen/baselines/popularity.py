@@ -26,6 +26,7 @@ class Popularity(Counting):
             rare items together would else be the most popular one.
     """
 
+    normalised = True
     counts_V: Tensor
 
     def __init__(self, counts_V: Tensor) -> None:
@@ -36,10 +37,6 @@ class Popularity(Counting):
     def catalogue(self, window_BL: Tensor) -> Tensor:
         """The same row for every window."""
         return torch.log1p(self.counts_V.double()).float().repeat(len(window_BL), 1)
-
-    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
-        """The log of the sum over the catalogue, padding left out: [B]."""
-        return torch.logsumexp(self.score_catalogue(window_BL), 1)
 
 
 def recent_counts(dataset: Dataset) -> Int64:

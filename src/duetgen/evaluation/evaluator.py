@@ -127,8 +127,9 @@ def score(
             theta_BP = model.generate(torch.from_numpy(history_HL).to(device))
             if not np.array_equal(which_B, np.arange(len(theta_BP))):
                 theta_BP = theta_BP[torch.from_numpy(which_B).to(device)]
+        scores = protocols.Scores(model, window_BL, theta_BP)
         for ranking, collector in zip(rankings, collectors):
-            collector.add(rows, ranking.score(model, rows, window_BL, theta_BP))
+            collector.add(rows, ranking.rank(scores, rows))
         if progress is not None:
             progress(condition.name, rows.stop, total)
     return [collector.result() for collector in collectors]

@@ -7,6 +7,7 @@ theta.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -37,6 +38,10 @@ class Recommender(Protocol):
     def personal(self) -> bool:
         """Whether there is a generator."""
 
+    @property
+    def normalised(self) -> bool:
+        """Whether a softmax over the catalogue makes probabilities of scores; else each score stands for itself."""
+
     vocabulary: int
 
     def generate(self, history_BL: Tensor) -> Tensor:
@@ -48,8 +53,35 @@ class Recommender(Protocol):
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
         """Scores [B, C]."""
 
-    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
-        """What makes scores comparable between devices: [B]."""
+
+class Scores:
+    """What a model says of the targets of one batch. The catalogue is scored once, however many protocols ask.
+
+    Args:
+        model: the model.
+        window_BL: the targets' windows.
+        theta_BP: their parameters; None for the global model.
+    """
+
+    def __init__(self, model: Recommender, window_BL: Tensor, theta_BP: Tensor | None) -> None:
+        self.model, self.window_BL, self.theta_BP = model, window_BL, theta_BP
+
+    @cached_property
+    def catalogue(self) -> Tensor:
+        """Scores of all item indices: [B, V]; padding scores -inf."""
+        return self.model.score_catalogue(self.window_BL, self.theta_BP).float()
+
+    @cached_property
+    def log_total(self) -> Tensor:
+        """The log-normaliser of the softmax over the catalogue: [B]."""
+        return torch.logsumexp(self.catalogue, 1)
+
+    def comparable(self, candidates_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of each target's own candidates [B, C], and what makes them comparable between devices [B]."""
+        if self.model.normalised:
+            return self.catalogue.gather(1, candidates_BC), self.log_total
+        scores_BC = self.model.score(self.window_BL, candidates_BC, self.theta_BP).float()
+        return scores_BC, scores_BC.new_zeros(len(scores_BC))
 
 
 @dataclass(frozen=True)
@@ -119,8 +151,8 @@ class Ranking(Protocol):
 
     name: ProtocolName
 
-    def score(self, model: Recommender, rows: slice, window_BL: Tensor, theta_BP: Tensor | None) -> Scored:
-        """Score the targets `rows`, whose windows are given."""
+    def rank(self, scores: Scores, rows: slice) -> Scored:
+        """Rank the targets `rows`, which the scores are of."""
 
 
 class FullRanking:
@@ -136,9 +168,9 @@ class FullRanking:
     def __init__(self, target_N: Int64, with_loss: bool = True) -> None:
         self.target_N, self.with_loss = torch.from_numpy(target_N), with_loss
 
-    def score(self, model: Recommender, rows: slice, window_BL: Tensor, theta_BP: Tensor | None) -> Scored:
+    def rank(self, scores: Scores, rows: slice) -> Scored:
         """Ranks without a sort: see `metrics.mean_rank`."""
-        scores_BV = model.score_catalogue(window_BL, theta_BP).float()
+        scores_BV = scores.catalogue
         target_B1 = self.target_N[rows].to(scores_BV.device)[:, None]
         positive_B1 = scores_BV.gather(1, target_B1)
         rank_B = mean_rank(scores_BV, positive_B1)
@@ -146,7 +178,7 @@ class FullRanking:
         if not self.with_loss:
             refuse_non_finite(rank_B)
             return Scored(rank_B.cpu().numpy(), count_B)
-        loss_B = torch.logsumexp(scores_BV, 1) - positive_B1[:, 0]
+        loss_B = scores.log_total - positive_B1[:, 0]
         refuse_non_finite(rank_B, loss_B)
         return Scored(rank_B.cpu().numpy(), count_B, loss_B.double().cpu().numpy())
 
@@ -166,16 +198,16 @@ class CandidateRanking:
     def __init__(self, name: ProtocolName, target_N: Int64, index_N: Int64, others: Int32) -> None:
         self.name, self.target_N, self.index_N, self.others = name, target_N, index_N, others
 
-    def score(self, model: Recommender, rows: slice, window_BL: Tensor, theta_BP: Tensor | None) -> Scored:
+    def rank(self, scores: Scores, rows: slice) -> Scored:
         """Ranks among the candidates, and the scores of all of them for pooled metrics."""
         drawn = self.others[self.index_N[rows]].astype(np.int64)
         candidates = np.concatenate([self.target_N[rows, None], drawn], axis=1)
-        candidates_BC = torch.from_numpy(candidates).to(window_BL.device)
+        candidates_BC = torch.from_numpy(candidates).to(scores.window_BL.device)
         absent_BC = candidates_BC == PADDING
-        scores_BC = model.score(window_BL, candidates_BC, theta_BP).float().masked_fill(absent_BC, -torch.inf)
+        scores_BC, normaliser_B = scores.comparable(candidates_BC)
+        scores_BC = scores_BC.masked_fill(absent_BC, -torch.inf)
         positive_B1 = scores_BC[:, :1]
         scores_BC = torch.where(candidates_BC == candidates_BC[:, :1], positive_B1, scores_BC)
-        normaliser_B = model.log_normaliser(window_BL, theta_BP).float()
         rank_B = mean_rank(scores_BC, positive_B1)
         refuse_non_finite(rank_B, normaliser_B, scores_BC.amax(1))
         return Scored(

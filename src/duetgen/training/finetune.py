@@ -55,7 +55,7 @@ class FineTuneConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def negatives_for(model: Recommender) -> int:
     """How many items a step draws: few where each costs a reading of the window, or where their share matters."""
-    if not model.config.normalised:
+    if not model.normalised:
         return 4
     return 8 if model.backbone.pairwise else 64
 
@@ -79,7 +79,7 @@ class FineTuned(nn.Module):
         self.base, self.config = base, config
         self.vocabulary = base.vocabulary
         self.copies: Copies = (HeadCopies if config.scope == "head" else WholeCopies)(base.backbone)
-        sampler = NegativeSampler(counts_V, power=0.5 if base.config.normalised else 0.0)
+        sampler = NegativeSampler(counts_V, power=0.5 if base.normalised else 0.0)
         random = torch.Generator().manual_seed(config.seed)
         draws = [Drawn.of(sampler, config.negatives, random) for _ in range(DRAWS)]
         self.register_buffer("items_SM", torch.stack([draw.items_M for draw in draws]), persistent=False)
@@ -88,6 +88,11 @@ class FineTuned(nn.Module):
     def drawn(self, step: int) -> Drawn:
         """The items of a step."""
         return Drawn(self.items_SM[step % DRAWS], self.correction_SM[step % DRAWS])
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a softmax over the catalogue makes probabilities of scores."""
+        return self.base.normalised
 
     @property
     def window(self) -> int:
@@ -113,7 +118,7 @@ class FineTuned(nn.Module):
     def losses(self, positive_BT: Tensor, shared_BTM: Tensor, target_BT: Tensor, drawn: Drawn) -> Tensor:
         """Each device's mean loss over its known targets: [B]; 0 for a device that has none."""
         same_BTM = drawn.items_M == target_BT[..., None]
-        if self.base.config.normalised:
+        if self.base.normalised:
             shared_BTM = (shared_BTM - drawn.correction_M).masked_fill(same_BTM, -torch.inf)
             loss_BT = torch.logsumexp(torch.cat([positive_BT[..., None], shared_BTM], -1), -1) - positive_BT
         else:
@@ -158,7 +163,7 @@ class FineTuned(nn.Module):
         A device's loss depends on its own copy alone, so the gradient of the sum is all of theirs. Where scores are dot
         products, they and their gradients never leave the processor's cache.
         """
-        if self.base.backbone.pairwise or not self.base.config.normalised:
+        if self.base.backbone.pairwise or not self.base.normalised:
 
             def by_scores(own_BP: Tensor, prepared_BTx: Tensor, drawn: Drawn) -> Tensor:
                 scores = self.copies.logits(own_BP, prepared_BTx, target_BT, drawn.items_M)
@@ -204,12 +209,6 @@ class FineTuned(nn.Module):
         scores_BV = self.copies.score_shared(self.own(theta_BP), window_BL, items_V)
         scores_BV[:, 0] = -torch.inf
         return scores_BV
-
-    def log_normaliser(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
-        """What turns a device's scores into log probabilities: [B]; see `Recommender.log_normaliser`."""
-        if not self.base.config.normalised:
-            return torch.zeros(len(window_BL), device=window_BL.device)
-        return torch.logsumexp(self.score_catalogue(window_BL, theta_BP), dim=1)
 
 
 def finetune_alone(model: FineTuned, history_L: Tensor, *, cached: bool = False) -> nn.Module:
