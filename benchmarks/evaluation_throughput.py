@@ -57,7 +57,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def rates(ways: dict[str, Callable[[], object]], devices: int, repeats: int) -> dict[str, float]:
-    """Devices a second of several ways that take turns: the medians. A single repeat, for what is slow, has no warm-up."""
+    """Devices a second of several ways that take turns: the medians. A single repeat has no warm-up."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     if repeats > 1:
         for way in ways.values():
