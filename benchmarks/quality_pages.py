@@ -472,7 +472,7 @@ def paint(axes: Axes, found: list[Record], index: int, label: str) -> None:
     for name in axes.get_yticklabels():
         name.set_color(MUTED if name.get_text() in BACKBONES.values() else INK)
     axes.grid(axis="y", visible=False)
-    axes.locator_params(axis="x", nbins=6)
+    axes.locator_params(axis="x", nbins=4 if index else 6)
     axes.set_xlabel(label)
 
 
