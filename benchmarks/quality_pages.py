@@ -8,18 +8,18 @@ data and no training are needed, and a cell that is measured again changes its o
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from duetgen.comparison.results import BASE, DUET, HEADLINE, ON_BASE, Results, Row, Table
-from duetgen.comparison.svg import GRID, INK, MUTED, SERIES, SETTINGS, VARIABLES, inline
+from duetgen.comparison.results import BASE, DUET, HEADLINE, ON_BASE, Comparison, Results, Row, Table
+from duetgen.comparison.svg import GRID, INK, MUTED, SERIES, VARIABLES, draw_figure
 from duetgen.comparison.verdict import OUTCOMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results/quality"
@@ -92,6 +92,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     measured: list[Measured]
 
     @property
+    def dataset(self) -> str:
+        """What it is measured on."""
+        return self.cell.split("/")[0]
+
+    @property
+    def backbone(self) -> str:
+        """What is trained."""
+        return self.cell.split("/")[1]
+
+    @property
     def way(self) -> str:
         """How DUET is trained by what the validation part prefers; jointly where only that was run."""
         if len(self.validation) < 2:
@@ -119,23 +129,27 @@ def measured(table: Table, metric: str) -> Measured:
         of = {FRESH: row.headline} | {name: name for name in CONDITIONS[1:]}
         kept = {name: row.value(metric, condition) for name, condition in of.items()}
         values[row.method] = {name: round(one.mean, 6) for name, one in kept.items() if one is not None}
-        differences = {name: difference(table, row, condition, metric) for name, condition in of.items()}
-        if any(one is not None for one in differences.values()):
-            less[row.method] = {name: one for name, one in differences.items() if one is not None}
+        found = {name: difference(against_base(table, row, condition, metric)) for name, condition in of.items()}
+        if differences := {name: one for name, one in found.items() if one is not None}:
+            less[row.method] = differences
         fresh = row.condition()
         if fresh is not None and "known" in fresh.groups:
             known[row.method] = round(fresh.groups["known"].metrics[metric], 6)
-        if (one := difference(table, row, row.headline, metric, "known")) is not None:
+        if (one := difference(against_base(table, row, row.headline, metric, "known"))) is not None:
             known_less[row.method] = one
     return Measured(
         protocol=table.protocol, metric=metric, values=values, known=known, less_base=less, known_less_base=known_less
     )
 
 
-def difference(table: Table, row: Row, condition: str, metric: str, group: str = "all") -> Difference | None:
-    """A method under a condition less base; None where it was not measured."""
+def against_base(table: Table, row: Row, condition: str, metric: str, group: str = "all") -> Comparison | None:
+    """A method under a condition against base; None where it was not measured."""
     base = table.row(BASE)
-    one = None if base is None else table.find(row.method, condition, BASE, base.headline, metric, group)
+    return None if base is None else table.find(row.method, condition, BASE, base.headline, metric, group)
+
+
+def difference(one: Comparison | None) -> Difference | None:
+    """What a record keeps of a comparison with base."""
     if one is None:
         return None
     bounds = [None if bound is None else round(bound, 6) for bound in (one.low, one.high)]
@@ -184,10 +198,8 @@ def row_line(table: Table, row: Row, condition: str, columns: list[str]) -> str:
         cells.append(
             "" if value is None else f"{value.mean:.4f}" + ("" if value.std is None else f" ± {value.std:.4f}")
         )
-    base = table.row(BASE)
-    one = None if base is None else table.find(row.method, condition, BASE, base.headline, HEADLINE)
-    bounds = "" if one is None or one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})"
-    cells += ["", ""] if one is None else [f"{one.mean:+.4f}{bounds}", OUTCOMES[one.outcome]]
+    one = against_base(table, row, condition, HEADLINE)
+    cells += [interval(one), "" if one is None else OUTCOMES[one.outcome]]
     name = row.method if condition == row.headline else f"{row.method}, `{condition}`"
     return f"| {name} | {' | '.join(cells)} |"
 
@@ -236,8 +248,7 @@ BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "din": "DIN"}
 
 def place(record: Record) -> tuple[int, int]:
     """Where a cell stands in the summary."""
-    dataset, backbone = record.cell.split("/")
-    return list(DATASETS).index(dataset), list(BACKBONES).index(backbone)
+    return list(DATASETS).index(record.dataset), list(BACKBONES).index(record.backbone)
 
 
 def file_of(cell: str, suffix: str) -> Path:
@@ -300,9 +311,9 @@ def counts(found: list[Record]) -> str:
     """In how many cells the interval is above zero and below it, in one sentence."""
     said = []
     for index, name in ((0, f"`{HEADLINE}`"), (1, "AUC")):
-        bounds = [one for record in found if (one := gain(record, index)) is not None and one.low is not None]
-        above = sum(one.low is not None and one.low > 0 for one in bounds)
-        below = sum(one.high is not None and one.high < 0 for one in bounds)
+        gains = [one for record in found if (one := gain(record, index)) is not None]
+        above = sum(one.low is not None and one.low > 0 for one in gains)
+        below = sum(one.high is not None and one.high < 0 for one in gains)
         said.append(f"in {name} above zero in {above} and below it in {below}")
     return f"Of {len(found)} cells the 95 % interval of DUET less base is {', '.join(said)}."
 
@@ -374,7 +385,7 @@ def figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def interval(one: Difference | None) -> str:
+def interval(one: Difference | Comparison | None) -> str:
     """A difference and its interval; empty where it was not measured."""
     if one is None:
         return ""
@@ -403,23 +414,17 @@ PALETTE = {
 
 def picture(found: list[Record]) -> str:
     """How far DUET, trained in the preferred way, is from base in every cell, as one SVG file for light and dark."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     height = 0.9 + 0.23 * sum(len(one) + 1 for one in by_dataset(found).values())
-    with mpl.rc_context({**SETTINGS, "font.size": 9.5}):
-        figure = Figure(figsize=(9.4, height), layout="constrained")
-        FigureCanvasSVG(figure)
+    words = " ".join([counts(found), *(told(record) for record in found)])
+
+    def panels(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         paint(left, found, 0, f"{HEADLINE}, DUET less base, % of base")
         paint(right, found, 1, "AUC by device, DUET less base")
         handles = left.get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=5, frameon=False, labelcolor=MUTED)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    words = " ".join([counts(found), *(told(record) for record in found)])
-    svg = inline(file.getvalue(), "gains", "DUET less base in every cell", words)
+
+    svg = draw_figure("gains", "DUET less base in every cell", words, panels, (9.4, height))
     light, dark = (
         "".join(f"{VARIABLES[stand_in][4:-1]}:{pair[side]};" for stand_in, pair in PALETTE.items()) for side in (0, 1)
     )
@@ -432,7 +437,7 @@ def by_dataset(found: list[Record]) -> dict[str, list[Record]]:
     """Cells of each dataset."""
     of: dict[str, list[Record]] = {}
     for record in found:
-        of.setdefault(record.cell.split("/")[0], []).append(record)
+        of.setdefault(record.dataset, []).append(record)
     return of
 
 
@@ -450,7 +455,7 @@ def paint(axes: Axes, found: list[Record], index: int, label: str) -> None:
             y += 1
             one, ranking = gain(record, index), record.measured[0]
             ticks.append(y)
-            names.append(BACKBONES[record.cell.split("/")[1]])
+            names.append(BACKBONES[record.backbone])
             if one is None:
                 continue
             low, high = (one.mean if bound is None else bound for bound in (one.low, one.high))

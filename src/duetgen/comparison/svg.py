@@ -12,6 +12,7 @@ from duetgen.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FONT_SIZE: Final = 9.0
 WIDTH: Final = 4.7
@@ -56,14 +57,21 @@ SETTINGS: Final[dict[str, Any]] = {
 
 
 def draw(name: str, title: str, description: str, paint: Callable[[Axes], None], height: float = 2.9) -> str:
+    """One plot of one pair of axes, into which `paint` draws; otherwise as `draw_figure`."""
+    return draw_figure(name, title, description, lambda figure: paint(figure.add_subplot()), (WIDTH, height))
+
+
+def draw_figure(
+    name: str, title: str, description: str, paint: Callable[[Figure], None], size: tuple[float, float]
+) -> str:
     """One plot.
 
     Args:
         name: of the plot, unlike that of any other on the page; letters, digits and hyphens.
         title: what it is, for those who cannot see it and as a tooltip.
         description: what it shows, in words and figures.
-        paint: draws into the axes.
-        height: inches.
+        paint: draws into the figure.
+        size: width and height in inches.
 
     Raises:
         MissingExtraError: matplotlib is not here.
@@ -75,9 +83,9 @@ def draw(name: str, title: str, description: str, paint: Callable[[Axes], None],
     except ImportError as cause:
         raise MissingExtraError("the report needs matplotlib", "pip install 'duetgen[train]'") from cause
     with mpl.rc_context(cast(Any, SETTINGS)):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        paint(figure.add_subplot())
+        paint(figure)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return inline(file.getvalue(), name, title, description)

@@ -97,7 +97,7 @@ class TrainingStep(nn.Module):
         if isinstance(batch, RowBatch):
             return self.rows(batch)
         blocks = self.blocks(batch, random)
-        if self.own_draws and bool(blocks.trained_KS.any()):
+        if self.own_draws and len(blocks.target_KS):
             blocks = self.with_candidates(blocks.packed(), random)
         items_M = self.items(random, blocks.target_KS.device)
 
