@@ -4,7 +4,7 @@ Activations are SiLU: Dice (section 5.3) with α = 0 and without the batch's sta
 exactly what was trained.
 
 Shapes: L window length, D width, A width of the attention unit, C candidates of a row, M candidates shared by all rows,
-P values in theta, X candidates times A; `*` leading dimensions.
+P values in theta, X candidates times A, N candidates of all rows; `*` leading dimensions.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class ActivationUnit(nn.Module):
         alone_X1 = (self.of_candidate(candidate_CD) + self.of_key.bias).flatten(-2).unsqueeze(-1)
         hidden_XL = on_key_XD @ key_LD.transpose(-1, -2) + alone_X1
         hidden_CAL = self.activation(hidden_XL).unflatten(-2, (count, -1))
-        weight_CL: Tensor = (self.output.weight @ hidden_CAL).squeeze(-2) + self.output.bias
+        # As one batch of products: `@` would lay all that is hidden out anew, which took as long as the rest.
+        flat_NAL = hidden_CAL.flatten(0, -3)
+        weight_N1L = torch.bmm(self.output.weight.expand(len(flat_NAL), -1, -1), flat_NAL)
+        weight_CL: Tensor = weight_N1L.view(*hidden_CAL.shape[:-2], -1) + self.output.bias
         return weight_CL
 
 
