@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duetgen.backbones import BackboneConfig, ModelConfig, Recommender
+from duetgen.backbones import BACKBONES, BackboneConfig, ModelConfig, Recommender
 from duetgen.backbones.recommender import HistoryConfig
 from duetgen.core import joint_loss
 from duetgen.data.prepare import PrepareConfig, prepare
@@ -164,7 +164,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--backbone", default="sasrec", choices=["sasrec", "gru4rec"])
+    parser.add_argument("--backbone", default="sasrec", choices=["sasrec", "gru4rec", "din"])
     parser.add_argument("--encoder", default="average", choices=["average", "gru"])
     parser.add_argument("--batch-positions", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=5)
@@ -173,19 +173,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepare(None, Path(folder) / "data", PrepareConfig(source="synthetic"))
         dataset = Dataset(Path(folder) / "data")
+        pairwise = BACKBONES[options.backbone].pairwise
+        # DIN would read a window for each item of the catalogue.
+        first = "sampled" if pairwise else "softmax"
         ways = [
-            Way("base, whole sequences, softmax", dataset, options, "base", "softmax"),
-            Way("DUET, whole sequences, softmax", dataset, options, "duet", "softmax"),
-            Kept("DUET on a finished base, softmax", dataset, options, "duet", "softmax"),
-            Way("base that reads L_g, softmax", dataset, options, "base", "softmax", long=True),
+            Way(f"base, whole sequences, {first}", dataset, options, "base", first),
+            Way(f"DUET, whole sequences, {first}", dataset, options, "duet", first),
+            Kept(f"DUET on a finished base, {first}", dataset, options, "duet", first),
+            Way(f"base that reads L_g, {first}", dataset, options, "base", first, long=True),
             Way("base, whole sequences, 4 negatives", dataset, options, "base", "bce"),
             Way("DUET, whole sequences, 4 negatives", dataset, options, "duet", "bce"),
             Way("base that reads L_g, 4 negatives", dataset, options, "base", "bce", long=True),
-            RowFed("base, a row a (prefix, target), softmax", dataset, options, "base", "softmax", labels=1),
-            RowFed("DUET, a row a (prefix, target), softmax", dataset, options, "duet", "softmax", labels=1),
             RowFed("base, a row a (prefix, target, label)", dataset, options, "base", "bce", labels=5),
             RowFed("DUET, a row a (prefix, target, label)", dataset, options, "duet", "bce", labels=5),
         ]
+        if not pairwise:
+            ways += [
+                RowFed("base, a row a (prefix, target), softmax", dataset, options, "base", "softmax", labels=1),
+                RowFed("DUET, a row a (prefix, target), softmax", dataset, options, "duet", "softmax", labels=1),
+            ]
         for way in ways:
             way()
         rates: dict[str, list[float]] = {way.name: [] for way in ways}
@@ -204,18 +210,18 @@ def main() -> None:
     for way, value in median.items():
         print(f"{way:<42}{value:>12,.0f}")
     for method in ("base", "DUET"):
-        whole, four = median[f"{method}, whole sequences, softmax"], median[f"{method}, whole sequences, 4 negatives"]
-        row, labels = (
-            median[f"{method}, a row a (prefix, target), softmax"],
-            median[f"{method}, a row a (prefix, target, label)"],
-        )
-        print(f"{method}: whole sequences over rows: softmax {whole / row:.1f}x, 4 negatives {four / labels:.1f}x")
-    for kind in ("softmax", "4 negatives"):
+        four, labels = f"{method}, whole sequences, 4 negatives", f"{method}, a row a (prefix, target, label)"
+        gains = [f"4 negatives {median[four] / median[labels]:.1f}x"]
+        if not pairwise:
+            whole, row = f"{method}, whole sequences, softmax", f"{method}, a row a (prefix, target), softmax"
+            gains.insert(0, f"softmax {median[whole] / median[row]:.1f}x")
+        print(f"{method}: whole sequences over rows: {', '.join(gains)}")
+    for kind in (first, "4 negatives"):
         duet = median[f"DUET, whole sequences, {kind}"]
         for base, name in ((f"base, whole sequences, {kind}", "base"), (f"base that reads L_g, {kind}", "base at L_g")):
             print(f"cost of DUET over {name}, {kind}: {median[base] / duet:.2f}x")
-    kept = median["DUET on a finished base, softmax"]
-    print(f"cost of DUET on a finished base over base, softmax: {median[ways[0].name] / kept:.2f}x")
+    kept = median[f"DUET on a finished base, {first}"]
+    print(f"cost of DUET on a finished base over base, {first}: {median[ways[0].name] / kept:.2f}x")
 
 
 if __name__ == "__main__":

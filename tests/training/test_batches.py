@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import MakeDataset
 
+from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
 from duetgen.data.store import UNKNOWN, Dataset
-from duetgen.training.batches import SequenceBatches, cut
+from duetgen.training.batches import LONG_WINDOW, SequenceBatches, chunk_size, cut
 
 
 def batches_of(dataset: Dataset, **options: object) -> SequenceBatches:
@@ -24,6 +25,44 @@ def test_long_sequence_is_cut_with_context_by_hand() -> None:
     assert chunks.start_Q.tolist() == [0, 4, 8]
     assert chunks.first_Q.tolist() == [0, 8, 12]
     assert chunks.end_Q.tolist() == [8, 12, 13]
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "window", "history", "expected"),
+    [
+        ("sasrec", "base", 10, 100, (100, 10)),
+        ("sasrec", "base", 100, 100, (200, 100)),
+        ("sasrec", "duet", 10, 100, (100, 50)),
+        ("sasrec", "duet", 10, 10, (20, 10)),
+        ("gru4rec", "base", 10, 100, (100, 10)),
+        ("gru4rec", "base", LONG_WINDOW - 1, 10, (2 * LONG_WINDOW - 2, LONG_WINDOW - 1)),
+        # Where each later position would run a long window anew, chunks end where the window does.
+        ("gru4rec", "base", LONG_WINDOW, 10, (LONG_WINDOW, LONG_WINDOW * 3 // 4)),
+        ("gru4rec", "base", 200, 200, (200, 150)),
+        ("gru4rec", "duet", 100, 100, (200, 100)),
+    ],
+)
+def test_chunks_by_window_and_history(
+    name: str, method: str, window: int, history: int, expected: tuple[int, int]
+) -> None:
+    model = ModelConfig(
+        name=name,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        backbone=BackboneConfig(window=window),
+        history=HistoryConfig(length=history),
+    )
+    assert chunk_size(model) == expected
+
+
+@settings(deadline=None)
+@given(length=st.integers(2, 2_000), window=st.integers(LONG_WINDOW, 300))
+def test_a_recurrent_backbone_with_a_long_window_has_most_of_it_behind_every_position(length: int, window: int) -> None:
+    model = ModelConfig(name="gru4rec", method="base", backbone=BackboneConfig(window=window))
+    size, context = chunk_size(model)
+    chunks = cut(np.array([0]), np.array([length]), size, context)
+    assert (chunks.end_Q - chunks.start_Q <= window).all()
+    behind_Q = chunks.first_Q - chunks.start_Q
+    assert (behind_Q >= np.minimum(chunks.first_Q, window * 3 // 4)).all()
 
 
 @pytest.mark.parametrize("length", [0, 1])

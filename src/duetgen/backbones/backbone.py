@@ -68,6 +68,9 @@ class Backbone(nn.Module):
 
     pairwise: bool
     """Whether a candidate changes how the history is read, so that scoring a whole catalogue is dear (DIN)."""
+    recurrent = False
+    """Whether a window is read one event after another from its start (GRU4Rec): `contexts` makes one pass of the
+    positions whose window holds all events so far, and runs every later window anew."""
 
     def __init__(self, vocabulary: int, config: BackboneConfig, head: nn.Module) -> None:
         super().__init__()

@@ -14,6 +14,8 @@ from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone
 class GRU4Rec(SequenceBackbone):
     """Item embeddings and a GRU over the window (ICLR 2016, section 3.1); the head reads its last state."""
 
+    recurrent = True
+
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
         super().__init__(vocabulary, config)
         self.gru = nn.GRU(config.width, config.width, num_layers=config.layers, batch_first=True)

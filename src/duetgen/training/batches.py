@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from duetgen.backbones import BACKBONES, ModelConfig
 from duetgen.data.store import UNKNOWN, Dataset, Int64
+
+LONG_WINDOW: Final = 64
+"""Events of a window from which on a recurrent backbone is too dear to run it anew at every position."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,21 @@ class Chunks:
 
     def __len__(self) -> int:
         return len(self.start_Q)
+
+
+def chunk_size(model: ModelConfig) -> tuple[int, int]:
+    """T, and how many positions of a later chunk are context alone.
+
+    A base model has its whole window behind every trained position, a generator at least half of what it reads. A
+    recurrent backbone runs a window from its start, so one pass serves the positions of a chunk only as long as the
+    window holds all of it: where windows are long, a chunk is no longer than they are, and the positions of a later
+    chunk have three quarters of a window or more behind them, as on a device whose log is shorter.
+    """
+    window, personal = model.backbone.window, model.method == "duet"
+    if BACKBONES[model.name].recurrent and window >= LONG_WINDOW and not personal:
+        return window, window * 3 // 4
+    size = max(model.history.length, 2 * window)
+    return size, size // 2 if personal else window
 
 
 def cut(offsets: Int64, lengths: Int64, size: int, context: int) -> Chunks:

@@ -27,7 +27,7 @@ from duetgen.data.store import Dataset
 from duetgen.errors import DuetError, OutputExistsError
 from duetgen.files import unwritable, write_bytes
 from duetgen.training import checkpoint
-from duetgen.training.batches import Batch, SequenceBatches
+from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import InvalidConfigError, TrainConfig, check_config, decode_config
 from duetgen.training.kept import keep_global_model, refuse_global_model
@@ -124,12 +124,11 @@ def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | Row
             )
         batches = RowBatches(dataset, batch_rows=config.optimiser.batch_positions, seed=config.seed)
     else:
-        length = max(config.model.history.length, 2 * config.model.backbone.window)
-        personal = config.model.method == "duet"
+        size, context = chunk_size(config.model)
         batches = SequenceBatches(
             dataset,
-            size=length,
-            context=length // 2 if personal else config.model.backbone.window,
+            size=size,
+            context=context,
             batch_positions=config.optimiser.batch_positions,
             unknown_share=config.optimiser.unknown_share,
             seed=config.seed,
