@@ -173,7 +173,7 @@ def table_lines(table: Table) -> list[str]:
             others = [one.name for one in row.conditions if one.name != row.headline]
             lines += [row_line(table, row, condition, columns) for condition in others]
     repeats = group_lines(table, HEADLINE, ("repeat", "new"), ("repeats", "new items"))
-    known = group_lines(table, "user_auc", ("known", "unknown"), ("known items", "the unknown item"))
+    known = group_lines(table, "user_auc", ("known",), ("targets that training knows",))
     return [*lines, "", *repeats, *known]
 
 

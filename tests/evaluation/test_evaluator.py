@@ -16,7 +16,7 @@ from tests.conftest import MakeDataset
 from torch import Tensor
 
 from duetgen.backbones import Recommender
-from duetgen.data.store import UNKNOWN, Dataset, Part
+from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Part
 from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, calibration, evaluate, evaluator, validate
 from duetgen.evaluation.errors import (
     NonFiniteScoresError,
@@ -25,6 +25,7 @@ from duetgen.evaluation.errors import (
     VocabularyMismatchError,
 )
 from duetgen.evaluation.inputs import HistoryReader, met_before, target_items
+from duetgen.evaluation.metrics import LAST
 from duetgen.evaluation.protocols import CandidateRanking, FullRanking, Scores
 
 from .conftest import MakeModel
@@ -53,11 +54,19 @@ class Row:
     item: int
     scores: dict[int, float]
 
+    def standing(self, item: int) -> float:
+        """What an item is ranked by: the unknown item stands behind all others."""
+        return self.scores[item] if item != UNKNOWN else LAST
+
     def rank(self, items: Sequence[int]) -> float:
         """The mean place of the target's score among those of some items, itself one of them."""
-        ordered = sorted((self.scores[item] for item in items), reverse=True)
-        places = [place for place, score in enumerate(ordered, 1) if score == self.scores[self.item]]
+        ordered = sorted(map(self.standing, items), reverse=True)
+        places = [place for place, score in enumerate(ordered, 1) if score == self.standing(self.item)]
         return sum(places) / len(places)
+
+    def catalogue(self) -> list[int]:
+        """What `full` ranks: the known items, and the target."""
+        return [item for item in self.scores if item not in (UNKNOWN, self.item)] + [self.item]
 
     def normaliser(self) -> float:
         return math.log(sum(math.exp(score) for score in self.scores.values()))
@@ -120,10 +129,11 @@ def check_candidates(evaluation: Evaluation, condition: Condition, rows: list[Ro
     expected = rank_metrics(rows, [row.rank(items) for row, items in zip(rows, lists)], counts)
     losses, positives, negatives = [], [], []
     for row, items in zip(rows, lists):
-        score = np.array([row.scores[item] for item in items]) - row.normaliser()
-        logit = fitted.slope * score + fitted.intercept
+        known = np.array(items) != UNKNOWN
+        score = np.array([row.standing(item) for item in items]) - row.normaliser()
+        logit = fitted.slope * np.where(known, score, 0) + fitted.intercept
         logit[0] *= -1
-        losses.append(float(np.log1p(np.exp(logit)).mean()))
+        losses.append(float(np.log1p(np.exp(logit))[known].sum() / max(1, known.sum())))
         positives.append(score[0])
         negatives.extend(score[1:])
     expected["log_loss"] = over_devices(rows, losses)
@@ -139,11 +149,12 @@ class TestAgainstALoop:
     @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
     def test_full(self, model: Recommender, temporal: Dataset, both: list[Evaluation], condition: Condition) -> None:
         rows = run_devices(model, temporal, condition)
-        everything = range(1, temporal.vocabulary)
-        expected = rank_metrics(rows, [row.rank(everything) for row in rows], [len(everything)] * len(rows))
+        assert any(row.item == UNKNOWN for row in rows)
+        counts = [len(row.catalogue()) for row in rows]
+        expected = rank_metrics(rows, [row.rank(row.catalogue()) for row in rows], counts)
         expected["log_loss"] = over_devices(rows, [row.normaliser() - row.scores[row.item] for row in rows])
         check_metrics(both[0], condition, expected)
-        assert both[0].candidates == len(everything)
+        assert both[0].candidates == pytest.approx(np.mean(counts))
 
     @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
     def test_candidates(
@@ -170,7 +181,7 @@ class TestAgainstALoop:
         rows, others = run_devices(model, temporal, condition, "valid"), temporal.candidates("valid")
         scores = [{item: score - row.normaliser() for item, score in row.scores.items()} for row in rows]
         expected = calibration.fit(
-            np.array([score[row.item] for row, score in zip(rows, scores)], dtype=np.float32),
+            np.array([score[row.item] for row, score in zip(rows, scores) if row.item != UNKNOWN], dtype=np.float32),
             np.array([score[i] for score, drawn in zip(scores, others) for i in drawn if i], dtype=np.float32),
         )
         assert expected is not None
@@ -182,12 +193,12 @@ class TestAgainstALoop:
 
     @pytest.mark.parametrize("name", ["gru4rec", "din"])
     def test_other_backbones(self, temporal: Dataset, make_model: MakeModel, name: str) -> None:
-        model, everything = make_model(temporal, name), range(1, temporal.vocabulary)
+        model = make_model(temporal, name)
         condition = Condition("own", 2)
         full, drawn = evaluate(model, temporal, protocols=("full", "candidates"), conditions=[condition], bootstrap=0)
         rows = run_devices(model, temporal, condition)
-        ranks = [row.rank(everything) for row in rows]
-        check_metrics(full, condition, rank_metrics(rows, ranks, [len(everything)] * len(rows)))
+        ranks = [row.rank(row.catalogue()) for row in rows]
+        check_metrics(full, condition, rank_metrics(rows, ranks, [len(row.catalogue()) for row in rows]))
         check_candidates(drawn, condition, rows, temporal.candidates("test"))
 
     def test_buckets_of_history_length(self, model: Recommender, temporal: Dataset, both: list[Evaluation]) -> None:
@@ -198,8 +209,8 @@ class TestAgainstALoop:
         for bucket in buckets:
             inside = [row for row in rows if bucket.shortest <= row.before <= (bucket.longest or math.inf)]
             assert (bucket.targets, bucket.devices) == (len(inside), len({row.device for row in inside}))
-            ranks = [row.rank(range(1, temporal.vocabulary)) for row in inside]
-            expected = rank_metrics(inside, ranks, [temporal.vocabulary - 1] * len(inside))
+            ranks = [row.rank(row.catalogue()) for row in inside]
+            expected = rank_metrics(inside, ranks, [len(row.catalogue()) for row in inside])
             assert {name: bucket.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
     def test_head_of_the_record(self, temporal: Dataset, both: list[Evaluation]) -> None:
@@ -403,10 +414,16 @@ class TestHowItIsRun:
         with torch.no_grad():
             model.backbone.item_embedding.weight.zero_()
         full, drawn = evaluate(model, temporal, protocols=("full", "candidates"), conditions=[ZERO])
-        middle = temporal.vocabulary / 2
-        assert full["zero"].metrics["mrr"].mean == pytest.approx(1 / middle)
-        for name in ("user_auc", "auc"):
-            assert drawn["zero"].metrics[name].mean == 1 / 2
+        known = temporal.vocabulary - 2
+        targets = temporal.targets("test")
+        unknown_N = target_items(temporal, targets) == UNKNOWN
+        # A known target has the middle place, an unknown one the last.
+        by_device = [unknown_N[targets.device_N == device].mean() for device in np.unique(targets.device_N)]
+        share = float(np.mean(by_device))
+        expected = (1 - share) / ((known + 1) / 2) + share / (known + 1)
+        assert full["zero"].metrics["mrr"].mean == pytest.approx(expected)
+        assert drawn["zero"].metrics["user_auc"].mean == pytest.approx((1 - share) / 2)
+        assert drawn["zero"].metrics["auc"].mean == pytest.approx((1 - unknown_N.mean()) / 2, abs=0.01)
         assert math.isfinite(drawn["zero"].metrics["log_loss"].mean)
 
 
@@ -416,7 +433,7 @@ def test_ranks_are_the_same_through_score_and_score_catalogue(
     temporal: Dataset, make_model: MakeModel, name: str, theta: str
 ) -> None:
     model = make_model(temporal, name).eval()
-    items = np.arange(1, temporal.vocabulary)
+    items = np.arange(FIRST_ITEM, temporal.vocabulary)
     target_N = np.random.default_rng(0).choice(items, 25)
     others = np.stack([items[items != target] for target in target_N]).astype(np.int32)
     window_BL = torch.from_numpy(np.random.default_rng(1).choice(items, (25, model.window)))
@@ -557,13 +574,9 @@ class TestRefusals:
             evaluate(model, temporal, limit_devices=limit)
 
 
-@pytest.mark.parametrize("groups", [("repeat", "new"), ("known", "unknown")])
-def test_groups_of_items_make_up_every_device(
-    temporal: Dataset, both: list[Evaluation], groups: tuple[str, str]
-) -> None:
-    targets = temporal.targets("test")
-    known_N = target_items(temporal, targets) != UNKNOWN
-    inside_N = known_N if "known" in groups else met_before(temporal, targets)
+def test_repeats_and_new_items_make_up_every_device(temporal: Dataset, both: list[Evaluation]) -> None:
+    targets, groups = temporal.targets("test"), ("repeat", "new")
+    inside_N = met_before(temporal, targets)
     assert 0 < inside_N.sum() < len(inside_N)
     for one in both:
         kept = one.by_device
@@ -576,7 +589,20 @@ def test_groups_of_items_make_up_every_device(
             )
 
 
-def test_there_are_no_groups_where_every_item_is_known(plain: Dataset, make_model: MakeModel) -> None:
+def test_known_targets_make_up_what_is_hit(temporal: Dataset, both: list[Evaluation]) -> None:
+    targets = temporal.targets("test")
+    known_N = target_items(temporal, targets) != UNKNOWN
+    assert 0 < known_N.sum() < len(known_N)
+    kept = both[0].by_device
+    for slot, device in enumerate(kept.device_U):
+        known = known_N[targets.device_N == device]
+        found = kept.groups["known"]["own"]["user_auc"][slot]
+        assert math.isnan(found) == (not known.any())
+        # A target that training does not know has an AUC of 0.
+        assert np.nan_to_num(found) * known.sum() == pytest.approx(kept.of("own", "user_auc")[slot] * len(known))
+
+
+def test_there_is_no_group_where_every_item_is_known(plain: Dataset, make_model: MakeModel) -> None:
     (one,) = evaluate(make_model(plain), plain, conditions=[Condition("zero")], bootstrap=0)
     assert one.unknown_targets == 0
-    assert not {"known", "unknown"} & one.by_device.groups.keys()
+    assert "known" not in one.by_device.groups

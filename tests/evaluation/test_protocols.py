@@ -13,6 +13,7 @@ from torch import Tensor
 
 from duetgen.data.store import UNKNOWN, Dataset, NotADatasetError
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
+from duetgen.evaluation.metrics import LAST
 from duetgen.evaluation.protocols import CandidateRanking, Collector, FullRanking, Scored, Scores, make_ranking
 
 INF, NAN = math.inf, math.nan
@@ -62,17 +63,25 @@ class TestFull:
         # Shares of the softmax: unknown 1/10, item 2 2/10, item 3 3/10, item 4 4/10; padding none.
         row = [9.0, *(math.log(n) for n in (1, 2, 3, 4))]
         found = full(Table([row, row]), [3, UNKNOWN])
+        # The unknown item comes after the three that are known, whatever it scores.
         assert found.rank_N.tolist() == [2, 4]
-        assert found.count_N.tolist() == [4, 4]
+        assert found.count_N.tolist() == [3, 4]
         assert found.loss_N is not None
         assert found.loss_N.tolist() == pytest.approx([math.log(10 / 3), math.log(10)], rel=1e-6)
+
+    def test_the_unknown_item_is_never_ahead(self) -> None:
+        # No device can show it: it takes no place from a known target, and as a target it is missed.
+        row = [0.0, 50.0, 3.0, 2.0, 1.0]
+        found = full(Table([row, row, row]), [2, 4, UNKNOWN])
+        assert found.rank_N.tolist() == [1, 3, 4]
+        assert found.count_N.tolist() == [3, 3, 4]
 
     def test_ties_rank_by_the_mean_position(self) -> None:
         assert full(Table([[0.0, 1.0, 2.0, 2.0, 2.0]]), [3]).rank_N.tolist() == [(1 + 2 + 3) / 3]
 
     def test_rows_of_a_later_batch(self) -> None:
-        ranking = FullRanking(np.array([2, 2, 1]))
-        found = ranking.rank(scores_of(Table([[0.0, 1.0, 2.0]]), 1), slice(2, 3))
+        ranking = FullRanking(np.array([2, 2, 3]))
+        found = ranking.rank(scores_of(Table([[0.0, 1.0, 4.0, 3.0]]), 1), slice(2, 3))
         assert found.rank_N.tolist() == [2]
 
     @pytest.mark.parametrize("with_loss", [False, True])
@@ -122,6 +131,13 @@ class TestCandidates:
 
         found = among(Noisy([list(self.ROW)]), [UNKNOWN], [[UNKNOWN, 2, UNKNOWN]])
         assert found.rank_N.tolist() == [(2 + 3 + 4) / 3]
+
+    def test_the_unknown_item_is_behind_all_known_ones_and_before_padding(self) -> None:
+        found = among(Table([[0.0, 50.0, *self.ROW[2:]]] * 2), [UNKNOWN, 5], [[2, 5, 0], [2, UNKNOWN, 0]])
+        assert found.rank_N.tolist() == [3, 2]
+        assert found.count_N.tolist() == [3, 3]
+        assert found.scores_NC is not None
+        assert found.scores_NC.tolist() == [[np.float32(LAST), 4.0, 1.0, -INF], [1.0, 4.0, np.float32(LAST), -INF]]
 
     def test_rows_are_looked_up_in_all_candidates_of_the_part(self) -> None:
         others = np.array([[9], [2], [9], [4]], dtype=np.int32)

@@ -15,7 +15,7 @@ from duetgen.data.store import Dataset
 from duetgen.device import Always, DailyBudget, EveryEvents, load_model
 from duetgen.evaluation.metrics import ranking_metrics as by_evaluation
 from duetgen.replay import Fleet, FleetConfig, NotReplayableError, Percentiles, Sessions
-from duetgen.replay.quality import device_averages, mean_rank, ranking_metrics
+from duetgen.replay.quality import device_averages, mean_rank, rank_of, ranking_metrics
 
 from ..device.cloud import FakeCloud
 from ..device.conftest import Tiny, make_tiny
@@ -40,6 +40,14 @@ def test_mean_rank_by_hand() -> None:
     assert mean_rank(scores, scores[1]) == 1
     assert mean_rank(scores, scores[2]) == 2.5
     assert mean_rank(scores, scores[4]) == 4
+
+
+def test_the_unknown_item_ranks_behind_every_known_one() -> None:
+    catalogue = np.array([-np.inf, 50.0, 3.0, 2.0, 1.0], dtype=np.float32)
+    assert [rank_of(target, catalogue) for target in (2, 4, 1)] == [1, 3, 4]
+    listed = np.array([1, 3, 1, 4])
+    assert rank_of(1, np.array([50.0, 2.0, 50.1, 1.0], dtype=np.float32), listed) == 3.5
+    assert rank_of(3, np.array([2.0, 50.0, 2.1, 1.0], dtype=np.float32), np.array([3, 1, 3, 4])) == 1.5
 
 
 def test_metrics_are_those_of_evaluation() -> None:

@@ -19,8 +19,7 @@ from torch import nn
 from duetgen.data.store import Dataset
 from duetgen.evaluation.evaluator import batch_size, measuring
 from duetgen.evaluation.inputs import histories, history_lengths, target_items, windows
-from duetgen.evaluation.metrics import mean_rank
-from duetgen.evaluation.protocols import Recommender
+from duetgen.evaluation.protocols import Recommender, rank_in_catalogue
 
 TARGETS: Final = 512
 """Targets that are looked at, drawn by a fixed seed."""
@@ -68,7 +67,7 @@ def measure_oscillation(model: nn.Module, dataset: Dataset) -> Oscillation | Non
                 theta_BP = recommender.generate(torch.from_numpy(history).to(device))
                 scores_BV = recommender.score_catalogue(window_BL, theta_BP).float()
                 positive_B1 = scores_BV.gather(1, target_B1)
-                rank_B = mean_rank(scores_BV, positive_B1)
+                rank_B = rank_in_catalogue(scores_BV, target_B1[:, 0])
                 thetas.append(theta_BP.double())
                 losses.append(torch.logsumexp(scores_BV, 1).double() - positive_B1[:, 0].double())
                 gains.append(torch.where(rank_B <= 10, 1 / torch.log2(1 + rank_B), 0.0))

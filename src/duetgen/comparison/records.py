@@ -184,8 +184,7 @@ class CellFolder:
 class DeviceTable:
     """`devices.npz`: indices of the devices [U], and float32 [U] by `protocol/condition/group/metric`.
 
-    The group is `all`, `cold`, `warm`, `repeat`, `new`, `known` or `unknown`; a device without targets in its group has
-    NaN.
+    The group is `all`, `cold`, `warm`, `repeat`, `new` or `known`; a device without targets in its group has NaN.
     """
 
     device_U: Int64

@@ -20,10 +20,7 @@ NO_SWA = "duet-no-swa"
 GROUPS = {
     "Cold and warm devices": (HEADLINE, {"cold": "cold: fewer than<br>5 events before", "warm": "warm"}),
     "Repeats and new items": (HEADLINE, {"repeat": "repeat: the device<br>had the item before", "new": "new"}),
-    "User AUC of items that training knows, and of the unknown item": (
-        "user_auc",
-        {"known": "known", "unknown": "unknown: says only where<br>a model ranks that entry"},
-    ),
+    "User AUC of the targets that training knows; all others are missed": ("user_auc", {"known": "known"}),
 }
 """What a table of groups is called, its metric, and the head of each group's column."""
 

@@ -95,7 +95,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         question: what it is asked for: `methods` (fresh theta against base and against DUET, as in the main table),
             `groups` (against base, on cold and on warm targets), `repeats` (against base, on repeats and on new items),
-            `vocabulary` (against base, on items that training knows and on the unknown item),
+            `vocabulary` (against base, on targets that training knows),
             `age` (old theta against base), `fallback` (theta = 0 against base), `controls` (theta of none, of another
             device or of random items against one's own).
         group: `all` targets, or only those of a group, see `evaluation.averages.DeviceMetrics`.

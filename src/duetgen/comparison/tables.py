@@ -22,7 +22,7 @@ from duetgen.evaluation import bootstrap, significance
 from duetgen.evaluation.averages import HistoryBucket
 from duetgen.evaluation.metrics import Float64
 
-GROUPS: Final = {"groups": ("cold", "warm"), "repeats": ("repeat", "new"), "vocabulary": ("known", "unknown")}
+GROUPS: Final = {"groups": ("cold", "warm"), "repeats": ("repeat", "new"), "vocabulary": ("known",)}
 """Question of a comparison to the groups of targets that it is asked of."""
 CONTROLS: Final = ("zero", "another", "random")
 

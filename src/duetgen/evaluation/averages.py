@@ -48,8 +48,8 @@ class DeviceMetrics:
         groups: by group, condition and metric of `GROUPED`, the mean over the device's targets in the group: float64
             [U], NaN where it has none. `cold` targets have fewer than `COLD` events before them, `warm` ones at least
             as many; a `repeat` is an item that the device had before, others are `new` (both are left out where no
-            target is a repeat); a `known` target is an item that training knows, others are `unknown` (both are left
-            out where all are known).
+            target is a repeat); a `known` target is an item that training knows, and no other can be hit (left out
+            where all are known).
     """
 
     device_U: Int64

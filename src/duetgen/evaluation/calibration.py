@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from duetgen.evaluation.metrics import Float32, Float64
+from duetgen.evaluation.metrics import LAST, Float32, Float64
 
 MAX_STEPS = 100
 TOLERANCE = 1e-10
@@ -27,11 +27,13 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 def log_losses(calibration: Calibration, score_R: Float32, label: int) -> Float64:
-    """Binary log loss, in nats, of rows that all have the label 0 or 1: [R]; 0 for padding, which scores -inf."""
-    padding_R = np.isneginf(score_R)
-    logit_R = calibration.slope * np.where(padding_R, 0, score_R.astype(np.float64)) + calibration.intercept
+    """Binary log loss, in nats, of rows that all have the label 0 or 1: [R]; 0 for what has no score of its own,
+    padding (-inf) and the unknown item (`LAST`).
+    """
+    scored_R = score_R > LAST
+    logit_R = calibration.slope * np.where(scored_R, score_R.astype(np.float64), 0) + calibration.intercept
     loss_R: Float64 = np.logaddexp(0, -logit_R if label else logit_R)
-    return np.where(padding_R, 0.0, loss_R)
+    return np.where(scored_R, loss_R, 0.0)
 
 
 def fit(positive_P: Float32, negative_M: Float32) -> Calibration | None:

@@ -25,7 +25,7 @@ from duetgen.evaluation.calibration import Calibration
 from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
 from duetgen.evaluation.errors import NothingToEvaluateError, VocabularyMismatchError
 from duetgen.evaluation.inputs import HistoryReader, history_lengths, met_before, target_items, windows
-from duetgen.evaluation.metrics import CUTOFFS, Float64, pooled_auc_by_device, ranking_metrics
+from duetgen.evaluation.metrics import CUTOFFS, LAST, Float64, pooled_auc_by_device, ranking_metrics
 from duetgen.evaluation.protocols import Ranking, Recommender, Scored
 from duetgen.evaluation.result import POOLED, ConditionResult, Evaluation
 
@@ -144,8 +144,8 @@ def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: 
     condition = OWN if model.personal else ZERO
     scores_NC = score(model, dataset, selection, condition, [ranking], device, seed)[0].scores_NC
     assert scores_NC is not None
-    others = scores_NC[:, 1:].ravel()
-    return calibration.fit(scores_NC[:, 0], others[~np.isneginf(others)])
+    positive_N, others = scores_NC[:, 0], scores_NC[:, 1:].ravel()
+    return calibration.fit(positive_N[positive_N > LAST], others[others > LAST])
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def measure(
         positive_N, others_NC = scored.scores_NC[:, 0], scored.scores_NC[:, 1:]
         if fitted is not None:
             losses = calibration.log_losses(fitted, others_NC, 0).sum(1) + calibration.log_losses(fitted, positive_N, 1)
-            values["log_loss"] = losses / scored.count_N
+            values["log_loss"] = losses / np.maximum((scored.scores_NC > LAST).sum(1), 1)
         present_NC = ~np.isneginf(others_NC)
         if present_NC.any():
             device_M = np.repeat(selection.slot_N, present_NC.sum(1))
@@ -191,7 +191,7 @@ def summarise(
     if met_N.any():
         groups |= {"repeat": met_N, "new": ~met_N}
     if not known_N.all():
-        groups |= {"known": known_N, "unknown": ~known_N}
+        groups["known"] = known_N
     for one in measured:
         kept.values[one.condition.name] = {
             name: device_means(value_N, selection.slot_N, devices) for name, value_N in one.targets.items()

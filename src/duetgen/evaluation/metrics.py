@@ -27,6 +27,8 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 CUTOFFS: Final = (5, 10, 20)
+LAST: Final = float(np.finfo(np.float32).min)
+"""What the unknown item scores where it is ranked: no device can show it, so it stands behind every known item."""
 EXACT_FLOAT32: Final = 2**24
 """Up to here every sum of -1, 0 and 1 is exact in float32."""
 

@@ -1,5 +1,8 @@
 """The protocols: what a target is ranked among, and what is kept of the scores.
 
+The unknown item, one entry for all that training does not know, is ranked last: no device can show it. So a target
+that training does not know is missed by every model, and a known one never stands behind it.
+
 Shapes: B targets of a batch, N targets, L window length, C candidates with the positive first, V items, P values in
 theta.
 """
@@ -14,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duetgen.data.store import PADDING, Dataset, Int32, Int64, Part
+from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Dataset, Int32, Int64, Part
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
 from duetgen.evaluation.inputs import target_items
-from duetgen.evaluation.metrics import Float32, Float64, mean_rank
+from duetgen.evaluation.metrics import LAST, Float32, Float64, mean_rank
 
 ProtocolName = Literal["full", "candidates", "given"]
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("full", "candidates", "given")
@@ -92,7 +95,8 @@ class Scored:
         rank_N: mean rank of the target.
         count_N: how many entries were ranked, the target included.
         loss_N: -log of the target's share of the softmax over the catalogue, in nats; `full` only.
-        scores_NC: scores less the log-normaliser, the positive first, -inf where there is no candidate; not for `full`.
+        scores_NC: scores less the log-normaliser, the positive first; `LAST` for the unknown item, -inf where there is
+            no candidate; not for `full`.
     """
 
     rank_N: Float64
@@ -155,8 +159,16 @@ class Ranking(Protocol):
         """Rank the targets `rows`, which the scores are of."""
 
 
+def rank_in_catalogue(scores_BV: Tensor, target_B: Tensor) -> Tensor:
+    """Ranks of the targets among all known items, and behind them for one that is not known: float64 [B]."""
+    unknown_B = target_B == UNKNOWN
+    positive_B1 = scores_BV.gather(1, target_B[:, None]).masked_fill(unknown_B[:, None], LAST)
+    # An unknown target is one entry more than the known items, and equal to none.
+    return mean_rank(scores_BV[:, FIRST_ITEM:], positive_B1) + unknown_B / 2
+
+
 class FullRanking:
-    """The whole catalogue, indices 1 to V - 1; the unknown item is an entry like any other, and may be the target.
+    """The whole catalogue: all known items.
 
     Args:
         target_N: items of the targets.
@@ -171,22 +183,21 @@ class FullRanking:
     def rank(self, scores: Scores, rows: slice) -> Scored:
         """Ranks without a sort: see `metrics.mean_rank`."""
         scores_BV = scores.catalogue
-        target_B1 = self.target_N[rows].to(scores_BV.device)[:, None]
-        positive_B1 = scores_BV.gather(1, target_B1)
-        rank_B = mean_rank(scores_BV, positive_B1)
-        count_B = np.full(len(rank_B), scores_BV.shape[1] - 1, dtype=np.int64)
+        target_B = self.target_N[rows].to(scores_BV.device)
+        rank_B = rank_in_catalogue(scores_BV, target_B)
+        count_B = (scores_BV.shape[1] - FIRST_ITEM + (self.target_N[rows] == UNKNOWN).long()).numpy()
+        refuse_non_finite(rank_B, scores_BV[:, UNKNOWN])
         if not self.with_loss:
-            refuse_non_finite(rank_B)
             return Scored(rank_B.cpu().numpy(), count_B)
-        loss_B = scores.log_total - positive_B1[:, 0]
-        refuse_non_finite(rank_B, loss_B)
+        loss_B = scores.log_total - scores_BV.gather(1, target_B[:, None])[:, 0]
+        refuse_non_finite(loss_B)
         return Scored(rank_B.cpu().numpy(), count_B, loss_B.double().cpu().numpy())
 
 
 class CandidateRanking:
     """The target and its candidates; 0 is no candidate.
 
-    A candidate that is the same index as the target (two unknown items, say) ties with it, to the last bit.
+    A candidate that is the same index as the target ties with it, to the last bit; so do two unknown items.
 
     Args:
         name: of the protocol.
@@ -205,7 +216,7 @@ class CandidateRanking:
         candidates_BC = torch.from_numpy(candidates).to(scores.window_BL.device)
         absent_BC = candidates_BC == PADDING
         scores_BC, normaliser_B = scores.comparable(candidates_BC)
-        scores_BC = scores_BC.masked_fill(absent_BC, -torch.inf)
+        scores_BC = scores_BC.masked_fill(candidates_BC == UNKNOWN, LAST).masked_fill(absent_BC, -torch.inf)
         positive_B1 = scores_BC[:, :1]
         scores_BC = torch.where(candidates_BC == candidates_BC[:, :1], positive_B1, scores_BC)
         rank_B = mean_rank(scores_BC, positive_B1)

@@ -21,11 +21,11 @@ import msgspec
 import numpy as np
 
 from duetgen.device import Device, Policy
-from duetgen.device.model import DeviceModel
+from duetgen.device.model import FIRST_ITEM, UNKNOWN, DeviceModel
 from duetgen.device.patience import PatienceConfig
 from duetgen.device.policy import Always
 from duetgen.device.refresher import Cloud
-from duetgen.replay.quality import device_averages, mean_rank
+from duetgen.replay.quality import device_averages, rank_of
 from duetgen.replay.report import FleetReport, Percentiles
 from duetgen.replay.sessions import Session, Sessions
 from duetgen.wire.codec import BYTES
@@ -192,12 +192,11 @@ class Fleet:
         scores_C = device.score(candidates_C)
         tally.scoring.append(time.perf_counter() - begun)
         global_C = device.score(candidates_C, personal=False)
-        at = target if candidates_C is None else 0
-        for found_C, ranks in ((scores_C, tally.rank), (global_C, tally.rank_global)):
-            if candidates_C is not None:
-                found_C = np.where(candidates_C == target, found_C[0], found_C)
-            ranks.append(mean_rank(found_C, found_C[at]))
-        tally.count.append(len(scores_C) - (candidates_C is None))
+        tally.rank.append(rank_of(target, scores_C, candidates_C))
+        tally.rank_global.append(rank_of(target, global_C, candidates_C))
+        # Of the catalogue the known items are ranked, and the target.
+        in_catalogue = len(scores_C) - FIRST_ITEM + (target == UNKNOWN)
+        tally.count.append(in_catalogue if candidates_C is None else len(scores_C))
         tally.device.append(session.device)
         if theta_age is not None:
             tally.age.append(theta_age)

@@ -8,15 +8,34 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from duetgen.device.model import UNKNOWN
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+LAST = np.finfo(np.float32).min
+"""What the unknown item scores where it is ranked: no device can show it, so it stands behind every known item."""
 METRICS = ("ndcg@10", "hr@10", "mrr", "user_auc")
 
 
 def mean_rank(scores_C: Float32, target_score: np.float32) -> float:
     """1 + #(higher) + ½ #(equal, others): the target's score is among the scores; -inf takes no place."""
     return float((np.sign(scores_C - target_score).sum(dtype=np.float64) + len(scores_C) + 1) / 2)
+
+
+def rank_of(target: int, scores_C: Float32, candidates_C: Int64 | None = None) -> float:
+    """The mean rank of a target, as `evaluation.protocols` has it: the unknown item stands behind every known one, and
+    candidates of the target's own index tie with it.
+
+    Args:
+        target: its item index.
+        scores_C: what is scored.
+        candidates_C: item indices of the scores, the target first; None where they are the whole catalogue, [V].
+    """
+    items_C = np.arange(len(scores_C)) if candidates_C is None else candidates_C
+    ranked_C = np.where(items_C == UNKNOWN, LAST, scores_C)
+    target_score = ranked_C[target if candidates_C is None else 0]
+    return mean_rank(np.where(items_C == target, target_score, ranked_C), target_score)
 
 
 def ranking_metrics(rank_N: Float64, count_N: Int64) -> dict[str, Float64]:
