@@ -33,6 +33,9 @@ BESIDE = (BASE, "base-wide", "base-long", DUET, "apg-on-base")
 OTHERS = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa")
 """What it shows beside DUET trained with its global model."""
 
+FEW_UNKNOWN = ("ml-1m", "ml-100k", "amazon-beauty-5core", "yelp-2019-5core", "duet-text-ml-100k-30u30i")
+"""Datasets of whose test targets fewer than one in a hundred are items that training does not know."""
+
 LEGEND = (
     "`own+20`: θ 20 events old; `zero`: θ = 0; `another`: another device's θ; `random`: θ of a random history. "
     "`user_auc` is averaged by device, `auc` pools all rows. ± is the deviation over seeds."
@@ -83,6 +86,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         seeds: method to number of seeds.
         validation: method to the metric of its validation part, for DUET in both ways of training.
         measured: `ndcg@10` in full (`given` on the text form), and the AUC by device of the last protocol.
+        unknown_last: whether the unknown item was ranked behind all others. Cells that were measured before it was
+            ranked so may count targets that training does not know as hits.
     """
 
     cell: str
@@ -90,6 +95,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     seeds: dict[str, int]
     validation: dict[str, float]
     measured: list[Measured]
+    unknown_last: bool = False
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether unknown targets may count as hits in what was measured of all targets."""
+        return not self.unknown_last and self.dataset not in FEW_UNKNOWN
 
     @property
     def dataset(self) -> str:
@@ -119,6 +130,8 @@ def keep(cell: str, results: Results) -> Record:
         seeds={row.method: len(row.seeds) for row in table.rows},
         validation={name: round(value, 6) for name, value in found.items() if value is not None},
         measured=[measured(table, HEADLINE), measured(results.tables[-1], "user_auc")],
+        # Ranked like any other, it was one entry more than the items.
+        unknown_last=table.candidates < results.dataset.items + 1,
     )
 
 
@@ -291,6 +304,7 @@ def summary_page(found: list[Record]) -> str:
         "where not all are known.",
         "`python benchmarks/quality.py --cells CELL --write` measures a cell and makes its page, its record (`.json`)",
         "and this page anew.",
+        *DOUBT * any(record.doubtful for record in found),
         "",
         "## DUET, trained in the way that the validation part prefers",
         "",
@@ -307,6 +321,14 @@ def summary_page(found: list[Record]) -> str:
     return "\n".join(lines)
 
 
+DOUBT = [
+    "",
+    "† Measured when the unknown item, which stands for all items that training does not know, was still ranked like",
+    "any other: a model that happened to rank it high was given hits for targets that no device could have shown. What",
+    "is said of known targets is free of that, and so are *less base* in the first table and the picture.",
+]
+
+
 def counts(found: list[Record]) -> str:
     """In how many cells the interval is above zero and below it, in one sentence."""
     said = []
@@ -319,10 +341,9 @@ def counts(found: list[Record]) -> str:
 
 
 def gain(record: Record, index: int) -> Difference | None:
-    """DUET in the preferred way less base; of AUC for the targets that training knows, where both were told apart."""
+    """DUET in the preferred way less base; for the targets that training knows, where those were told apart."""
     measured = record.measured[index]
-    known = measured.known_less_base.get(record.way) if index else None
-    return known or measured.difference(record.way)
+    return measured.known_less_base.get(record.way) or measured.difference(record.way)
 
 
 def preferred_table(found: list[Record]) -> list[str]:
@@ -332,9 +353,9 @@ def preferred_table(found: list[Record]) -> list[str]:
     head += ["20 old less base", "AUC of base", "AUC of DUET", "less base"]
     lines = [
         "Choosing between `duet` and `duet-on-base` by the validation part alone is what we advise; this is what comes",
-        f"of it. `{HEADLINE}` in full; the AUC by device in `candidates`, of items that training knows where a page",
-        "tells them apart: the AUC of the unknown item says only where a model happens to rank that one entry.",
-        "Where one way alone was run, it stands there without a validation figure.",
+        f"of it. `{HEADLINE}` in full; the AUC by device in `candidates`. The AUC, and both columns *less base*, are",
+        "of the targets that training knows where a page tells them apart. Where one way alone was run, it stands",
+        "there without a validation figure.",
         "",
         f"| {' | '.join(head)} |",
         f"|---|---:|---|{'---:|' * (len(head) - 3)}",
@@ -350,7 +371,8 @@ def preferred_table(found: list[Record]) -> list[str]:
             f"{record.validation[way]:.4f} ({record.validation[other]:.4f})" if both else "",
             *(figure(ranking.value(name)) for name in beside),
             *(figure(ranking.value(way, condition)) for condition in (FRESH, OLD, ANOTHER)),
-            *(interval(ranking.difference(way, condition)) for condition in (FRESH, OLD)),
+            interval(gain(record, 0)),
+            interval(ranking.difference(way, OLD)),
             *known_values(drawn, (BASE, way)),
             interval(gain(record, 1)),
         ]
@@ -377,7 +399,7 @@ def summary_table(found: list[Record], index: int, others: tuple[str, ...], meth
 
 def link(record: Record) -> str:
     """A cell, leading to its page."""
-    return f"[{record.cell}]({file_of(record.cell, '.md').name})"
+    return f"[{record.cell}]({file_of(record.cell, '.md').name})" + (" †" if record.doubtful else "")
 
 
 def figure(value: float | None) -> str:
@@ -461,12 +483,13 @@ def paint(axes: Axes, found: list[Record], index: int, label: str) -> None:
             low, high = (one.mean if bound is None else bound for bound in (one.low, one.high))
             colour = SERIES[0] if low > 0 else SERIES[2] if high < 0 else SERIES[1]
             old, another, base = (ranking.value(*of) for of in ((record.way, OLD), (record.way, ANOTHER), (BASE,)))
-            unit = base / 100 if base and not index else 1
+            of_gain = ranking.known.get(BASE, base) if record.way in ranking.known_less_base else base
+            unit = of_gain / 100 if of_gain and not index else 1
             axes.plot([low / unit, high / unit], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt")
             axes.plot(one.mean / unit, y, "o", color=colour, markersize=5.5)
-            if not index and old is not None and another is not None and base:
-                axes.plot((old - base) / unit, y, "|", color=INK, markersize=8, markeredgewidth=1.3)
-                axes.plot((another - base) / unit, y, "x", color=INK, markersize=4, markeredgewidth=1.1)
+            if not index and old is not None and another is not None and base and not record.doubtful:
+                axes.plot(100 * (old / base - 1), y, "|", color=INK, markersize=8, markeredgewidth=1.3)
+                axes.plot(100 * (another / base - 1), y, "x", color=INK, markersize=4, markeredgewidth=1.1)
         y += 1
     for colour, words in ((SERIES[0], "ahead"), (SERIES[1], "not told apart"), (SERIES[2], "behind")):
         axes.plot([], [], "o-", color=colour, markersize=5.5, linewidth=2.4, label=words)
