@@ -60,14 +60,14 @@ def measure_oscillation(model: nn.Module, dataset: Dataset) -> Oscillation | Non
         for first in range(0, len(targets), size):
             rows = slice(first, first + size)
             window_BL = torch.from_numpy(windows(dataset, targets.take(rows), recommender.window)).to(device)
-            target_B1 = target_N[rows, None].to(device)
+            target_B = target_N[rows].to(device)
             thetas, losses, gains = [], [], []
             for age in (0, 1):
                 history = histories(dataset, targets.take(rows), recommender.generator_history, age)
                 theta_BP = recommender.generate(torch.from_numpy(history).to(device))
                 scores_BV = recommender.score_catalogue(window_BL, theta_BP).float()
-                positive_B1 = scores_BV.gather(1, target_B1)
-                rank_B = rank_in_catalogue(scores_BV, target_B1[:, 0])
+                positive_B1 = scores_BV.gather(1, target_B[:, None])
+                rank_B = rank_in_catalogue(scores_BV, target_B)
                 thetas.append(theta_BP.double())
                 losses.append(torch.logsumexp(scores_BV, 1).double() - positive_B1[:, 0].double())
                 gains.append(torch.where(rank_B <= 10, 1 / torch.log2(1 + rank_B), 0.0))
