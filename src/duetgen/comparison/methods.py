@@ -18,7 +18,8 @@ from duetgen.comparison.changes import Change, duet, with_settings
 from duetgen.comparison.finetuned import finetuned
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, load_run, train
-from duetgen.training.loop import Progress, TrainResult
+from duetgen.training.loop import TrainResult
+from duetgen.training.progress import Progress
 
 Family = Literal["global", "generated", "finetuned", "counting"]
 

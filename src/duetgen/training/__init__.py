@@ -2,16 +2,19 @@
 
 `config`       what tells a run; `settle` decides what it leaves open, by the dataset
 `batches`      whole sequences, every position at once; `rows` feeds the published row format instead
-`objectives`   losses from scores
+`objectives`   losses from scores; `softmax` is the one over a whole catalogue
 `step`         a batch in, the joint loss out
+`optimiser`    AdamW and its learning rate at each step
 `checkpoint`   the state of a run between two steps, in one file
-`run`          the run folder
+`run`          the run folder; `kept` puts another run's global model into a new one
+`progress`     what a run tells while it goes on
 `loop`         the loop that ties them together
 `finetune`     a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss
 """
 
 from duetgen.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
-from duetgen.training.loop import Progress, TrainResult, train
+from duetgen.training.loop import TrainResult, train
+from duetgen.training.progress import Progress
 from duetgen.training.run import Run, load_run
 
 __all__ = [

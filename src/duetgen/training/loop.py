@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import safetensors
@@ -24,15 +23,17 @@ from torch import Tensor, nn
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
-from duetgen.errors import DuetError, OutputExistsError
-from duetgen.files import unwritable, write_bytes
+from duetgen.errors import DuetError
+from duetgen.files import write_bytes
 from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
-from duetgen.training.config import InvalidConfigError, TrainConfig, check_config, decode_config
+from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.kept import keep_global_model, refuse_global_model
+from duetgen.training.optimiser import make_optimiser, rate_share
+from duetgen.training.progress import Progress, Silent
 from duetgen.training.rows import RowBatch, RowBatches
-from duetgen.training.run import NotARunError, RunFolder, describe
+from duetgen.training.run import NotARunError, RunFolder, describe, open_folder
 from duetgen.training.settle import settle
 from duetgen.training.step import TrainingStep
 
@@ -43,27 +44,6 @@ class TrainingFailedError(DuetError):
     """Training cannot go on: a loss that is not finite, or nothing to train on."""
 
     code = "training-failed"
-
-
-class Progress(Protocol):
-    """What a run tells while it goes on; the command line draws it."""
-
-    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
-        """A run of at most `epochs` passes of `steps` steps begins, or goes on after `resumed_epoch` passes."""
-
-    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
-        """A step is done; `step` counts from 1 within the pass, `loss` is the pass's mean so far."""
-
-    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
-        """A pass is done and measured on validation."""
-
-
-class Silent:
-    """Tells nothing."""
-
-    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None: ...  # noqa: D102
-    def stepped(self, step: int, loss: float, positions_per_second: float) -> None: ...  # noqa: D102
-    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None: ...  # noqa: D102
 
 
 class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,27 +67,6 @@ class TrainResult:
     epochs: int
     seconds: float
     already_finished: bool = False
-
-
-def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices of layers only, the generator at its own rate."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        decayed = parameter.dim() >= 2 and id(parameter) not in embeddings
-        key = (
-            config.optimiser.generator_rate if name.startswith("generator.") else 1.0,
-            config.optimiser.weight_decay if decayed else 0.0,
-        )
-        groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": part, "weight_decay": decay, "rate": rate} for (rate, decay), part in groups.items()],
-        lr=config.optimiser.learning_rate,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
 
 
 def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | RowBatches:
@@ -194,15 +153,6 @@ class Trainer:
                 self.folder.checkpoint, self.model, self.average, self.best, self.raw_optimiser, self.counters
             )
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up to 1, then a cosine to 0.1 at the last step of the last epoch."""
-        warmup = min(self.config.optimiser.warmup_steps, self.config.optimiser.epochs * self.steps_per_epoch // 2)
-        if step < warmup:
-            return (step + 1) / warmup
-        total = self.config.optimiser.epochs * self.steps_per_epoch
-        done = (step - warmup) / max(1, total - warmup)
-        return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
-
     def run(self, progress: Progress) -> None:
         """Train until the epochs or the patience end."""
         counters, optimiser = self.counters, self.config.optimiser
@@ -227,7 +177,7 @@ class Trainer:
                 continue
             seed = step_seed(self.config.seed, counters.total_steps, self.fabric.global_rank)
             torch.manual_seed(seed)
-            scale = self.learning_rate(counters.total_steps)
+            scale = rate_share(self.config.optimiser, counters.total_steps, self.steps_per_epoch)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.optimiser.learning_rate * group["rate"] * scale
             loss, _, _ = self.step(batch.to(self.fabric.device), seed)
@@ -306,51 +256,6 @@ def make_fabric() -> Fabric:
     fabric = Fabric(accelerator="auto", devices=world, strategy="ddp" if world > 1 else "auto")
     fabric.launch()
     return fabric
-
-
-def open_folder(folder: RunFolder, dataset: Dataset, config: TrainConfig, overwrite: bool) -> None:
-    """Make the run folder, or take up one that the same command began.
-
-    Raises:
-        OutputExistsError: something else is there.
-        OutputUnwritableError: it cannot be made.
-    """
-    try:
-        if folder.root.exists() and not folder.root.is_dir():
-            raise OutputExistsError(f"{folder.root} is a file", "choose another --out")
-        if folder.root.is_dir() and any(folder.root.iterdir()):
-            same = (
-                folder.environment.is_file()
-                and has_settings(folder, config)
-                and folder.read_environment().dataset_sha256 == dataset.manifest.content_sha256
-            )
-            if same and not overwrite:
-                return
-            if not folder.environment.is_file() and not is_stillborn(folder):
-                raise OutputExistsError(f"{folder.root} exists and is not a run folder", "choose another --out")
-            if folder.environment.is_file() and not overwrite:
-                raise OutputExistsError(
-                    f"{folder.root} holds a run with other settings or data",
-                    "give --overwrite to replace it, or choose another --out",
-                )
-            shutil.rmtree(folder.root)
-        folder.root.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise unwritable(folder.root, cause) from cause
-    write_bytes(folder.config, config.to_toml())
-
-
-def has_settings(folder: RunFolder, config: TrainConfig) -> bool:
-    """Whether the folder's configuration says the same; what its version did not know yet counts as the default."""
-    try:
-        return decode_config(folder.config.read_bytes(), str(folder.config)) == config
-    except (OSError, InvalidConfigError):
-        return False
-
-
-def is_stillborn(folder: RunFolder) -> bool:
-    """Whether the folder holds a configuration alone: a run killed before it had begun."""
-    return {path.name for path in folder.root.iterdir() if not path.name.startswith(".")} <= {folder.config.name}
 
 
 def train(

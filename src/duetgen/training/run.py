@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -25,9 +26,9 @@ import torch
 import duetgen
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
-from duetgen.errors import DuetError
-from duetgen.files import write_bytes
-from duetgen.training.config import TrainConfig, decode_config
+from duetgen.errors import DuetError, OutputExistsError
+from duetgen.files import unwritable, write_bytes
+from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
 
 FORMAT_VERSION: Final = 1
 
@@ -142,6 +143,51 @@ class RunFolder:
             return msgspec.json.decode(content, type=Environment)
         except (msgspec.DecodeError, OSError) as cause:
             raise NotARunError(f"{self.root} is damaged: {cause}", "train again") from cause
+
+
+def open_folder(folder: RunFolder, dataset: Dataset, config: TrainConfig, overwrite: bool) -> None:
+    """Make the run folder, or take up one that the same command began.
+
+    Raises:
+        OutputExistsError: something else is there.
+        OutputUnwritableError: it cannot be made.
+    """
+    try:
+        if folder.root.exists() and not folder.root.is_dir():
+            raise OutputExistsError(f"{folder.root} is a file", "choose another --out")
+        if folder.root.is_dir() and any(folder.root.iterdir()):
+            same = (
+                folder.environment.is_file()
+                and has_settings(folder, config)
+                and folder.read_environment().dataset_sha256 == dataset.manifest.content_sha256
+            )
+            if same and not overwrite:
+                return
+            if not folder.environment.is_file() and not is_stillborn(folder):
+                raise OutputExistsError(f"{folder.root} exists and is not a run folder", "choose another --out")
+            if folder.environment.is_file() and not overwrite:
+                raise OutputExistsError(
+                    f"{folder.root} holds a run with other settings or data",
+                    "give --overwrite to replace it, or choose another --out",
+                )
+            shutil.rmtree(folder.root)
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise unwritable(folder.root, cause) from cause
+    write_bytes(folder.config, config.to_toml())
+
+
+def has_settings(folder: RunFolder, config: TrainConfig) -> bool:
+    """Whether the folder's configuration says the same; what its version did not know yet counts as the default."""
+    try:
+        return decode_config(folder.config.read_bytes(), str(folder.config)) == config
+    except (OSError, InvalidConfigError):
+        return False
+
+
+def is_stillborn(folder: RunFolder) -> bool:
+    """Whether the folder holds a configuration alone: a run killed before it had begun."""
+    return {path.name for path in folder.root.iterdir() if not path.name.startswith(".")} <= {folder.config.name}
 
 
 @dataclass(frozen=True)

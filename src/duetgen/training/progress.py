@@ -1,0 +1,26 @@
+"""What a run tells while it goes on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What a run tells while it goes on; the command line draws it."""
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
+        """A run of at most `epochs` passes of `steps` steps begins, or goes on after `resumed_epoch` passes."""
+
+    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+        """A step is done; `step` counts from 1 within the pass, `loss` is the pass's mean so far."""
+
+    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+        """A pass is done and measured on validation."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None: ...  # noqa: D102
+    def stepped(self, step: int, loss: float, positions_per_second: float) -> None: ...  # noqa: D102
+    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None: ...  # noqa: D102
