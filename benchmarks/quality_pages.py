@@ -9,6 +9,7 @@ data and no training are needed, and a cell that is measured again changes its o
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -313,6 +314,7 @@ def summary_page(found: list[Record]) -> str:
         counts(found),
         "",
         *preferred_table(found),
+        *choice([record for record in found if len(record.validation) == 2]),
     ]
     kept = [one for one in found if ON_BASE in one.seeds]
     for index, title in ((0, full), (1, drawn)):
@@ -344,6 +346,22 @@ def gain(record: Record, index: int) -> Difference | None:
     """DUET in the preferred way less base; for the targets that training knows, where those were told apart."""
     measured = record.measured[index]
     return measured.known_less_base.get(record.way) or measured.difference(record.way)
+
+
+def choice(found: list[Record]) -> list[str]:
+    """What choosing by the validation part is worth, over the cells where both ways were run."""
+    if not found:
+        return []
+    seen = [record.validation[ON_BASE] - record.validation[DUET] for record in found]
+    came = [one.value(ON_BASE) - one.value(DUET) for one in (record.measured[0] for record in found)]
+    agreed = sum((a > 0) == (b > 0) for a, b in zip(seen, came))
+    return [
+        f"In {agreed} of the {len(found)} cells with both ways the one that validation prefers is ahead on the test",
+        f"part too. On base less jointly is on average {fmean(seen):+.4f} on validation and {fmean(came):+.4f} on",
+        "the test part: a generator's pass is chosen on the devices on which the base model's was, so what validation",
+        "says of it has been chosen twice.",
+        "",
+    ]
 
 
 def preferred_table(found: list[Record]) -> list[str]:
