@@ -3,7 +3,7 @@
     python benchmarks/quality_pages.py
 
 Makes `results/quality/README.md` and `results/quality/gains.svg` anew from the records beside them (`CELL.json`): no
-data and no training are needed, and a cell that is measured again changes its own lines alone.
+data and no training are needed, and a cell that is measured again changes its own lines and what counts all cells.
 """
 
 from __future__ import annotations
@@ -114,9 +114,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.cell.split("/")[1]
 
     @property
+    def both_ways(self) -> bool:
+        """Whether DUET was trained in both ways, so that the validation part has a choice."""
+        return len(self.validation) == 2
+
+    @property
     def way(self) -> str:
         """How DUET is trained by what the validation part prefers; jointly where only that was run."""
-        if len(self.validation) < 2:
+        if not self.both_ways:
             return DUET
         return ON_BASE if self.validation[ON_BASE] > self.validation[DUET] else DUET
 
@@ -314,7 +319,7 @@ def summary_page(found: list[Record]) -> str:
         counts(found),
         "",
         *preferred_table(found),
-        *choice([record for record in found if len(record.validation) == 2]),
+        *choice([record for record in found if record.both_ways]),
     ]
     kept = [one for one in found if ON_BASE in one.seeds]
     for index, title in ((0, full), (1, drawn)):
@@ -353,7 +358,7 @@ def choice(found: list[Record]) -> list[str]:
     if not found:
         return []
     seen = [record.validation[ON_BASE] - record.validation[DUET] for record in found]
-    came = [one.value(ON_BASE) - one.value(DUET) for one in (record.measured[0] for record in found)]
+    came = [record.measured[0].value(ON_BASE) - record.measured[0].value(DUET) for record in found]
     agreed = sum((a > 0) == (b > 0) for a, b in zip(seen, came))
     return [
         f"In {agreed} of the {len(found)} cells with both ways the one that validation prefers is ahead on the test",
@@ -382,11 +387,10 @@ def preferred_table(found: list[Record]) -> list[str]:
         ranking, drawn = record.measured
         way = record.way
         other = DUET if way == ON_BASE else ON_BASE
-        both = len(record.validation) == 2
         values = [
             str(record.seeds[way]),
             "on base" if way == ON_BASE else "jointly",
-            f"{record.validation[way]:.4f} ({record.validation[other]:.4f})" if both else "",
+            f"{record.validation[way]:.4f} ({record.validation[other]:.4f})" if record.both_ways else "",
             *(figure(ranking.value(name)) for name in beside),
             *(figure(ranking.value(way, condition)) for condition in (FRESH, OLD, ANOTHER)),
             interval(gain(record, 0)),
