@@ -229,13 +229,14 @@ def page(cell: str, results: Results, command: str) -> str:
     assert origin is not None
     versions = ", ".join(f"{name} {version}" for name, version in origin.versions[0].items())
     machine, facts, seeds = origin.machines[0], results.dataset, ", ".join(map(str, results.seeds))
+    days = " to ".join(dict.fromkeys((origin.first[:10], origin.last[:10])))
     lines = [
         f"# {cell}",
         "",
         results.verdict,
         "",
         f"- `{command}`",
-        f"- {origin.first[:10]} to {origin.last[:10]}; commits {', '.join(one[:7] for one in origin.commits)}",
+        f"- {days}; commits {', '.join(one[:7] for one in origin.commits)}",
         f"- {versions}; {machine.cpu}, {machine.cores} cores, {machine.device}",
         f"- {facts.devices:,} devices, {facts.items:,} items, {facts.events:,} events",
         f"- split {facts.split}; seeds {seeds}",
