@@ -34,9 +34,6 @@ BESIDE = (BASE, "base-wide", "base-long", DUET, "apg-on-base")
 OTHERS = ("item-knn", "ease", BASE, "base-wide", "base-long", "finetune", "apg", "duet-no-swa")
 """What it shows beside DUET trained with its global model."""
 
-FEW_UNKNOWN = ("ml-1m", "ml-100k", "amazon-beauty-5core", "yelp-2019-5core", "duet-text-ml-100k-30u30i")
-"""Datasets of whose test targets fewer than one in a hundred are items that training does not know."""
-
 LEGEND = (
     "`own+20`: θ 20 events old; `zero`: θ = 0; `another`: another device's θ; `random`: θ of a random history. "
     "`user_auc` is averaged by device, `auc` pools all rows. ± is the deviation over seeds."
@@ -87,8 +84,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         seeds: method to number of seeds.
         validation: method to the metric of its validation part, for DUET in both ways of training.
         measured: `ndcg@10` in full (`given` on the text form), and the AUC by device of the last protocol.
-        unknown_last: whether the unknown item was ranked behind all others. Cells that were measured before it was
-            ranked so may count targets that training does not know as hits.
     """
 
     cell: str
@@ -96,12 +91,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     seeds: dict[str, int]
     validation: dict[str, float]
     measured: list[Measured]
-    unknown_last: bool = False
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether unknown targets may count as hits in what was measured of all targets."""
-        return not self.unknown_last and self.dataset not in FEW_UNKNOWN
 
     @property
     def dataset(self) -> str:
@@ -136,8 +125,6 @@ def keep(cell: str, results: Results) -> Record:
         seeds={row.method: len(row.seeds) for row in table.rows},
         validation={name: round(value, 6) for name, value in found.items() if value is not None},
         measured=[measured(table, HEADLINE), measured(results.tables[-1], "user_auc")],
-        # Ranked like any other, it was one entry more than the items.
-        unknown_last=table.candidates < results.dataset.items + 1,
     )
 
 
@@ -311,7 +298,6 @@ def summary_page(found: list[Record]) -> str:
         "where not all are known.",
         "`python benchmarks/quality.py --cells CELL --write` measures a cell and makes its page, its record (`.json`)",
         "and this page anew.",
-        *DOUBT * any(record.doubtful for record in found),
         "",
         "## DUET, trained in the way that the validation part prefers",
         "",
@@ -327,14 +313,6 @@ def summary_page(found: list[Record]) -> str:
         lines += [f"## {title}", "", *summary_table(found, index, OTHERS, DUET)]
         lines += ["For the finished base model:", "", *summary_table(kept, index, BESIDE, ON_BASE)]
     return "\n".join(lines)
-
-
-DOUBT = [
-    "",
-    "† Measured when the unknown item, which stands for all items that training does not know, was still ranked like",
-    "any other: a model that happened to rank it high was given hits for targets that no device could have shown. What",
-    "is said of known targets is free of that, and so are *less base* in the first table and the picture.",
-]
 
 
 def counts(found: list[Record]) -> str:
@@ -422,7 +400,7 @@ def summary_table(found: list[Record], index: int, others: tuple[str, ...], meth
 
 def link(record: Record) -> str:
     """A cell, leading to its page."""
-    return f"[{record.cell}]({file_of(record.cell, '.md').name})" + (" †" if record.doubtful else "")
+    return f"[{record.cell}]({file_of(record.cell, '.md').name})"
 
 
 def figure(value: float | None) -> str:
@@ -510,7 +488,7 @@ def paint(axes: Axes, found: list[Record], index: int, label: str) -> None:
             unit = of_gain / 100 if of_gain and not index else 1
             axes.plot([low / unit, high / unit], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt")
             axes.plot(one.mean / unit, y, "o", color=colour, markersize=5.5)
-            if not index and old is not None and another is not None and base and not record.doubtful:
+            if not index and old is not None and another is not None and base:
                 axes.plot(100 * (old / base - 1), y, "|", color=INK, markersize=8, markeredgewidth=1.3)
                 axes.plot(100 * (another / base - 1), y, "x", color=INK, markersize=4, markeredgewidth=1.1)
         y += 1

@@ -63,24 +63,6 @@ def test_the_preferred_way_is_the_one_ahead_on_validation() -> None:
     assert kept(shifts={"base": 0.0, "duet": 0.03}).way == "duet"
 
 
-def test_cells_that_ranked_the_unknown_item_like_any_other_are_marked() -> None:
-    small = kept("ml-latest-small/sasrec")
-    earlier = msgspec.structs.replace(small, unknown_last=False)
-    few = msgspec.structs.replace(kept("yelp-2019-5core/sasrec"), unknown_last=False)
-    assert [record.doubtful for record in (small, earlier, few)] == [not small.unknown_last, True, False]
-    assert "[ml-latest-small/sasrec](ml-latest-small-sasrec.md) † |" in pages.summary_page([earlier, few])
-    assert "†" not in pages.summary_page([few])
-
-
-def test_the_unknown_item_is_one_entry_more_than_the_items() -> None:
-    results = make_results(shifts=SHIFTS)
-    (first, *rest), items = results.tables, results.dataset.items
-    for candidates, last in ((items, True), (items + 0.2, True), (items + 1, False)):
-        tables = [msgspec.structs.replace(first, candidates=candidates), *rest]
-        found = pages.keep("ml-1m/din", msgspec.structs.replace(results, tables=tables))
-        assert found.unknown_last == last
-
-
 def test_gains_are_of_known_targets_where_those_are_told_apart() -> None:
     record = kept()
     for index in (0, 1):
