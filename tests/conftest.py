@@ -12,7 +12,18 @@ import pytest
 import torch
 
 from duetgen.data.prepare import PrepareConfig, prepare
-from duetgen.data.store import FIRST_ITEM, UNKNOWN, Counts, Dataset, Manifest, Source, Split
+from duetgen.data.store import (
+    FIRST_ITEM,
+    FORMAT_VERSION,
+    UNKNOWN,
+    Counts,
+    Dataset,
+    Manifest,
+    MetPolicy,
+    Repeats,
+    Source,
+    Split,
+)
 from duetgen.data.synthetic import SyntheticConfig
 from tests.bundles import synthetic_dataset, tiny_bundle
 
@@ -29,6 +40,7 @@ def write_dataset(
     *,
     vocabulary: int | None = None,
     bounds: list[tuple[int, int]] | None = None,
+    met: MetPolicy = "show",
 ) -> Dataset:
     """A dataset folder of the given item indices, split leave-one-out unless bounds are given."""
     lengths = np.array([len(sequence) for sequence in sequences])
@@ -41,7 +53,7 @@ def write_dataset(
     np.save(root / "sequences/bounds.npy", ends)
     items = (vocabulary or int(events.max()) + 1) - FIRST_ITEM
     manifest = Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         name=root.name,
         source=Source(kind="test", files=[], sha256=[]),
         has_time=False,
@@ -61,6 +73,8 @@ def write_dataset(
         ),
         tied_timestamps=None,
         unseen_item_share={},
+        repeats=Repeats(share=0.0, events=len(events), exact_rows=0, dropped=False),
+        met=met,
         leakage=[],
         content_sha256="0" * 64,
         duetgen_version="0",

@@ -41,7 +41,7 @@ class TestRefusals:
 
     def test_other_version(self, folder: Path) -> None:
         path = folder / "manifest.json"
-        path.write_bytes(path.read_bytes().replace(b'"format_version": 1', b'"format_version": 99'))
+        path.write_bytes(path.read_bytes().replace(b'"format_version": 2', b'"format_version": 99'))
         with pytest.raises(NotADatasetError, match="format 99"):
             Dataset(folder)
 
@@ -76,13 +76,13 @@ class TestRefusals:
 
 class TestContentHash:
     def test_changes_with_any_array_type_shape_and_id(self, folder: Path) -> None:
-        seen = {content_hash(folder)}
+        seen = {content_hash(folder, "hide")}
         path = folder / "sequences/bounds.npy"
         bounds = np.load(path)
         for changed in (bounds + 1, bounds.astype(np.int32), bounds.reshape(2, -1)):
             np.save(path, changed)
-            seen.add(content_hash(folder))
+            seen.add(content_hash(folder, "hide"))
         assert len(seen) == 4
 
     def test_is_in_the_manifest(self, folder: Path) -> None:
-        assert Dataset(folder).manifest.content_sha256 == content_hash(folder)
+        assert Dataset(folder).manifest.content_sha256 == content_hash(folder, "show")

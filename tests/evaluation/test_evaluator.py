@@ -24,7 +24,8 @@ from duetgen.evaluation.errors import (
     ProtocolUnavailableError,
     VocabularyMismatchError,
 )
-from duetgen.evaluation.inputs import HistoryReader, met_before, target_items
+from duetgen.evaluation.inputs import HistoryReader, target_items
+from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import LAST
 from duetgen.evaluation.protocols import CandidateRanking, FullRanking, Scores
 
@@ -59,7 +60,9 @@ class Row:
         return self.scores[item] if item != UNKNOWN else LAST
 
     def rank(self, items: Sequence[int]) -> float:
-        """The mean place of the target's score among those of some items, itself one of them."""
+        """The mean place of the target's score among those of some items, itself one of them; none if it is unknown."""
+        if self.item == UNKNOWN:
+            return math.inf
         ordered = sorted(map(self.standing, items), reverse=True)
         places = [place for place, score in enumerate(ordered, 1) if score == self.standing(self.item)]
         return sum(places) / len(places)
@@ -111,7 +114,7 @@ def rank_metrics(rows: list[Row], ranks: list[float], counts: list[int]) -> dict
         "ndcg@10": over_devices(rows, [1 / math.log2(1 + r) if r <= 10 else 0 for r in ranks]),
         "hr@5": over_devices(rows, [float(r <= 5) for r in ranks]),
         "mrr": over_devices(rows, [1 / r for r in ranks]),
-        "user_auc": over_devices(rows, [(c - r) / (c - 1) for r, c in zip(ranks, counts)]),
+        "user_auc": over_devices(rows, [max(0, c - r) / (c - 1) for r, c in zip(ranks, counts)]),
     }
 
 
@@ -414,13 +417,12 @@ class TestHowItIsRun:
         with torch.no_grad():
             model.backbone.item_embedding.weight.zero_()
         full, drawn = evaluate(model, temporal, protocols=("full", "candidates"), conditions=[ZERO])
-        known = temporal.vocabulary - 2
-        targets = temporal.targets("test")
+        known, targets = temporal.vocabulary - 2, temporal.targets("test")
         unknown_N = target_items(temporal, targets) == UNKNOWN
-        # A known target has the middle place, an unknown one the last.
+        # A known target has the middle place, an unknown one none.
         by_device = [unknown_N[targets.device_N == device].mean() for device in np.unique(targets.device_N)]
         share = float(np.mean(by_device))
-        expected = (1 - share) / ((known + 1) / 2) + share / (known + 1)
+        expected = (1 - share) / ((known + 1) / 2)
         assert full["zero"].metrics["mrr"].mean == pytest.approx(expected)
         assert drawn["zero"].metrics["user_auc"].mean == pytest.approx((1 - share) / 2)
         assert drawn["zero"].metrics["auc"].mean == pytest.approx((1 - unknown_N.mean()) / 2, abs=0.01)
@@ -576,7 +578,7 @@ class TestRefusals:
 
 def test_repeats_and_new_items_make_up_every_device(temporal: Dataset, both: list[Evaluation]) -> None:
     targets, groups = temporal.targets("test"), ("repeat", "new")
-    inside_N = met_before(temporal, targets)
+    inside_N = MetItems(temporal, targets).repeat_N
     assert 0 < inside_N.sum() < len(inside_N)
     for one in both:
         kept = one.by_device

@@ -15,7 +15,6 @@ from duetgen.evaluation.inputs import (
     another_device,
     histories,
     history_lengths,
-    met_before,
     random_items,
     target_items,
     windows,
@@ -35,18 +34,6 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def last(dataset: Dataset, start: int, end: int, length: int) -> list[int]:
     kept = dataset.events[start:end].tolist()[-length:] if length else []
     return kept + [0] * (length - len(kept))
-
-
-def test_an_item_is_met_before_by_its_own_device_and_by_none_other(make_dataset: MakeDataset) -> None:
-    # Tests are the last three events of each device; 1 is the unknown item.
-    sequences = [[2, 3, 2, 4, 4], [4, 5, 3, 1, 1], [6, 2, 6, 6, 7]]
-    dataset = make_dataset(sequences, bounds=[(1, 2)] * 3)
-    targets = dataset.targets("test")
-    expected = [True, False, True, False, False, False, True, True, False]
-    assert met_before(dataset, targets).tolist() == expected
-    # The same for a choice of devices, and for targets that are not the last events.
-    assert met_before(dataset, targets.take(targets.device_N == 2)).tolist() == expected[6:]
-    assert met_before(dataset, dataset.targets("valid")).tolist() == [False, False, False]
 
 
 PARTS = pytest.mark.parametrize("part", ["valid", "test"])

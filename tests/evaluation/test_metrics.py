@@ -195,3 +195,8 @@ class TestPooledAUC:
         assert (positives, negatives) == (len(positive), len(negative))
         assert below / positives == pytest.approx(whole, rel=1e-12)
         assert above / negatives == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_target_that_no_device_can_show_is_a_miss_among_however_few() -> None:
+    found = ranking_metrics(np.array([np.inf, np.inf]), np.array([3, 1]))
+    assert {name: value.tolist() for name, value in found.items()} == {name: [0.0, 0.0] for name in found}

@@ -48,7 +48,7 @@ def scores_of(table: Table, targets: int) -> Scores:
 
 
 def full(table: Table, targets: list[int], with_loss: bool = True) -> Scored:
-    return FullRanking(np.array(targets), with_loss).rank(scores_of(table, len(targets)), slice(0, len(targets)))
+    return FullRanking(np.array(targets), with_loss=with_loss).rank(scores_of(table, len(targets)), slice(0, len(targets)))
 
 
 def among(table: Table, targets: list[int], others: list[list[int]]) -> Scored:
@@ -63,8 +63,8 @@ class TestFull:
         # Shares of the softmax: unknown 1/10, item 2 2/10, item 3 3/10, item 4 4/10; padding none.
         row = [9.0, *(math.log(n) for n in (1, 2, 3, 4))]
         found = full(Table([row, row]), [3, UNKNOWN])
-        # The unknown item comes after the three that are known, whatever it scores.
-        assert found.rank_N.tolist() == [2, 4]
+        # The unknown item has no place, whatever it scores.
+        assert found.rank_N.tolist() == [2, INF]
         assert found.count_N.tolist() == [3, 4]
         assert found.loss_N is not None
         assert found.loss_N.tolist() == pytest.approx([math.log(10 / 3), math.log(10)], rel=1e-6)
@@ -73,7 +73,7 @@ class TestFull:
         # No device can show it: it takes no place from a known target, and as a target it is missed.
         row = [0.0, 50.0, 3.0, 2.0, 1.0]
         found = full(Table([row, row, row]), [2, 4, UNKNOWN])
-        assert found.rank_N.tolist() == [1, 3, 4]
+        assert found.rank_N.tolist() == [1, 3, INF]
         assert found.count_N.tolist() == [3, 3, 4]
 
     def test_ties_rank_by_the_mean_position(self) -> None:
@@ -124,17 +124,13 @@ class TestCandidates:
         found = among(Table([list(self.ROW)]), [5], [[0, 0]])
         assert (found.rank_N.tolist(), found.count_N.tolist()) == ([1], [1])
 
-    def test_an_unknown_candidate_ties_with_an_unknown_target(self) -> None:
-        class Noisy(Table):
-            def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
-                return super().score(window_BL, candidates_BC, theta_BP) + torch.arange(candidates_BC.shape[1]) * 1e-6
-
-        found = among(Noisy([list(self.ROW)]), [UNKNOWN], [[UNKNOWN, 2, UNKNOWN]])
-        assert found.rank_N.tolist() == [(2 + 3 + 4) / 3]
+    def test_an_unknown_target_is_missed_whatever_it_is_ranked_among(self) -> None:
+        found = among(Table([list(self.ROW)]), [UNKNOWN], [[UNKNOWN, 2, UNKNOWN]])
+        assert (found.rank_N.tolist(), found.count_N.tolist()) == ([INF], [4])
 
     def test_the_unknown_item_is_behind_all_known_ones_and_before_padding(self) -> None:
         found = among(Table([[0.0, 50.0, *self.ROW[2:]]] * 2), [UNKNOWN, 5], [[2, 5, 0], [2, UNKNOWN, 0]])
-        assert found.rank_N.tolist() == [3, 2]
+        assert found.rank_N.tolist() == [INF, 2]
         assert found.count_N.tolist() == [3, 3]
         assert found.scores_NC is not None
         assert found.scores_NC.tolist() == [[np.float32(LAST), 4.0, 1.0, -INF], [1.0, 4.0, np.float32(LAST), -INF]]

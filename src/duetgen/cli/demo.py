@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from duetgen.cli import console
-from duetgen.cli.evaluate import heading, label
+from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import print_manifest
 from duetgen.cli.train import BackboneName, build_config
@@ -256,9 +256,10 @@ def print_result(evaluation: Evaluation, rows: list[Row]) -> None:
             bounds = f"{row.difference_low:+.4f} to {row.difference_high:+.4f}"
         table.add_row(row.name, *values, f"{row.difference:+.4f}{share}", bounds)
     console.results.print(f"\n{heading(evaluation)}")
-    if evaluation.note:
-        console.results.print(evaluation.note)
+    for line in notes(evaluation):
+        console.results.print(line)
     console.results.print(table)
+    print_groups(evaluation)
     console.results.print(verdict(rows))
 
 

@@ -118,14 +118,16 @@ def label(name: str, personal: bool) -> str:
 
 def heading(evaluation: Evaluation) -> str:
     """One line that says what was measured."""
+    from duetgen.evaluation.protocols import full_name
+
     ranked = {
-        "full": f"the whole catalogue ({evaluation.candidates:,.0f} items)",
+        "full": f"the catalogue ({evaluation.candidates:,.0f} items)",
         "candidates": f"{evaluation.candidates - 1:,.0f} drawn negatives",
         "given": f"{evaluation.candidates - 1:,.0f} given negatives",
     }
     return (
-        f"{evaluation.part} part, {evaluation.split} split, ranked among {ranked[evaluation.protocol]}: "
-        f"{evaluation.targets:,} targets of {evaluation.devices:,} devices"
+        f"{evaluation.part} part, {evaluation.split} split, {full_name(evaluation.protocol, evaluation.met)}: "
+        f"{evaluation.targets:,} targets of {evaluation.devices:,} devices, ranked among {ranked[evaluation.protocol]}"
     )
 
 
@@ -143,8 +145,38 @@ def print_evaluation(evaluation: Evaluation) -> None:
         bounds = "" if first.low is None or first.high is None else f"{first.low:.4f} to {first.high:.4f}"
         table.add_row(label(result.name, evaluation.personal), *values, bounds)
     console.results.print(heading(evaluation))
-    if evaluation.note:
-        console.results.print(evaluation.note)
+    for line in notes(evaluation):
+        console.results.print(line)
+    console.results.print(table)
+    print_groups(evaluation)
+
+
+def notes(evaluation: Evaluation) -> list[str]:
+    """What a reader of the table must know."""
+    from duetgen.evaluation.protocols import missed_targets
+
+    missed = missed_targets(
+        evaluation.targets, evaluation.unknown_targets, evaluation.repeat_targets, evaluation.met
+    )
+    return [line for line in (evaluation.note, missed) if line]
+
+
+def print_groups(evaluation: Evaluation) -> None:
+    """The metrics of known, new and repeated targets under each condition, where targets are of several kinds."""
+    kinds = [name for name in ("known", "new", "repeat") if name in evaluation.conditions[0].groups]
+    if not kinds:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    first = evaluation.conditions[0].groups
+    for kind in kinds:
+        said = f"{kind}\n({first[kind].targets:,} targets)"
+        for metric in first[kind].metrics:
+            table.add_column(f"{said}\n{metric}", justify="right")
+            said = "\n"
+    for result in evaluation.conditions:
+        values = [f"{value:.4f}" for kind in kinds for value in result.groups[kind].metrics.values()]
+        table.add_row(label(result.name, evaluation.personal), *values)
     console.results.print(table)
 
 

@@ -40,6 +40,13 @@ def prepare(
     min_item_events: Annotated[int, Parameter(help="Fewest training events of a known item.")] = 1,
     test_share: Annotated[float, Parameter(help="Share of events in the test part (temporal).")] = 0.1,
     valid_share: Annotated[float, Parameter(help="Share of the rest in the validation part (temporal).")] = 0.1,
+    met: Annotated[
+        Literal["auto", "hide", "show"],
+        Parameter(help="Items that a device has met: hide them from its rankings or show them; auto: hide where repeats are rare."),
+    ] = "auto",
+    drop_repeats: Annotated[
+        bool, Parameter(negative="", help="Leave out rows that are exact repeats of another: user, item and time.")
+    ] = False,
     user_column: Annotated[str | None, Parameter(help="A table's column of users.")] = None,
     item_column: Annotated[str | None, Parameter(help="A table's column of items.")] = None,
     rating_column: Annotated[str | None, Parameter(help="A table's column of ratings.")] = None,
@@ -79,6 +86,8 @@ def prepare(
         min_item_events=min_item_events,
         valid_share=valid_share,
         test_share=test_share,
+        met=met,
+        drop_repeats=drop_repeats,
         seed=seed,
         name=name,
         synthetic=synthetic,
@@ -115,9 +124,34 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         f"  {manifest.split.kind} split: {counts.train_events:,} training events, {counts.valid_targets:,} validation "
         f"and {counts.test_targets:,} test targets; {unseen:.2%} of the test targets are new items"
     )
+    print_repeats(manifest)
     if not manifest.has_time:
         results.print("  no time in this log: the order of the file stands for it")
     elif manifest.tied_timestamps:
         results.print(f"  {manifest.tied_timestamps:.0%} of events share their time with the event before")
     results.print(f"  leakage: {sum(check.passed for check in manifest.leakage)} checks passed")
     results.print(f"  dataset folder: {out}")
+
+
+def print_repeats(manifest: Manifest) -> None:
+    """How often events repeat, the policy of met items, and a warning where rows stand twice."""
+    repeats, results = manifest.repeats, console.results
+    chosen = manifest.settings["met"] != "auto"
+    hidden = "items that a device has met are " + ("hidden from" if manifest.met == "hide" else "shown in")
+    why = "as asked" if chosen else "less than 1 %" if manifest.met == "hide" else "1 % or more"
+    results.print(
+        f"  met: {manifest.met}: {repeats.share:.2%} of the training events repeat an item ({why}), so {hidden} its rankings"
+        if not chosen
+        else f"  met: {manifest.met}, {why}: {hidden} its rankings; {repeats.share:.2%} of the training events repeat an item"
+    )
+    if not repeats.exact_rows:
+        return
+    same = "equal to another in user, item and time" if manifest.has_time else "of the same item as the user's row before"
+    rows = f"{repeats.exact_rows:,} row{'s are' if repeats.exact_rows > 1 else ' is'} {same}"
+    if repeats.dropped:
+        results.print(f"  repeats: {rows}; left out")
+    else:
+        results.print(
+            f"  [yellow]warning[/]: {rows}: who predicts what has just happened looks better than it is; "
+            "--drop-repeats leaves them out"
+        )

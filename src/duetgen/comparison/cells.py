@@ -24,7 +24,6 @@ from duetgen.comparison.records import (
     CellFolder,
     CellRecord,
     ConditionRecord,
-    Group,
     Job,
     ProtocolRecord,
 )
@@ -161,13 +160,6 @@ def finished_base(cell: Cell, folder: CellFolder) -> dict[str, Path]:
 
 def protocol_record(evaluation: Evaluation) -> ProtocolRecord:
     """What is kept of one evaluation, its devices apart."""
-    groups: dict[str, dict[str, Group]] = {result.name: {} for result in evaluation.conditions}
-    for group, conditions in evaluation.by_device.groups.items():
-        for condition, metrics in conditions.items():
-            inside_U = ~np.isnan(next(iter(metrics.values())))
-            if inside_U.any():
-                means = {name: float(value_U[inside_U].mean()) for name, value_U in metrics.items()}
-                groups[condition][group] = Group(devices=int(inside_U.sum()), metrics=means)
     return ProtocolRecord(
         protocol=evaluation.protocol,
         split=evaluation.split,
@@ -177,13 +169,15 @@ def protocol_record(evaluation: Evaluation) -> ProtocolRecord:
         devices_in_part=evaluation.devices_in_part,
         targets=evaluation.targets,
         unknown_targets=evaluation.unknown_targets,
+        met=evaluation.met,
+        repeat_targets=evaluation.repeat_targets,
         candidates=evaluation.candidates,
         conditions=[
             ConditionRecord(
                 name=result.name,
                 metrics={name: value.mean for name, value in result.metrics.items()},
                 by_history=result.by_history,
-                groups=groups[result.name],
+                groups=result.groups,
             )
             for result in evaluation.conditions
         ],

@@ -19,7 +19,9 @@ from torch import nn
 from duetgen.data.store import Dataset
 from duetgen.evaluation.evaluator import batch_size, measuring
 from duetgen.evaluation.inputs import histories, history_lengths, target_items, windows
-from duetgen.evaluation.protocols import Recommender, rank_in_catalogue
+from duetgen.evaluation.met import MetItems
+from duetgen.evaluation.metrics import Float64, ndcg
+from duetgen.evaluation.protocols import FullRanking, Recommender, Scores
 
 TARGETS: Final = 512
 """Targets that are looked at, drawn by a fixed seed."""
@@ -31,8 +33,8 @@ class Oscillation(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         theta: relative distance, the norm of the difference of the two thetas over the mean of their norms: 0 where
             nothing changes, about 1.4 for two that have nothing to do with each other.
-        log_loss: size of the change of the target's log loss in the softmax over the catalogue, in nats.
-        ndcg: size of the change of the target's `ndcg@10` in the whole catalogue.
+        log_loss: size of the change of the target's log loss in the softmax over what is ranked, in nats.
+        ndcg: size of the change of the target's `ndcg@10` in the protocol `full`.
         targets: how many.
     """
 
@@ -53,27 +55,24 @@ def measure_oscillation(model: nn.Module, dataset: Dataset) -> Oscillation | Non
     if len(index_N) > TARGETS:
         index_N = np.sort(np.random.default_rng([0, 7]).choice(index_N, TARGETS, replace=False))
     targets = everyone.take(index_N)
-    target_N = torch.from_numpy(target_items(dataset, targets))
+    ranking = FullRanking(target_items(dataset, targets), MetItems.hidden(dataset, targets))
     size = batch_size(recommender)
-    columns: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = []
+    columns: list[Float64] = []
     with measuring(model) as device:
         for first in range(0, len(targets), size):
             rows = slice(first, first + size)
             window_BL = torch.from_numpy(windows(dataset, targets.take(rows), recommender.window)).to(device)
-            target_B = target_N[rows].to(device)
             thetas, losses, gains = [], [], []
             for age in (0, 1):
                 history = histories(dataset, targets.take(rows), recommender.generator_history, age)
                 theta_BP = recommender.generate(torch.from_numpy(history).to(device))
-                scores_BV = recommender.score_catalogue(window_BL, theta_BP).float()
-                positive_B1 = scores_BV.gather(1, target_B[:, None])
-                rank_B = rank_in_catalogue(scores_BV, target_B)
-                thetas.append(theta_BP.double())
-                losses.append(torch.logsumexp(scores_BV, 1).double() - positive_B1[:, 0].double())
-                gains.append(torch.where(rank_B <= 10, 1 / torch.log2(1 + rank_B), 0.0))
-            norm_B = (thetas[0].norm(dim=1) + thetas[1].norm(dim=1)) / 2
-            distance_B = (thetas[0] - thetas[1]).norm(dim=1) / norm_B.clamp(min=1e-12)
-            change_B3 = [distance_B, (losses[0] - losses[1]).abs(), (gains[0] - gains[1]).abs()]
-            columns.append(torch.stack(change_B3, dim=1).cpu().numpy())
-    theta, log_loss, ndcg = (float(value) for value in np.concatenate(columns).mean(0))
-    return Oscillation(theta=theta, log_loss=log_loss, ndcg=ndcg, targets=len(targets))
+                scored = ranking.rank(Scores(recommender, window_BL, theta_BP), rows)
+                assert scored.loss_N is not None
+                thetas.append(theta_BP.double().cpu().numpy())
+                losses.append(scored.loss_N)
+                gains.append(ndcg(scored.rank_N, 10))
+            norm_B = (np.linalg.norm(thetas[0], axis=1) + np.linalg.norm(thetas[1], axis=1)) / 2
+            distance_B = np.linalg.norm(thetas[0] - thetas[1], axis=1) / np.maximum(norm_B, 1e-12)
+            columns.append(np.stack([distance_B, abs(losses[0] - losses[1]), abs(gains[0] - gains[1])], axis=1))
+    theta, log_loss, gain = (float(value) for value in np.concatenate(columns).mean(0))
+    return Oscillation(theta=theta, log_loss=log_loss, ndcg=gain, targets=len(targets))

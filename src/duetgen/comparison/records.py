@@ -25,13 +25,13 @@ import numpy as np
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
-from duetgen.data.store import Int64
-from duetgen.evaluation.averages import HistoryBucket
+from duetgen.data.store import Int64, MetPolicy
+from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64
 from duetgen.evaluation.provenance import Provenance
 from duetgen.training import TrainConfig
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     config: TrainConfig
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Targets of one kind, see `evaluation.averages.DeviceMetrics`; averaged by device, then over devices."""
-
-    devices: int
-    metrics: dict[str, float]
-
-
 class ConditionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Metrics of a cell under one condition; see `evaluation.conditions`."""
 
@@ -90,6 +83,8 @@ class ProtocolRecord(msgspec.Struct, frozen=True, kw_only=True):
     devices_in_part: int
     targets: int
     unknown_targets: int
+    met: MetPolicy
+    repeat_targets: int
     candidates: float
     conditions: list[ConditionRecord]
 

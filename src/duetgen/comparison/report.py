@@ -15,6 +15,7 @@ from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
 from duetgen.comparison.results import DUET, HEADLINE, Results, Table
+from duetgen.evaluation.protocols import full_name, missed_targets
 
 NO_SWA = "duet-no-swa"
 GROUPS = {
@@ -96,18 +97,26 @@ def backbone_sections(results: Results) -> list[tuple[str, str, str]]:
 
 
 RANKED = {
-    "full": "Ranked among the whole catalogue ({:,.0f} items)",
-    "candidates": "Ranked among {:,.0f} drawn negatives",
-    "given": "Ranked among {:,.0f} given negatives",
+    "full": "ranked among the catalogue ({:,.0f} items)",
+    "candidates": "ranked among {:,.0f} drawn negatives",
+    "given": "ranked among {:,.0f} given negatives",
 }
+
+
+def targets_of(table: Table) -> str:
+    """How many targets there are, and which of them nobody can hit."""
+    return f"{table.targets:,} targets of {table.devices:,} devices. " + missed_targets(
+        table.targets, table.unknown_targets, table.repeat_targets, table.met
+    )
 
 
 def protocol_part(table: Table) -> str:
     """A table of a protocol, what it says, and its details."""
     entries = table.candidates if table.protocol == "full" else table.candidates - 1
-    title = f"{RANKED[table.protocol].format(entries)}: {table.targets:,} targets of {table.devices:,} devices"
+    title = f"{full_name(table.protocol, table.met)}: {RANKED[table.protocol].format(entries)}"
     parts = [
         f"<h3>{escape(title)}</h3>",
+        f"<p>{escape(targets_of(table))}</p>",
         quality_table(table),
         *(f"<p>{escape(line)}</p>" for line in said_plainly(table)),
         *(

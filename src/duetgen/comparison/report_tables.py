@@ -53,6 +53,7 @@ def quality_table(table: Table) -> str:
     aged = 20 if 20 in ages else max(ages, default=0)
     best = {metric: best_row(table, metric) for metric in METRICS}
     has_base, has_duet = table.row(BASE) is not None, table.row(DUET) is not None
+    shows_repeats = table.met == "show" and table.repeat_targets > 0
     rows = []
     for row in table.rows:
         headline = row.value()
@@ -61,6 +62,12 @@ def quality_table(table: Table) -> str:
             cells.append(difference_cell(table.against(row.method, BASE)))
         if has_duet:
             cells.append(difference_cell(table.against(row.method, DUET) if row.method != BASE else flipped(table)))
+        if shows_repeats:
+            condition = row.condition()
+            new = condition.groups.get("new") if condition is not None else None
+            cells.append("–" if new is None else f"{new.metrics[HEADLINE]:.4f}")
+            if has_base:
+                cells.append(difference_cell(table.against(row.method, BASE, group="new")))
         cells.append(figure_cell(row.value("user_auc"), best["user_auc"] is row))
         if aged:
             cells.append(plain(row, f"own+{aged}"))
@@ -71,6 +78,8 @@ def quality_table(table: Table) -> str:
         HEADLINE,
         *(["against base"] if has_base else []),
         *(["against duet"] if has_duet else []),
+        *(["new items<br>alone"] if shows_repeats else []),
+        *(["new items,<br>against base"] if shows_repeats and has_base else []),
         "user AUC",
         *([f"θ {aged}<br>events old"] if aged else []),
         "another's<br>θ",

@@ -9,12 +9,13 @@ import msgspec
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
-from duetgen.comparison.records import CellRecord, Failure, Group, Job
+from duetgen.comparison.records import CellRecord, Failure, Job
+from duetgen.data.store import MetPolicy
 from duetgen.errors import DuetError
-from duetgen.evaluation.averages import HistoryBucket
+from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.provenance import Machine
 
-RESULTS_VERSION: Final = 1
+RESULTS_VERSION: Final = 2
 HEADLINE: Final = "ndcg@10"
 METRICS: Final = ("ndcg@10", "user_auc")
 """Metrics that are compared and tested; the more, the better."""
@@ -129,12 +130,22 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """All methods with one backbone, by one protocol. Methods without a backbone stand in every table."""
+    """All methods with one backbone, by one protocol. Methods without a backbone stand in every table.
+
+    Attributes:
+        met: whether items that a device had met were hidden or shown.
+        unknown_targets: targets of an item that training does not know.
+        repeat_targets: targets of an item that the device had met.
+        candidates: mean number of entries that a target was ranked among, itself included.
+    """
 
     protocol: str
+    met: MetPolicy
     backbone: str | None
     devices: int
     targets: int
+    unknown_targets: int
+    repeat_targets: int
     candidates: float
     rows: list[Row]
     comparisons: list[Comparison]

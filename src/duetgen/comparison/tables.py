@@ -16,10 +16,10 @@ import numpy as np
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import METHODS
 from duetgen.comparison.oscillation import Oscillation
-from duetgen.comparison.records import CellRecord, ConditionRecord, DeviceTable, Group, ProtocolRecord
+from duetgen.comparison.records import CellRecord, ConditionRecord, DeviceTable, ProtocolRecord
 from duetgen.comparison.results import BASE, DUET, METRICS, Comparison, Estimate, Row, RowCondition, Table
 from duetgen.evaluation import bootstrap, significance
-from duetgen.evaluation.averages import HistoryBucket
+from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64
 
 GROUPS: Final = {"groups": ("cold", "warm"), "repeats": ("repeat", "new"), "vocabulary": ("known",)}
@@ -76,6 +76,9 @@ def make_table(protocol: str, backbone: str | None, cells: dict[str, list[Finish
         backbone=backbone,
         devices=first.devices,
         targets=first.targets,
+        met=first.met,
+        unknown_targets=first.unknown_targets,
+        repeat_targets=first.repeat_targets,
         candidates=first.candidates,
         rows=rows,
         comparisons=[one for metric in METRICS for one in compare_all(protocol, metric, rows, finished)],
@@ -140,6 +143,7 @@ def make_condition(
     groups = {
         group: Group(
             devices=kept.devices,
+            targets=kept.targets,
             metrics={m: statistics.fmean(one.groups[group].metrics[m] for one in those) for m in kept.metrics},
         )
         for group, kept in those[0].groups.items()

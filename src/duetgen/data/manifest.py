@@ -14,6 +14,7 @@ from duetgen.data import splits
 from duetgen.data.arrays import PARTS
 from duetgen.data.filters import Indexed
 from duetgen.data.log import Log
+from duetgen.data.repeats import choose_policy
 from duetgen.data.sources.text import sha256
 from duetgen.data.store import (
     FORMAT_VERSION,
@@ -21,6 +22,7 @@ from duetgen.data.store import (
     Counts,
     Dataset,
     Manifest,
+    Repeats,
     Source,
     Step,
     content_hash,
@@ -96,6 +98,7 @@ def make_manifest(
     division: splits.Division,
     indexed: Indexed,
     steps: list[Step],
+    repeats: Repeats,
 ) -> Manifest:
     """The manifest of the arrays in `folder`; the leakage checks are still to come."""
     lengths = np.diff(indexed.offsets)
@@ -106,6 +109,7 @@ def make_manifest(
         same = time[1:] == time[:-1]
         same[indexed.offsets[1:-1] - 1] = False
         tied = float(same.sum()) / len(time)
+    met = choose_policy(config.met, repeats)
     settings = msgspec.to_builtins(config) | {"source": log.kind, "split": kind}
     if log.kind != "synthetic":
         del settings["synthetic"]
@@ -132,8 +136,10 @@ def make_manifest(
         ),
         tied_timestamps=tied,
         unseen_item_share={part: float((indexed.events[targets[part].position_N] == UNKNOWN).mean()) for part in PARTS},
+        repeats=repeats,
+        met=met,
         leakage=[],
-        content_sha256=content_hash(folder),
+        content_sha256=content_hash(folder, met),
         duetgen_version=duetgen.__version__,
     )
 

@@ -1,15 +1,16 @@
 """From a log to a dataset folder; read this from top to bottom for how the data flows.
 
 1. **Read** (`sources`): the input becomes one event table, user, item, time and rating, in the order of the file.
-2. **Filter by rating**, if asked.
+2. **Filter** by rating and drop rows that stand twice, if asked.
 3. **Order** (`sequences`): one user after the other, each by time; equal times stay as in the file.
 4. **Divide** (`splits`) into training, validation and test.
 5. **Index** (`filters`): k-core, vocabulary and counts, from the training part alone. Items that it does not know
    become the unknown item, index 1.
-6. **Draw candidates** (`candidates`) for each validation and test target.
-7. **Write** the arrays (`store` describes them) aside,
-8. **prove** (`leakage`) that nothing a model reads depends on what it is to predict,
-9. and only then does the folder appear under its name.
+6. **Choose the policy of met items** (`repeats`), by how often events repeat.
+7. **Draw candidates** (`candidates`) for each validation and test target.
+8. **Write** the arrays (`store` describes them) aside,
+9. **prove** (`leakage`) that nothing a model reads depends on what it is to predict,
+10. and only then does the folder appear under its name.
 
 Every step says in the manifest what went in, what came out, and why.
 """
@@ -28,6 +29,7 @@ from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
 from duetgen.data.filters import Indexed
 from duetgen.data.log import Columns, Log, Progress
 from duetgen.data.manifest import divide_steps, make_manifest, read_step, sizes, step, write_manifest
+from duetgen.data.repeats import Met, count_repeats, exact_repeats
 from duetgen.data.sources import read
 from duetgen.data.store import Dataset, Manifest, Step
 from duetgen.data.synthetic import SyntheticConfig
@@ -49,6 +51,9 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
         min_item_events: fewest training events of a known item; rarer items become the unknown item.
         valid_share: share of the events before the test boundary that validate (temporal split).
         test_share: share of the events that test (temporal split).
+        met: whether items that a device has met are hidden from its rankings: `hide`, `show`, or `auto`: hidden where
+            less than 1 % of the training events are repeats.
+        drop_repeats: leave out rows that are exact repeats of another, see `repeats.exact_repeats`.
         seed: of the drawn candidates.
         name: of the dataset; None: from the input.
         synthetic: size and seed of the simulated log, for the source `synthetic`.
@@ -62,6 +67,8 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     min_item_events: int = 1
     valid_share: float = 0.1
     test_share: float = 0.1
+    met: Met = "auto"
+    drop_repeats: bool = False
     seed: int = 0
     name: str | None = None
     synthetic: SyntheticConfig = SyntheticConfig()
@@ -103,6 +110,11 @@ def prepare(
         events = log.events
         if config.min_rating is not None:
             events = keep_rated(events, config.min_rating, steps)
+        exact = exact_repeats(events)
+        if config.drop_repeats and exact.any():
+            kept = events.filter(~exact)
+            steps.append(step("repeats", "rows that are exact repeats of another", sizes(events), sizes(kept)))
+            events = kept
         kind = choose_split(log, config.split)
         say(f"dividing {len(events):,} events ({kind})")
 
@@ -117,7 +129,8 @@ def prepare(
         write_arrays(folder, indexed, log, config.seed)
         if log.rows is not None:
             steps.append(write_rows(folder, indexed, log.rows))
-        manifest = make_manifest(folder, input, log, config, kind, division, indexed, steps)
+        repeats = count_repeats(indexed, int(exact.sum()), config.drop_repeats)
+        manifest = make_manifest(folder, input, log, config, kind, division, indexed, steps, repeats)
         write_manifest(folder, manifest)
         say("checking for leakage")
         checks = leakage.check(Dataset(folder)) + leakage.check_stage(events, stage, division, indexed)

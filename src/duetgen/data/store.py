@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from duetgen.errors import DuetError
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 PADDING: Final = 0
 UNKNOWN: Final = 1
 FIRST_ITEM: Final = 2
@@ -40,6 +40,8 @@ MAX_TARGETS: Final = 20
 """Most targets of one device in one part: its first ones after the boundary."""
 
 Part = Literal["valid", "test"]
+MetPolicy = Literal["hide", "show"]
+"""Whether items that a device has met are hidden from its rankings; see `repeats`."""
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -101,6 +103,22 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     test_targets: int
 
 
+class Repeats(msgspec.Struct, frozen=True, kw_only=True):
+    """How often events repeat.
+
+    Attributes:
+        share: of the training events whose item the device had before; exact repeats and rare items apart.
+        events: training events that the share is of.
+        exact_rows: rows of the log that are exact repeats, see `repeats.exact_repeats`.
+        dropped: whether they were left out.
+    """
+
+    share: float
+    events: int
+    exact_rows: int
+    dropped: bool
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`manifest.json`, the identity card of a dataset folder."""
 
@@ -117,6 +135,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Share of events whose timestamp equals that of the device's event before; None without time."""
     unseen_item_share: dict[str, float]
     """By part: share of target events whose item the training part does not know."""
+    repeats: Repeats
+    met: MetPolicy
+    """Whether items that a device has met are hidden from its rankings."""
     leakage: list[Check]
     content_sha256: str
     duetgen_version: str
@@ -278,11 +299,13 @@ class Rows:
     label_R: npt.NDArray[np.int8]
 
 
-def content_hash(root: Path) -> str:
-    """SHA-256 over the names, types, shapes and contents of every array, and the item and device ids, in order."""
+def content_hash(root: Path, met: MetPolicy) -> str:
+    """SHA-256 over the policy of met items, the names, types, shapes and contents of every array, and the item and
+    device ids, in order.
+    """
     import polars as pl
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"met {met}\0".encode())
     for path in sorted(root.rglob("*.npy")):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         digest.update(f"{path.relative_to(root).as_posix()} {array.dtype.str} {array.shape}\0".encode())

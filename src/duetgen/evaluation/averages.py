@@ -20,8 +20,18 @@ BUCKETS: Final = (1, 5, 10, 20, 50, 100)
 """Least history length of each bucket, in events before the target."""
 COLD: Final = 5
 """A device is cold while fewer events than this lie before the target."""
-GROUPED: Final = ("ndcg@10", "user_auc")
+GROUPED: Final = ("ndcg@10", "hr@10", "user_auc")
 """Metrics that are kept for groups of each device's targets."""
+GROUPS: Final = ("known", "new", "repeat", "cold", "warm")
+"""Kinds of targets, see `DeviceMetrics`."""
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Targets of one kind, see `DeviceMetrics`; metrics are averaged by device, then over the devices that have any."""
+
+    devices: int
+    targets: int
+    metrics: dict[str, float]
 
 
 class HistoryBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +55,10 @@ class DeviceMetrics:
         device_U: indices of the devices, increasing.
         values: by condition and metric, float64 [U].
         pooled: by condition, the devices' parts of the pooled AUC, float64 [U, 4]; empty where there is none.
-        groups: by group, condition and metric of `GROUPED`, the mean over the device's targets in the group: float64
-            [U], NaN where it has none. `cold` targets have fewer than `COLD` events before them, `warm` ones at least
-            as many; a `repeat` is an item that the device had before, others are `new` (both are left out where no
-            target is a repeat); a `known` target is an item that training knows, and no other can be hit (left out
-            where all are known).
+        groups: by kind of target, condition and metric of `GROUPED`, the mean over the device's targets of the kind:
+            float64 [U], NaN where it has none. A `known` target is an item that training knows; a `repeat` is one that
+            the device had met, any other is `new`; `cold` targets have fewer than `COLD` events before them, `warm`
+            ones at least as many. A kind that all targets or none are of is left out.
     """
 
     device_U: Int64

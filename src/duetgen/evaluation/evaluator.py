@@ -19,12 +19,21 @@ from torch import nn
 
 from duetgen.data.store import UNKNOWN, Bool, Dataset, Int64, Part, Targets
 from duetgen.evaluation import bootstrap, calibration, protocols, provenance
-from duetgen.evaluation.averages import COLD, GROUPED, DeviceMetrics, by_history, device_means, group_means
+from duetgen.evaluation.averages import (
+    COLD,
+    GROUPED,
+    DeviceMetrics,
+    Group,
+    by_history,
+    device_means,
+    group_means,
+)
 from duetgen.evaluation.bootstrap import RESAMPLES, Interval
 from duetgen.evaluation.calibration import Calibration
 from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
 from duetgen.evaluation.errors import NothingToEvaluateError, VocabularyMismatchError
-from duetgen.evaluation.inputs import HistoryReader, history_lengths, met_before, target_items, windows
+from duetgen.evaluation.inputs import HistoryReader, history_lengths, target_items, windows
+from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import CUTOFFS, LAST, Float64, pooled_auc_by_device, ranking_metrics
 from duetgen.evaluation.protocols import Ranking, Recommender, Scored
 from duetgen.evaluation.result import POOLED, ConditionResult, Evaluation
@@ -140,7 +149,7 @@ def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: 
     if not len(dataset.targets("valid")) or not (dataset.root / "candidates/valid.npy").is_file():
         return None
     selection = select(dataset, "valid", CALIBRATION_DEVICES, seed)
-    ranking = protocols.make_ranking("candidates", dataset, "valid", selection.index_N)
+    ranking = protocols.make_ranking("candidates", dataset, "valid", selection.index_N, met=MetItems.hidden(dataset, selection.targets))
     condition = OWN if model.personal else ZERO
     scores_NC = score(model, dataset, selection, condition, [ranking], device, seed)[0].scores_NC
     assert scores_NC is not None
@@ -180,18 +189,26 @@ def measure(
     return Measured(condition, values, pooled_U4, float(scored.count_N.mean()))
 
 
+def group_targets(selection: Selection, repeat_N: Bool, known_N: Bool) -> dict[str, Bool]:
+    """Which targets are of each kind, see `DeviceMetrics`; a kind that holds all of them or none is left out."""
+    length_N = history_lengths(selection.targets)
+    groups = {
+        "known": known_N,
+        "new": ~repeat_N,
+        "repeat": repeat_N,
+        "cold": length_N < COLD,
+        "warm": length_N >= COLD,
+    }
+    return {name: inside_N for name, inside_N in groups.items() if inside_N.any() and not inside_N.all()}
+
+
 def summarise(
-    measured: Sequence[Measured], selection: Selection, met_N: Bool, known_N: Bool, rounds: int, seed: int
+    measured: Sequence[Measured], selection: Selection, groups: dict[str, Bool], rounds: int, seed: int
 ) -> tuple[list[ConditionResult], DeviceMetrics]:
-    """Average over targets, devices and histories, and resample all conditions at once."""
+    """Average over targets, devices and histories, and resample the devices."""
     devices = len(selection.device_U)
     kept = DeviceMetrics(selection.device_U)
     length_N = history_lengths(selection.targets)
-    groups = {"cold": length_N < COLD, "warm": length_N >= COLD}
-    if met_N.any():
-        groups |= {"repeat": met_N, "new": ~met_N}
-    if not known_N.all():
-        groups["known"] = known_N
     for one in measured:
         kept.values[one.condition.name] = {
             name: device_means(value_N, selection.slot_N, devices) for name, value_N in one.targets.items()
@@ -206,16 +223,32 @@ def summarise(
     found = iter(bootstrap.intervals(np.stack(columns, axis=1), rounds, seed))
     results = []
     for one in measured:
-        metrics: dict[str, Interval] = {name: next(found) for name in one.targets}
+        name = one.condition.name
+        metrics: dict[str, Interval] = {metric: next(found) for metric in one.targets}
         if one.pooled_U4 is not None:
-            kept.pooled[one.condition.name] = one.pooled_U4
+            kept.pooled[name] = one.pooled_U4
             samples = bootstrap.resampled_pooled_auc(one.pooled_U4, rounds, seed)
             metrics[POOLED] = bootstrap.interval(bootstrap.pooled_auc_of(one.pooled_U4.sum(0)), samples, devices)
-        history = by_history(one.targets, selection.slot_N, length_N)
         results.append(
-            ConditionResult(condition=one.condition, name=one.condition.name, metrics=metrics, by_history=history)
+            ConditionResult(
+                condition=one.condition,
+                name=name,
+                metrics=metrics,
+                by_history=by_history(one.targets, selection.slot_N, length_N),
+                groups={
+                    group: summarise_group(kept.groups[group][name], int(inside_N.sum()))
+                    for group, inside_N in groups.items()
+                },
+            )
         )
     return results, kept
+
+
+def summarise_group(metrics: dict[str, Float64], targets: int) -> Group:
+    """One group's metrics over the devices that have targets in it."""
+    inside_U = ~np.isnan(next(iter(metrics.values())))
+    means = {name: float(value_U[inside_U].mean()) for name, value_U in metrics.items()}
+    return Group(devices=int(inside_U.sum()), targets=targets, metrics=means)
 
 
 def settle_conditions(
@@ -303,7 +336,9 @@ def _evaluate(
     check_vocabulary(recommender, dataset)
     selection = select(dataset, part, limit_devices, seed)
     wanted = settle_conditions(recommender, conditions, selection)
-    rankings = [protocols.make_ranking(name, dataset, part, selection.index_N) for name in names]
+    hidden = MetItems.hidden(dataset, selection.targets)
+    met = hidden or MetItems(dataset, selection.targets)
+    rankings = [protocols.make_ranking(name, dataset, part, selection.index_N, met=hidden) for name in names]
     measured: list[list[Measured]] = [[] for _ in rankings]
     fitted = None
     with measuring(model) as device:
@@ -315,10 +350,11 @@ def _evaluate(
                 used = None if ranking.name == "full" else fitted
                 kept.append(measure(condition, one, selection, used, cutoffs))
     came_from = provenance.collect(dataset, device, config)
-    target_N, met_N = target_items(dataset, selection.targets), met_before(dataset, selection.targets)
+    known_N = target_items(dataset, selection.targets) != UNKNOWN
+    groups = group_targets(selection, met.repeat_N, known_N)
     evaluations = []
     for ranking, kept in zip(rankings, measured):
-        results, by_device = summarise(kept, selection, met_N, target_N != UNKNOWN, rounds, seed)
+        results, by_device = summarise(kept, selection, groups, rounds, seed)
         evaluation = Evaluation(
             protocol=ranking.name,
             part=part,
@@ -328,7 +364,9 @@ def _evaluate(
             devices=len(selection.device_U),
             devices_in_part=selection.devices_in_part,
             targets=len(selection.targets),
-            unknown_targets=int((target_N == UNKNOWN).sum()),
+            unknown_targets=int((~known_N).sum()),
+            met=dataset.manifest.met,
+            repeat_targets=int(met.repeat_N.sum()),
             candidates=kept[0].candidates,
             personal=recommender.personal,
             calibration=None if ranking.name == "full" else fitted,
@@ -364,7 +402,9 @@ def validate(
     """
     recommender = cast(Recommender, model)
     selection = select(dataset, "valid", limit_devices, seed)
-    ranking = protocols.make_ranking("full", dataset, "valid", selection.index_N, with_loss=False)
+    ranking = protocols.make_ranking(
+        "full", dataset, "valid", selection.index_N, with_loss=False, met=MetItems.hidden(dataset, selection.targets)
+    )
     conditions = [Condition("own", age) for age in staleness] if recommender.personal else [ZERO]
     values = []
     with measuring(model) as device:

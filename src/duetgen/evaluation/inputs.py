@@ -1,28 +1,17 @@
 """What the device model and the generator read for each target; no loop over targets anywhere.
 
 Shapes: N targets, B targets of a batch, H distinct histories of a batch, L history length (L_d device, L_g generator),
-E events, U devices with targets, M their events up to the last target, K pairs of a device and an item, V items.
+E events, U devices with targets, V items.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from duetgen.data.store import PADDING, UNKNOWN, Bool, Dataset, Int32, Int64, Targets
+from duetgen.data.gather import gather
+from duetgen.data.store import PADDING, Dataset, Int32, Int64, Targets
 from duetgen.evaluation.conditions import Condition
 from duetgen.evaluation.errors import NothingToEvaluateError
-
-
-def gather(events_E: Int32, start_N: Int64, end_N: Int64, length: int) -> Int64:
-    """The last `length` events of events[start:end] of each row, oldest first, right-padded with 0: int64 [N, L]."""
-    if not length or not len(end_N):
-        return np.zeros((len(end_N), length), dtype=np.int64)
-    index_NL = np.maximum(end_N - length, start_N)[:, None] + np.arange(length)
-    beyond_NL = index_NL >= end_N[:, None]
-    np.minimum(index_NL, len(events_E) - 1, out=index_NL)
-    rows_NL = events_E[index_NL].astype(np.int64)
-    rows_NL[beyond_NL] = PADDING
-    return rows_NL
 
 
 def windows(dataset: Dataset, targets: Targets, length: int) -> Int64:
@@ -51,22 +40,6 @@ def target_items(dataset: Dataset, targets: Targets) -> Int64:
 def history_lengths(targets: Targets) -> Int64:
     """How many events lie before each target: int64 [N]."""
     return targets.position_N - targets.start_N
-
-
-def met_before(dataset: Dataset, targets: Targets) -> Bool:
-    """Whether each target is an item that its device had before: bool [N]; never so for the unknown item."""
-    _, first_U, slot_N, count_U = np.unique(
-        targets.device_N, return_index=True, return_inverse=True, return_counts=True
-    )
-    begin_U = targets.start_N[first_U]
-    length_U = targets.position_N[first_U + count_U - 1] + 1 - begin_U
-    shift_U = np.cumsum(length_U) - length_U
-    slot_M = np.repeat(np.arange(len(length_U)), length_U)
-    item_M = dataset.events[np.arange(len(slot_M)) + (begin_U - shift_U)[slot_M]].astype(np.int64)
-    _, earliest_K, which_M = np.unique(slot_M * dataset.vocabulary + item_M, return_index=True, return_inverse=True)
-    at_N = targets.position_N + (shift_U - begin_U)[slot_N]
-    met_N: Bool = (earliest_K[which_M[at_N]] < at_N) & (item_M[at_N] != UNKNOWN)
-    return met_N
 
 
 def another_device(targets: Targets, seed: int) -> Int64:

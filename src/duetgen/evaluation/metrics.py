@@ -1,14 +1,15 @@
 """From scores to ranks to metrics, exact under ties and whatever the order of the candidates.
 
 The rank of a target is the mean of the positions that it could take among entries of equal score:
-1 + #(higher) + ½ #(equal, others). Ranks may so end in ½. With rank r among C entries, one of them relevant:
+1 + #(higher) + ½ #(equal, others). Ranks may so end in ½; that of a target which no device can show is infinite. With
+rank r among C entries, one of them relevant:
 
 | metric | value |
 |---|---|
 | HR@k | 1 if r ≤ k, else 0 |
 | NDCG@k | 1 / log2(1 + r) if r ≤ k, else 0 |
 | MRR | 1 / r |
-| AUC | (C - r) / (C - 1): the share of others that score lower, ties counting half; ½ where there is no other |
+| AUC | (C - r) / (C - 1): the share of others that score lower, ties counting half; ½ where there is no other, 0 where r is infinite |
 
 Shapes: B targets of a batch, N targets, C entries that are ranked, P positive and M negative rows.
 """
@@ -28,7 +29,7 @@ Float64 = npt.NDArray[np.float64]
 
 CUTOFFS: Final = (5, 10, 20)
 LAST: Final = float(np.finfo(np.float32).min)
-"""What the unknown item scores where it is ranked: no device can show it, so it stands behind every known item."""
+"""What scores stand for in pooled metrics where no device can show the item: behind every other."""
 EXACT_FLOAT32: Final = 2**24
 """Up to here every sum of -1, 0 and 1 is exact in float32."""
 
@@ -66,7 +67,9 @@ def reciprocal_rank(rank_N: Float64) -> Float64:
 
 def auc(rank_N: Float64, count_N: npt.NDArray[np.int64]) -> Float64:
     """AUC of each target among `count_N` ranked entries, itself included: [N]."""
-    return np.where(count_N > 1, (count_N - rank_N) / np.maximum(count_N - 1, 1), 0.5)
+    shown_N = np.isfinite(rank_N)
+    below_N = np.where(shown_N, count_N - rank_N, 0)
+    return np.where((count_N > 1) | ~shown_N, below_N / np.maximum(count_N - 1, 1), 0.5)
 
 
 def ranking_metrics(

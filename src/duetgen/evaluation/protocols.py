@@ -1,7 +1,8 @@
 """The protocols: what a target is ranked among, and what is kept of the scores.
 
-The unknown item, one entry for all that training does not know, is ranked last: no device can show it. So a target
-that training does not know is missed by every model, and a known one never stands behind it.
+A target is ranked among what its device could show. The unknown item, one entry for all that training does not know,
+takes no place: no device can show it. Where the dataset's policy hides items that a device has met, neither do they. A
+target that is unknown, or hidden, is a miss for every model, its rank infinite, however few items are shown.
 
 Shapes: B targets of a batch, N targets, L window length, C candidates with the positive first, V items, P values in
 theta.
@@ -17,13 +18,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Dataset, Int32, Int64, Part
+from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Dataset, Int32, Int64, MetPolicy, Part
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
 from duetgen.evaluation.inputs import target_items
+from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import LAST, Float32, Float64, mean_rank
 
 ProtocolName = Literal["full", "candidates", "given"]
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("full", "candidates", "given")
+
+
+def full_name(name: str, met: MetPolicy) -> str:
+    """A protocol as reports name it, complete: `full, met hidden`."""
+    return f"{name}, met {'hidden' if met == 'hide' else 'shown'}"
+
+
+def missed_targets(targets: int, unknown: int, repeats: int, met: MetPolicy) -> str:
+    """Which targets nobody can hit, or how many are repeats, in words; empty where there is nothing to say."""
+    parts = []
+    if unknown:
+        parts.append(f"{unknown / targets:.2%} of the targets are items that training does not know: missed by all.")
+    if repeats:
+        outcome = "hidden, so missed by all" if met == "hide" else "shown; figures of new items stand beside"
+        parts.append(f"{repeats / targets:.2%} are items that the device had met: {outcome}.")
+    return " ".join(parts)
 
 
 class Recommender(Protocol):
@@ -92,11 +110,11 @@ class Scored:
     """What a protocol keeps of each target.
 
     Attributes:
-        rank_N: mean rank of the target.
+        rank_N: mean rank of the target; infinite where no device can show it.
         count_N: how many entries were ranked, the target included.
-        loss_N: -log of the target's share of the softmax over the catalogue, in nats; `full` only.
-        scores_NC: scores less the log-normaliser, the positive first; `LAST` for the unknown item, -inf where there is
-            no candidate; not for `full`.
+        loss_N: -log of the target's share of the softmax over what is ranked, in nats; `full` only.
+        scores_NC: scores less the log-normaliser, the positive first; `LAST` for what no device can show, -inf where
+            there is no candidate; not for `full`.
     """
 
     rank_N: Float64
@@ -159,43 +177,48 @@ class Ranking(Protocol):
         """Rank the targets `rows`, which the scores are of."""
 
 
-def rank_in_catalogue(scores_BV: Tensor, target_B: Tensor) -> Tensor:
-    """Ranks of the targets among all known items, and behind them for one that is not known: float64 [B]."""
-    unknown_B = target_B == UNKNOWN
-    positive_B1 = scores_BV.gather(1, target_B[:, None]).masked_fill(unknown_B[:, None], LAST)
-    # An unknown target is one entry more than the known items, and equal to none.
-    return mean_rank(scores_BV[:, FIRST_ITEM:], positive_B1) + unknown_B / 2
-
-
 class FullRanking:
-    """The whole catalogue: all known items.
+    """The whole catalogue: all known items that the device may show.
 
     Args:
         target_N: items of the targets.
+        met: what their devices had met, to be hidden; None where it is shown.
         with_loss: whether the softmax's log loss is wanted.
     """
 
     name: ProtocolName = "full"
 
-    def __init__(self, target_N: Int64, with_loss: bool = True) -> None:
-        self.target_N, self.with_loss = torch.from_numpy(target_N), with_loss
+    def __init__(self, target_N: Int64, met: MetItems | None = None, with_loss: bool = True) -> None:
+        self.target_N, self.met, self.with_loss = torch.from_numpy(target_N), met, with_loss
+        missed_N = target_N == UNKNOWN if met is None else (target_N == UNKNOWN) | met.repeat_N
+        self.missed_N = torch.from_numpy(missed_N)
 
     def rank(self, scores: Scores, rows: slice) -> Scored:
-        """Ranks without a sort: see `metrics.mean_rank`."""
-        scores_BV = scores.catalogue
-        target_B = self.target_N[rows].to(scores_BV.device)
-        rank_B = rank_in_catalogue(scores_BV, target_B)
-        count_B = (scores_BV.shape[1] - FIRST_ITEM + (self.target_N[rows] == UNKNOWN).long()).numpy()
-        refuse_non_finite(rank_B, scores_BV[:, UNKNOWN])
-        if not self.with_loss:
-            return Scored(rank_B.cpu().numpy(), count_B)
-        loss_B = scores.log_total - scores_BV.gather(1, target_B[:, None])[:, 0]
-        refuse_non_finite(loss_B)
-        return Scored(rank_B.cpu().numpy(), count_B, loss_B.double().cpu().numpy())
+        """Ranks without a sort: see `metrics.mean_rank`. The loss is of the target's share among what is shown."""
+        scores_BV = scores.catalogue if self.met is None else self.met.hide(scores.catalogue, rows)
+        target_B1 = self.target_N[rows, None].to(scores_BV.device)
+        missed_B1 = self.missed_N[rows, None].to(scores_BV.device)
+        own_B1 = scores_BV.gather(1, target_B1)
+        loss_B = None
+        if self.with_loss:
+            log_total_B = scores.log_total if self.met is None else torch.logsumexp(scores_BV, 1)
+            loss_B = log_total_B - own_B1[:, 0]
+            refuse_non_finite(loss_B)
+        known_BV = scores_BV[:, FIRST_ITEM:]
+        rank_B = mean_rank(known_BV, own_B1)
+        refuse_non_finite(rank_B, own_B1)
+        rank_B = rank_B.masked_fill(missed_B1[:, 0], torch.inf)
+        # An unknown target is one entry more than the known items.
+        count_B = known_BV.shape[1] + (target_B1[:, 0] == UNKNOWN).long()
+        if self.met is not None:
+            count_B -= torch.isneginf(known_BV).sum(1)
+        return Scored(
+            rank_B.cpu().numpy(), count_B.cpu().numpy(), None if loss_B is None else loss_B.double().cpu().numpy()
+        )
 
 
 class CandidateRanking:
-    """The target and its candidates; 0 is no candidate.
+    """The target and its candidates; 0 is no candidate, and neither is one that is hidden.
 
     A candidate that is the same index as the target ties with it, to the last bit; so do two unknown items.
 
@@ -204,23 +227,31 @@ class CandidateRanking:
         target_N: items of the targets.
         index_N: rows of the targets in `others`.
         others: candidates of every target of the part, memory-mapped.
+        met: what their devices had met, to be hidden; None where it is shown.
     """
 
-    def __init__(self, name: ProtocolName, target_N: Int64, index_N: Int64, others: Int32) -> None:
-        self.name, self.target_N, self.index_N, self.others = name, target_N, index_N, others
+    def __init__(
+        self, name: ProtocolName, target_N: Int64, index_N: Int64, others: Int32, met: MetItems | None = None
+    ) -> None:
+        self.name, self.target_N, self.index_N, self.others, self.met = name, target_N, index_N, others, met
 
     def rank(self, scores: Scores, rows: slice) -> Scored:
         """Ranks among the candidates, and the scores of all of them for pooled metrics."""
         drawn = self.others[self.index_N[rows]].astype(np.int64)
         candidates = np.concatenate([self.target_N[rows, None], drawn], axis=1)
         candidates_BC = torch.from_numpy(candidates).to(scores.window_BL.device)
-        absent_BC = candidates_BC == PADDING
+        absent_BC, last_BC = candidates_BC == PADDING, candidates_BC == UNKNOWN
+        if self.met is not None:
+            hidden_BC = torch.from_numpy(self.met.among(candidates, rows)).to(candidates_BC.device)
+            own_BC = candidates_BC == candidates_BC[:, :1]
+            absent_BC, last_BC = absent_BC | (hidden_BC & ~own_BC), last_BC | (hidden_BC & own_BC)
         scores_BC, normaliser_B = scores.comparable(candidates_BC)
-        scores_BC = scores_BC.masked_fill(candidates_BC == UNKNOWN, LAST).masked_fill(absent_BC, -torch.inf)
+        scores_BC = scores_BC.masked_fill(last_BC, LAST).masked_fill(absent_BC, -torch.inf)
         positive_B1 = scores_BC[:, :1]
         scores_BC = torch.where(candidates_BC == candidates_BC[:, :1], positive_B1, scores_BC)
         rank_B = mean_rank(scores_BC, positive_B1)
         refuse_non_finite(rank_B, normaliser_B, scores_BC.amax(1))
+        rank_B = rank_B.masked_fill(last_BC[:, 0], torch.inf)
         return Scored(
             rank_B.cpu().numpy(),
             (~absent_BC).sum(1).cpu().numpy(),
@@ -228,8 +259,24 @@ class CandidateRanking:
         )
 
 
-def make_ranking(name: str, dataset: Dataset, part: Part, index_N: Int64, with_loss: bool = True) -> Ranking:
+def make_ranking(
+    name: str,
+    dataset: Dataset,
+    part: Part,
+    index_N: Int64,
+    *,
+    with_loss: bool = True,
+    met: MetItems | None = None,
+) -> Ranking:
     """A protocol for the targets `index_N` of a part.
+
+    Args:
+        name: of the protocol.
+        dataset: the dataset folder.
+        part: of the dataset.
+        index_N: which of the part's targets.
+        with_loss: whether the log loss over the catalogue is wanted.
+        met: what their devices had met, to be hidden; None where it is shown.
 
     Raises:
         ProtocolUnavailableError: there is no such protocol, or the dataset lacks its candidates.
@@ -237,7 +284,7 @@ def make_ranking(name: str, dataset: Dataset, part: Part, index_N: Int64, with_l
     """
     target_N = target_items(dataset, dataset.targets(part).take(index_N))
     if name == "full":
-        return FullRanking(target_N, with_loss)
+        return FullRanking(target_N, met, with_loss)
     if name not in PROTOCOLS:
         raise ProtocolUnavailableError(f"there is no protocol {name!r}", f"choose among {', '.join(PROTOCOLS)}")
     if name == "given" and part != "test":
@@ -256,9 +303,9 @@ def make_ranking(name: str, dataset: Dataset, part: Part, index_N: Int64, with_l
             f"the candidates of {dataset.manifest.name} hold items that it does not have", "prepare the logs again"
         )
     if name == "candidates":
-        return CandidateRanking("candidates", target_N, index_N, others)
+        return CandidateRanking("candidates", target_N, index_N, others, met)
     if not np.array_equal(others[index_N, :1], target_N[:, None]):
         raise ProtocolUnavailableError(
             f"the given candidates of {dataset.manifest.name} do not begin with the targets", "prepare the logs again"
         )
-    return CandidateRanking("given", target_N, index_N, others[:, 1:])
+    return CandidateRanking("given", target_N, index_N, others[:, 1:], met)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from duetgen.data.store import Part
+from duetgen.data.store import MetPolicy, Part
 from duetgen.evaluation import bootstrap
-from duetgen.evaluation.averages import DeviceMetrics, HistoryBucket
+from duetgen.evaluation.averages import DeviceMetrics, Group, HistoryBucket
 from duetgen.evaluation.bootstrap import RESAMPLES, Interval
 from duetgen.evaluation.calibration import Calibration
 from duetgen.evaluation.conditions import OWN, Condition
@@ -31,12 +31,14 @@ class ConditionResult(msgspec.Struct, frozen=True, kw_only=True):
         metrics: `ndcg@k`, `hr@k`, `mrr`, `user_auc`, `log_loss` averaged by device and then over devices; `auc` pooled
             over all rows of all devices, where there are drawn or given candidates.
         by_history: the same, but for `auc`, by the number of events before the target.
+        groups: some of them by kind of target, see `averages.DeviceMetrics`.
     """
 
     condition: Condition
     name: str
     metrics: dict[str, Interval]
     by_history: list[HistoryBucket]
+    groups: dict[str, Group]
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -51,6 +53,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         devices_in_part: how many could have been.
         targets: how many events were predicted.
         unknown_targets: of these, how many are of an item that training does not know.
+        met: whether items that a device had met before the target were hidden or shown.
+        repeat_targets: how many targets are of such an item; where these are hidden, nobody can hit them.
         candidates: mean number of entries that a target was ranked among, itself included.
         personal: whether the model has a generator.
         calibration: what makes scores probabilities for `log_loss`; None where it needs none or has no validation rows.
@@ -67,6 +71,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     devices_in_part: int
     targets: int
     unknown_targets: int
+    met: MetPolicy
+    repeat_targets: int
     candidates: float
     personal: bool
     calibration: Calibration | None
@@ -162,6 +168,7 @@ def compare(
     for what, a, b in (
         ("protocol", one.protocol, other.protocol),
         ("part", one.part, other.part),
+        ("policy of met items", one.met, other.met),
         ("data", one.provenance.dataset_sha256, other.provenance.dataset_sha256),
     ):
         if a != b:

@@ -11,6 +11,7 @@ from duetgen.evaluation.averages import device_means
 from duetgen.evaluation.conditions import Condition
 from duetgen.evaluation.errors import NothingToEvaluateError
 from duetgen.evaluation.evaluator import measuring, score, select
+from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import ranking_metrics
 
 DEVICES: Final = 2_000
@@ -39,7 +40,12 @@ def measure(model: Recommender, dataset: Dataset, quantised: Recommender | None)
     except NothingToEvaluateError:
         return {}
     ranking = protocols.make_ranking(
-        "candidates" if pairwise else "full", dataset, "valid", selection.index_N, with_loss=False
+        "candidates" if pairwise else "full",
+        dataset,
+        "valid",
+        selection.index_N,
+        with_loss=False,
+        met=MetItems.hidden(dataset, selection.targets),
     )
 
     def ndcg(measured: Recommender, condition: Condition) -> float:

@@ -9,7 +9,7 @@ Shapes: B chunks in a batch, T events of a chunk, Q chunks of the dataset, V ite
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from duetgen.backbones import BACKBONES, ModelConfig
+from duetgen.data.gather import gather
 from duetgen.data.store import UNKNOWN, Dataset, Int64
 
 LONG_WINDOW: Final = 64
@@ -31,11 +32,16 @@ class Batch:
         events_BT: int64, right-padded with 0.
         target_BT: int64, the event after each.
         trained_BT: bool, the positions that count.
+        met_BM: int64, all events of each chunk's device up to the chunk's end, right-padded with 0; None where nobody
+            asks what was met.
+        before_B: how many of these lie before the chunk.
     """
 
     events_BT: Tensor
     target_BT: Tensor
     trained_BT: Tensor
+    met_BM: Tensor | None = None
+    before_B: Tensor | None = None
 
     @property
     def trained(self) -> int:
@@ -44,13 +50,16 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
-        return Batch(self.events_BT.to(device), self.target_BT.to(device), self.trained_BT.to(device))
+        parts = (self.events_BT, self.target_BT, self.trained_BT, self.met_BM, self.before_B)
+        return Batch(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """Where the chunks lie: positions start..end (inputs) of `events`, trained from `first`."""
+    """Where the chunks lie: positions start..end (inputs) of `events`, trained from `first`; their devices' logs begin
+    at `begin`."""
 
+    begin_Q: Int64
     start_Q: Int64
     first_Q: Int64
     end_Q: Int64
@@ -92,7 +101,7 @@ def cut(offsets: Int64, lengths: Int64, size: int, context: int) -> Chunks:
     first = np.where(index > 0, start + context, 0)
     end = np.minimum(start + size, positions[device])
     base = offsets[device]
-    return Chunks(base + start, base + first, base + end)
+    return Chunks(base, base + start, base + first, base + end)
 
 
 class SequenceBatches:
@@ -102,9 +111,17 @@ class SequenceBatches:
     """
 
     def __init__(
-        self, dataset: Dataset, *, size: int, context: int, batch_positions: int, unknown_share: float, seed: int
+        self,
+        dataset: Dataset,
+        *,
+        size: int,
+        context: int,
+        batch_positions: int,
+        unknown_share: float,
+        seed: int,
+        with_met: bool = False,
     ) -> None:
-        self.events = dataset.events
+        self.events, self.with_met = dataset.events, with_met
         self.chunks = cut(dataset.offsets[:-1], dataset.bounds[:, 0], size, context)
         self.batch_positions, self.unknown_share, self.seed = batch_positions, unknown_share, seed
         self.positions = int((self.chunks.end_Q - self.chunks.first_Q).sum())
@@ -145,4 +162,9 @@ class SequenceBatches:
         if self.unknown_share > 0:
             hidden_BT = real_BT & (rng.random(events_BT.shape) < self.unknown_share)
             events_BT[hidden_BT] = UNKNOWN
-        return Batch(torch.from_numpy(events_BT), torch.from_numpy(target_BT), torch.from_numpy(trained_BT))
+        batch = Batch(torch.from_numpy(events_BT), torch.from_numpy(target_BT), torch.from_numpy(trained_BT))
+        if not self.with_met:
+            return batch
+        begin = self.chunks.begin_Q[chunk]
+        met_BM = gather(self.events, begin, end, int((end - begin).max()))
+        return replace(batch, met_BM=torch.from_numpy(met_BM), before_B=torch.from_numpy(start - begin))

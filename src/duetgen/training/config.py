@@ -30,6 +30,8 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
         fallback_share: share of a batch's positions on which the λ term is estimated.
         staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
             uniform in 0..S. 0 gives plain training with a fresh theta at every position.
+        met: whether items that a device had met before the target take part in the loss: `hide` leaves them out, `show`
+            does not.
     """
 
     kind: Literal["auto", "softmax", "sampled", "bce"] = "auto"
@@ -37,6 +39,7 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     fallback_weight: float = 1.0
     fallback_share: float = 1.0
     staleness: int = 20
+    met: Literal["auto", "hide", "show"] = "auto"
 
 
 class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,6 +91,7 @@ def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | Row
             batch_positions=config.optimiser.batch_positions,
             unknown_share=config.optimiser.unknown_share,
             seed=config.seed,
+            with_met=config.objective.met == "hide",
         )
     if batches.positions == 0:
         raise TrainingFailedError(

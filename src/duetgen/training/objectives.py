@@ -50,6 +50,8 @@ def sampled_softmax(
     return functional.cross_entropy(logits, torch.zeros_like(target_N))
 
 
-def binary_cross_entropy(scores_NC: Tensor, label_NC: Tensor) -> Tensor:
-    """Mean binary cross-entropy of scores and labels 0 or 1 (the paper's objective, section 3.4)."""
-    return functional.binary_cross_entropy_with_logits(scores_NC, label_NC.to(scores_NC.dtype))
+def binary_cross_entropy(scores_NC: Tensor, label_NC: Tensor, counted_NC: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy of scores and labels 0 or 1 (the paper's objective, section 3.4), of those counted."""
+    return functional.binary_cross_entropy_with_logits(
+        *((x if counted_NC is None else x[counted_NC]) for x in (scores_NC, label_NC.to(scores_NC.dtype)))
+    )

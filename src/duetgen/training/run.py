@@ -30,7 +30,7 @@ from duetgen.errors import DuetError, OutputExistsError
 from duetgen.files import unwritable, write_bytes
 from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 class NotARunError(DuetError):

@@ -9,6 +9,7 @@ Shapes: N rows, D width, M items, R rows of a block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +27,9 @@ class CatalogueCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of `softmax(query @ items.T)`; gradients are made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, query_ND: Tensor, items_MD: Tensor, target_N: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, query_ND: Tensor, items_MD: Tensor, target_N: Tensor, left_out: Callable[[slice], Tensor] | None
+    ) -> Tensor:
         """Loss of queries [N, D] against items [M, D] and the index of each row's target [N]."""
         rows = len(query_ND)
         block = max(1, min(rows, BLOCK_ELEMENTS // max(1, len(items_MD))))
@@ -38,6 +41,8 @@ class CatalogueCrossEntropy(torch.autograd.Function):
             part = slice(begin, min(rows, begin + block))
             query_RD, target_R1 = query_ND[part], target_N[part, None]
             scores_RM = torch.mm(query_RD, items_MD.T, out=buffer_RM[: len(query_RD)])
+            if left_out is not None:
+                leave_out(scores_RM, left_out(part), target_R1)
             probability_RM = torch.softmax(scores_RM, dim=1, out=scores_RM)
             own_R1 = torch.gather(probability_RM, 1, target_R1, out=own_N1[part])
             grad_RM = probability_RM.scatter_(1, target_R1, own_R1 - 1)
@@ -47,22 +52,38 @@ class CatalogueCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(grad_query_ND, grad_items_MD)
         ctx.rows = rows
         loss_N = -own_N1.squeeze(1).log()
-        faint_N = loss_N > FAINT
-        if faint_N.any():
-            loss_N[faint_N] = functional.cross_entropy(
-                query_ND[faint_N] @ items_MD.T, target_N[faint_N], reduction="none"
-            )
+        for row in (loss_N > FAINT).nonzero().flatten().tolist():
+            part = slice(row, row + 1)
+            scores_1M = query_ND[part] @ items_MD.T
+            if left_out is not None:
+                leave_out(scores_1M, left_out(part), target_N[part, None])
+            loss_N[part] = functional.cross_entropy(scores_1M, target_N[part])
         return loss_N.mean()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         """Gradients of queries and, where they are trained, items."""
         grad_query_ND, grad_items_MD = ctx.saved_tensors
         scale = grad / ctx.rows
-        return scale * grad_query_ND, None if grad_items_MD is None else scale * grad_items_MD, None
+        return scale * grad_query_ND, None if grad_items_MD is None else scale * grad_items_MD, None, None
 
 
-def catalogue_cross_entropy(query_ND: Tensor, items_MD: Tensor, target_N: Tensor) -> Tensor:
-    """Mean of `-log softmax(query @ items.T)[target]` over rows: a scalar; `target_N` indexes rows of `items_MD`."""
-    loss: Tensor = CatalogueCrossEntropy.apply(query_ND, items_MD, target_N)  # type: ignore[no-untyped-call]
+def leave_out(scores_RM: Tensor, items_Rm: Tensor, target_R1: Tensor) -> None:
+    """Score items with -inf, but each row's target, in place."""
+    own_R1 = scores_RM.gather(1, target_R1)
+    scores_RM.scatter_(1, items_Rm, -torch.inf).scatter_(1, target_R1, own_R1)
+
+
+def catalogue_cross_entropy(
+    query_ND: Tensor, items_MD: Tensor, target_N: Tensor, left_out: Callable[[slice], Tensor] | None = None
+) -> Tensor:
+    """Mean of `-log softmax(query @ items.T)[target]` over rows: a scalar; `target_N` indexes rows of `items_MD`.
+
+    Args:
+        query_ND: what items are compared with.
+        items_MD: their embeddings.
+        target_N: each row's target.
+        left_out: gives for a slice of rows the items [R, m] that take no part in their softmax; the target does.
+    """
+    loss: Tensor = CatalogueCrossEntropy.apply(query_ND, items_MD, target_N, left_out)  # type: ignore[no-untyped-call]
     return loss

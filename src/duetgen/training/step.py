@@ -11,6 +11,7 @@ M shared items, C candidates of a position, V items, P values in theta, R rows, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from duetgen.backbones import PairwiseBackbone, Recommender, SequenceBackbone, w
 from duetgen.core import Encoder, joint_loss
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
+from duetgen.training.met import MetItems
 from duetgen.training.objectives import NegativeSampler, binary_cross_entropy, sampled_softmax
 from duetgen.training.rows import RowBatch
 from duetgen.training.softmax import catalogue_cross_entropy
@@ -35,6 +37,8 @@ class Blocks:
         trained_KS: the positions that count.
         theta_KP: parameters of each block; None for a base model.
         candidates_KSC: the target and what was drawn for each position; None where items are shared.
+        met_BM: see `Batch`; None where the loss does not ask what was met.
+        place_KS2: of each position, its row in `met_BM` and how many events of that lie before its target.
     """
 
     context_KSx: Tensor
@@ -42,6 +46,31 @@ class Blocks:
     trained_KS: Tensor
     theta_KP: Tensor | None
     candidates_KSC: Tensor | None = None
+    met_BM: Tensor | None = None
+    place_KS2: Tensor | None = None
+
+    def at(self, index: Any) -> Blocks:
+        """Some blocks, or some positions of them."""
+
+        def part(x_KSx: Tensor | None) -> Tensor | None:
+            return None if x_KSx is None else x_KSx[index]
+
+        return replace(
+            self,
+            context_KSx=self.context_KSx[index],
+            target_KS=self.target_KS[index],
+            trained_KS=self.trained_KS[index],
+            candidates_KSC=part(self.candidates_KSC),
+            place_KS2=part(self.place_KS2),
+        )
+
+    @property
+    def met(self) -> MetItems | None:
+        """What was met before the trained positions."""
+        if self.met_BM is None or self.place_KS2 is None:
+            return None
+        row_N, count_N = self.place_KS2[self.trained_KS].unbind(-1)
+        return MetItems(self.met_BM, row_N, count_N)
 
     def drawn(self, share: float, random: torch.Generator) -> Blocks:
         """About `share` of the blocks, at least one, without theta."""
@@ -49,16 +78,14 @@ class Blocks:
             return replace(self, theta_KP=None)
         count = max(1, round(share * len(self.target_KS)))
         kept = torch.randperm(len(self.target_KS), generator=random)[:count].to(self.target_KS.device)
-        candidates_KSC = None if self.candidates_KSC is None else self.candidates_KSC[kept]
-        return Blocks(self.context_KSx[kept], self.target_KS[kept], self.trained_KS[kept], None, candidates_KSC)
+        return replace(self.at(kept), theta_KP=None)
 
     def packed(self) -> Blocks:
         """The same with each block's trained positions first and no more positions than the fullest block has."""
         most = int(self.trained_KS.sum(1).max())
         order_KS = self.trained_KS.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
         row_K1 = torch.arange(len(order_KS), device=order_KS.device)[:, None]
-        at = (row_K1, order_KS)
-        return Blocks(self.context_KSx[at], self.target_KS[at], self.trained_KS[at], self.theta_KP)
+        return self.at((row_K1, order_KS))
 
 
 def to_blocks(x_BTx: Tensor, offset: int, length: int) -> Tensor:
@@ -124,7 +151,13 @@ class TrainingStep(nn.Module):
         if generator is not None:
             at_n = anchors(batch.events_BT.shape[1], offset, length).to(batch.events_BT.device)
             theta_KP = generator.decode(self.vectors(generator.encoder, batch.events_BT, at_n)[kept_Bn])
-        return Blocks(context_KSx, target_KS, trained_BnS[kept_Bn], theta_KP)
+        blocks = Blocks(context_KSx, target_KS, trained_BnS[kept_Bn], theta_KP)
+        if batch.met_BM is None or batch.before_B is None:
+            return blocks
+        count_BT = batch.before_B[:, None] + 1 + torch.arange(batch.events_BT.shape[1], device=batch.before_B.device)
+        row_BT = torch.arange(len(count_BT), device=count_BT.device)[:, None].expand_as(count_BT)
+        place_KS2 = to_blocks(torch.stack([row_BT, count_BT], -1), offset, length)[kept_Bn]
+        return replace(blocks, met_BM=batch.met_BM, place_KS2=place_KS2)
 
     def vectors(self, encoder: Encoder, events_BT: Tensor, at_n: Tensor) -> Tensor:
         """The encoder's vectors at some positions, none from more than the last L_g events: [B, n, D].
@@ -155,13 +188,16 @@ class TrainingStep(nn.Module):
         target_N = blocks.target_KS[blocks.trained_KS]
         if not len(target_N):
             return (blocks.context_KSx if blocks.theta_KP is None else blocks.theta_KP).sum() * 0.0
-        backbone = self.model.backbone
+        backbone, met = self.model.backbone, blocks.met
         if blocks.candidates_KSC is not None:
             return self.loss_of_candidates(blocks, blocks.candidates_KSC)
         if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
             query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.trained_KS]
-            return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1)
+            left_out = None if met is None else lambda rows: (met.items(rows) - 1).clamp(min=0)
+            return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1, left_out)
         shared_NM = backbone.score_trained(blocks.context_KSx, blocks.trained_KS, items_M, blocks.theta_KP)
+        if met is not None:
+            shared_NM = shared_NM.masked_fill(met.among(items_M) & (items_M != target_N[:, None]), -torch.inf)
         if self.config.kind == "softmax":
             return functional.cross_entropy(shared_NM, target_N - 1)
         positive_N = backbone.score(blocks.context_KSx, blocks.target_KS[..., None], blocks.theta_KP)
@@ -194,10 +230,14 @@ class TrainingStep(nn.Module):
             scores_KSC = backbone.score(context_KSx, candidates_KSC, blocks.theta_KP)
         scores_NC, candidates_NC = scores_KSC[blocks.trained_KS], candidates_KSC[blocks.trained_KS]
         target_N, drawn_NC = candidates_NC[:, 0], candidates_NC[:, 1:]
+        met_NC = None if (met := blocks.met) is None else met.among(drawn_NC)
         if self.config.kind == "bce":
-            return binary_cross_entropy(scores_NC, candidates_NC == target_N[:, None])
+            # The target may be drawn again: it stays what it is, whether it was met or not.
+            counted_NC = None if met_NC is None else functional.pad(~met_NC, (1, 0), value=True)
+            return binary_cross_entropy(scores_NC, candidates_NC == target_N[:, None], counted_NC)
+        negative_NC = scores_NC[:, 1:] if met_NC is None else scores_NC[:, 1:].masked_fill(met_NC, -torch.inf)
         log_share_V = self.sampler.log_share_V.to(target_N.device)
-        return sampled_softmax(scores_NC[:, 0], scores_NC[:, 1:], target_N, drawn_NC, log_share_V)
+        return sampled_softmax(scores_NC[:, 0], negative_NC, target_N, drawn_NC, log_share_V)
 
     def rows(self, batch: RowBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """The joint loss of rows (window, trigger, target, label): the published way of feeding."""

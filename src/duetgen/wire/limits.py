@@ -35,6 +35,9 @@ MAX_WINDOW: Final = 1024
 MAX_GENERATOR_HISTORY: Final = 4096
 """Longest history L_g that a generator may read, in events."""
 
+MAX_LOG_EVENTS: Final = 10_000
+"""Events that a device's log holds, the newest; what is in it counts as met. Some 25 bytes each on disk."""
+
 MAX_STALENESS: Final = 1_000_000
 """Oldest theta that can be asked for in evaluation, in events."""
 
