@@ -35,7 +35,7 @@ from duetgen.training.config import ObjectiveConfig, OptimiserConfig
 from duetgen.training.loop import make_batches
 from duetgen.training.objectives import binary_cross_entropy
 from duetgen.training.optimiser import make_optimiser
-from duetgen.training.settle import settle
+from duetgen.training.defaults import fill_in
 from duetgen.training.step import TrainingStep
 
 SECONDS = 4.0
@@ -64,7 +64,7 @@ class Way:
             objective=ObjectiveConfig(kind=kind),  # type: ignore[arg-type]
             optimiser=OptimiserConfig(batch_positions=options.batch_positions),
         )
-        self.name, self.config = name, settle(config, dataset)
+        self.name, self.config = name, fill_in(config, dataset)
         torch.manual_seed(0)
         self.model = Recommender(dataset.vocabulary, self.config.model).train()
         self.step = TrainingStep(self.model, self.config.objective, torch.from_numpy(dataset.training_counts()))

@@ -147,7 +147,8 @@ class TestBackbone:
 
 @pytest.mark.parametrize(("name", "size"), [("sasrec", 2112), ("gru4rec", 2112), ("din", 16641)])
 def test_theta_has_the_size_of_the_paper_at_width_32(name: str, size: int) -> None:
-    assert Recommender(V, ModelConfig(name=name)).backbone.head.layout.size == size  # type: ignore[arg-type]
+    config = ModelConfig(name=name, backbone=BackboneConfig(width=32))  # type: ignore[arg-type]
+    assert Recommender(V, config).backbone.head.layout.size == size
 
 
 def test_a_base_model_has_no_generator() -> None:

@@ -31,7 +31,7 @@ b,x,5,31
 """
 
 
-GOLDEN = "e115c613c8ef0cbbdce104c6eae1da01058d75b675f46efdce84440eb6690691"
+GOLDEN = "6a7c1a53f6216178c9a0569a809862b15055d3615353cf1f1d5b6bfd82fd2cb7"
 """Content of the dataset made of the log above: it changes only with the format."""
 
 

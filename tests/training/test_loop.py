@@ -23,7 +23,7 @@ from duetgen.errors import OutputExistsError, OutputUnwritableError
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.loop import Trainer, TrainingFailedError, make_batches
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
-from duetgen.training.settle import batch_size, settle, settle_objective
+from duetgen.training.defaults import fill_in
 
 SMALL = TrainConfig(
     model=ModelConfig(
@@ -59,7 +59,7 @@ def test_training_learns_and_writes_a_run_folder(wandering: Dataset, tmp_path: P
     # Chance is about 0.16: ten of 28 items, a discount of 0.45 on average.
     assert result.best > 0.25
     run = load_run(tmp_path / "run")
-    assert run.config == settle(config, wandering)
+    assert run.config == fill_in(config, wandering)
     assert run.model.personal == (method == "duet")
 
 
@@ -171,7 +171,7 @@ def test_the_throughput_of_a_pass_is_its_own(wandering: Dataset, tmp_path: Path)
 
     train(wandering, SMALL, tmp_path / "run", validate=slow)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    batches = make_batches(wandering, settle(SMALL, wandering))
+    batches = make_batches(wandering, fill_in(SMALL, wandering))
     positions = [sum(batch.trained for batch in batches.epoch(epoch)) for epoch in range(3)]
     passes = [count / line["positions_per_second"] for count, line in zip(positions, lines, strict=True)]
     assert sum(passes) + 3 * 0.3 < lines[-1]["seconds"] + 1e-6
@@ -316,7 +316,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(wandering: Dataset, tmp_path: Pa
     config = msgspec.structs.replace(
         SMALL, optimiser=msgspec.structs.replace(SMALL.optimiser, learning_rate=10.0, clip=0.0, epochs=200)
     )
-    trainer_config = settle(config, wandering)
+    trainer_config = fill_in(config, wandering)
     trainer = Trainer(wandering, trainer_config, RunFolder(tmp_path), validate=lambda model, dataset: 0.0)
     with torch.no_grad():
         trainer.model.backbone.item_embedding.weight.fill_(float("inf"))
@@ -324,30 +324,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(wandering: Dataset, tmp_path: Pa
         trainer.run_epoch(StopAt(-1, -1))
 
 
-@pytest.mark.parametrize(
-    ("positions", "expected"),
-    [(0, 256), (7_403, 256), (92_681, 256), (92_683, 512), (130_000, 512), (225_000, 1024), (981_491, 2048)],
-)
-def test_a_pass_has_about_256_steps(positions: int, expected: int) -> None:
-    # 92,682 = 256 * 256 * sqrt 2 lies half-way, on the logarithm's scale, between batches of 256 and of 512.
-    assert batch_size(positions) == expected
-
-
-def test_the_batch_is_settled_by_the_dataset_and_kept(wandering: Dataset, tmp_path: Path) -> None:
+def test_what_the_dataset_decides_is_kept(wandering: Dataset, tmp_path: Path) -> None:
     free = msgspec.structs.replace(SMALL.optimiser, batch_positions=0, epochs=1)
     train(wandering, msgspec.structs.replace(SMALL, optimiser=free), tmp_path / "run")
     assert load_run(tmp_path / "run").config.optimiser.batch_positions == 256
-    assert settle(SMALL, wandering).optimiser.batch_positions == 128
-
-
-def test_auto_takes_softmax_for_encoders_and_sampled_for_din_and_large_catalogues() -> None:
-    def kind(config: TrainConfig, vocabulary: int) -> str:
-        return settle_objective(config, vocabulary).objective.kind
-
-    assert kind(SMALL, 1000) == "softmax"
-    assert kind(SMALL, 1_000_000) == "sampled"
-    assert kind(with_model(SMALL, name="din"), 1000) == "sampled"
-    assert settle_objective(with_model(SMALL, method="base"), 1000).objective.staleness == 0
-    assert not settle_objective(
-        msgspec.structs.replace(SMALL, objective=ObjectiveConfig(kind="bce")), 1000
-    ).model.normalised
+    assert fill_in(SMALL, wandering).optimiser.batch_positions == 128

@@ -11,6 +11,7 @@ positions) and `x` the context's own dimensions.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
 import msgspec
 import torch
@@ -27,7 +28,7 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         width: D, size of an item's embedding and of the state.
         window: L_d, how many recent events the device model sees (10 in DUET, section 4).
-        dropout: share of values dropped while training.
+        dropout: share of values dropped while training; `auto`: by the dataset, see `training.defaults`.
         layers: attention or recurrent layers; DIN has none.
         heads: attention heads of SASRec.
         residual: theta shifts the head's global parameters (True) or replaces them (False, the form of the paper).
@@ -35,14 +36,19 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
         rank: of a `low-rank` head's generated cores; size of the vector of a `concat` head.
     """
 
-    width: int = 32
+    width: int = 64
     window: int = 10
-    dropout: float = 0.2
+    dropout: float | Literal["auto"] = "auto"
     layers: int = 1
     heads: int = 1
     residual: bool = True
     head: HeadKind = "full"
     rank: int = 8
+
+    @property
+    def dropped(self) -> float:
+        """The share of values dropped; a fifth where no dataset has decided it."""
+        return 0.2 if self.dropout == "auto" else self.dropout
 
 
 def windows(events_BT: Tensor, length: int) -> Tensor:
@@ -114,7 +120,7 @@ class SequenceBackbone(Backbone):
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
         super().__init__(vocabulary, config, state_head(config))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropped)
 
     @abstractmethod
     def encode(self, rows_NL: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class DIN(PairwiseBackbone):
         super().__init__(vocabulary, config, final_network(config))
         self.unit = ActivationUnit(config.width, hidden=max(1, config.width // 4))
         self.position = nn.Parameter(torch.zeros(config.window, config.width))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropped)
 
     def context(self, window_BL: Tensor) -> Tensor:
         """The window itself: everything after it depends on the candidate."""

@@ -28,7 +28,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
         length: L_g, how many recent events the generator reads; the device model's window gives the paper's set-up.
         width: width of the GRU's state; averages are as wide as what is averaged.
         embedding_width: width of the encoder's own item embedding.
-        share_embedding: read the device model's item embedding instead (the form of the paper): less to memorise.
+        share_embedding: read the device model's item embedding instead (the form of the paper): less to memorise; `auto`:
+            where devices have few events, see `training.defaults`.
         dropout: share of the embedding's values dropped while training.
         event_dropout: share of whole events hidden from the encoder while training.
     """
@@ -37,7 +38,13 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     length: int = 100
     width: int = 64
     embedding_width: int = 64
-    share_embedding: bool = False
+    share_embedding: bool | Literal["auto"] = "auto"
+
+    @property
+    def shares(self) -> bool:
+        """Whether the embedding is shared; not where no dataset has decided it."""
+        return self.share_embedding is True
+
     dropout: float = 0.3
     event_dropout: float = 0.3
 
@@ -80,7 +87,7 @@ class Recommender(nn.Module):
     def _make_generator(self, config: ModelConfig) -> ParameterGenerator:
         history = config.history
         embed, width = self.backbone.item_embedding, config.backbone.width
-        if not history.share_embedding:
+        if not history.shares:
             embed, width = (
                 nn.Embedding(self.vocabulary, history.embedding_width, padding_idx=0),
                 history.embedding_width,
@@ -98,7 +105,7 @@ class Recommender(nn.Module):
         if not config.backbone.residual:
             generator.start_from(self.backbone.head.global_theta())
         if config.generator.frozen:
-            shared = {id(parameter) for parameter in embed.parameters()} if history.share_embedding else set()
+            shared = {id(parameter) for parameter in embed.parameters()} if history.shares else set()
             for parameter in generator.parameters():
                 parameter.requires_grad_(id(parameter) in shared)
         return generator

@@ -36,9 +36,9 @@ class AttentionBlock(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.output = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(config.dropped), nn.Linear(4 * width, width)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropped)
 
     def split_heads(self, x_D: Tensor) -> Tensor:
         """[*, D] to [*, H, F]."""

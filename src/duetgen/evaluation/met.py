@@ -65,7 +65,7 @@ class MetItems:
         """Which candidates of each target were met: bool [B, C]; never the unknown item, which is many items in one."""
         row_K, item_K = self.pairs(rows)
         key_BC = np.arange(len(candidates_BC))[:, None] * self.vocabulary + candidates_BC
-        return np.isin(key_BC, row_K * self.vocabulary + item_K) & (candidates_BC != UNKNOWN)
+        return np.asarray(np.isin(key_BC, row_K * self.vocabulary + item_K) & (candidates_BC != UNKNOWN))
 
     @cached_property
     def repeat_N(self) -> Bool:  # noqa: N802
@@ -80,4 +80,4 @@ class MetItems:
             row_K, item_K = self.pairs(rows)
             found_N[first + row_K[item_K == self.target_N[rows][row_K]]] = True
             first = last
-        return found_N & (self.target_N != UNKNOWN)
+        return np.asarray(found_N & (self.target_N != UNKNOWN))

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from duetgen.core import ParameterLayout
+from duetgen.data.gather import gather
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Int64
-from duetgen.evaluation.inputs import gather
 
 DEVICES: Final = 5_000
 PREFIXES: Final = (1, 3, 10, 30)

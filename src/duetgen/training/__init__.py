@@ -1,8 +1,9 @@
 """Training: one run of one model on one dataset folder, resumable at any moment.
 
-`config`       what tells a run; `settle` decides what it leaves open, by the dataset
+`config`       what tells a run; `defaults` fills in what it leaves open, by the dataset
 `batches`      whole sequences, every position at once; `rows` feeds the published row format instead
 `objectives`   losses from scores; `softmax` is the one over a whole catalogue
+`met`          what was met before each position, to be left out of the loss
 `step`         a batch in, the joint loss out
 `optimiser`    AdamW and its learning rate at each step
 `checkpoint`   the state of a run between two steps, in one file

@@ -31,7 +31,7 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
         staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
             uniform in 0..S. 0 gives plain training with a fresh theta at every position.
         met: whether items that a device had met before the target take part in the loss: `hide` leaves them out, `show`
-            does not.
+            does not; `auto`: as the dataset's policy has it for rankings.
     """
 
     kind: Literal["auto", "softmax", "sampled", "bce"] = "auto"
@@ -47,28 +47,29 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         learning_rate: the peak.
-        generator_rate: multiplies the rate for the generator's parameters where both are trained together.
+        generator_rate: multiplies the rate for the generator's parameters where both are trained together; `auto`: 1, and
+            0.2 where devices have few events.
         weight_decay: decoupled; not on embeddings, norms and biases.
         warmup_steps: steps of linear warm-up.
         clip: largest norm of the gradient.
         averaging: steps over which weights are averaged, exponentially; what is measured and kept is the average. 0
             keeps the last weights instead.
-        batch_positions: positions of a batch, padding included; 0 takes so many that a pass has about 256 steps,
-            between 256 and 2,048.
-        epochs: most passes over the training part.
-        patience: epochs without a better validation `ndcg@10` before training stops.
+        batch_positions: positions of a batch, padding included; 0 takes so many that a pass has about 128 steps,
+            between 256 and 1,024.
+        epochs: most passes over the training part; 0: by the positions of a pass, see `defaults.passes`.
+        patience: epochs without a better validation `ndcg@10` before training stops; 0: a third of `epochs`.
         unknown_share: share of input events replaced by the unknown item, which is how its embedding is learnt.
     """
 
     learning_rate: float = 3e-3
-    generator_rate: float = 1.0
+    generator_rate: float | Literal["auto"] = "auto"
     weight_decay: float = 0.01
     warmup_steps: int = 100
     clip: float = 1.0
     averaging: int = 100
     batch_positions: int = 0
-    epochs: int = 30
-    patience: int = 8
+    epochs: int = 0
+    patience: int = 0
     unknown_share: float = 0.05
 
 
@@ -119,7 +120,7 @@ def check_config(config: TrainConfig) -> None:
     """
     backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
     objective, optimiser = config.objective, config.optimiser
-    ranges: list[tuple[str, float, float, float]] = [
+    ranges: list[tuple[str, float | Literal["auto"], float, float]] = [
         ("model.backbone.width", backbone.width, 1, 4096),
         ("model.backbone.window", backbone.window, 1, MAX_WINDOW),
         ("model.backbone.dropout", backbone.dropout, 0, 0.99),
@@ -147,15 +148,15 @@ def check_config(config: TrainConfig) -> None:
         ("optimiser.clip", optimiser.clip, 0, 1e9),
         ("optimiser.batch_positions", optimiser.batch_positions, 0, 2**24),
         ("optimiser.averaging", optimiser.averaging, 0, 1_000_000),
-        ("optimiser.epochs", optimiser.epochs, 1, 100_000),
-        ("optimiser.patience", optimiser.patience, 1, 100_000),
+        ("optimiser.epochs", optimiser.epochs, 0, 100_000),
+        ("optimiser.patience", optimiser.patience, 0, 100_000),
         ("optimiser.unknown_share", optimiser.unknown_share, 0, 0.9),
         ("validation_devices", config.validation_devices, 1, 2**31 - 1),
         ("checkpoint_seconds", config.checkpoint_seconds, 0, 1e9),
         ("seed", config.seed, 0, 2**31 - 1),
     ]
     for name, value, low, high in ranges:
-        if not low <= value <= high:
+        if value != "auto" and not low <= value <= high:
             raise InvalidConfigError(f"{name} is {value}", f"it must lie in {low:g} to {high:g}")
     if backbone.width % backbone.heads:
         raise InvalidConfigError(

@@ -29,12 +29,12 @@ from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig, check_config
+from duetgen.training.defaults import fill_in
 from duetgen.training.kept import keep_global_model, refuse_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
 from duetgen.training.progress import Progress, Silent
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe, open_folder
-from duetgen.training.settle import settle
 from duetgen.training.step import TrainingStep
 
 Validate = Callable[[Recommender, Dataset], float]
@@ -272,7 +272,7 @@ def train(
 
     Args:
         dataset: the dataset folder.
-        config: every setting; `auto` ones are settled first, and the folder keeps the settled ones.
+        config: every setting; `auto` ones are filled in first, and the folder keeps what they became.
         out: the run folder.
         overwrite: replace a run with other settings or data.
         validate: gives `ndcg@10` on the validation part; by default the `full` protocol.
@@ -286,7 +286,7 @@ def train(
         TrainingFailedError: nothing to train on, or a loss that is not finite.
     """
     check_config(config)
-    config = settle(config, dataset)
+    config = fill_in(config, dataset)
     make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
     fabric = make_fabric()
     folder = RunFolder(Path(out))

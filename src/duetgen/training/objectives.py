@@ -52,6 +52,7 @@ def sampled_softmax(
 
 def binary_cross_entropy(scores_NC: Tensor, label_NC: Tensor, counted_NC: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy of scores and labels 0 or 1 (the paper's objective, section 3.4), of those counted."""
-    return functional.binary_cross_entropy_with_logits(
-        *((x if counted_NC is None else x[counted_NC]) for x in (scores_NC, label_NC.to(scores_NC.dtype)))
-    )
+    label_NC = label_NC.to(scores_NC.dtype)
+    if counted_NC is not None:
+        scores_NC, label_NC = scores_NC[counted_NC], label_NC[counted_NC]
+    return functional.binary_cross_entropy_with_logits(scores_NC, label_NC)

@@ -14,13 +14,16 @@ from duetgen.training.config import OptimiserConfig, TrainConfig
 def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW; weight decay on matrices of layers only, the generator at its own rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    rate_of_generator = config.optimiser.generator_rate
+    if rate_of_generator == "auto":
+        rate_of_generator = 1.0
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decayed = parameter.dim() >= 2 and id(parameter) not in embeddings
         key = (
-            config.optimiser.generator_rate if name.startswith("generator.") else 1.0,
+            rate_of_generator if name.startswith("generator.") else 1.0,
             config.optimiser.weight_decay if decayed else 0.0,
         )
         groups.setdefault(key, []).append(parameter)

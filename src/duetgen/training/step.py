@@ -109,7 +109,7 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the recommender.
-        config: see `ObjectiveConfig`; its kind must be settled (`settle`).
+        config: see `ObjectiveConfig`; filled in (`defaults.fill_in`).
         counts_V: how often each item occurs in the training part: int64 [V].
     """
 

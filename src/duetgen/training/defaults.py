@@ -1,0 +1,122 @@
+"""Settings left to us (`auto`, or 0), filled in by rules that read the backbone and the counts of the dataset.
+
+What decides is how much there is to learn from: positions that a pass trains, training events an item (how sure its
+embedding can be), and training events a device (how much there is to read). docs/concepts/training.md has the rules as a
+table, and the runs behind them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from duetgen.backbones import BACKBONES, ModelConfig
+from duetgen.data.store import Dataset
+from duetgen.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
+
+FULL_SOFTMAX_ITEMS: Final = 5_000
+"""Largest catalogue over which `auto` takes the full softmax: above it drawn items give the same quality for less."""
+
+STEPS: Final = 128
+"""About so many steps a pass should have; fewer, and a small dataset is not learnt to its end (docs/findings.md)."""
+LEAST_BATCH: Final = 256
+LARGEST_BATCH: Final = 1024
+
+PASSES: Final = 12_000
+"""Passes times the root of a pass's positions: a set four times as large gets half as many passes."""
+FEWEST_PASSES: Final = 8
+MOST_PASSES: Final = 100
+
+RARE, COMMON = 20, 200
+"""Training events an item below and above which the shares of `dropout` no longer change."""
+MOST_DROPOUT, LEAST_DROPOUT = 0.5, 0.1
+
+SHORT_HISTORY: Final = 20
+"""Training events a device below which a generator reads the device model's item embedding, and learns more slowly: it
+would else memorise."""
+SLOW_RATE: Final = 0.2
+
+
+def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The configuration with every setting filled in; what a run folder keeps."""
+    config = fill_in_objective(config, dataset)
+    positions = training_positions(config, dataset)
+    short = events_each(dataset, dataset.devices) < SHORT_HISTORY
+    optimiser, model = config.optimiser, config.model
+    epochs = optimiser.epochs or passes(positions)
+    rate = optimiser.generator_rate
+    # Relative to the rate of a global model that is trained along with it.
+    rate = 1.0 if config.global_model else (SLOW_RATE if short else 1.0) if rate == "auto" else rate
+    filled: OptimiserConfig = msgspec.structs.replace(
+        optimiser,
+        batch_positions=optimiser.batch_positions or batch_size(positions),
+        generator_rate=rate,
+        epochs=epochs,
+        patience=optimiser.patience or patience(epochs),
+    )
+    backbone, history = model.backbone, model.history
+    if backbone.dropout == "auto":
+        backbone = msgspec.structs.replace(backbone, dropout=dropout(events_each(dataset, dataset.manifest.counts.items)))
+    if history.share_embedding == "auto":
+        history = msgspec.structs.replace(history, share_embedding=short)
+    complete: ModelConfig = msgspec.structs.replace(model, backbone=backbone, history=history)
+    return msgspec.structs.replace(config, optimiser=filled, model=complete)
+
+
+def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """Replace `auto` and unset counts by what the backbone, the size of the catalogue and the policy call for."""
+    objective, kind = config.objective, config.objective.kind
+    pairwise, large = BACKBONES[config.model.name].pairwise, dataset.vocabulary > FULL_SOFTMAX_ITEMS
+    rows = config.feed == "rows"
+    if rows:
+        kind = "bce"
+    elif kind == "auto":
+        kind = "sampled" if pairwise or large else "softmax"
+    negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
+    # A global model that is kept has no loss of its own to be trained by.
+    weight = 0.0 if config.global_model else objective.fallback_weight
+    staleness = objective.staleness if config.model.method == "duet" and not rows else 0
+    # What a device never ranks, the loss need not push down; rows come with their negatives.
+    met = "show" if rows else dataset.manifest.met if objective.met == "auto" else objective.met
+    filled: ObjectiveConfig = msgspec.structs.replace(
+        objective, kind=kind, negatives=negatives, staleness=staleness, fallback_weight=weight, met=met
+    )
+    model = msgspec.structs.replace(config.model, normalised=kind != "bce")
+    return msgspec.structs.replace(config, objective=filled, model=model)
+
+
+def training_positions(config: TrainConfig, dataset: Dataset) -> int:
+    """Positions, or rows, that a pass trains."""
+    if config.feed == "rows":
+        return len(dataset.rows().label_R) if dataset.has_rows else 0
+    return int(np.maximum(dataset.bounds[:, 0] - 1, 0).sum())
+
+
+def events_each(dataset: Dataset, number: int) -> float:
+    """Training events for each of so many devices or items."""
+    return dataset.manifest.counts.train_events / max(1, number)
+
+
+def batch_size(positions: int) -> int:
+    """The power of two with which a pass over so many positions has nearest to `STEPS` steps, within bounds."""
+    wanted = 2 ** round(math.log2(max(1, positions) / STEPS))
+    return int(min(LARGEST_BATCH, max(LEAST_BATCH, wanted)))
+
+
+def passes(positions: int) -> int:
+    """Most passes over so many positions."""
+    return min(MOST_PASSES, max(FEWEST_PASSES, round(PASSES / math.sqrt(max(1, positions)))))
+
+
+def patience(epochs: int) -> int:
+    """Passes without a better validation before training stops: the rate falls to the last pass, so not too soon."""
+    return max(5, epochs // 3)
+
+
+def dropout(events_an_item: float) -> float:
+    """Share of values dropped: much where items are rare, little where they are common, by the logarithm between."""
+    place = math.log(max(RARE, min(COMMON, events_an_item)) / RARE) / math.log(COMMON / RARE)
+    return round(MOST_DROPOUT + (LEAST_DROPOUT - MOST_DROPOUT) * place, 2)
