@@ -32,10 +32,10 @@ from duetgen.machine import use_machine
 from duetgen.training import TrainConfig
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig, OptimiserConfig
+from duetgen.training.defaults import fill_in
 from duetgen.training.loop import make_batches
 from duetgen.training.objectives import binary_cross_entropy
 from duetgen.training.optimiser import make_optimiser
-from duetgen.training.defaults import fill_in
 from duetgen.training.step import TrainingStep
 
 SECONDS = 4.0

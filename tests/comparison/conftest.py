@@ -12,14 +12,22 @@ import pytest
 from duetgen.comparison.assemble import make_job, make_tables, origin_of
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.oscillation import Oscillation
-from duetgen.comparison.records import Cell, CellRecord, ConditionRecord, DeviceTable, Group, Job, ProtocolRecord
+from duetgen.comparison.records import (
+    FORMAT_VERSION,
+    Cell,
+    CellRecord,
+    ConditionRecord,
+    DeviceTable,
+    Job,
+    ProtocolRecord,
+)
 from duetgen.comparison.results import RESULTS_VERSION, DatasetFacts, Results
 from duetgen.comparison.tables import Finished
 from duetgen.comparison.verdict import verdict
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 from duetgen.data.synthetic import SyntheticConfig
-from duetgen.evaluation.averages import HistoryBucket
+from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.provenance import Machine, Provenance
 from duetgen.training import TrainConfig
 
@@ -84,6 +92,7 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
             values[f"full/{name}/all/{metric}"] = own_U.astype(np.float32)
             values[f"full/{name}/cold/{metric}"] = cold_U.astype(np.float32)
             values[f"full/{name}/repeat/{metric}"] = cold_U.astype(np.float32)
+            values[f"full/{name}/new/{metric}"] = cold_U.astype(np.float32)
             values[f"full/{name}/known/{metric}"] = cold_U.astype(np.float32)
         metrics = {"ndcg@10": float(own_U.mean()), "user_auc": float(own_U.mean()), "log_loss": 3.0 - shift}
         bucket = {"shortest": 1, "longest": 4, "devices": 10, "targets": 10, "metrics": metrics}
@@ -96,14 +105,14 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
                     HistoryBucket(**(bucket | {"shortest": 5, "longest": None})),
                 ],
                 groups=dict.fromkeys(
-                    ("cold", "repeat", "known"),
-                    Group(devices=10, metrics={m: float(np.nanmean(cold_U)) for m in values_of(metrics)}),
+                    ("cold", "repeat", "new", "known"),
+                    Group(devices=10, targets=20, metrics={m: float(np.nanmean(cold_U)) for m in values_of(metrics)}),
                 ),
             )
         )
     tuned = method.startswith("finetune")
     record = CellRecord(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         backbone=backbone,
         method=method,
         seed=seed,
@@ -119,6 +128,8 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
                 devices_in_part=DEVICES,
                 targets=2 * DEVICES,
                 unknown_targets=0,
+                met="show",
+                repeat_targets=20,
                 candidates=100.0,
                 conditions=conditions,
             )
@@ -176,7 +187,7 @@ def make_results(name: str = "made", shifts: dict[str, float] | None = None, see
         methods=list(shifts),
         seeds=list(range(seeds)),
         job=Job(
-            format_version=1,
+            format_version=FORMAT_VERSION,
             dataset=name,
             dataset_sha256="0" * 64,
             protocols=["full"],

@@ -18,6 +18,7 @@ from duetgen.data.store import Dataset
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config
+from duetgen.training.defaults import fill_in
 
 SMALL = TrainConfig(
     model=ModelConfig(
@@ -120,8 +121,8 @@ def test_base_wide_is_as_near_to_the_parameters_of_duet_as_a_width_can_be(
 def test_a_frozen_generator_is_the_same_before_and_after_training(people: Dataset, tmp_path: Path) -> None:
     fitted = METHODS["duet-frozen"].fit(people, SMALL, tmp_path / "cell", None)
     torch.manual_seed(SMALL.seed)
-    config = changes.duet(model__generator__frozen=True, model__generator__decoder_scale=changes.VISIBLE_SCALE)
-    before = Recommender(people.vocabulary, config(SMALL, people).model).state_dict()
+    change = changes.duet(model__generator__frozen=True, model__generator__decoder_scale=changes.VISIBLE_SCALE)
+    before = Recommender(people.vocabulary, fill_in(change(SMALL, people), people).model).state_dict()
     after = fitted.model.state_dict()
     for key, tensor in before.items():
         assert torch.equal(tensor, after[key]) == key.startswith("generator."), key

@@ -68,9 +68,7 @@ class TestPolicy:
         assert choose_policy("auto", Repeats(share=share, events=100, exact_rows=0, dropped=False)) == expected
 
     @pytest.mark.parametrize("met", ["hide", "show"])
-    def test_what_is_asked_for_holds_and_is_part_of_the_content(
-        self, write: Write, tmp_path: Path, met: str
-    ) -> None:
+    def test_what_is_asked_for_holds_and_is_part_of_the_content(self, write: Write, tmp_path: Path, met: str) -> None:
         manifest = of(write("log.csv", LOG), tmp_path / "out", met=met)
         assert Dataset(tmp_path / "out").manifest.met == manifest.met == met
         other = of(write("log.csv", LOG), tmp_path / "other", met="show" if met == "hide" else "hide")

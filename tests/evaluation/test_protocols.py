@@ -48,7 +48,9 @@ def scores_of(table: Table, targets: int) -> Scores:
 
 
 def full(table: Table, targets: list[int], with_loss: bool = True) -> Scored:
-    return FullRanking(np.array(targets), with_loss=with_loss).rank(scores_of(table, len(targets)), slice(0, len(targets)))
+    return FullRanking(np.array(targets), with_loss=with_loss).rank(
+        scores_of(table, len(targets)), slice(0, len(targets))
+    )
 
 
 def among(table: Table, targets: list[int], others: list[list[int]]) -> Scored:

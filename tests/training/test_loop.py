@@ -21,9 +21,9 @@ from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError, OutputUnwritableError
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
+from duetgen.training.defaults import fill_in
 from duetgen.training.loop import Trainer, TrainingFailedError, make_batches
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
-from duetgen.training.defaults import fill_in
 
 SMALL = TrainConfig(
     model=ModelConfig(

@@ -28,8 +28,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
         length: L_g, how many recent events the generator reads; the device model's window gives the paper's set-up.
         width: width of the GRU's state; averages are as wide as what is averaged.
         embedding_width: width of the encoder's own item embedding.
-        share_embedding: read the device model's item embedding instead (the form of the paper): less to memorise; `auto`:
-            where devices have few events, see `training.defaults`.
+        share_embedding: read the device model's item embedding instead (the form of the paper): less to memorise;
+            `auto`: where devices have few events, see `training.defaults`.
         dropout: share of the embedding's values dropped while training.
         event_dropout: share of whole events hidden from the encoder while training.
     """

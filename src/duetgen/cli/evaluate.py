@@ -155,9 +155,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     """What a reader of the table must know."""
     from duetgen.evaluation.protocols import missed_targets
 
-    missed = missed_targets(
-        evaluation.targets, evaluation.unknown_targets, evaluation.repeat_targets, evaluation.met
-    )
+    missed = missed_targets(evaluation.targets, evaluation.unknown_targets, evaluation.repeat_targets, evaluation.met)
     return [line for line in (evaluation.note, missed) if line]
 
 

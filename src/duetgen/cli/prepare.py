@@ -42,7 +42,9 @@ def prepare(
     valid_share: Annotated[float, Parameter(help="Share of the rest in the validation part (temporal).")] = 0.1,
     met: Annotated[
         Literal["auto", "hide", "show"],
-        Parameter(help="Items that a device has met: hide them from its rankings or show them; auto: hide where repeats are rare."),
+        Parameter(
+            help="Hide items that a device has met from its rankings, or show them; auto: hide where repeats are rare."
+        ),
     ] = "auto",
     drop_repeats: Annotated[
         bool, Parameter(negative="", help="Leave out rows that are exact repeats of another: user, item and time.")
@@ -136,22 +138,24 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
 def print_repeats(manifest: Manifest) -> None:
     """How often events repeat, the policy of met items, and a warning where rows stand twice."""
     repeats, results = manifest.repeats, console.results
-    chosen = manifest.settings["met"] != "auto"
-    hidden = "items that a device has met are " + ("hidden from" if manifest.met == "hide" else "shown in")
-    why = "as asked" if chosen else "less than 1 %" if manifest.met == "hide" else "1 % or more"
-    results.print(
-        f"  met: {manifest.met}: {repeats.share:.2%} of the training events repeat an item ({why}), so {hidden} its rankings"
-        if not chosen
-        else f"  met: {manifest.met}, {why}: {hidden} its rankings; {repeats.share:.2%} of the training events repeat an item"
-    )
+    why = f"{'less than' if manifest.met == 'hide' else 'at least'} 1 %"
+    if manifest.settings["met"] != "auto":
+        why = "as asked"
+    does = "hidden from its rankings" if manifest.met == "hide" else "ranked like any other"
+    results.print(f"  {repeats.share:.2%} of the training events repeat an item")
+    results.print(f"  met: {manifest.met} ({why}): what a device has met is {does}")
     if not repeats.exact_rows:
         return
-    same = "equal to another in user, item and time" if manifest.has_time else "of the same item as the user's row before"
-    rows = f"{repeats.exact_rows:,} row{'s are' if repeats.exact_rows > 1 else ' is'} {same}"
+    rows = f"{repeats.exact_rows:,} row{'s' if repeats.exact_rows > 1 else ''}"
+    same = "equal another in user, item and time"
+    if not manifest.has_time:
+        same = "have the item of their user's row before"
     if repeats.dropped:
-        results.print(f"  repeats: {rows}; left out")
-    else:
+        results.print(f"  {rows} that {same} are left out")
+    elif manifest.has_time:
         results.print(
-            f"  [yellow]warning[/]: {rows}: who predicts what has just happened looks better than it is; "
-            "--drop-repeats leaves them out"
+            f"  [yellow]warning[/]: {rows} {same}: a model that repeats what has just been seen will look better than "
+            "it is; --drop-repeats leaves them out"
         )
+    else:
+        results.print(f"  {rows} {same}; if the log was written twice, --drop-repeats leaves them out")

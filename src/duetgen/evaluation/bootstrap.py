@@ -49,7 +49,7 @@ def resampled_sums(values_UM: Float64, rounds: int, seed: int) -> Float64:
 
 
 def by_column(weights_RU: Float64, values_MU: Float64) -> Float64:
-    """Weighted sums over devices, [R, M]: one product of a matrix and a vector for each column, whatever their number."""
+    """Weighted sums over devices, [R, M]: a product of matrix and vector for each column, however many."""
     return np.stack([weights_RU @ values_U for values_U in values_MU], axis=1)
 
 

@@ -149,7 +149,9 @@ def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: 
     if not len(dataset.targets("valid")) or not (dataset.root / "candidates/valid.npy").is_file():
         return None
     selection = select(dataset, "valid", CALIBRATION_DEVICES, seed)
-    ranking = protocols.make_ranking("candidates", dataset, "valid", selection.index_N, met=MetItems.hidden(dataset, selection.targets))
+    ranking = protocols.make_ranking(
+        "candidates", dataset, "valid", selection.index_N, met=MetItems.hidden(dataset, selection.targets)
+    )
     condition = OWN if model.personal else ZERO
     scores_NC = score(model, dataset, selection, condition, [ranking], device, seed)[0].scores_NC
     assert scores_NC is not None

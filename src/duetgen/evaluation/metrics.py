@@ -9,7 +9,9 @@ rank r among C entries, one of them relevant:
 | HR@k | 1 if r ≤ k, else 0 |
 | NDCG@k | 1 / log2(1 + r) if r ≤ k, else 0 |
 | MRR | 1 / r |
-| AUC | (C - r) / (C - 1): the share of others that score lower, ties counting half; ½ where there is no other, 0 where r is infinite |
+| AUC | (C - r) / (C - 1): the share of others that score lower, ties counting half; ½ where there is no other |
+
+All are 0 where r is infinite.
 
 Shapes: B targets of a batch, N targets, C entries that are ranked, P positive and M negative rows.
 """

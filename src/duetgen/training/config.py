@@ -47,8 +47,8 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         learning_rate: the peak.
-        generator_rate: multiplies the rate for the generator's parameters where both are trained together; `auto`: 1, and
-            0.2 where devices have few events.
+        generator_rate: multiplies the rate for the generator's parameters where both are trained together; `auto`: 1,
+            and 0.2 where devices have few events.
         weight_decay: decoupled; not on embeddings, norms and biases.
         warmup_steps: steps of linear warm-up.
         clip: largest norm of the gradient.

@@ -1,8 +1,8 @@
 """Settings left to us (`auto`, or 0), filled in by rules that read the backbone and the counts of the dataset.
 
 What decides is how much there is to learn from: positions that a pass trains, training events an item (how sure its
-embedding can be), and training events a device (how much there is to read). docs/concepts/training.md has the rules as a
-table, and the runs behind them.
+embedding can be), and training events a device (how much there is to read). docs/concepts/training.md has the rules in
+a table, and the runs behind them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     )
     backbone, history = model.backbone, model.history
     if backbone.dropout == "auto":
-        backbone = msgspec.structs.replace(backbone, dropout=dropout(events_each(dataset, dataset.manifest.counts.items)))
+        backbone = msgspec.structs.replace(
+            backbone, dropout=dropout(events_each(dataset, dataset.manifest.counts.items))
+        )
     if history.share_embedding == "auto":
         history = msgspec.structs.replace(history, share_embedding=short)
     complete: ModelConfig = msgspec.structs.replace(model, backbone=backbone, history=history)
