@@ -51,8 +51,8 @@ def test_holm_counts_all_comparisons_of_a_question() -> None:
         assert [one.p_holm for one in those] == pytest.approx(list(holm(np.array([one.p for one in those]))))
         sizes[question] = len(those)
     # Four methods against base, three against DUET; four have two old ages, a zero and three controls; nobody is warm,
-    # no target is new or unknown.
-    by_group = {"groups": 4, "repeats": 4, "vocabulary": 4}
+    # no target is unknown.
+    by_group = {"groups": 4, "repeats": 4 * 2, "vocabulary": 4}
     assert sizes == {"methods": 4 + 3, **by_group, "age": 4 * 2, "fallback": 4, "controls": 4 * 3}
     assert len(table.comparisons) == 2 * sum(sizes.values())
 

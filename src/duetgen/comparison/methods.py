@@ -190,6 +190,7 @@ METHODS: Final[dict[str, Method]] = {
             "duet-frozen",
             "control: a random generator that is never trained",
             model__generator__frozen=True,
+            model__history__share_embedding=False,
             model__generator__decoder_scale=changes.VISIBLE_SCALE,
         ),
         run_of("duet-paper", "the published set-up", "generated", changes.duet_paper),
