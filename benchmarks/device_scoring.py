@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from duetgen.device import Device, load_model
-from duetgen.device.model import FIRST_ITEM, Float32, Int64
+from duetgen.device.items import FIRST_ITEM
+from duetgen.device.model import Float32, Int64
 
 
 def untrained(root: Path, items: int, width: int, seed: int = 0) -> Path:

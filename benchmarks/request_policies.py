@@ -19,8 +19,8 @@ import onnxruntime
 
 from duetgen.data.store import Dataset
 from duetgen.device import AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, load_model
-from duetgen.device.refresher import Cloud
-from duetgen.replay import Fleet, FleetConfig, Session, Sessions
+from duetgen.device.cloud import Cloud
+from duetgen.replay import LIVELY, Fleet, FleetConfig, Session, Sessions
 from duetgen.wire.authentication import answer_key, answer_mac
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.messages import ModelsAnswer, ParametersAnswer, ParametersRequest
@@ -88,7 +88,7 @@ def main() -> None:
     fresh = None
     print(f"{model.manifest.backbone} on {model.manifest.name}, theta as {options.encoding}")
     for name, policy in POLICIES.items():
-        config = FleetConfig(policy=policy, encoding=options.encoding, workers=1)
+        config = FleetConfig(device=LIVELY.changed(policy=policy, encoding=options.encoding), workers=1)
         report = Fleet(model, sessions, connect, config).run()
         assert not report.failures, report.failures
         assert not report.refused, report.refused

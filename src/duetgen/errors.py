@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    """A text in one line, without what a terminal would obey and not show: control characters, lone surrogates."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
 class DuetError(Exception):
     """Base of every error that a user can cause or meet.
 
@@ -22,9 +27,9 @@ class DuetError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = " ".join(message.split())
-        self.hint = " ".join(hint.split())
+        # Names of files, fields of a log and answers of a server stand in messages, and may hold anything.
+        self.message, self.hint = printable(message), printable(hint)
+        super().__init__(self.message)
 
     def as_dict(self) -> dict[str, str]:
         """The error as the HTTP service and `--json` print it: {code, message, hint}."""

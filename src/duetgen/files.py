@@ -22,8 +22,8 @@ def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
     )
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file whole or not at all, for those whom `mode` names to read.
 
     Raises:
         OutputUnwritableError: the file cannot be written.
@@ -36,7 +36,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.chmod(0o644)
+        aside.chmod(mode)
         aside.replace(path)
     except OSError as cause:
         if aside is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from duetgen.cli import console
-from duetgen.cli.device import check_address, parse_policy, read_tokens
+from duetgen.cli.device import parse_policy, read_tokens
 from duetgen.cli.device_shell import find, run_shell
 from duetgen.cli.prepare import UsageError
 from duetgen.device import AfterSeconds, Always, DailyBudget, Device, Drift, EveryEvents, load_model
@@ -51,12 +51,6 @@ def test_policies_that_are_none(text: str) -> None:
 def test_a_budget_below_nothing() -> None:
     with pytest.raises(UsageError):
         parse_policy("always", -1)
-
-
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x", "http://", "http://h:port", "http://h/?a=b"])
-def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(UsageError):
-        check_address(url)
 
 
 def test_titles_are_found_by_id_title_beginning_and_part(tiny: Tiny) -> None:
@@ -135,6 +129,13 @@ def refused(*arguments: str | Path) -> str:
 def test_refusals(tiny: Tiny, tmp_path: Path) -> None:
     assert "[invalid-bundle]" in refused(tmp_path)
     assert "[usage]" in refused(tiny.root, "--replay", tmp_path)
+    for words in (
+        ("--cloud", "localhost:8000"),
+        ("--cloud", "http://h", "--token", "abc\n"),
+        ("--device-id", "my kiosk"),
+        ("--trust", "abc"),
+    ):
+        assert "[invalid-device-config]" in refused(tiny.root, *words)
     assert "[not-a-dataset]" in refused(tiny.root, "--replay", tmp_path, "--cloud", "http://127.0.0.1:9")
     (tmp_path / "tokens.json").write_text("[]")
     tokens = ("--tokens-file", tmp_path / "tokens.json")

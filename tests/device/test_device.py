@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from duetgen.device import Always, Device, EveryEvents, NothingToRollBackError, StateInUseError
+from duetgen.device.items import LAST
 from duetgen.wire.errors import InvalidBundleError
 
 from .cloud import FakeCloud, Server, wait_until
@@ -42,12 +43,15 @@ def test_without_a_cloud_it_ranks_with_the_global_model(tiny: Tiny) -> None:
         assert not device.refresh(wait=True)
 
 
-def test_unknown_ids_are_the_unknown_item(tiny: Tiny) -> None:
+def test_unknown_ids_are_observed_as_the_unknown_item_and_rank_behind_every_known_one(tiny: Tiny) -> None:
     with Device(tiny.root) as device:
         device.observe("never heard of", "item-4", "")
-        ranked = dict(device.rank(["item-5", "also unknown", ""]))
-    want = tiny.scores([1, 4, 1], [5, 1, 1], None)
-    np.testing.assert_allclose([ranked["item-5"], ranked["also unknown"], ranked[""]], want, atol=1e-5)
+        ranked = device.rank(["also unknown", *tiny.ids(ALL), ""])
+        status = device.status()
+    want = sorted(tiny.scores([1, 4, 1], ALL, None), reverse=True)
+    np.testing.assert_allclose([score for _, score in ranked[:28]], want, atol=1e-5)
+    assert ranked[28:] == [("also unknown", LAST), ("", LAST)]
+    assert (status.events, status.unknown_events, status.unknown_candidates) == (3, 2, 2)
 
 
 def test_the_model_sees_the_last_events_of_its_window_only(tiny: Tiny) -> None:

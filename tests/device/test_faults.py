@@ -572,12 +572,13 @@ with Device(tiny.root, cloud=FakeCloud(tiny), **options) as device:
     device.observe("item-6")
     assert device.status().disk_errors == errors
 with Device(tiny.root, **options) as device:
-    expect(device, tiny, [3, 4, 5, 6], sent(tiny, [3]))
-    assert device.status().theta.age_events == 3
+    expect(device, tiny, [3, 4, 5, 6], sent(tiny, [3, 4, 5]))
+    assert device.status().theta.age_events == 1
+assert b'"requests":3' in Path({state!r}, "requests.json").read_bytes()
 """
 
 
-def test_disk_full_never_stops_ranking_and_loses_no_accepted_theta(tiny: Tiny, tmp_path: Path) -> None:
+def test_disk_full_stops_no_ranking_and_all_is_written_once_there_is_room(tiny: Tiny, tmp_path: Path) -> None:
     root = Path(__file__).parent.parent.parent
     script = FULL.format(tests=str(root), root=str(tiny.root), state=str(tmp_path / "state"))
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from duetgen.device import DeviceModel, ParameterStore, RefusedParametersError, load_model
+from duetgen.device.state import StateFolder
 from duetgen.device.store import Origin, frame, unframe
 from duetgen.wire.authentication import answer_key, answer_mac
 from duetgen.wire.messages import ParametersAnswer
@@ -48,8 +50,19 @@ def make(model: DeviceModel, theta_P: np.ndarray | None = None, key: bytes = KEY
     return answer if "mac" in changes else msgspec.structs.replace(answer, mac=answer_mac(key, "d1", answer))
 
 
-def store_at(model: DeviceModel, path: Path | None, now: int = NOW, **options: Any) -> ParameterStore:
-    return ParameterStore(model, path, KEY, "d1", now, **options)
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[StateFolder]:
+    folder = StateFolder(tmp_path / "state")
+    yield folder
+    folder.release()
+
+
+def store_at(model: DeviceModel, folder: StateFolder | None, now: int = NOW, **options: Any) -> ParameterStore:
+    return ParameterStore(model, folder, KEY, "d1", now, **options)
+
+
+def file_of(model: DeviceModel, folder: StateFolder) -> Path:
+    return folder.root / "theta" / f"{model.model_id}.theta"
 
 
 def values(**at: float) -> np.ndarray:
@@ -77,13 +90,13 @@ def values(**at: float) -> np.ndarray:
         ("expired", {"expires": NOW - 7 * 24 * HOUR - 1}),
     ],
 )
-def test_refusals(model: DeviceModel, tmp_path: Path, reason: str, changes: dict[str, Any]) -> None:
-    store = store_at(model, tmp_path / "t")
+def test_refusals(model: DeviceModel, folder: StateFolder, reason: str, changes: dict[str, Any]) -> None:
+    store = store_at(model, folder)
     with pytest.raises(RefusedParametersError) as refused:
         store.accept(make(model, **changes), ORIGIN, NOW)
     assert refused.value.reason == reason
     assert store.current is None
-    assert not (tmp_path / "t").exists()
+    assert not file_of(model, folder).exists()
 
 
 @pytest.mark.parametrize(
@@ -137,10 +150,10 @@ def test_the_code_covers_every_field(model: DeviceModel, field: str) -> None:
     assert refused.value.reason == "wrong-mac"
 
 
-def test_starts_with_what_it_had(model: DeviceModel, tmp_path: Path) -> None:
+def test_starts_with_what_it_had(model: DeviceModel, folder: StateFolder) -> None:
     theta_P = np.linspace(-1, 1, P, dtype=np.float32)
-    store_at(model, tmp_path / "t").accept(make(model, theta_P), Origin(7, 1.0, 2.0, [3, 4]), NOW)
-    found = store_at(model, tmp_path / "t").current
+    store_at(model, folder).accept(make(model, theta_P), Origin(7, 1.0, 2.0, [3, 4]), NOW)
+    found = store_at(model, folder).current
     assert found is not None
     np.testing.assert_array_equal(found.values_P, theta_P)
     assert found.origin == Origin(7, 1.0, 2.0, [3, 4])
@@ -157,24 +170,25 @@ def test_starts_with_what_it_had(model: DeviceModel, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_on_disk_passes_every_check_again(
-    model: DeviceModel, tmp_path: Path, why: str, options: dict[str, Any]
+    model: DeviceModel, folder: StateFolder, why: str, options: dict[str, Any]
 ) -> None:
-    store_at(model, tmp_path / "t").accept(make(model), ORIGIN, NOW)
+    store_at(model, folder).accept(make(model), ORIGIN, NOW)
     settled = {"key": KEY, "device": "d1", "now_ms": NOW, **options}
-    store = ParameterStore(model, tmp_path / "t", **settled)
+    store = ParameterStore(model, folder, **settled)
     assert store.current is None, why
     assert store.damaged
 
 
-def test_theta_of_another_version_on_disk_is_not_used(model: DeviceModel, tmp_path: Path) -> None:
+def test_theta_of_another_version_on_disk_is_not_used(model: DeviceModel, folder: StateFolder, tmp_path: Path) -> None:
     other = load_model(make_tiny(tmp_path / "other", seed=1).root)
-    store_at(other, tmp_path / "t").accept(make(other), ORIGIN, NOW)
-    assert store_at(model, tmp_path / "t").current is None
+    store_at(other, folder).accept(make(other), ORIGIN, NOW)
+    file_of(other, folder).rename(file_of(model, folder))
+    assert store_at(model, folder).current is None
 
 
-def test_every_cut_and_every_flipped_byte_of_the_file_is_detected(model: DeviceModel, tmp_path: Path) -> None:
-    path = tmp_path / "t"
-    store_at(model, path).accept(make(model), ORIGIN, NOW)
+def test_every_cut_and_every_flipped_byte_of_the_file_is_detected(model: DeviceModel, folder: StateFolder) -> None:
+    path = file_of(model, folder)
+    store_at(model, folder).accept(make(model), ORIGIN, NOW)
     content = path.read_bytes()
     for at in range(len(content)):
         assert unframe(content[:at]) is None
@@ -182,23 +196,23 @@ def test_every_cut_and_every_flipped_byte_of_the_file_is_detected(model: DeviceM
             assert unframe(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]) is None
     assert unframe(content + b"\0") is None
     path.write_bytes(content[:-1])
-    assert store_at(model, path).current is None
+    assert store_at(model, folder).current is None
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode([1, 2]), b"\x91" * 5000])
-def test_a_whole_frame_around_nonsense_is_no_theta(model: DeviceModel, tmp_path: Path, payload: bytes) -> None:
-    (tmp_path / "t").write_bytes(frame(payload))
-    store = store_at(model, tmp_path / "t")
+def test_a_whole_frame_around_nonsense_is_no_theta(model: DeviceModel, folder: StateFolder, payload: bytes) -> None:
+    file_of(model, folder).write_bytes(frame(payload))
+    store = store_at(model, folder)
     assert store.current is None
     assert store.damaged
 
 
-def test_drop_forgets_on_disk_too(model: DeviceModel, tmp_path: Path) -> None:
-    store = store_at(model, tmp_path / "t")
+def test_drop_forgets_on_disk_too(model: DeviceModel, folder: StateFolder) -> None:
+    store = store_at(model, folder)
     theta = store.accept(make(model), ORIGIN, NOW)
     store.drop(theta)
     assert store.current is None
-    assert not (tmp_path / "t").exists()
+    assert not file_of(model, folder).exists()
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -209,14 +223,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="store-"))
-        self.path = self.folder / "t"
+        self.folder = StateFolder(Path(tempfile.mkdtemp(prefix="store-")))
+        self.path = file_of(self.model, self.folder)
         self.now, self.sequence, self.serial = NOW, 0, 0
         self.accepted: np.ndarray | None = None
         self.floor = 0
         self.expires = 0
         self.intact = True
-        self.store = store_at(self.model, self.path, self.now)
+        self.store = store_at(self.model, self.folder, self.now)
 
     def next_theta(self) -> np.ndarray:
         self.serial += 1
@@ -263,7 +277,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.store = store_at(self.model, self.path, self.now)
+        self.store = store_at(self.model, self.folder, self.now)
         if not self.intact or not self.usable():
             self.accepted, self.floor = None, 0
 
@@ -295,7 +309,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
-            shutil.rmtree(self.folder)
+            self.folder.release()
+            shutil.rmtree(self.folder.root)
 
 
 def test_state_machine(model: DeviceModel) -> None:

@@ -25,6 +25,7 @@ from duetgen.cli.device import run_replay
 from duetgen.data.store import Dataset
 from duetgen.device import Always, Device, EveryEvents, PatienceConfig, load_model
 from duetgen.export.keys import load_key
+from duetgen.replay import LIVELY
 from duetgen.training import load_run
 from duetgen.wire.bundle import BundleFile, Manifest, identify
 
@@ -133,7 +134,7 @@ def test_scores_on_the_device_are_those_of_torch(made: Duet, cloud: Cloud) -> No
 def test_quality_through_the_wire_is_that_of_evaluation(
     made: Duet, cloud: Cloud, offline: dict[str, float], encoding: Any, within: float
 ) -> None:
-    report = run_replay(made.bundle, made.data, cloud.url, policy=Always(), encoding=encoding, quiet=True)
+    report = run_replay(made.bundle, made.data, LIVELY.changed(cloud=cloud.url, encoding=encoding), quiet=True)
     assert (report.failures, report.refused, report.with_theta) == ({}, {}, 1.0)
     assert report.requests == report.answered == report.targets
     for name in ("ndcg@10", "hr@10", "user_auc"):
@@ -160,7 +161,7 @@ def test_a_replay_with_tokens(made: Duet, tmp_path: Path) -> None:
     own = duet("tokens", "add", "d1", "--store", store).strip()
     cloud = Cloud(made.bundle, "--tokens", store)
     try:
-        report = run_replay(made.bundle, made.data, cloud.url, token=batch, devices=5, quiet=True)
+        report = run_replay(made.bundle, made.data, LIVELY.changed(cloud=cloud.url, token=batch), devices=5, quiet=True)
         assert report.answered == report.requests > 0
         for token, device_id, answered in ((own, "d1", 1), (own, "d2", 0), ("wrong", "d1", 0), ("", "d1", 0)):
             with Device(made.bundle, cloud=cloud.url, token=token, device_id=device_id, background=False) as device:

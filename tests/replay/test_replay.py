@@ -14,7 +14,7 @@ import pytest
 from duetgen.data.store import Dataset
 from duetgen.device import Always, DailyBudget, EveryEvents, load_model
 from duetgen.evaluation.metrics import ranking_metrics as by_evaluation
-from duetgen.replay import Fleet, FleetConfig, NotReplayableError, Percentiles, Sessions
+from duetgen.replay import LIVELY, Fleet, FleetConfig, NotReplayableError, Percentiles, Sessions
 from duetgen.replay.quality import device_averages, mean_rank, rank_of, ranking_metrics
 
 from ..device.cloud import FakeCloud
@@ -116,7 +116,7 @@ def test_a_fleet_ranks_as_by_hand(
     tiny: Tiny, dataset: Dataset, policy: Any, ages: list[int] | None, requests: int, workers: int
 ) -> None:
     cloud = FakeCloud(tiny)
-    report = replay(tiny, dataset, cloud, policy=policy, workers=workers)
+    report = replay(tiny, dataset, cloud, device=LIVELY.changed(policy=policy), workers=workers)
     assert (report.devices, report.targets, report.requests) == (3, 7, requests)
     assert report.quality["ndcg@10"] == pytest.approx(reference(tiny, ages))
     assert report.quality_global["ndcg@10"] == pytest.approx(reference(tiny, None))

@@ -12,13 +12,13 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import DuetError
+from duetgen.wire.messages import Encoding
 
 if TYPE_CHECKING:
-    from duetgen.device import Policy
-    from duetgen.device.refresher import Cloud
+    from duetgen.device import DeviceConfig, Policy
+    from duetgen.device.cloud import Cloud
     from duetgen.replay import FleetReport, Percentiles, Session
 
-EncodingName = Literal["float32", "float16", "int8"]
 ProtocolName = Literal["full", "candidates", "given"]
 
 
@@ -42,7 +42,7 @@ def device(
         str, Parameter(help="When to ask for theta: always, every:EVENTS, after:SECONDS or drift:THRESHOLD.")
     ] = "always",
     budget: Annotated[int | None, Parameter(help="At most so many requests a device and day.")] = None,
-    encoding: Annotated[EncodingName, Parameter(help="Theta on the wire.")] = "float16",
+    encoding: Annotated[Encoding, Parameter(help="Theta on the wire.")] = "float16",
     trust: Annotated[
         list[str] | None, Parameter(negative="", help="Public key that may sign bundles; may be repeated [any].")
     ] = None,
@@ -65,23 +65,24 @@ def device(
     part ranks before every target and observes it after, asking a live cloud for its parameters as the policy says;
     quality, requests, bytes and times are printed.
     """
-    rule = parse_policy(policy, budget)
+    from duetgen.device import Device, DeviceConfig
+    from duetgen.replay import LIVELY
+
+    config = (DeviceConfig() if replay is None else LIVELY).changed(
+        cloud=cloud,
+        token=token,
+        device_id=device_id,
+        policy=parse_policy(policy, budget),
+        state=state,
+        trusted=frozenset(trust) if trust else None,
+        encoding=encoding,
+    )
     if replay is None:
         if json:
             raise UsageError("--json prints the result of a replay", "give --replay DATASET")
         from duetgen.cli.device_shell import run_shell
-        from duetgen.device import Device
 
-        with Device(
-            bundle,
-            cloud=check_address(cloud) if cloud else None,
-            token=token,
-            device_id=device_id,
-            policy=rule,
-            state=state,
-            trusted=set(trust) if trust else None,
-            encoding=encoding,
-        ) as one:
+        with Device(bundle, config) as one:
             run_shell(one, top)
         return
     if cloud is None:
@@ -93,12 +94,8 @@ def device(
     report = run_replay(
         bundle,
         replay,
-        check_address(cloud),
-        token=token,
+        config,
         tokens=read_tokens(tokens_file),
-        policy=rule,
-        encoding=encoding,
-        trust=trust,
         devices=devices,
         speed_up=speed_up,
         protocol=protocol,
@@ -143,21 +140,6 @@ def parse_policy(text: str, budget: int | None) -> Policy:
     return DailyBudget(policy, budget)
 
 
-def check_address(url: str) -> str:
-    """The address of a cloud.
-
-    Raises:
-        UsageError: it is none.
-    """
-    from duetgen.device.connection import ConnectionPool
-
-    try:
-        ConnectionPool(url)
-    except ValueError as cause:
-        raise UsageError(f"--cloud: {cause}", "give an address as http://127.0.0.1:8000") from None
-    return url
-
-
 def read_tokens(path: Path | None) -> dict[str, str] | None:
     """Tokens by device id.
 
@@ -178,13 +160,9 @@ def read_tokens(path: Path | None) -> dict[str, str] | None:
 def run_replay(
     bundle: Path,
     dataset: Path,
-    cloud: str,
+    config: DeviceConfig,
     *,
-    token: str = "",
     tokens: dict[str, str] | None = None,
-    policy: Policy | None = None,
-    encoding: EncodingName = "float16",
-    trust: list[str] | None = None,
     devices: int | None = None,
     speed_up: float | None = None,
     protocol: ProtocolName | None = None,
@@ -194,16 +172,28 @@ def run_replay(
 ) -> FleetReport:
     """Replay a dataset's test part on a fleet.
 
+    Args:
+        bundle: that the devices run.
+        dataset: whose test part they live.
+        config: options of each device, the cloud's address among them.
+        tokens: of each device by its id; None where the config's holds for all.
+        devices: a seeded choice of so many; None for all.
+        speed_up: log seconds that pass in one second; None for as fast as it goes.
+        protocol: what targets are ranked among; None as in evaluation.
+        workers: devices that are busy at once.
+        seed: of the choice of devices.
+        quiet: no progress.
+
     Raises:
         DuetError: bundle or dataset is not good, or the cloud cannot be reached at the start.
     """
     from duetgen.data.store import Dataset
-    from duetgen.device import Always, load_model
+    from duetgen.device import load_model
     from duetgen.device.client import HttpCloud
     from duetgen.device.connection import ConnectionPool
     from duetgen.replay import Fleet, FleetConfig, Sessions
 
-    model, data = load_model(bundle, set(trust) if trust else None), Dataset(dataset)
+    model, data = load_model(bundle, config.trusted), Dataset(dataset)
     chosen = protocol or ("given" if data.has_given else "full")
     sessions = Sessions(data, model.manifest, chosen, devices, seed)
     if tokens is not None:
@@ -212,19 +202,20 @@ def run_replay(
             raise InvalidTokensFileError(
                 f"{len(missing)} devices have no token, {missing[0]} for one", "make tokens with `duet tokens add`"
             )
-    pool = ConnectionPool(cloud)
+    assert isinstance(config.cloud, str)
+    pool = ConnectionPool(config.cloud)
     # A cloud that is not there, or knows nobody here, is one line now and not a table of failures later.
     first = sessions.all[0].name
-    HttpCloud(pool, tokens[first] if tokens else token).models(first)
+    HttpCloud(pool, tokens[first] if tokens else config.token).models(first)
 
     def connect(session: Session) -> tuple[Cloud, str]:
-        own = tokens[session.name] if tokens else token
+        own = tokens[session.name] if tokens else config.token
         return HttpCloud(pool, own), own
 
-    config = FleetConfig(policy=policy or Always(), encoding=encoding, workers=workers, speed_up=speed_up)
+    fleet = FleetConfig(device=config.changed(state=None), workers=workers, speed_up=speed_up)
     try:
         with console.counting(quiet) as progress:
-            return Fleet(model, sessions, connect, config).run(progress)
+            return Fleet(model, sessions, connect, fleet).run(progress)
     finally:
         pool.close()
 

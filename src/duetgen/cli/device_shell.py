@@ -10,7 +10,8 @@ from rich.table import Table
 
 from duetgen.cli import console
 from duetgen.device import Device, NothingToRollBackError
-from duetgen.device.model import FIRST_ITEM, DeviceModel
+from duetgen.device.items import FIRST_ITEM
+from duetgen.device.model import DeviceModel
 from duetgen.device.status import Status
 from duetgen.errors import DuetError
 

@@ -76,13 +76,16 @@ def run_live(run: Run, dataset: Dataset, out: Path, seed: int, silent: bool) -> 
     """
     from duetgen.export import export_bundle
     from duetgen.export.keys import load_key, new_key
+    from duetgen.replay import LIVELY
 
     place = out / "key"
     key = load_key(place) if place.is_file() else new_key(place)
     with console.spinner("publishing", silent) as say:
         bundle = export_bundle(run, dataset, out / "bundle", key=key, overwrite=True, measure=False, say=say)
     with cloud_on_loopback(bundle.root, out / "cloud.log") as url:
-        return run_replay(bundle.root, dataset.root, url, devices=DEVICES, seed=seed, quiet=silent)
+        return run_replay(
+            bundle.root, dataset.root, LIVELY.changed(cloud=url), devices=DEVICES, seed=seed, quiet=silent
+        )
 
 
 def print_live(report: FleetReport) -> None:

@@ -1,27 +1,42 @@
 """The device: ranks on its own, with parameters that the cloud generates for it. Needs numpy, msgspec and onnxruntime.
 
 `device`      `Device`, what an application uses
+`config`      its options
+`checks`      what options are refused
+`items`       what an id is, and which index it has
 `model`       a verified bundle, loaded, that scores
+`runtime`     the version in use and the theta for it
+`ranker`      from both, and the log, to a ranking
+`ranking`     items with their scores, best first
 `log`         what the device has seen
 `store`       the theta that it ranks with, checked and kept
-`policy`      when to ask for a new one
+`upkeep`      when what is due gets done, and by whom
+`policy`      when to ask for a new theta
 `profiles`    what the model thinks of items, for drift
 `refresher`   asking, and what became of it
 `patience`    waits after failures
-`client`      the cloud over HTTP
+`cloud`       the cloud as a device sees it
+`client`      the same over HTTP
+`address`     where it is
 `connection`  connections with deadlines
 `updates`     new versions of the model: fetched, verified, kept
 `updater`     when to look for them
 `state`       the folder that outlives the process
+`statefile`   one file of it
+`counts`      what went wrong, and was survived
 `status`      what a device tells of itself
 `errors`      refusals
 """
 
+from duetgen.device.config import DeviceConfig
 from duetgen.device.device import Device
 from duetgen.device.errors import (
     BadAnswerError,
     CloudRefusedError,
     CloudUnreachableError,
+    InvalidDeviceConfigError,
+    InvalidItemsError,
+    NotForgottenError,
     NothingToRollBackError,
     RefusedParametersError,
     StateInUseError,
@@ -29,6 +44,7 @@ from duetgen.device.errors import (
 from duetgen.device.model import DeviceModel, load_model
 from duetgen.device.patience import PatienceConfig
 from duetgen.device.policy import AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, Situation
+from duetgen.device.ranking import Ranking
 from duetgen.device.status import Status, ThetaStatus
 from duetgen.device.store import ParameterStore
 
@@ -40,13 +56,18 @@ __all__ = [
     "CloudUnreachableError",
     "DailyBudget",
     "Device",
+    "DeviceConfig",
     "DeviceModel",
     "Drift",
     "EveryEvents",
+    "InvalidDeviceConfigError",
+    "InvalidItemsError",
+    "NotForgottenError",
     "NothingToRollBackError",
     "ParameterStore",
     "PatienceConfig",
     "Policy",
+    "Ranking",
     "RefusedParametersError",
     "Situation",
     "StateInUseError",

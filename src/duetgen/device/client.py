@@ -17,7 +17,9 @@ from urllib.parse import quote
 import msgspec
 
 from duetgen import __version__
+from duetgen.device.checks import check_token
 from duetgen.device.connection import ConnectionPool, TimedSocket, Traffic
+from duetgen.device.counts import told
 from duetgen.device.errors import BadAnswerError, CloudRefusedError, CloudUnreachableError
 from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer, ParametersRequest
 
@@ -55,6 +57,9 @@ class HttpCloud:
         file_timeout: seconds for a file of a bundle.
         tls: for another trust than the system's.
 
+    Raises:
+        InvalidDeviceConfigError: the address or the token is none.
+
     Attributes:
         traffic: bytes that went over the network.
         latencies: seconds of the last exchanges for parameters that went well.
@@ -71,6 +76,7 @@ class HttpCloud:
     ) -> None:
         self._own = not isinstance(url, ConnectionPool)
         self.pool = url if isinstance(url, ConnectionPool) else ConnectionPool(url, tls)
+        check_token(token)
         self.token, self.timeout, self.file_timeout = token, timeout, file_timeout
         self.traffic = Traffic()
         self.latencies: deque[float] = deque(maxlen=KEPT_LATENCIES)
@@ -111,11 +117,16 @@ class HttpCloud:
         if self._own:
             self.pool.close()
 
+    def _told(self, text: object) -> str:
+        """What a server said, fit to be shown: it may say anything, the token that it was sent among it."""
+        return told(str(text), self.token)
+
     def _decode(self, content: bytes, kind: type[T]) -> T:
         try:
             return msgspec.msgpack.decode(content, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
-            raise BadAnswerError(f"the cloud's answer cannot be read: {cause}", "is this a duet cloud?") from cause
+            why = self._told(cause)
+            raise BadAnswerError(f"the cloud's answer cannot be read: {why}", "is this a duet cloud?") from cause
 
     def _exchange(
         self, method: str, path: str, limit: int, body: bytes | None = None, into: BinaryIO | None = None
@@ -134,25 +145,25 @@ class HttpCloud:
             try:
                 self._prepare(connection, deadline)
                 connected = True
-                connection.request(method, self.pool.prefix + path, body, headers)
+                connection.request(method, self.pool.address.prefix + path, body, headers)
                 response = connection.getresponse()
                 return self._read(response, limit, into)
             except (ConnectionError, http.client.BadStatusLine) as cause:
                 # A kept connection that the server closed meanwhile: once more on a fresh one.
                 if reused and response is None:
                     continue
-                what = "the cloud broke off" if connected else f"no connection to {self.pool.url}"
-                raise CloudUnreachableError(f"{what}: {cause or type(cause).__name__}", hint) from cause
+                what = "the cloud broke off" if connected else f"no connection to {self.pool.address.url}"
+                raise CloudUnreachableError(f"{what}: {self._told(cause) or type(cause).__name__}", hint) from cause
             except http.client.IncompleteRead as cause:
                 raise BadAnswerError("the cloud's answer is cut", hint) from cause
             except (http.client.HTTPException, ValueError) as cause:
-                raise BadAnswerError(f"the cloud's answer is not HTTP: {cause}", hint) from cause
+                raise BadAnswerError(f"the cloud's answer is not HTTP: {self._told(cause)}", hint) from cause
             except TimeoutError as cause:
                 raise CloudUnreachableError(f"no whole answer within {timeout:g} s", hint) from cause
             except _DiskError as cause:
                 raise cause.cause from None
             except OSError as cause:
-                raise CloudUnreachableError(f"{self.pool.url}: {cause.strerror or cause}", hint) from cause
+                raise CloudUnreachableError(f"{self.pool.address.url}: {cause.strerror or cause}", hint) from cause
             finally:
                 whole = response is not None and response.isclosed() and not response.length
                 self.pool.give(connection, keep=whole and response is not None and not response.will_close)
@@ -171,7 +182,9 @@ class HttpCloud:
             raise self._refusal(response)
         coding = response.headers.get("Content-Encoding", "identity")
         if coding != "identity":
-            raise BadAnswerError(f"the cloud's answer is compressed ({coding}), unasked", "turn compression off")
+            raise BadAnswerError(
+                f"the cloud's answer is compressed ({self._told(coding)}), unasked", "turn compression off"
+            )
         if response.length is not None and response.length > limit:
             raise BadAnswerError(f"the cloud's answer has {response.length} bytes, at most {limit} are read", "")
         parts: list[bytes] = []
@@ -196,11 +209,13 @@ class HttpCloud:
 
     def _refusal(self, response: http.client.HTTPResponse) -> CloudRefusedError:
         content = response.read(MAX_ERROR_BYTES)
-        code, message, hint = "", f"the cloud answers {response.status} {response.reason}", "see the cloud's log"
+        message, hint = f"the cloud answers {response.status} {self._told(response.reason)}", "see the cloud's log"
+        code = ""
         try:
             json = "json" in response.headers.get("Content-Type", "")
             found = (msgspec.json if json else msgspec.msgpack).decode(content, type=ErrorAnswer)
-            code, message, hint = found.code[:64], f"{message}: {found.message[:500]}", found.hint[:500]
+            code, hint = self._told(found.code)[:64], self._told(found.hint)
+            message = f"{message}: {self._told(found.message)}"
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         wait = retry_after(response.headers.get("Retry-After"))

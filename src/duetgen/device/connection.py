@@ -14,10 +14,10 @@ import ssl
 import threading
 import time
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import msgspec
 
+from duetgen.device.address import parse_address
 from duetgen.device.errors import CloudUnreachableError
 
 
@@ -89,16 +89,11 @@ class ConnectionPool:
         tls: for another trust than the system's.
 
     Raises:
-        ValueError: no such URL.
+        InvalidDeviceConfigError: no such URL.
     """
 
     def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{url!r} is no http:// or https:// address")
-        self.url, self.host, self.port = url, parts.hostname, parts.port
-        self.prefix = parts.path.rstrip("/")
-        self.secure = parts.scheme == "https"
+        self.address = parse_address(url)
         self.tls = tls
         self._idle: list[http.client.HTTPConnection] = []
         self._busy: set[http.client.HTTPConnection] = set()
@@ -107,17 +102,18 @@ class ConnectionPool:
 
     def take(self, timeout: float, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
         """A connection, and whether it was used before."""
+        address = self.address
         with self._lock:
             if self._closed:
                 raise CloudUnreachableError("the device is closed", "open it again")
             reused = bool(self._idle) and not fresh
             if reused:
                 connection = self._idle.pop()
-            elif self.secure:
+            elif address.secure:
                 self.tls = self.tls or ssl.create_default_context()
-                connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self.tls)
+                connection = http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=self.tls)
             else:
-                connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+                connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout)
             self._busy.add(connection)
             return connection, reused
 

@@ -1,17 +1,14 @@
-"""Refusals of the device. None of them stops ranking: they are counted, and raised only where a caller waits."""
+"""Refusals of the device. What the cloud, the network or the disk does never stops ranking: it is counted, and raised
+only where a caller waits. What a caller gets wrong is raised at once."""
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from duetgen.errors import DuetError
 from duetgen.wire.errors import InvalidParametersError
 
 Reason: TypeAlias = Literal[
-    "wrong-model", "wrong-mac", "malformed", "not-finite", "out-of-bounds", "from-future", "expired", "older"
-]
-"""Why a theta was refused."""
-REASONS: Final[tuple[Reason, ...]] = (
     "wrong-model",
     "wrong-mac",
     "malformed",
@@ -20,7 +17,9 @@ REASONS: Final[tuple[Reason, ...]] = (
     "from-future",
     "expired",
     "older",
-)
+    "forgotten",
+]
+"""Why a theta was refused."""
 
 
 class RefusedParametersError(InvalidParametersError):
@@ -76,3 +75,21 @@ class NothingToRollBackError(DuetError):
     """There is no earlier version to go back to."""
 
     code = "nothing-to-roll-back"
+
+
+class InvalidDeviceConfigError(DuetError):
+    """An option of a device is not of its kind, or cannot be what it says."""
+
+    code = "invalid-device-config"
+
+
+class InvalidItemsError(DuetError):
+    """What a device is to observe, rank or score is no item, or no list of items."""
+
+    code = "invalid-items"
+
+
+class NotForgottenError(DuetError):
+    """A device forgot what it has seen, but a file of it could not be removed."""
+
+    code = "not-forgotten"

@@ -1,93 +1,110 @@
 """The event log: what the device has seen, kept on the device, the newest events only.
 
 Events are original item ids, so that a new version with other indices can read them. On disk each is one record,
-appended by one write: CRC-32 of the rest, length, running number, id in UTF-8. A record that was torn by a crash ends
-the log; the file is written anew, aside, when it holds twice what is kept. A disk that is full costs the persistence of
-events, never the events: the next append that succeeds writes all of them.
+appended by one write: CRC-32 of the rest, length, running number, id in UTF-8. A record that is damaged, or was torn
+by a crash, is skipped: those after it are found again. The file is written anew, aside, when it holds twice what is
+kept. A disk that is full costs the persistence of events, never the events: the next append that succeeds writes all.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
 import threading
 import zlib
 from collections import deque
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
-from duetgen.errors import OutputUnwritableError
-from duetgen.files import write_bytes
+from duetgen.device.state import StateFolder
 from duetgen.wire.limits import MAX_ID_BYTES
 
 HEAD: Final = struct.Struct("<IHQ")
 """CRC-32, bytes of the id, running number from 1."""
 SLACK: Final = 64
+NAMELESS: Final = ""
+"""What is kept of an id that no item can have: too long, or not to be written in UTF-8."""
 
 
 def encode_record(number: int, item: str) -> bytes:
     """One event as it lies on disk."""
-    name = item.encode("utf-8", "replace")
+    name = item.encode()
     rest = HEAD.pack(0, len(name), number)[4:] + name
     return zlib.crc32(rest).to_bytes(4, "little") + rest
 
 
-def decode_records(content: bytes) -> tuple[list[tuple[int, str]], int]:
-    """All whole records, and how many bytes they take: what follows is torn."""
+def decode_record(content: bytes, at: int, after: int) -> tuple[int, str, int] | None:
+    """The record that begins at a byte: its number, above `after`, its id, and where it ends. None if there is none."""
+    if at + HEAD.size > len(content):
+        return None
+    check, length, number = HEAD.unpack_from(content, at)
+    end = at + HEAD.size + length
+    if length > MAX_ID_BYTES or end > len(content) or number <= after:
+        return None
+    if zlib.crc32(memoryview(content)[at + 4 : end]) != check:
+        return None
+    try:
+        return number, content[at + HEAD.size : end].decode(), end
+    except UnicodeDecodeError:
+        return None
+
+
+def next_record(content: bytes, at: int, after: int) -> int:
+    """Where the next whole record begins, beyond the damaged one at a byte; the content's length if there is none.
+
+    Mostly the damaged record's length is still right, and tells; it is believed where the numbers fit. Else every byte
+    may be a beginning: that a wrong one passes for a record has the chance of a CRC-32.
+    """
+    if at + HEAD.size <= len(content):
+        _, length, number = HEAD.unpack_from(content, at)
+        hop: int = at + HEAD.size + length
+        found = decode_record(content, hop, after)
+        if found is not None and found[0] in (number + 1, after + 2):
+            return hop
+    return next((i for i in range(at + 1, len(content)) if decode_record(content, i, after) is not None), len(content))
+
+
+def decode_records(content: bytes) -> tuple[list[tuple[int, str]], bool]:
+    """All whole records, their numbers rising, and whether there is nothing else."""
     records: list[tuple[int, str]] = []
-    at = 0
-    while at + HEAD.size <= len(content):
-        check, length, number = HEAD.unpack_from(content, at)
-        end = at + HEAD.size + length
-        if length > MAX_ID_BYTES or end > len(content) or zlib.crc32(content[at + 4 : end]) != check:
-            break
-        if records and number != records[-1][0] + 1:
-            break
-        try:
-            records.append((number, content[at + HEAD.size : end].decode()))
-        except UnicodeDecodeError:
-            break
-        at = end
-    return records, at
+    at, whole, last = 0, True, 0
+    while at < len(content):
+        found = decode_record(content, at, last)
+        if found is None:
+            at, whole = next_record(content, at, last), False
+            continue
+        last, item, at = found
+        records.append((last, item))
+    return records, whole
 
 
 class EventLog:
-    """The last `capacity` events, oldest first. Thread-safe.
+    """The last `capacity` events, oldest first. Thread-safe; reading never waits for the disk.
 
     Args:
-        path: file to keep them in; None keeps them in memory alone.
+        state: folder to keep them in; None keeps them in memory alone.
         capacity: how many are kept.
 
     Attributes:
         count: events ever observed.
-        disk_errors: writes that the disk did not take.
     """
 
-    def __init__(self, path: Path | None, capacity: int) -> None:
-        self.path, self.capacity = path, capacity
-        self.count = self.disk_errors = 0
+    def __init__(self, state: StateFolder | None, capacity: int) -> None:
+        self.capacity, self.count = capacity, 0
         self._items: deque[str] = deque(maxlen=capacity)
         self._lock = threading.Lock()
-        self._file: int | None = None
+        self._order = threading.Lock()
+        """Held while events are put into memory and onto disk, so that both have them in one order."""
         self._written = 0
-        self._whole = False
-        """Whether the file holds every event that is kept: else the next append writes it anew."""
-        if path is not None:
-            self._load(path)
-
-    def _load(self, path: Path) -> None:
-        try:
-            with path.open("rb") as file:
-                content = file.read((2 * self.capacity + SLACK) * (HEAD.size + MAX_ID_BYTES))
-        except OSError:
-            return
-        records, size = decode_records(content)
-        if records:
+        self._file = None if state is None else state.file("events.log", self._content)
+        if self._file is not None:
+            content = self._file.read((2 * capacity + SLACK) * (HEAD.size + MAX_ID_BYTES))
+            records, whole = decode_records(content or b"")
             self._items.extend(item for _, item in records)
-            self.count = records[-1][0]
-        self._written, self._whole = len(records), size == len(content) == path.stat().st_size
+            self.count, self._written = records[-1][0] if records else 0, len(records)
+            self._file.stale = content is not None and not whole
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     def grow(self, capacity: int) -> None:
         """Keep more events from now on, for a model that reads more."""
@@ -99,12 +116,13 @@ class EventLog:
         """Count from `count` on, where the log was lost and something else remembers how much there was."""
         with self._lock:
             if count > self.count:
-                self.count, self._whole = count, False
+                self.count = count
+                if self._file is not None:
+                    self._file.stale = True
 
     def last(self, length: int) -> list[str]:
         """The last `length` events at most, oldest first."""
-        with self._lock:
-            return list(self._items)[-length:] if length else []
+        return self.snapshot(length)[0]
 
     def snapshot(self, length: int) -> tuple[list[str], int]:
         """The last `length` events and the number of events ever observed, of one moment."""
@@ -112,55 +130,42 @@ class EventLog:
             return (list(self._items)[-length:] if length else []), self.count
 
     def append(self, items: Iterable[str]) -> None:
-        """Observe events, oldest first. Ids longer than the limit are cut, which makes them unknown."""
-        with self._lock:
+        """Observe events, oldest first."""
+        with self._order:
             records = []
-            for item in items:
-                short = item.encode("utf-8", "replace")[:MAX_ID_BYTES].decode("utf-8", "ignore")
-                self._items.append(short)
-                self.count += 1
-                records.append(encode_record(self.count, short))
-            if self.path is not None and records:
-                self._persist(self.path, records)
-
-    def _persist(self, path: Path, records: list[bytes]) -> None:
-        try:
-            if not self._whole or self._written + len(records) > 2 * self.capacity + SLACK:
-                self._rewrite(path)
+            with self._lock:
+                for item in items:
+                    self._items.append(kept := self._keepable(item))
+                    self.count += 1
+                    records.append(encode_record(self.count, kept))
+            if self._file is None or not records:
                 return
-            if self._file is None:
-                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            content = b"".join(records)
-            self._whole = False
-            if os.write(self._file, content) == len(content):
-                self._whole = True
+            if self._written + len(records) > 2 * self.capacity + SLACK:
+                self._file.save()
+            else:
                 self._written += len(records)
-        except (OSError, OutputUnwritableError):
-            self.disk_errors += 1
-            self._whole = False
+                self._file.append(b"".join(records))
 
-    def _rewrite(self, path: Path) -> None:
-        self._release()
-        first = self.count - len(self._items) + 1
-        write_bytes(path, b"".join(encode_record(first + i, item) for i, item in enumerate(self._items)))
-        self._written, self._whole = len(self._items), True
+    @staticmethod
+    def _keepable(item: str) -> str:
+        try:
+            return item if len(item.encode()) <= MAX_ID_BYTES else NAMELESS
+        except UnicodeEncodeError:
+            return NAMELESS
 
-    def _release(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._file)
-            self._file = None
-
-    def clear(self) -> None:
-        """Forget every event, on disk too; the count goes on, so that no older theta looks fresh."""
+    def _content(self) -> bytes:
         with self._lock:
-            self._release()
-            self._items.clear()
-            if self.path is not None:
-                self.path.unlink(missing_ok=True)
-            self._written, self._whole = 0, False
+            self._written = len(self._items)
+            first = self.count - self._written + 1
+            return b"".join(encode_record(first + i, item) for i, item in enumerate(self._items))
 
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._release()
+    def clear(self) -> bool:
+        """Forget every event, on disk too. Whether all is gone.
+
+        The count goes on, so that no older theta looks fresh.
+        """
+        with self._order:
+            with self._lock:
+                self._items.clear()
+                self._written = 0
+            return self._file is None or self._file.erase()

@@ -5,13 +5,14 @@ Shapes: P values in theta, L window length (L_d), C candidates, B rows, V item i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from duetgen.device.items import FIRST_ITEM, PADDING, ItemIndex, item_list
 from duetgen.wire.bundle import DEVICE_FILES, Bundle, open_bundle
 from duetgen.wire.errors import InvalidBundleError
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-PADDING: Final = 0
-UNKNOWN: Final = 1
-FIRST_ITEM: Final = 2
 TOLERANCE: Final = 1e-4
 """How far a runtime's scores may be from those of the export, absolute and relative."""
 Integer: TypeAlias = type[np.int64] | type[np.int32]
@@ -92,7 +90,7 @@ class DeviceModel:
         items = bundle.items()
         self.ids: list[str] = items.ids
         self.titles: list[str] = items.titles
-        self.index_of: dict[str, int] = {name: index for index, name in enumerate(items.ids) if index >= FIRST_ITEM}
+        self.index_of = ItemIndex({name: index for index, name in enumerate(items.ids) if index >= FIRST_ITEM})
         self.zeros_P: Float32 = np.zeros(self.size, dtype=np.float32)
         self.catalogue_V: Int64 = np.arange(self.vocabulary, dtype=np.int64)
         options = onnxruntime.SessionOptions()
@@ -138,10 +136,13 @@ class DeviceModel:
                     "export the model again, or update onnxruntime on this device",
                 )
 
-    def indices(self, ids: Sequence[str]) -> list[int]:
-        """Item indices of original ids; unknown ids are index 1."""
-        find = self.index_of.get
-        return [find(name, UNKNOWN) for name in ids]
+    def indices(self, ids: Iterable[object]) -> Int64:
+        """Item indices of original ids: int64 [N]; unknown ids are index 1.
+
+        Raises:
+            InvalidItemsError: see `items`.
+        """
+        return self.index_of.find(item_list(ids))[1]
 
     def score(self, theta_P: Float32, window_L: Sequence[int] | Int64, candidates_C: Sequence[int] | Int64) -> Float32:
         """Scores of candidates for one device: float32 [C], a fresh array.
@@ -163,6 +164,9 @@ class DeviceModel:
 
     def score_rows(self, window_BL: npt.NDArray[Any], candidates_BC: npt.NDArray[Any]) -> Float32:
         """Scores of several rows with theta = 0: float32 [B, C]."""
+        if not candidates_BC.size:
+            # A recurrent graph that is given no row ends the whole process, in some versions of ONNX Runtime.
+            return np.zeros(candidates_BC.shape, dtype=np.float32)
         feeds = {
             "theta": np.zeros((len(window_BL), self.size), dtype=np.float32),
             "history": window_BL.astype(self.integer),
@@ -170,6 +174,10 @@ class DeviceModel:
         }
         scores_BC: Float32 = self.session.run(["scores"], feeds)[0]
         return scores_BC
+
+    def forget(self) -> None:
+        """Let go of the arrays of earlier calls, which hold a device's window and theta."""
+        self._idle.clear()
 
     def score_catalogue(self, theta_P: Float32, window_L: Sequence[int] | Int64) -> Float32:
         """Scores of all item indices: float32 [V]; padding scores -inf."""

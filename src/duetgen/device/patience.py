@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from duetgen.device.checks import check_count, check_seconds
+
 Circuit: TypeAlias = Literal["closed", "open", "half-open"]
 
 
@@ -31,6 +33,11 @@ class PatienceConfig(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 5
     cooldown: float = 60.0
     longest_cooldown: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name in ("first", "longest", "cooldown", "longest_cooldown"):
+            check_seconds(f"patience.{name}", getattr(self, name))
+        check_count("patience.failures", self.failures, 1)
 
 
 class Patience:

@@ -7,6 +7,7 @@ that theta has expired.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,8 @@ from typing import Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from duetgen.device.checks import check_count, check_seconds, need_methods, refuse
 
 Profiles = Callable[[Sequence[int]], npt.NDArray[np.float64]]
 """Item indices to what the model thinks of these items, [N, K]: see `profiles`."""
@@ -43,7 +46,7 @@ class Situation:
 
 
 class Policy(Protocol):
-    """The one question."""
+    """The one question. A policy that raises is counted, and asked again after the next event."""
 
     def due(self, situation: Situation) -> bool:
         """Whether to ask now."""
@@ -62,6 +65,9 @@ class EveryEvents(msgspec.Struct, frozen=True, tag=True):
 
     n: int = 10
 
+    def __post_init__(self) -> None:
+        check_count("EveryEvents", self.n)
+
     def due(self, situation: Situation) -> bool:
         """At the n-th event since theta was made."""
         return not situation.has_theta or situation.events >= max(self.n, 1)
@@ -71,6 +77,9 @@ class AfterSeconds(msgspec.Struct, frozen=True, tag=True):
     """Ask at the first event that comes `seconds` or more after theta was made."""
 
     seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        check_seconds("AfterSeconds", self.seconds)
 
     def due(self, situation: Situation) -> bool:
         """At an event, theta being old enough."""
@@ -91,6 +100,12 @@ class Drift(msgspec.Struct, frozen=True, tag=True):
 
     threshold: float = 0.2
     decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, value in (("threshold", self.threshold), ("decay", self.decay)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+            if not number or (name == "decay" and not 0 < value <= 1):
+                refuse(f"Drift's {name}", f"{value!r} cannot be", "give a threshold from 0 on, a decay in (0, 1]")
 
     def due(self, situation: Situation) -> bool:
         """When the drift reaches the threshold."""
@@ -116,6 +131,10 @@ class DailyBudget(msgspec.Struct, frozen=True):
 
     policy: Policy
     n: int = 24
+
+    def __post_init__(self) -> None:
+        need_methods("DailyBudget", self.policy, ("due",), "another policy, as in DailyBudget(EveryEvents(10), 24)")
+        check_count("DailyBudget", self.n)
 
     def due(self, situation: Situation) -> bool:
         """When the other policy asks and the day's budget is not spent."""

@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from duetgen.device.model import FIRST_ITEM, DeviceModel
+from duetgen.device.items import FIRST_ITEM
+from duetgen.device.model import DeviceModel
 
 ANCHORS: Final = 16
 SAMPLE: Final = 512

@@ -1,4 +1,4 @@
-"""The state folder of a device: one process at a time.
+"""The state folder of a device: one process at a time, its files for their owner alone.
 
 ```
 device.json    the device's id, where none was given
@@ -8,25 +8,31 @@ requests.json  requests of the day
 versions/, versions.json   downloaded versions, see `updates`
 lock           held by the process that runs the device
 ```
+
+What the disk does not take stays in memory, and is written with the next write that succeeds. A folder that was removed
+and made anew is taken again, and everything is written into it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from duetgen.device.checks import DEVICE_ID
 from duetgen.device.errors import StateInUseError
+from duetgen.device.statefile import StateFile
 from duetgen.errors import OutputUnwritableError
-from duetgen.files import unwritable, write_bytes
-from duetgen.wire.limits import MAX_DEVICE_BYTES
+from duetgen.files import unwritable
 
-DEVICE_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}")
+NAMES: Final = ("device.json", "events.log", "requests.json", "versions.json")
+THETA: Final = "theta"
 
 
 class _Identity(msgspec.Struct):
@@ -37,7 +43,11 @@ class StateFolder:
     """A state folder, made if need be, and held until `release`.
 
     Args:
-        root: the folder; only its owner may read it.
+        root: the folder; only its owner may read what is in it.
+
+    Attributes:
+        lock: held while anything in the folder changes.
+        errors: writes and removals that the disk did not take.
 
     Raises:
         StateInUseError: another process holds it.
@@ -46,49 +56,134 @@ class StateFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._lock: int | None = None
+        self.lock = threading.RLock()
+        self.errors = 0
+        self._files: dict[str, StateFile] = {}
+        self._held: int | None = None
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (root / "theta").mkdir(mode=0o700, exist_ok=True)
-            self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            (root / THETA).mkdir(mode=0o700, exist_ok=True)
+            self._held = self._hold()
         except OSError as cause:
             raise unwritable(root, cause) from cause
-        self._hold()
-        # What a crash left half-written beside its place.
-        for folder in (root, root / "theta"):
-            for path in folder.glob(".*"):
-                if path.is_file():
-                    path.unlink(missing_ok=True)
+        self._tidy()
 
-    def _hold(self) -> None:
+    def _hold(self) -> int:
+        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             import fcntl
         except ImportError:  # no such lock on Windows: an application there holds its folder itself
-            return
-        assert self._lock is not None
+            return handle
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as cause:
-            self.release()
+            os.close(handle)
             raise StateInUseError(
                 f"another device runs on {self.root}", "close it first, or give each device a folder of its own"
             ) from cause
+        return handle
+
+    def _tidy(self) -> None:
+        """Remove what a crash left half-written, and nothing else; narrow what an earlier version wrote."""
+        for pattern in (*(f".{name}.*" for name in NAMES), f"{THETA}/.*.theta.*"):
+            for path in self.root.glob(pattern):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        for path in (*(self.root / name for name in NAMES), *self.thetas()):
+            with contextlib.suppress(OSError):
+                if path.is_file() and not path.is_symlink():
+                    path.chmod(0o600)
+
+    def thetas(self) -> list[Path]:
+        """Files of theta, of whatever version."""
+        try:
+            return sorted((self.root / THETA).glob("*.theta"))
+        except OSError:
+            return []
+
+    def file(self, name: str, content: Callable[[], bytes | None]) -> StateFile:
+        """One of the folder's files.
+
+        Args:
+            name: path inside the folder.
+            content: what it shall hold now, None for nothing; called whenever it is written whole.
+        """
+        with self.lock:
+            self._files[name] = file = StateFile(self, name, content)
+        return file
+
+    def attempt(self, work: Callable[[], None]) -> bool:
+        """Change something in the folder, then write whatever could not be written before. Whether the disk took it;
+        what it did not is counted."""
+        with self.lock:
+            if not self._try(work):
+                return False
+            for file in list(self._files.values()):
+                if file.stale:
+                    self._try(file.write)
+            return True
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        if self._held is None:
+            return False
+        try:
+            self._take_again()
+            work()
+        except (OSError, OutputUnwritableError, StateInUseError):
+            self.errors += 1
+            return False
+        return True
+
+    def _take_again(self) -> None:
+        """Hold the folder that lies at the path now: it may have been removed, and made anew."""
+        assert self._held is not None
+        mine = os.fstat(self._held)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(mine, (self.root / "lock").stat()):
+                return
+        held, before = self._hold(), self._held
+        self._held = held
+        os.close(before)
+        for file in self._files.values():
+            file.stale = True
+
+    def erase(self, path: Path) -> bool:
+        """Remove a file, at the least its content. Whether it is gone; what is not is counted."""
+        with self.lock:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(path, 0)
+                self.errors += 1
+                return False
+            return True
+
+    def drop(self, path: Path) -> None:
+        """Remove a file that is not written any more."""
+        with self.lock:
+            self._files.pop(path.relative_to(self.root).as_posix(), None)
+            self.erase(path)
 
     def device_id(self) -> str:
         """The device's id: made at the first start, kept after."""
-        path = self.root / "device.json"
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
-            found = msgspec.json.decode(path.read_bytes(), type=_Identity).device
-            if DEVICE_ID.fullmatch(found):
-                return found
         made = f"device-{secrets.token_hex(8)}"
-        with contextlib.suppress(OutputUnwritableError):
-            write_bytes(path, msgspec.json.encode(_Identity(made)))
+        file = self.file("device.json", lambda: msgspec.json.encode(_Identity(made)))
+        found = file.load(_Identity)
+        if found is not None and DEVICE_ID.fullmatch(found.device):
+            made = found.device
+        else:
+            file.save()
         return made
 
     def release(self) -> None:
-        """Let another process have it."""
-        if self._lock is not None:
+        """Write what is left to write, if the disk takes it, and let another process have the folder."""
+        with self.lock:
+            if self._held is None:
+                return
+            self.attempt(lambda: None)
+            for file in self._files.values():
+                file.close()
             with contextlib.suppress(OSError):
-                os.close(self._lock)
-            self._lock = None
+                os.close(self._held)
+            self._held = None

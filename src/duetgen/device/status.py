@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -34,16 +33,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         source: `theta` where it ranks with its own parameters, `global` where with theta = 0.
         theta: the theta in use.
         events: events ever observed.
+        unknown_events: of those since the device was opened, how many were of ids that the version did not know.
+        unknown_candidates: ids given to `rank` since then that the version did not know.
         requests: sent since the device was opened, retries included.
         requests_today: sent since midnight, UTC.
         answered: thetas accepted since the device was opened.
         refused: thetas refused, by reason.
-        failures: requests that failed, by code.
-        last_error: of the last request that failed, in one line; empty after one that went well.
+        failures: what failed, by code: requests, looks for versions (`update-…`), the policy (`policy`), what nobody
+            foresaw (`internal`).
+        last_error: of the last failure, in one line; empty after a request that went well.
         circuit: whether requests flow.
         next_try_seconds: wait until the next request may be sent.
         refused_versions: versions that are not used, and why.
-        disk_errors: writes that the disk did not take.
+        disk_errors: writes and removals that the disk did not take.
         bytes_sent: over the network.
         bytes_received: over the network.
     """
@@ -54,6 +56,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source: Literal["theta", "global"]
     theta: ThetaStatus | None
     events: int
+    unknown_events: int
+    unknown_candidates: int
     requests: int
     requests_today: int
     answered: int
@@ -70,21 +74,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def describe(device: Device) -> Status:
     """How a device is doing."""
-    runtime, refresher, updater, versions = device._runtime, device._refresher, device._updater, device._versions
-    now = device._clock()
+    upkeep, counts, log, versions = device._upkeep, device._counts, device._log, device._versions
+    runtime, refresher, updater = device._runtime, upkeep.refresher, upkeep.updater
+    now = device.config.clock()
     theta = runtime.store.usable(int(now * 1000))
     traffic = getattr(device._cloud, "traffic", None)
-    refused, failures = Counter[str](), Counter[str]()
-    disk_errors = device._log.disk_errors + runtime.store.disk_errors
-    if refresher is not None:
-        refused.update(refresher.refused)
-        failures.update(refresher.failures)
-        disk_errors += refresher.disk_errors
-    if updater is not None:
-        failures.update(updater.failures)
-        disk_errors += updater.disk_errors
-    if device._non_finite:
-        refused["non-finite-scores"] = device._non_finite
     found = None
     if theta is not None:
         found = ThetaStatus(
@@ -92,25 +86,28 @@ def describe(device: Device) -> Status:
             issued=theta.answer.issued,
             expires=theta.answer.expires,
             age_seconds=max(0.0, now - theta.answer.issued / 1000),
-            age_events=device._log.count - theta.origin.events,
+            age_events=log.count - theta.origin.events,
         )
+    refusals = versions.state.refused if versions else {}
     return Status(
         device=device.device_id,
         model_id=runtime.model.model_id,
         previous=versions.state.previous if versions else None,
         source="global" if found is None else "theta",
         theta=found,
-        events=device._log.count,
+        events=log.count,
+        unknown_events=counts.unknown_events,
+        unknown_candidates=counts.unknown_candidates,
         requests=refresher.requests if refresher else 0,
         requests_today=refresher.requests_today() if refresher else 0,
         answered=refresher.answered if refresher else 0,
-        refused=dict(refused),
-        failures=dict(failures),
-        last_error=refresher.last_error if refresher else "",
+        refused=dict(counts.refused),
+        failures=dict(counts.failures),
+        last_error=counts.last_error,
         circuit=refresher.patience.circuit(time.monotonic()) if refresher else "closed",
         next_try_seconds=refresher.wait() if refresher else 0.0,
-        refused_versions={name: refusal.reason for name, refusal in versions.state.refused.items()} if versions else {},
-        disk_errors=disk_errors,
+        refused_versions={name: counts.show(refusal.reason) for name, refusal in list(refusals.items())},
+        disk_errors=(device._state.errors if device._state else 0) + (updater.disk_errors if updater else 0),
         bytes_sent=traffic.sent if traffic else 0,
         bytes_received=traffic.received if traffic else 0,
     )

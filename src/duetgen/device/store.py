@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -20,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from duetgen.device.errors import Reason, RefusedParametersError
+from duetgen.device.items import UNKNOWN
 from duetgen.device.model import DeviceModel
-from duetgen.errors import OutputUnwritableError
-from duetgen.files import write_bytes
+from duetgen.device.state import THETA, StateFolder
 from duetgen.wire.authentication import verify
 from duetgen.wire.errors import InvalidParametersError
 from duetgen.wire.limits import MAX_ANSWER_BYTES, MAX_CLOCK_SKEW_MS
@@ -83,7 +82,7 @@ class ParameterStore:
 
     Args:
         model: the version that theta is for.
-        path: file to keep it in; None keeps it in memory alone.
+        state: folder to keep it in; None keeps it in memory alone.
         key: key of the answers' codes.
         device: the device's id.
         grace: seconds after its expiry for which a theta is still used.
@@ -91,20 +90,31 @@ class ParameterStore:
 
     Attributes:
         current: theta in use, or None.
+        cleared: how often theta was forgotten; an answer to a question of before is not taken.
         damaged: whether there was a file that held no theta to use.
-        disk_errors: writes that the disk did not take.
     """
 
     def __init__(
-        self, model: DeviceModel, path: Path | None, key: bytes, device: str, now_ms: int, grace: float = GRACE_SECONDS
+        self,
+        model: DeviceModel,
+        state: StateFolder | None,
+        key: bytes,
+        device: str,
+        now_ms: int,
+        grace: float = GRACE_SECONDS,
     ) -> None:
-        self.model, self.path, self.key, self.device, self.grace = model, path, key, device, grace
+        self.model, self.key, self.device, self.grace = model, key, device, grace
         self.current: Theta | None = None
+        self.cleared = 0
         self.damaged = False
-        self.disk_errors = 0
         self._lock = threading.Lock()
-        if path is not None:
-            self._load(path, now_ms)
+        self._file = None if state is None else state.file(f"{THETA}/{model.model_id}.theta", self._content)
+        if self._file is not None and self._file.path.exists():
+            self._load(self._file.read(MAX_ANSWER_BYTES + 2**16) or b"", now_ms)
+
+    def _content(self) -> bytes | None:
+        theta = self.current
+        return None if theta is None else frame(msgspec.msgpack.encode(_Kept(theta.answer, theta.origin)))
 
     def check(self, answer: ParametersAnswer, now_ms: int) -> Float32:
         """The values of an answer that may be used now, by itself: float32 [P].
@@ -137,8 +147,14 @@ class ParameterStore:
         """Whether an answer is past its expiry and the grace."""
         return answer.expires + self.grace * 1000 < now_ms
 
-    def accept(self, answer: ParametersAnswer, origin: Origin, now_ms: int) -> Theta:
+    def accept(self, answer: ParametersAnswer, origin: Origin, now_ms: int, cleared: int | None = None) -> Theta:
         """Check a fresh answer, use it, and keep it; a disk that does not take it is only counted.
+
+        Args:
+            answer: of the cloud.
+            origin: what it was made from.
+            now_ms: wall clock, in milliseconds.
+            cleared: what `cleared` was before the question was made; None where that cannot have changed.
 
         A sequence must grow. It may start anew when the theta at hand can no longer be used, since every answer
         that is older than that one can then not be used either.
@@ -148,6 +164,10 @@ class ParameterStore:
         """
         values_P = self.check(answer, now_ms)
         with self._lock:
+            if cleared is not None and cleared != self.cleared:
+                raise RefusedParametersError(
+                    "forgotten", "theta was made from what the device has forgotten", "it asks again after an event"
+                )
             held = self.current
             if held is not None and answer.sequence <= held.answer.sequence and not self.expired(held.answer, now_ms):
                 raise RefusedParametersError(
@@ -157,12 +177,8 @@ class ParameterStore:
                 )
             values_P.flags.writeable = False
             self.current = theta = Theta(values_P, answer, origin)
-            if self.path is not None:
-                try:
-                    write_bytes(self.path, frame(msgspec.msgpack.encode(_Kept(answer, origin))))
-                    self.damaged = False
-                except OutputUnwritableError:
-                    self.disk_errors += 1
+            if self._file is not None and self._file.save():
+                self.damaged = False
         return theta
 
     def fresh(self, now: float) -> bool:
@@ -187,26 +203,17 @@ class ParameterStore:
             if self.current is theta:
                 self._forget()
 
-    def clear(self) -> None:
-        """Forget theta, on disk too."""
+    def clear(self) -> bool:
+        """Forget theta, on disk too, and take none that was asked for before. Whether all is gone."""
         with self._lock:
-            self._forget()
+            self.cleared += 1
+            return self._forget()
 
-    def _forget(self) -> None:
+    def _forget(self) -> bool:
         self.current = None
-        if self.path is not None:
-            with contextlib.suppress(OSError):
-                self.path.unlink(missing_ok=True)
+        return self._file is None or self._file.erase()
 
-    def _load(self, path: Path, now_ms: int) -> None:
-        try:
-            with path.open("rb") as file:
-                content = file.read(MAX_ANSWER_BYTES + 2**16)
-        except FileNotFoundError:
-            return
-        except OSError:
-            self.damaged = True
-            return
+    def _load(self, content: bytes, now_ms: int) -> None:
         self.damaged = True
         payload = unframe(content)
         if payload is None:
@@ -214,6 +221,7 @@ class ParameterStore:
         with contextlib.suppress(msgspec.DecodeError, RefusedParametersError, RecursionError):
             kept = msgspec.msgpack.decode(payload, type=_Kept)
             values_P = self.check(kept.answer, now_ms)
-            values_P.flags.writeable = False
-            self.current = Theta(values_P, kept.answer, kept.origin)
-            self.damaged = False
+            if all(UNKNOWN <= item < self.model.vocabulary for item in kept.origin.history):
+                values_P.flags.writeable = False
+                self.current = Theta(values_P, kept.answer, kept.origin)
+                self.damaged = False

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import threading
 import time
-from collections import Counter
 
+from duetgen.device.cloud import Cloud
+from duetgen.device.counts import Counts
 from duetgen.device.model import DeviceModel
 from duetgen.device.patience import Patience, PatienceConfig
-from duetgen.device.refresher import Cloud
 from duetgen.device.updates import Versions
 from duetgen.errors import DuetError
 from duetgen.wire.errors import InvalidBundleError
@@ -27,11 +26,11 @@ class Updater:
         seconds: how often.
         patience: waits after failures.
         rng: where jitter comes from.
+        counts: what the device counts: a look that failed by `update-` and its code.
 
     Attributes:
         lock: held while the version may change.
         next: when to look again, in seconds of the monotonic clock.
-        failures: looks that failed, by code.
         disk_errors: downloads that the disk did not take.
     """
 
@@ -43,11 +42,12 @@ class Updater:
         seconds: float,
         patience: PatienceConfig,
         rng: random.Random,
+        counts: Counts,
     ) -> None:
         self.versions, self.cloud, self.device, self.seconds, self.rng = versions, cloud, device, seconds, rng
+        self.counts = counts
         self.patience = Patience(patience, rng)
         self.lock = threading.RLock()
-        self.failures: Counter[str] = Counter()
         self.disk_errors = 0
         # Devices that were switched on together shall not look for versions together.
         self.next = time.monotonic() + self._spread(min(seconds, 60.0))
@@ -67,18 +67,15 @@ class Updater:
             latest = self.cloud.models(self.device).latest
             found = self.versions.fetch(self.cloud, latest) if self.versions.wants(latest) else None
         except InvalidBundleError as cause:
-            self.failures[f"update-{cause.code}"] += 1
+            self.counts.fail(f"update-{cause.code}", cause)
             return None
-        except (DuetError, OSError) as cause:
-            self.failures[f"update-{getattr(cause, 'code', 'disk')}"] += 1
-            self.disk_errors += isinstance(cause, OSError)
+        except Exception as cause:  # whatever goes wrong must not end the thread that looks
+            disk = isinstance(cause, OSError)
+            self.disk_errors += disk
+            code = cause.code if isinstance(cause, DuetError) else "disk" if disk else "internal"
+            self.counts.fail(f"update-{code}", cause)
             self.patience.failed(time.monotonic(), getattr(cause, "retry_after", None))
             self.next = time.monotonic() + self.patience.wait(time.monotonic())
             return None
         self.patience.succeeded()
         return found
-
-    def adopt(self, model: DeviceModel) -> None:
-        """Begin with a version at the next start, too; a disk that does not take that costs only that."""
-        with contextlib.suppress(DuetError, OSError):
-            self.versions.adopt(model)

@@ -11,6 +11,7 @@ bundle unless others are named.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ import msgspec
 
 from duetgen.device.errors import NothingToRollBackError
 from duetgen.device.model import DeviceModel, load_model
-from duetgen.files import write_bytes
+from duetgen.device.state import StateFolder
 from duetgen.wire.bundle import DEVICE_FILES, MANIFEST, SIGNATURE, decode_manifest, verify_manifest
 from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.limits import MAX_MANIFEST_BYTES
@@ -64,7 +65,7 @@ class Versions:
 
     Args:
         shipped: the bundle that came with the device, loaded.
-        folder: the device's state folder.
+        state: the device's state folder.
         trusted: public keys that may sign updates; None: the key of the shipped bundle.
         clock: wall clock in seconds.
         max_bytes: largest version that is downloaded.
@@ -76,15 +77,20 @@ class Versions:
     def __init__(
         self,
         shipped: DeviceModel,
-        folder: Path,
+        state: StateFolder,
         trusted: Collection[str] | None,
         clock: Callable[[], float],
         max_bytes: int = MAX_VERSION_BYTES,
     ) -> None:
-        self.shipped, self.folder, self.clock, self.max_bytes = shipped, folder, clock, max_bytes
+        self.shipped, self.folder, self.clock, self.max_bytes = shipped, state.root, clock, max_bytes
         self.trusted = {shipped.bundle.signature.public_key} if trusted is None else set(trusted)
+        self._folder = state
+        self._file = state.file("versions.json", lambda: msgspec.json.encode(self.state))
         self.state = self._read_state()
         self.model = shipped
+        if not (self.folder / "versions" / self.state.current).is_dir():
+            # Nothing is wrong with a version that is not there: it is fetched again.
+            self.state.current = shipped.model_id
         if self.state.current != shipped.model_id:
             try:
                 self.model = self._load(self.state.current)
@@ -95,9 +101,8 @@ class Versions:
 
     def _read_state(self) -> VersionsState:
         fresh = VersionsState(self.shipped.model_id, self.shipped.model_id)
-        try:
-            state = msgspec.json.decode((self.folder / "versions.json").read_bytes(), type=VersionsState)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        state = self._file.load(VersionsState)
+        if state is None:
             return fresh
         names = [state.current, *([state.previous] if state.previous else []), *state.refused]
         if state.shipped != self.shipped.model_id or not all(MODEL_ID.fullmatch(name) for name in names):
@@ -112,9 +117,6 @@ class Versions:
         if model.model_id != model_id:
             raise InvalidBundleError(f"the folder of version {model_id[:16]} holds another", "it is fetched again")
         return model
-
-    def _save(self) -> None:
-        write_bytes(self.folder / "versions.json", msgspec.json.encode(self.state))
 
     def _refuse(self, model_id: str, reason: str) -> None:
         self.state.refused[model_id] = Refusal(reason, self.clock())
@@ -150,11 +152,11 @@ class Versions:
                 raise
         except InvalidBundleError as cause:
             self._refuse(model_id, cause.message)
-            self._save()
+            self._file.save()
             raise
 
     def _download(self, cloud: FileSource, model_id: str, target: Path) -> None:
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=target.parent, prefix="."))
         try:
             for name, limit in ((MANIFEST, MAX_MANIFEST_BYTES), (SIGNATURE, MAX_SIGNATURE_BYTES)):
@@ -179,16 +181,12 @@ class Versions:
             shutil.rmtree(aside, ignore_errors=True)
 
     def adopt(self, model: DeviceModel) -> None:
-        """Use a version from now on, and at the next start.
-
-        Raises:
-            OutputUnwritableError: the disk does not take it; the version is used until the device stops.
-        """
+        """Use a version from now on, and at the next start."""
         if model.model_id == self.model.model_id:
             return
         self.state.previous, self.state.current = self.model.model_id, model.model_id
         self.model = model
-        self._save()
+        self._file.save()
         self._prune()
 
     def before(self) -> DeviceModel:
@@ -207,14 +205,14 @@ class Versions:
         self._refuse(self.model.model_id, ROLLED_BACK)
         self.state.previous, self.state.current = None, model.model_id
         self.model = model
-        self._save()
+        self._file.save()
 
     def _prune(self) -> None:
         kept = {self.state.current, self.state.previous}
-        root = self.folder / "versions"
-        for path in root.iterdir() if root.is_dir() else ():
-            if path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
-        for path in (self.folder / "theta").glob("*"):
+        with contextlib.suppress(OSError):
+            for path in (self.folder / "versions").iterdir():
+                if path.name not in kept:
+                    shutil.rmtree(path, ignore_errors=True)
+        for path in self._folder.thetas():
             if path.stem not in kept:
-                path.unlink(missing_ok=True)
+                self._folder.drop(path)

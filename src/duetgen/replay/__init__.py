@@ -8,8 +8,17 @@
 """
 
 from duetgen.replay.errors import NotReplayableError
-from duetgen.replay.fleet import Fleet, FleetConfig
+from duetgen.replay.fleet import LIVELY, Fleet, FleetConfig
 from duetgen.replay.report import FleetReport, Percentiles
 from duetgen.replay.sessions import Session, Sessions
 
-__all__ = ["Fleet", "FleetConfig", "FleetReport", "NotReplayableError", "Percentiles", "Session", "Sessions"]
+__all__ = [
+    "LIVELY",
+    "Fleet",
+    "FleetConfig",
+    "FleetReport",
+    "NotReplayableError",
+    "Percentiles",
+    "Session",
+    "Sessions",
+]

@@ -16,44 +16,46 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 import numpy as np
 
-from duetgen.device import Device, Policy
-from duetgen.device.model import FIRST_ITEM, UNKNOWN, DeviceModel
-from duetgen.device.patience import PatienceConfig
-from duetgen.device.policy import Always
-from duetgen.device.refresher import Cloud
+from duetgen.device import Always, Device, DeviceConfig, PatienceConfig
+from duetgen.device.cloud import Cloud
+from duetgen.device.items import FIRST_ITEM, UNKNOWN
+from duetgen.device.model import DeviceModel
 from duetgen.replay.quality import device_averages, rank_of
 from duetgen.replay.report import FleetReport, Percentiles
 from duetgen.replay.sessions import Session, Sessions
 from duetgen.wire.codec import BYTES
-from duetgen.wire.messages import Encoding
 
 Progress = Callable[[str, int, int], None]
 Connect = Callable[[Session], "tuple[Cloud, str]"]
 """Gives each device its cloud and its token."""
 
 
+LIVELY: Final = DeviceConfig(
+    policy=Always(),
+    patience=PatienceConfig(first=0.2, longest=5.0, failures=10, cooldown=5.0, longest_cooldown=30.0),
+)
+"""Devices that ask after every event, and soon again after a failure: a replay is over in minutes."""
+
+
 class FleetConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How a fleet lives.
 
     Attributes:
-        policy: when devices ask.
-        encoding: of theta on the wire.
+        device: options of each device; cloud, token and id are its own.
         workers: devices that rank or ask at the same time.
         speed_up: log seconds that pass in one second; None for as fast as it goes.
         spacing: seconds between events where the log has no time.
-        patience: waits after failures.
     """
 
-    policy: Policy = Always()
-    encoding: Encoding = "float16"
+    device: DeviceConfig = LIVELY
     workers: int = 4
     speed_up: float | None = None
     spacing: float = 60.0
-    patience: PatienceConfig = PatienceConfig(first=0.2, longest=5.0, failures=10, cooldown=5.0, longest_cooldown=30.0)
 
 
 @dataclass
@@ -161,13 +163,11 @@ class Fleet:
         life: _Life
         device = Device(
             self.model,
+            self.config.device,
             cloud=cloud,
             token=token,
             device_id=session.name,
-            policy=self.config.policy,
-            encoding=self.config.encoding,
             background=False,
-            patience=self.config.patience,
             event_clock=lambda: life.now,
             seed=session.device,
         )
@@ -230,14 +230,14 @@ class Fleet:
             device_averages(np.array(joined(name)), count_N, device_N) for name in ("rank", "rank_global")
         )
         ages, config = joined("age"), self.config
-        scales = 2 * self.model.codec.rows if config.encoding == "int8" else 0
+        scales = 2 * self.model.codec.rows if config.device.encoding == "int8" else 0
         devices = len(self.sessions.all)
         return FleetReport(
             dataset=self.sessions.dataset.manifest.name,
             model_id=self.model.model_id,
             protocol=self.sessions.protocol,
-            policy=repr(config.policy),
-            encoding=config.encoding,
+            policy=repr(config.device.policy),
+            encoding=config.device.encoding,
             devices=devices,
             targets=len(count_N),
             quality=quality,
@@ -251,7 +251,7 @@ class Fleet:
             refused=dict(sum((tally.refused for tally in tallies), Counter())),
             bytes_sent=totals["bytes_sent"],
             bytes_received=totals["bytes_received"],
-            bytes_theta=self.model.size * BYTES[config.encoding] + scales,
+            bytes_theta=self.model.size * BYTES[config.device.encoding] + scales,
             request=Percentiles.of(joined("latencies")),
             ranking=Percentiles.of(joined("scoring")),
             late=Percentiles.of(joined("late")),

@@ -8,13 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from duetgen.device.model import UNKNOWN
+from duetgen.device.items import LAST, UNKNOWN
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-LAST = np.finfo(np.float32).min
-"""What the unknown item scores where it is ranked: no device can show it, so it stands behind every known item."""
 METRICS = ("ndcg@10", "hr@10", "mrr", "user_auc")
 
 

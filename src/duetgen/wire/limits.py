@@ -50,6 +50,15 @@ MAX_DEVICE_BYTES: Final = 128
 MAX_TOKEN_BYTES: Final = 256
 """Longest access token."""
 
+MAX_ADDRESS_BYTES: Final = 2048
+"""Longest address of a cloud."""
+
+MAX_STATE_BYTES: Final = 1 * 2**20
+"""Most that a device reads of a JSON file in its state folder."""
+
+MAX_TOLD: Final = 500
+"""Longest text of somebody else's, an answer's or an exception's, that a device shows, in characters."""
+
 MAX_BATCH_DEVICES: Final = 1024
 """Most devices in one call of the batch endpoint."""
 

@@ -1,0 +1,111 @@
+"""Checks of what a device is given: each refuses at once what would fail at every request, far from its cause."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final, NoReturn
+
+from duetgen.device.errors import InvalidDeviceConfigError
+from duetgen.wire.limits import MAX_DEVICE_BYTES, MAX_TOKEN_BYTES
+
+DEVICE_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}")
+PUBLIC_KEY: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def refuse(name: str, why: str, hint: str) -> NoReturn:
+    """Raise the refusal of an option."""
+    raise InvalidDeviceConfigError(f"{name}: {why}", hint)
+
+
+def check_token(token: object) -> None:
+    """Refuse what no `Authorization` header can hold, in words that do not hold it.
+
+    Raises:
+        InvalidDeviceConfigError: it is no token.
+    """
+    if not isinstance(token, str):
+        refuse("token", f"is {type(token).__name__}, not text", "give it as text")
+    if len(token) > MAX_TOKEN_BYTES:
+        refuse("token", f"has {len(token)} characters, at most {MAX_TOKEN_BYTES} are sent", "give the token alone")
+    if token != token.strip():
+        refuse("token", "begins or ends with a blank or a line end", "strip it: token.strip()")
+    if not all("!" <= character <= "~" for character in token):
+        refuse("token", "holds blanks, control characters or letters beyond ASCII", "give it as `duet tokens` did")
+
+
+def check_device_id(device_id: object) -> None:
+    """Refuse what the cloud takes for no device.
+
+    Raises:
+        InvalidDeviceConfigError: it is no device id.
+    """
+    if not isinstance(device_id, str):
+        refuse("device_id", f"is {type(device_id).__name__}, not text", "give it as text, as in device_id='kiosk-7'")
+    if not DEVICE_ID.fullmatch(device_id):
+        refuse(
+            "device_id",
+            f"{device_id[:MAX_DEVICE_BYTES]!r} is none",
+            f"use 1 to {MAX_DEVICE_BYTES} of the letters A-Z and a-z, digits and . _ : -",
+        )
+
+
+def check_path(name: str, path: object) -> None:
+    """Refuse what is no path.
+
+    Raises:
+        InvalidDeviceConfigError: it is none.
+    """
+    if not isinstance(path, (str, Path)):
+        refuse(name, f"is {type(path).__name__}, not a path", "give a text or a Path")
+    if not str(path).strip() or "\0" in str(path):
+        refuse(name, f"{str(path)!r} is no path", "give the folder's")
+
+
+def check_keys(keys: object) -> None:
+    """Refuse what are no public keys.
+
+    Raises:
+        InvalidDeviceConfigError: a key is none, or a lone text is given.
+    """
+    if isinstance(keys, str) or not isinstance(keys, Collection):
+        refuse("trusted", f"is {type(keys).__name__}, not a collection of keys", "give {KEY}, with the key in it")
+    for key in keys:
+        if not isinstance(key, str) or not PUBLIC_KEY.fullmatch(key):
+            refuse("trusted", "holds what is no public key", "give 64 hexadecimal digits, as `duet keys` prints them")
+
+
+def check_seconds(name: str, seconds: object, *, above_zero: bool = False) -> None:
+    """Refuse what is no time.
+
+    Raises:
+        InvalidDeviceConfigError: no number, not a number, or too small.
+    """
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and not math.isnan(seconds)
+    if not number or seconds < 0 or (above_zero and not seconds):  # type: ignore[operator]
+        refuse(name, f"{seconds!r} is no time", f"give seconds, {'above 0' if above_zero else '0 or more'}")
+
+
+def need_methods(name: str, value: object, methods: Collection[str], hint: str) -> None:
+    """Refuse what lacks a method, or is a class where one of its instances is meant.
+
+    Raises:
+        InvalidDeviceConfigError: it does.
+    """
+    if isinstance(value, type):
+        refuse(name, f"is the class {value.__name__}", f"make one of it: {value.__name__}()")
+    missing = [method for method in methods if not callable(getattr(value, method, None))]
+    if missing:
+        refuse(name, f"is {type(value).__name__}, without `{missing[0]}`", f"give {hint}")
+
+
+def check_count(name: str, count: object, least: int = 0) -> None:
+    """Refuse what is no whole number.
+
+    Raises:
+        InvalidDeviceConfigError: none, or too small.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < least:
+        refuse(name, f"{count!r} is no whole number from {least} on", "give one")

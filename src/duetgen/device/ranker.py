@@ -1,0 +1,136 @@
+"""From a runtime and the log to scores and rankings. Touches no network, no disk and no lock that a request holds.
+
+Shapes: C candidates, V item indices, N met items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import Final
+
+import numpy as np
+
+from duetgen.device.config import Clock
+from duetgen.device.counts import Counts
+from duetgen.device.errors import InvalidItemsError
+from duetgen.device.items import FIRST_ITEM, LAST, PADDING, UNKNOWN, item_list
+from duetgen.device.log import EventLog
+from duetgen.device.model import DeviceModel, Float32, Int64
+from duetgen.device.ranking import Ranking, best_first
+from duetgen.device.runtime import Runtime
+
+NOTHING: Final = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What was ranked last: an application mostly ranks the same candidates again as events come."""
+
+    model: DeviceModel
+    ids: list[str]
+    index_C: Int64
+    unknown_C: Int64
+    """Positions of those that the version does not know."""
+
+    def same(self, values: list[object]) -> bool:
+        """Whether values are these very ids. Texts are compared by where they lie first, a fraction of a look-up."""
+        try:
+            return self.ids == values
+        except Exception:  # values that are no ids compare as they like, and are refused later
+            return False
+
+
+class Ranker:
+    """Ranks.
+
+    Args:
+        log: what the device has seen.
+        counts: what it counts.
+        clock: wall clock in seconds.
+    """
+
+    def __init__(self, log: EventLog, counts: Counts, clock: Clock) -> None:
+        self.log, self.counts, self.clock = log, counts, clock
+        self._last: _Candidates | None = None
+
+    def rank(self, runtime: Runtime, candidates: Iterable[object]) -> Ranking:
+        """See `Device.rank`."""
+        found = self._find(runtime.model, item_list(candidates))
+        scores_C = self.scores(runtime, found.index_C)
+        if len(found.unknown_C):
+            self.counts.unknown(candidates=len(found.unknown_C))
+            scores_C[found.unknown_C] = LAST
+        order_C = best_first(scores_C)
+        return Ranking(found.ids, order_C, scores_C[order_C])
+
+    def _find(self, model: DeviceModel, values: list[object]) -> _Candidates:
+        last = self._last
+        if last is not None and last.model is model and last.same(values):
+            return last
+        ids, index_C = model.index_of.find(values)
+        self._last = found = _Candidates(model, ids, index_C, np.flatnonzero(index_C == UNKNOWN))
+        return found
+
+    def recommend(self, runtime: Runtime, k: int, exclude_seen: bool) -> Ranking:
+        """See `Device.recommend`."""
+        model = runtime.model
+        scores_V = self.scores(runtime, model.catalogue_V)
+        scores_V[:FIRST_ITEM] = -np.inf
+        if exclude_seen:
+            scores_V[self.met(model)] = -np.inf
+        count = min(max(index(k), 0), int(np.isfinite(scores_V).sum()))
+        best = np.sort(np.argpartition(-scores_V, count - 1)[:count]) if count else NOTHING
+        best = best[best_first(scores_V[best])]
+        return Ranking(model.ids, best, scores_V[best])
+
+    def met(self, model: DeviceModel) -> Int64:
+        """Item indices that the device has met, as far as its log remembers: int64 [N]."""
+        return model.indices(self.log.last(self.log.capacity))
+
+    def score(self, runtime: Runtime, candidates_C: Sequence[int] | Int64 | None, personal: bool) -> Float32:
+        """See `Device.score`."""
+        model = runtime.model
+        index_C = model.catalogue_V if candidates_C is None else check_indices(candidates_C, model.vocabulary)
+        scores_C = self.scores(runtime, index_C, personal)
+        scores_C[index_C == PADDING] = -np.inf
+        return scores_C
+
+    def scores(self, runtime: Runtime, index_C: Int64, personal: bool = True) -> Float32:
+        """Scores of item indices, with theta if there is one to use: float32 [C], a fresh array."""
+        model = runtime.model
+        window = model.indices(self.log.last(model.window))
+        theta = runtime.store.usable(int(self.clock() * 1000)) if personal else None
+        if theta is not None:
+            scores_C = model.score(theta.values_P, window, index_C)
+            if np.isfinite(scores_C).all():
+                return scores_C
+            self.counts.refuse("non-finite-scores")
+            runtime.store.drop(theta)
+        return model.score(model.zeros_P, window, index_C)
+
+    def forget(self) -> None:
+        """Keep nothing of what was ranked."""
+        self._last = None
+
+
+def check_indices(candidates_C: Sequence[int] | Int64, vocabulary: int) -> Int64:
+    """Item indices as an array: int64 [C].
+
+    Raises:
+        InvalidItemsError: they are no whole numbers, or a version of so many indices does not have them.
+    """
+    hint = "give item indices of the version in use; `rank` takes ids"
+    try:
+        found_C = np.asarray(candidates_C)
+    except (ValueError, TypeError, OverflowError):
+        found_C = np.asarray(None)
+    if found_C.ndim == 1 and not found_C.size:
+        return NOTHING
+    if found_C.ndim != 1 or found_C.dtype.kind not in "iu":
+        raise InvalidItemsError("the candidates are no list of whole numbers", hint)
+    least, most = int(found_C.min()), int(found_C.max())
+    if least < 0 or most >= vocabulary:
+        raise InvalidItemsError(f"the item index {least if least < 0 else most} is out of 0 to {vocabulary - 1}", hint)
+    return found_C.astype(np.int64)
