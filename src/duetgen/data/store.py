@@ -118,6 +118,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     unseen_item_share: dict[str, float]
     """By part: share of target events whose item the training part does not know."""
     leakage: list[Check]
+    remarks: list[str] = []
+    """What reading and dividing have to tell a person, one line each."""
     content_sha256: str
     duetgen_version: str
 
