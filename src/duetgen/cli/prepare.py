@@ -85,7 +85,7 @@ def prepare(
 
     Kinds of logs: movielens-100k (u.data), movielens-1m (ratings.dat), movielens-csv (ratings.csv), amazon-2014-csv
     (user first), amazon-2018-csv (item first), amazon-reviews (reviews_*.json.gz), table (CSV, TSV and the like, JSON
-    lines, Parquet, or a folder of such parts; columns by name, or by number with --no-header), duet-text (train and
+    lines, Parquet, or a folder of such parts; columns by name, or by number without a header), duet-text (train and
     test file of the published DUET code), synthetic (the embedded simulator, no input).
 
     Examples: `duet prepare ml-100k/u.data --out data/ml-100k` or `duet prepare synthetic --out data/synthetic`.

@@ -55,6 +55,8 @@ def detect(path: Path) -> str:
         return "amazon-reviews" if '"reviewerID"' in first and '"asin"' in first else "table"
     if TEXT_ROW.match(first):
         return "duet-text"
+    if first.startswith("[{") or first == "[":
+        raise SourceUndetectedError(f"{path} is one JSON array", "write one object a line, for example `jq -c '.[]'`")
     for kind in ("movielens-csv", "movielens-1m"):
         if fits(LAYOUTS[kind], lines):
             return kind
@@ -76,10 +78,6 @@ def detect(path: Path) -> str:
 def undetected(path: Path, first: str) -> SourceUndetectedError:
     """The refusal of a file without a header, or of no log at all."""
     shown = first if len(first) <= 60 else first[:57] + "…"
-    if first.startswith("["):
-        return SourceUndetectedError(
-            f"{path} begins as one JSON array does, {shown!r}", "write one object a line, for example `jq -c '.[]'`"
-        )
     fields_ = split_line(first, separator_of(first))
     hint = NAME_THEM
     if 2 <= len(fields_) <= MOST_FIELDS:

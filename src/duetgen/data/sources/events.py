@@ -184,17 +184,18 @@ class EventTable:
 
     def _check_behaviours(self) -> None:
         keep, found = self.reading.keep_behaviours, self._behaviours
-        shown_ = ", ".join(f"{name[:30] or 'none'} {count:,}" for name, count in found.most_common(8))
-        shown_ += ", …" if len(found) > 8 else ""
+        most = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:8]
+        there_are = ", ".join(f"{name[:30] or 'none'} {count:,}" for name, count in most)
+        there_are += ", …" if len(found) > len(most) else ""
         if keep and not found:
             raise BadSettingError("the log has no column of behaviours", "say which with --behaviour-column")
         lacking = [name for name in keep if name not in found]
         if lacking:
-            raise BadSettingError(f"no event has the behaviour {', '.join(lacking)}", f"there are: {shown_}")
+            raise BadSettingError(f"no event has the behaviour {', '.join(lacking)}", f"there are: {there_are}")
         if keep:
-            self.remark(f"behaviours kept: {', '.join(keep)}; there are: {shown_}")
+            self.remark(f"behaviours kept: {', '.join(keep)}; there are: {there_are}")
         elif len(found) > 1:
-            self.remark(f"behaviours that count alike: {shown_}; --keep-behaviours chooses")
+            self.remark(f"behaviours that count alike: {there_are}; --keep-behaviours chooses")
 
     def _present(self, frame: pl.DataFrame, name: str, path: Path, where: str) -> pl.DataFrame:
         """The rows with a value; without one they are refused, or dropped and counted."""

@@ -97,9 +97,10 @@ def find_titles(names: Sequence[str], path: Path, item: str | None = None) -> Fo
     of_item = [i for i, name in enumerate(names) if item is not None and plain(name) == plain(item)]
     of_item = of_item or [i for i, name in enumerate(simple) if name in ("item", "itemid")]
     of_item = of_item or [i for i, name in enumerate(simple) if name in SYNONYMS["item"]]
+    of_item = of_item or [i for i, name in enumerate(simple) if name == "id"]
     of_title: list[int] = []
     for word in ("title", "name"):
-        exact = [i for i, name in enumerate(simple) if name in (word, f"item{word}")]
+        exact = [simple.index(name) for name in (f"item{word}", word) if name in simple]
         of_title = of_title or exact[:1] or [i for i, name in enumerate(simple) if name.endswith(word)]
     for what, hits in (("items", of_item), ("titles", of_title)):
         if len(hits) != 1:
