@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from duetgen.data import Manifest
 
 
+TimeUnit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds", "days", "spreadsheet-days"]
+
+
 class UsageError(DuetError):
     """The command's words do not fit together."""
 
@@ -30,7 +33,7 @@ def prepare(
     out: Annotated[Path, Parameter(help="Dataset folder to make.")],
     test_input: Annotated[Path | None, Parameter(help="A file of test events, where the log came divided.")] = None,
     split: Annotated[
-        Literal["temporal", "leave-one-out", "given"] | None,
+        Literal["temporal", "leave-one-out", "random", "given"] | None,
         Parameter(
             help="How to divide [temporal where there is time, else leave-one-out; given where it came divided]."
         ),
@@ -49,10 +52,37 @@ def prepare(
     drop_repeats: Annotated[
         bool, Parameter(negative="", help="Leave out rows that are exact repeats of another: user, item and time.")
     ] = False,
-    user_column: Annotated[str | None, Parameter(help="A table's column of users.")] = None,
+    user_column: Annotated[str | None, Parameter(help="A table's column of users: a name, or a number.")] = None,
     item_column: Annotated[str | None, Parameter(help="A table's column of items.")] = None,
     rating_column: Annotated[str | None, Parameter(help="A table's column of ratings.")] = None,
-    timestamp_column: Annotated[str | None, Parameter(help="A table's column of times.")] = None,
+    timestamp_column: Annotated[
+        str | None, Parameter(name=["--timestamp-column", "--time-column"], help="A table's column of times.")
+    ] = None,
+    behaviour_column: Annotated[
+        str | None,
+        Parameter(name=["--behaviour-column", "--behavior-column"], help="A table's column of kinds of events."),
+    ] = None,
+    title_column: Annotated[str | None, Parameter(help="A table's column of the items' titles.")] = None,
+    ignore_columns: Annotated[str | None, Parameter(help="Columns to leave out, with commas between.")] = None,
+    keep_behaviours: Annotated[
+        str | None,
+        Parameter(
+            name=["--keep-behaviours", "--keep-behaviors"],
+            help="Kinds of events that stay, with commas between: buy,cart [all].",
+        ),
+    ] = None,
+    header: Annotated[
+        bool,
+        Parameter(negative="--no-header", help="Whether the first line of a table names the columns."),
+    ] = True,
+    separator: Annotated[
+        str | None, Parameter(help="Between a table's fields: comma, tab, semicolon, bar, blanks, or the sign itself.")
+    ] = None,
+    time_unit: Annotated[TimeUnit | None, Parameter(help="What numbers of time count [told by their size].")] = None,
+    drop_missing: Annotated[
+        bool, Parameter(negative="", help="Leave out events without a user, an item or a time, and count them.")
+    ] = False,
+    titles: Annotated[Path | None, Parameter(help="A table of items and titles [items.csv beside the log].")] = None,
     people: Annotated[int | None, Parameter(help="People of the synthetic log [2000].")] = None,
     name: Annotated[str | None, Parameter(help="Name of the dataset [from the input].")] = None,
     seed: Annotated[int, Parameter(help="Seed of the drawn candidates, and of the synthetic log.")] = 0,
@@ -63,15 +93,15 @@ def prepare(
     """Make a dataset folder from a log.
 
     Kinds of logs: movielens-100k (u.data), movielens-1m (ratings.dat), movielens-csv (ratings.csv), amazon-2014-csv
-    (user first), amazon-2018-csv (item first), amazon-reviews (reviews_*.json.gz), table (any CSV, TSV or Parquet with
-    named columns), duet-text (train and test file of the published DUET code), synthetic (the embedded simulator, no
-    input).
+    (user first), amazon-2018-csv (item first), amazon-reviews (reviews_*.json.gz), table (CSV, TSV and the like, JSON
+    lines, Parquet, or a folder of such parts; columns by name, or by number without a header), duet-text (train and
+    test file of the published DUET code), synthetic (the embedded simulator, no input).
 
     Examples: `duet prepare ml-100k/u.data --out data/ml-100k` or `duet prepare synthetic --out data/synthetic`.
     """
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
-    from duetgen.data.sources import SOURCES, Columns
+    from duetgen.data.sources import SOURCES, Columns, Reading
     from duetgen.data.synthetic import SyntheticConfig
 
     if input is None and source not in SOURCES:
@@ -82,7 +112,23 @@ def prepare(
     config = PrepareConfig(
         source=source,
         split=split,
-        columns=Columns(user=user_column, item=item_column, rating=rating_column, timestamp=timestamp_column),
+        columns=Columns(
+            user=user_column,
+            item=item_column,
+            rating=rating_column,
+            timestamp=timestamp_column,
+            behaviour=behaviour_column,
+            title=title_column,
+            ignore=words(ignore_columns),
+        ),
+        reading=Reading(
+            header=header,
+            separator=separator,
+            time_unit=time_unit,
+            drop_missing=drop_missing,
+            keep_behaviours=words(keep_behaviours),
+            titles=None if titles is None else str(titles),
+        ),
         min_rating=min_rating,
         min_user_events=min_user_events,
         min_item_events=min_item_events,
@@ -103,6 +149,11 @@ def prepare(
         print_manifest(manifest, out)
 
 
+def words(text: str | None) -> tuple[str, ...]:
+    """The words of an option that takes several, with commas between."""
+    return tuple(word for part in (text or "").split(",") if (word := part.strip()))
+
+
 def print_manifest(manifest: Manifest, out: Path) -> None:
     """The counts of a dataset folder, what each step dropped, and the checks."""
     counts, results = manifest.counts, console.results
@@ -120,17 +171,17 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
             if before > after
         ]
         if lost:
-            results.print(f"  {step.name}: {', '.join(lost)} out ({step.reason})")
+            results.print(f"  {step.name}: {', '.join(lost)} out ({step.reason})", markup=False)
     unseen = manifest.unseen_item_share.get("test", 0.0)
     results.print(
         f"  {manifest.split.kind} split: {counts.train_events:,} training events, {counts.valid_targets:,} validation "
         f"and {counts.test_targets:,} test targets; {unseen:.2%} of the test targets are new items"
     )
     print_repeats(manifest)
-    if not manifest.has_time:
-        results.print("  no time in this log: the order of the file stands for it")
-    elif manifest.tied_timestamps:
+    if manifest.tied_timestamps:
         results.print(f"  {manifest.tied_timestamps:.0%} of events share their time with the event before")
+    for remark in manifest.remarks:
+        results.print(f"  {remark}", markup=False, soft_wrap=True)
     results.print(f"  leakage: {sum(check.passed for check in manifest.leakage)} checks passed")
     results.print(f"  dataset folder: {out}")
 

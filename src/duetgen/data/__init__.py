@@ -13,7 +13,7 @@ from duetgen.data.store import Dataset, Manifest, NotADatasetError, Rows, Target
 if TYPE_CHECKING:
     from duetgen.data.leakage import check
     from duetgen.data.prepare import PrepareConfig
-    from duetgen.data.sources import SOURCES, Columns, detect
+    from duetgen.data.sources import SOURCES, Columns, Reading, detect
     from duetgen.data.synthetic import SyntheticConfig
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Manifest",
     "NotADatasetError",
     "PrepareConfig",
+    "Reading",
     "Rows",
     "SyntheticConfig",
     "Targets",
@@ -34,6 +35,7 @@ _LATE = {
     "SOURCES": "sources",
     "Columns": "sources",
     "PrepareConfig": "prepare",
+    "Reading": "sources",
     "SyntheticConfig": "synthetic",
     "check": "leakage",
     "detect": "sources",

@@ -18,7 +18,7 @@ class InputUnreadableError(DuetError):
 
 
 class InputIsFolderError(DuetError):
-    """A folder was named where a file is needed."""
+    """A folder was named that is no folder of parts."""
 
     code = "input-is-folder"
 
@@ -47,8 +47,20 @@ class InputCorruptError(DuetError):
     code = "input-corrupt"
 
 
+class ArchiveMembersError(DuetError):
+    """A zip archive holds several files, or one that cannot be opened."""
+
+    code = "archive-members"
+
+
+class ArchiveUnsafeError(DuetError):
+    """A zip archive holds a link, or a path that leads out of it."""
+
+    code = "archive-unsafe"
+
+
 class NotTextError(DuetError):
-    """A text input holds NUL bytes: it is binary, or UTF-16."""
+    """A text input is binary: NUL bytes, or a kind of file that is not read."""
 
     code = "not-text"
 
@@ -78,7 +90,7 @@ class RaggedRowError(DuetError):
 
 
 class BadJsonLineError(DuetError):
-    """A line of a JSON-lines file is no JSON object with the fields that are needed."""
+    """A line of a JSON-lines file is no JSON object, or a field of it no text or number."""
 
     code = "bad-json-line"
 
@@ -96,7 +108,7 @@ class AmbiguousColumnError(DuetError):
 
 
 class BadIdError(DuetError):
-    """A user or item id is empty, too long or not text."""
+    """A user or item id is missing, merged with others, too long, or no id."""
 
     code = "bad-id"
 
@@ -108,7 +120,7 @@ class BadRatingError(DuetError):
 
 
 class BadTimestampError(DuetError):
-    """A timestamp is no number or date, or out of range."""
+    """A timestamp is missing, no number or date, or none that a clock shows."""
 
     code = "bad-timestamp"
 

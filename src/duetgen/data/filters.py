@@ -121,7 +121,7 @@ def keep_rated(events: pl.DataFrame, min_rating: float) -> pl.DataFrame:
     """
     kept = events.filter(pl.col("rating") >= min_rating)
     if not len(kept):
-        highest = float(events["rating"].to_numpy().max())
+        highest = float(events["rating"].max() or 0)  # type: ignore[arg-type]
         raise NoEventsLeftError(
             f"no event is rated {min_rating:g} or more (the highest is {highest:g})",
             "lower --min-rating",

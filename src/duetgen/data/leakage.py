@@ -73,7 +73,7 @@ def check_boundary(dataset: Dataset) -> Check:
         )
         return Check(name="boundary", passed=passed, evidence=evidence)
     validation, test = bounds[:, 1] - bounds[:, 0], lengths - bounds[:, 1]
-    if split.kind == "leave-one-out":
+    if split.kind in ("leave-one-out", "random"):
         passed = bool((validation == 1).all() and (test == 1).all() and (bounds[:, 0] >= 1).all())
         evidence = (
             "each device's last event is its test, the one before its validation; "

@@ -17,12 +17,41 @@ Progress = Callable[[str], None]
 
 
 class Columns(msgspec.Struct, frozen=True, kw_only=True):
-    """Names of a table's columns; None: found by their usual names."""
+    """Which columns of a table are what: names, or numbers from 1 without a header; None: found by usual names."""
 
     user: str | None = None
     item: str | None = None
     rating: str | None = None
     timestamp: str | None = None
+    behaviour: str | None = None
+    title: str | None = None
+    ignore: tuple[str, ...] = ()
+    """Columns that are left out, whatever they are called."""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """How a log is read.
+
+    Attributes:
+        header: whether the first line of a table names the columns.
+        separator: between the fields of a table; None: told from the first line. `blanks` is one or more of them.
+        time_unit: one of `sources.times.UNITS`, or None: told by the size of the numbers.
+        drop_missing: leave out events without a user, an item or a time, and count them; else they are refused.
+        keep_behaviours: values of the behaviour column whose events stay; none: all stay.
+        titles: file of titles, read by the names of its columns; None: a well-known one beside the log.
+    """
+
+    header: bool = True
+    separator: str | None = None
+    time_unit: str | None = None
+    drop_missing: bool = False
+    keep_behaviours: tuple[str, ...] = ()
+    titles: str | None = None
+
+    @property
+    def of_table(self) -> bool:
+        """Whether anything is set that only tables have."""
+        return not self.header or self.separator is not None or bool(self.keep_behaviours)
 
 
 @dataclass(frozen=True)
@@ -47,6 +76,7 @@ class Log:
         files: every file read.
         notes: what reading changed or dropped.
         rows: rows of the text format as they stand, or None.
+        remarks: what reading has to tell, one line each.
     """
 
     kind: str
@@ -55,6 +85,7 @@ class Log:
     files: list[Path] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     rows: TextRows | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def size(self) -> int:

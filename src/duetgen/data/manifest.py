@@ -14,8 +14,9 @@ from duetgen.data import splits
 from duetgen.data.arrays import PARTS
 from duetgen.data.filters import Indexed
 from duetgen.data.log import Log
+from duetgen.data.remarks import remarks
 from duetgen.data.repeats import choose_policy
-from duetgen.data.sources.text import sha256
+from duetgen.data.sources.files import sha256
 from duetgen.data.store import (
     FORMAT_VERSION,
     UNKNOWN,
@@ -113,6 +114,20 @@ def make_manifest(
     settings = msgspec.to_builtins(config) | {"source": log.kind, "split": kind}
     if log.kind != "synthetic":
         del settings["synthetic"]
+    counts = Counts(
+        devices=len(lengths),
+        items=len(indexed.items),
+        events=len(indexed.events),
+        train_events=train,
+        valid_events=valid,
+        test_events=len(indexed.events) - train - valid,
+        valid_targets=len(targets["valid"]),
+        test_targets=len(targets["test"]),
+    )
+    unseen: dict[str, float] = {
+        part: float((indexed.events[targets[part].position_N] == UNKNOWN).mean()) for part in PARTS
+    }
+    titled = int(pl.read_parquet(folder / "items.parquet", columns=["title"])["title"].count())
     return Manifest(
         format_version=FORMAT_VERSION,
         name=config.name or name_of(input, log),
@@ -124,24 +139,19 @@ def make_manifest(
         seed=config.seed,
         settings=settings,
         steps=steps,
-        counts=Counts(
-            devices=len(lengths),
-            items=len(indexed.items),
-            events=len(indexed.events),
-            train_events=train,
-            valid_events=valid,
-            test_events=len(indexed.events) - train - valid,
-            valid_targets=len(targets["valid"]),
-            test_targets=len(targets["test"]),
-        ),
+        counts=counts,
         tied_timestamps=tied,
-        unseen_item_share={part: float((indexed.events[targets[part].position_N] == UNKNOWN).mean()) for part in PARTS},
+        unseen_item_share=unseen,
         repeats=repeats,
         met=met,
         leakage=[],
+        remarks=log.remarks + remarks(division, counts, config, unseen["test"], titled, indexed.users),
         content_sha256=content_hash(folder, met),
         duetgen_version=duetgen.__version__,
     )
+
+
+PACKED = (".gz", ".bz2", ".xz", ".zip")
 
 
 def name_of(input: Path | None, log: Log) -> str:
@@ -151,7 +161,10 @@ def name_of(input: Path | None, log: Log) -> str:
     if log.kind.startswith("movielens") or input.name.startswith(("interactions.", "ratings.", "train.")):
         folder = input.absolute().parent
         return folder.parent.name if folder.name == "raw" else folder.name or log.kind
-    return input.name.removesuffix(".gz").rsplit(".", 1)[0]
+    name = input.name
+    while name.endswith(PACKED):
+        name = name.rsplit(".", 1)[0]
+    return name.rsplit(".", 1)[0] or name
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

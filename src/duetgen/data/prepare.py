@@ -27,7 +27,7 @@ from duetgen.data import filters, leakage, sequences, splits
 from duetgen.data.arrays import write_arrays, write_rows
 from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
 from duetgen.data.filters import Indexed
-from duetgen.data.log import Columns, Log, Progress
+from duetgen.data.log import Columns, Log, Progress, Reading
 from duetgen.data.manifest import divide_steps, make_manifest, read_step, sizes, step, write_manifest
 from duetgen.data.repeats import Met, count_repeats, exact_repeats
 from duetgen.data.sources import read
@@ -35,7 +35,7 @@ from duetgen.data.store import Dataset, Manifest, Step
 from duetgen.data.synthetic import SyntheticConfig
 from duetgen.files import new_folder
 
-SPLITS = ("temporal", "leave-one-out", "given")
+SPLITS = ("temporal", "leave-one-out", "random", "given")
 
 
 class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +43,10 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         source: name of the source, or `auto`: told from the file.
-        split: `temporal`, `leave-one-out` or `given`; None: given if the data came divided, else temporal if it has
-            time, else leave-one-out.
-        columns: names of a table's columns.
+        split: `temporal`, `leave-one-out`, `random` or `given`; None: given if the data came divided, else temporal if
+            it has time, else leave-one-out.
+        columns: which columns of a table are what.
+        reading: how the log is read: header, separator, unit of time, what is dropped, titles.
         min_rating: events rated less are left out; None: all stay.
         min_user_events: fewest training events (of known items) of a user; 1 keeps every user, new ones too.
         min_item_events: fewest training events of a known item; rarer items become the unknown item.
@@ -62,6 +63,7 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "auto"
     split: str | None = None
     columns: Columns = Columns()
+    reading: Reading = Reading()
     min_rating: float | None = None
     min_user_events: int = 1
     min_item_events: int = 1
@@ -104,9 +106,17 @@ def prepare(
     validate(config)
     with new_folder(out, marker=Dataset.marker, overwrite=overwrite) as folder:
         say(f"reading {input.name if input else 'synthetic'}")
-        log = read(input, config.source, columns=config.columns, test_input=test_input, synthetic=config.synthetic)
+        log = read(
+            input,
+            config.source,
+            columns=config.columns,
+            reading=config.reading,
+            test_input=test_input,
+            synthetic=config.synthetic,
+        )
         steps = [read_step(log, note.name, note.reason, note.events_in, note.events_out) for note in log.notes]
-        steps.insert(0, read_step(log, "read", f"events of the log ({log.kind})", log.size, log.size))
+        size = log.notes[0].events_in if log.notes else log.size
+        steps.insert(0, read_step(log, "read", f"events of the log ({log.kind})", size, size))
         events = log.events
         if config.min_rating is not None:
             events = keep_rated(events, config.min_rating, steps)
@@ -120,7 +130,7 @@ def prepare(
 
         def stage(table: pl.DataFrame) -> tuple[splits.Division, Indexed]:
             """Order, divide and index; run again by the leakage check on tables with other futures."""
-            division = splits.divide(sequences.order(table), kind, config.valid_share, config.test_share)
+            division = splits.divide(sequences.order(table), kind, config.valid_share, config.test_share, config.seed)
             return division, filters.index(division, config.min_user_events, config.min_item_events)
 
         division, indexed = stage(events)
@@ -180,6 +190,8 @@ def choose_split(log: Log, split: str | None) -> str:
         raise BadSettingError(
             f"the data came with its test events, and the split {split} would not use them", "use --split given"
         )
+    if split == "random" and timed:
+        raise BadSettingError("the log has time, and a random split would show the future", "use --split temporal")
     if split == "temporal" and not timed:
         raise NoTimeError("the log has no timestamps, so no point in time divides it", "use --split leave-one-out")
     return split
@@ -195,5 +207,5 @@ def keep_rated(events: pl.DataFrame, min_rating: float, steps: list[Step]) -> pl
     if "rating" not in events.columns:
         raise BadSettingError("min_rating is set, but the log has no ratings", "leave --min-rating out")
     kept = filters.keep_rated(events, min_rating)
-    steps.append(step("rating", f"rated less than {min_rating:g}", sizes(events), sizes(kept)))
+    steps.append(step("rating", f"rated less than {min_rating:g}, or not rated", sizes(events), sizes(kept)))
     return kept

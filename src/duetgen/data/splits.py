@@ -2,6 +2,7 @@
 
 - `temporal`: one boundary in time for the whole log: training < valid_from <= validation < test_from <= test.
 - `leave-one-out`: each user's last event is the test, the one before the validation.
+- `random`: the same of events in an order that is drawn, for data whose order means nothing.
 - `given`: the data came with its test events; each user's last training event is the validation.
 
 Shapes: E events, U users.
@@ -9,7 +10,7 @@ Shapes: E events, U users.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,9 @@ from duetgen.data.sequences import Sequences
 from duetgen.data.store import Int64, Split
 
 TRAIN, VALID, TEST = 0, 1, 2
+RANDOM_STREAM: Final = 17
+"""Keeps the drawn order apart from what else the seed draws."""
+
 FEWEST: Final = 3
 """Fewest events of a user in leave-one-out: one to learn from, one to validate, one to test."""
 
@@ -40,12 +44,14 @@ class Division:
     reason: str | None = None
 
 
-def divide(sequences: Sequences, kind: str, valid_share: float, test_share: float) -> Division:
+def divide(sequences: Sequences, kind: str, valid_share: float, test_share: float, seed: int = 0) -> Division:
     """Divide by the split named; see the module."""
     if kind == "temporal":
         return temporal(sequences, valid_share, test_share)
     if kind == "leave-one-out":
         return leave_one_out(sequences)
+    if kind == "random":
+        return random(sequences, seed)
     return given(sequences)
 
 
@@ -99,6 +105,20 @@ def leave_one_out(sequences: Sequences) -> Division:
     part = np.where(left_E == 1, TEST, np.where(left_E == 2, VALID, TRAIN)).astype(np.int64)
     reason = f"leave-one-out needs {FEWEST} events of a user"
     return Division(sequences, part, Split(kind="leave-one-out"), reason)
+
+
+def random(sequences: Sequences, seed: int) -> Division:
+    """Each user's events in an order that is drawn; of these the last, and the one before.
+
+    Raises:
+        NoEventsLeftError: no user has three events.
+    """
+    drawn_E = np.random.default_rng([seed, RANDOM_STREAM]).random(len(sequences.item_E))
+    place_E = np.lexsort((drawn_E, sequences.user_E))
+    shuffled = replace(sequences, item_E=sequences.item_E[place_E], row_E=sequences.row_E[place_E])
+    division = leave_one_out(shuffled)
+    reason = f"a random split needs {FEWEST} events of a user"
+    return replace(division, split=Split(kind="random"), reason=reason)
 
 
 def given(sequences: Sequences) -> Division:

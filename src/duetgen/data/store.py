@@ -139,6 +139,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     met: MetPolicy
     """Whether items that a device has met are hidden from its rankings."""
     leakage: list[Check]
+    remarks: list[str] = []
+    """What reading and dividing have to tell a person, one line each."""
     content_sha256: str
     duetgen_version: str
 

@@ -16,7 +16,8 @@ import polars as pl
 
 from duetgen.data.errors import BadTextRowError, InputEmptyError, InputMissingError, TestInputMissingError
 from duetgen.data.sequences import codes
-from duetgen.data.sources.columns import typed
+from duetgen.data.sources.events import EventTable
+from duetgen.data.sources.ids import is_missing
 from duetgen.data.sources.text import blocks, fields, sample
 from duetgen.data.store import PADDING, Int64
 from duetgen.data.text_chains import Edge
@@ -110,7 +111,7 @@ def read_rows(path: Path) -> pl.DataFrame:
     frames = []
     for block in blocks(path):
         frame = fields(block, ";", FIELDS).rename({"0": "user", "1": "item", "2": "trigger", "3": "window"})
-        typed(frame.select("user", "item", "line"), path)
+        EventTable().add(frame.select("user", "item", "line"), path)
         strip = pl.col("user", "item", "trigger", "window").str.replace_all(r"\s", "")
         label = pl.col("4").str.strip_chars().cast(pl.Float64, strict=False)
         frames.append(frame.with_columns(strip, label=label).drop("4"))
@@ -131,6 +132,9 @@ def read_rows(path: Path) -> pl.DataFrame:
         )
         bad = pl.col(name).str.contains(r"(^|,)(,|$)|(^|,)0,+[^0,]|(^|,)0,0*[^0,]")
         _refuse(rows, bad, path, f"the {name} sequence has an empty item, or padding before an item")
+        _refuse(
+            rows, split[name].list.eval(is_missing(pl.element())).list.any(), path, f"the {name} sequence has no id"
+        )
         rows = rows.with_columns(split[name])
     return rows.with_columns(pl.col("label").cast(pl.Int8))
 

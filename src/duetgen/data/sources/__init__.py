@@ -1,4 +1,9 @@
-"""Readers: each turns an input into one event table in file order, with what came beside it."""
+"""Readers: each turns an input into one event table in file order, with what came beside it.
+
+Where to find what: `detect` tells the kind of a file; `files`, `archive` and `text` read bytes and lines; `raw` reads
+any table as raw columns; `header` says which column is what; `ids` decides what an id is and `times` what a time is;
+`events` makes the event table of raw columns; `titles` finds the titles of items. `delimited` and `table` are sources.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from duetgen.data.errors import BadSettingError, InputMissingError, UnknownSourceError
-from duetgen.data.log import Columns, Log, Note, Progress
+from duetgen.data.log import Columns, Log, Note, Progress, Reading
 from duetgen.data.sources.delimited import LAYOUTS, read_delimited
-from duetgen.data.sources.detect import detect
-from duetgen.data.sources.reviews import read_reviews
-from duetgen.data.sources.table import read_table
+from duetgen.data.sources.detect import detect, why_not
+from duetgen.data.sources.events import EventTable
+from duetgen.data.sources.files import parts_of
+from duetgen.data.sources.raw import form_of
+from duetgen.data.sources.table import REVIEW, read_table
+from duetgen.data.sources.titles import titles_of
 from duetgen.data.synthetic import SyntheticConfig, read_synthetic
 
 SOURCES: Final = (
@@ -23,7 +31,7 @@ SOURCES: Final = (
 )
 """Names for `duet prepare SOURCE INPUT`; `auto` tells the source from the file."""
 
-__all__ = ["SOURCES", "Columns", "Log", "Note", "Progress", "detect", "read"]
+__all__ = ["SOURCES", "Columns", "Log", "Note", "Progress", "Reading", "detect", "read"]
 
 
 def read(
@@ -31,21 +39,24 @@ def read(
     source: str = "auto",
     *,
     columns: Columns | None = None,
+    reading: Reading | None = None,
     test_input: Path | None = None,
     synthetic: SyntheticConfig | None = None,
 ) -> Log:
     """Read an input.
 
     Args:
-        path: the file (for the text format perhaps its folder); None for `synthetic`.
+        path: the file, or the folder of its parts (for the text format perhaps its folder); None for `synthetic`.
         source: one of `SOURCES`.
-        columns: names of a table's columns.
+        columns: which columns of a table are what; under `auto` they make it a table.
+        reading: how it is read.
         test_input: the file of test events, for tables and the text format.
         synthetic: size and seed of the simulated log.
 
     Raises:
         DuetError: any refusal of `duetgen.data.errors` on reading.
     """
+    columns, reading = columns or Columns(), reading or Reading()
     if source not in SOURCES:
         raise UnknownSourceError(f"there is no source {source!r}", f"choose one of {', '.join(SOURCES)}")
     if source == "synthetic":
@@ -55,38 +66,43 @@ def read(
     if path is None:
         raise InputMissingError(f"the source {source} needs an input", "name the log file")
     path = Path(path)
-    kind = detect(path) if source == "auto" else source
-    if columns is not None and columns != Columns() and kind != "table":
-        if source != "auto":
-            raise BadSettingError(f"{kind} has fixed columns", "leave the column names out, or name the source table")
-        kind = "table"
+    told = columns != Columns() or reading.of_table
+    kind = source if source != "auto" else "table" if told else detect(path)
+    if told and kind != "table":
+        raise BadSettingError(
+            f"{kind} has fixed columns", "leave the options for columns out, or name the source table"
+        )
     if kind == "duet-text":
         from duetgen.data.text_format import read_text_format
 
         return read_text_format(path, test_input)
-    if test_input is None:
-        return _read_one(path, kind, columns)
-    return _read_two(path, Path(test_input), kind, columns)
+    return _read_files(path, test_input, kind, columns, reading)
 
 
-def _read_one(path: Path, kind: str, columns: Columns | None) -> Log:
-    if kind in LAYOUTS:
-        return read_delimited(path, kind)
-    if kind == "amazon-reviews":
-        return read_reviews(path)
-    return read_table(path, columns)
-
-
-def _read_two(path: Path, test_path: Path, kind: str, columns: Columns | None) -> Log:
-    """A log that came divided: the events of the second file are the test."""
-    import polars as pl
-
-    train, test = _read_one(path, kind, columns), _read_one(test_path, kind, columns)
-    if train.events.columns != test.events.columns:
-        raise BadSettingError(
-            f"{path.name} has {', '.join(train.events.columns)} and {test_path.name} {', '.join(test.events.columns)}",
-            "the two files must have the same columns",
-        )
-    parts = [log.events.with_columns(part=pl.lit(part, pl.UInt8)) for log, part in ((train, 0), (test, 2))]
-    files = train.files + [file for file in test.files if file not in train.files]
-    return Log(kind, pl.concat(parts), train.titles, files, train.notes + test.notes)
+def _read_files(path: Path, test_path: Path | None, kind: str, columns: Columns, reading: Reading) -> Log:
+    """The event table of an input, or of one that came divided: the events of the second are the test."""
+    table = EventTable(reading)
+    files: list[Path] = []
+    item: str | None = None
+    for part, given in enumerate((path, test_path)):
+        if given is None:
+            continue
+        for file in parts_of(Path(given)):
+            number = None if test_path is None else 2 * part
+            if kind in LAYOUTS:
+                read_delimited(file, kind, table, number)
+            elif kind == "amazon-reviews":
+                if form_of(file) != "json":
+                    raise why_not(file, kind)
+                read_table(file, table, REVIEW, Reading(), number)
+            else:
+                item = read_table(file, table, columns, reading, number) or item
+            files += [file] if file not in files else []
+    events, notes = table.finish()
+    titles = None if reading.titles else table.titles()
+    if titles is None:
+        layout = LAYOUTS[kind].titles if kind in LAYOUTS else None
+        titles, beside, remark = titles_of(path, layout, item, reading.titles)
+        files += [beside] if beside is not None else []
+        table.remark(remark)
+    return Log(kind, events, titles, files, notes, remarks=table.remarks)

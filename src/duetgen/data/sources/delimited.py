@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import polars as pl
-
-from duetgen.data.errors import InputEmptyError, WrongSourceError
-from duetgen.data.log import Log, Note
-from duetgen.data.sources.columns import in_seconds, typed
+from duetgen.data.errors import WrongSourceError
+from duetgen.data.sources.events import EventTable
+from duetgen.data.sources.header import is_number
 from duetgen.data.sources.text import blocks, fields, sample
-from duetgen.data.sources.titles import Titles, read_titles
+from duetgen.data.sources.titles import Titles
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Layout:
         separator: between fields.
         columns: names of the fields, in order.
         header: the first line, exactly, or None if there is none.
-        titles: where the titles of the items are, beside the log.
+        titles: where the titles of the items are, beside the log; None: in a table with a header.
     """
 
     separator: str
@@ -44,20 +42,10 @@ LAYOUTS: Final = {
         ",",
         ("user", "item", "rating", "timestamp"),
         header="userId,movieId,rating,timestamp",
-        titles=Titles("movies.csv", ",", "utf-8", header=True),
     ),
     "amazon-2014-csv": Layout(",", ("user", "item", "rating", "timestamp")),
     "amazon-2018-csv": Layout(",", ("item", "user", "rating", "timestamp")),
 }
-
-
-def is_number(text: str) -> bool:
-    """Whether a field reads as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def fits(layout: Layout, lines: list[str]) -> bool:
@@ -72,8 +60,8 @@ def fits(layout: Layout, lines: list[str]) -> bool:
     return len(first) == len(layout.columns) and (is_number(first[-1]) or is_number(first[-2]))
 
 
-def read_delimited(path: Path, kind: str) -> Log:
-    """Read a log of the layout `kind`, with the titles beside it.
+def read_delimited(path: Path, kind: str, table: EventTable, part: int | None = None) -> None:
+    """Read a log of the layout `kind` into the event table.
 
     Raises:
         WrongSourceError: the first line is not of this layout.
@@ -90,7 +78,6 @@ def read_delimited(path: Path, kind: str) -> Log:
         raise WrongSourceError(
             f"{path} is not {kind}: product ids (ASINs) are where that format has users", f"name {other} instead"
         )
-    frames: list[pl.DataFrame] = []
     header = layout.header is not None
     for block in blocks(path, quoted=layout.quoted):
         if header:
@@ -98,24 +85,4 @@ def read_delimited(path: Path, kind: str) -> Log:
             header, block = blank == len(block.lines), block.skip(blank + 1)
         frame = fields(block, layout.separator, len(layout.columns), quoted=layout.quoted)
         frame = frame.rename({str(i): name for i, name in enumerate(layout.columns)})
-        frames.append(typed(frame, path))
-    return finish(kind, path, frames, layout.titles)
-
-
-def finish(kind: str, path: Path, frames: list[pl.DataFrame], titles: Titles | None = None) -> Log:
-    """One log of the typed blocks of a file.
-
-    Raises:
-        InputEmptyError: there is no event.
-        MixedTimeUnitsError: see `in_seconds`.
-    """
-    events = pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame()
-    if not len(events):
-        raise InputEmptyError(f"{path} holds no event", "check how the file was exported")
-    events, change = in_seconds(events, path)
-    notes = [Note("time", change, len(events), len(events))] if change else []
-    files, table = [path], None
-    if titles is not None and (beside := titles.beside(path)) is not None:
-        table = read_titles(beside, titles)
-        files.append(beside)
-    return Log(kind, events, table, files, notes)
+        table.add(frame, path, part=part)

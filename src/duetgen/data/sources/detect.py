@@ -13,20 +13,17 @@ from duetgen.data.errors import (
     SourceUndetectedError,
     WrongSourceError,
 )
-from duetgen.data.sources.text import blocks, fields, open_input, require_file, sample
+from duetgen.data.sources.files import parts_of
+from duetgen.data.sources.header import find_columns, header_of, is_header, is_number, separator_of, split_line
+from duetgen.data.sources.raw import form_of
+from duetgen.data.sources.text import blocks, fields, sample
 from duetgen.errors import DuetError
 
 ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
 TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
-PARQUET_MAGIC: Final = b"PAR1"
 MOST: Final = 0.9
+MOST_FIELDS: Final = 50
 NAME_THEM: Final = "name the source; `duet prepare --help` lists them"
-
-
-def is_parquet(path: Path) -> bool:
-    """Whether the file begins as Parquet does."""
-    with open_input(path) as stream:
-        return stream.read(4) == PARQUET_MAGIC
 
 
 def text_folder(path: Path) -> bool:
@@ -37,44 +34,57 @@ def text_folder(path: Path) -> bool:
 
 
 def detect(path: Path) -> str:
-    """The kind of source that a file is.
+    """The kind of source that a file, or a folder of parts, is.
 
     Raises:
-        SourceUndetectedError: it is like none.
+        SourceUndetectedError: it is like none; the hint says how a log without a header is read.
         SourceAmbiguousError: a headerless ratings file whose user and item columns cannot be told apart.
-        DuetError: the file cannot be read.
+        DuetError: the file cannot be read, or is a table whose columns are not known: what its reader would say.
     """
-    from duetgen.data.sources.delimited import LAYOUTS, fits, is_number
-    from duetgen.data.sources.table import find_columns, header_of
+    from duetgen.data.sources.delimited import LAYOUTS, fits
 
     if text_folder(path):
         return "duet-text"
-    require_file(path)
-    if is_parquet(path):
+    path = parts_of(path)[0]
+    form = form_of(path)
+    if form == "parquet":
         return "table"
     lines = sample(path)
     first = lines[0].strip()
-    if first.startswith("{"):
-        if '"reviewerID"' in first and '"asin"' in first:
-            return "amazon-reviews"
-        raise SourceUndetectedError(f"{path} is JSON, but not of Amazon reviews", "convert it to CSV or Parquet")
+    if form == "json":
+        return "amazon-reviews" if '"reviewerID"' in first and '"asin"' in first else "table"
     if TEXT_ROW.match(first):
         return "duet-text"
+    if first.startswith("[{") or first == "[":
+        raise SourceUndetectedError(f"{path} is one JSON array", "write one object a line, for example `jq -c '.[]'`")
     for kind in ("movielens-csv", "movielens-1m"):
         if fits(LAYOUTS[kind], lines):
             return kind
     try:
         find_columns(header_of(first)[1], path)
-        return "table"
     except DuetError:
-        pass
+        if is_header(first):
+            raise
+    else:
+        return "table"
     if fits(LAYOUTS["movielens-100k"], lines):
         return "movielens-100k"
-    fields_ = first.split(",")
-    if len(fields_) == 4 and is_number(fields_[2]) and is_number(fields_[3]):
+    parts = first.split(",")
+    if len(parts) == 4 and is_number(parts[2]) and is_number(parts[3]):
         return amazon_kind(path, lines)
+    raise undetected(path, first)
+
+
+def undetected(path: Path, first: str) -> SourceUndetectedError:
+    """The refusal of a file without a header, or of no log at all."""
     shown = first if len(first) <= 60 else first[:57] + "…"
-    raise SourceUndetectedError(f"{path} is in no format known here; it begins {shown!r}", NAME_THEM)
+    fields_ = split_line(first, separator_of(first))
+    hint = NAME_THEM
+    if 2 <= len(fields_) <= MOST_FIELDS:
+        hint = "if each line is an event, say which columns are which: --no-header --user-column 1 --item-column 2" + (
+            " --time-column N where there is time" if len(fields_) > 2 else ""
+        )
+    return SourceUndetectedError(f"{path} is in no format known here; it begins {shown!r}", hint)
 
 
 def _asin_share(lines: list[str], column: int) -> float:

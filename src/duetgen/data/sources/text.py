@@ -1,18 +1,13 @@
-"""Text logs as blocks of lines: decompressed as they are read, so memory and lengths stay bounded.
+"""Text logs as blocks of lines: decoded as they are read, so memory and lengths stay bounded.
 
-A log is read in blocks of a few MiB that end at a line's end. A gzip bomb of one endless line is refused after one
-block, and every refusal can name the line.
+A log is read in blocks of a few MiB that end at a line's end. A bomb of one endless line is refused after one block,
+and every refusal can name the line.
 """
 
 from __future__ import annotations
 
-import contextlib
+import codecs
 import csv
-import gzip
-import hashlib
-import os
-import stat
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,91 +17,27 @@ import polars as pl
 
 from duetgen.data.errors import (
     BadQuotesError,
-    InputCorruptError,
     InputEmptyError,
-    InputIsFolderError,
-    InputMissingError,
     InputTooLargeError,
-    InputTruncatedError,
-    InputUnreadableError,
     LineTooLongError,
     NotTextError,
     RaggedRowError,
     WrongEncodingError,
 )
+from duetgen.data.sources.files import open_input
 from duetgen.wire import limits
 
 BLOCK_BYTES: Final = 16 * 2**20
 SAMPLE_BYTES: Final = 256 * 2**10
-WELL_KNOWN: Final = ("u.data", "ratings.dat", "ratings.csv", "train.txt", "train.txt.gz", "interactions.csv.gz")
-GZIP_MAGIC: Final = b"\x1f\x8b"
-BOM: Final = b"\xef\xbb\xbf"
-
-
-def require_file(path: Path) -> None:
-    """Refuse a path that is no readable, non-empty regular file of acceptable size.
-
-    Raises:
-        InputMissingError, InputIsFolderError, InputUnreadableError, InputEmptyError, InputTooLargeError
-    """
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as cause:
-        raise InputMissingError(f"there is no file {path}", "check the path") from cause
-    except (OSError, ValueError) as cause:
-        raise InputUnreadableError(f"cannot read {path}: {cause}", "check the path and its permissions") from cause
-    if stat.S_ISDIR(status.st_mode):
-        inside = [name for name in WELL_KNOWN if (path / name).is_file()]
-        hint = f"did you mean {path / inside[0]}?" if inside else "name the log file inside it"
-        raise InputIsFolderError(f"{path} is a folder, not a log file", hint)
-    if not stat.S_ISREG(status.st_mode):
-        raise InputUnreadableError(f"{path} is not a regular file", "save the log to a file first")
-    if not os.access(path, os.R_OK):
-        raise InputUnreadableError(f"cannot read {path}: permission denied", "make the file readable")
-    if status.st_size == 0:
-        raise InputEmptyError(f"{path} is empty", "check how the file was downloaded or exported")
-    if status.st_size > limits.MAX_INPUT_BYTES:
-        raise InputTooLargeError(
-            f"{path} has {status.st_size:,} bytes; at most {limits.MAX_INPUT_BYTES:,} are read", "cut the log in parts"
-        )
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of the file as it lies on disk."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_gzip(path: Path) -> bool:
-    """Whether the file begins as gzip does, whatever its name."""
-    with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
-
-
-@contextlib.contextmanager
-def open_input(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """The content of a file, decompressed if it is gzip.
-
-    Raises:
-        InputTruncatedError, InputCorruptError: gzip that ends early or is damaged, when it is met.
-        InputUnreadableError: the operating system refuses.
-    """
-    require_file(path)
-    try:
-        if is_gzip(path):
-            with gzip.open(path, "rb") as stream:
-                yield stream
-        else:
-            with path.open("rb") as stream:
-                yield stream
-    except EOFError as cause:
-        raise InputTruncatedError(
-            f"{path} ends in the middle of its gzip stream", "download or copy it again"
-        ) from cause
-    except (zlib.error, gzip.BadGzipFile) as cause:
-        raise InputCorruptError(f"{path} is damaged gzip: {cause}", "download or copy it again") from cause
-    except OSError as cause:
-        raise InputUnreadableError(f"cannot read {path}: {cause.strerror or cause}", "check the file") from cause
+BOM: Final = codecs.BOM_UTF8
+WIDE_MARKS: Final = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+BLANKS: Final = "blanks"
+"""As a separator: one blank or tab, or a run of them."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +57,9 @@ class Block:
 def sample(path: Path) -> list[str]:
     """The first lines of a file, read leniently, to tell its format: without blank ones and a cut last one."""
     with open_input(path) as stream:
-        data = stream.read(SAMPLE_BYTES)
-    text = data.removeprefix(BOM).decode("latin-1")
-    lines = text.split("\n")
-    if len(data) == SAMPLE_BYTES and len(lines) > 1:
+        data = next(_chunks(path, stream, SAMPLE_BYTES), b"")
+    lines = data.removeprefix(BOM).decode(errors="replace").split("\n")
+    if len(data) >= SAMPLE_BYTES // 4 and len(lines) > 1:
         lines.pop()
     lines = [line.removesuffix("\r") for line in lines if line.strip()]
     if not lines:
@@ -142,7 +72,7 @@ def blocks(path: Path, *, encoding: str = "utf-8", quoted: bool = False) -> Iter
 
     Args:
         path: a text file, plain or gzip.
-        encoding: of the format; a leading UTF-8 byte order mark is dropped.
+        encoding: of the format; a leading byte order mark of UTF-8 is dropped, one of UTF-16 or UTF-32 is heeded.
         quoted: double quotes may hold line ends, so a block ends outside of quotes.
 
     Raises:
@@ -151,7 +81,7 @@ def blocks(path: Path, *, encoding: str = "utf-8", quoted: bool = False) -> Iter
     """
     carry, line, total = b"", 1, 0
     with open_input(path) as stream:
-        while chunk := stream.read(BLOCK_BYTES):
+        for chunk in _chunks(path, stream, BLOCK_BYTES):
             total += len(chunk)
             if total > limits.MAX_DECOMPRESSED_BYTES:
                 raise InputTooLargeError(
@@ -171,6 +101,32 @@ def blocks(path: Path, *, encoding: str = "utf-8", quoted: bool = False) -> Iter
                 yield block
     if carry:
         yield _decode(path, line, carry, encoding)
+
+
+def _chunks(path: Path, stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """The stream in pieces, as it is, or as UTF-8 if it begins with the mark of a wider encoding."""
+    chunk = stream.read(size)
+    encoding = next((name for mark, name in WIDE_MARKS.items() if chunk.startswith(mark)), None)
+    if encoding is None:
+        while chunk:
+            yield chunk
+            chunk = stream.read(size)
+        return
+    decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+    while True:
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as cause:
+            raise WrongEncodingError(
+                f"{path}, which begins as {encoding.upper()} does, is not valid {encoding.upper()} near line {line}",
+                "save it as UTF-8",
+            ) from cause
+        if text:
+            line += text.count("\n")
+            yield text.encode("utf-8", "surrogatepass")
+        if not chunk:
+            return
+        chunk = stream.read(size)
 
 
 def _too_long(path: Path, line: int) -> LineTooLongError:
@@ -196,7 +152,9 @@ def _end_of_lines(data: bytes, quoted: bool) -> int:
 def _decode(path: Path, line: int, data: bytes, encoding: str) -> Block:
     if b"\0" in data:
         at = line + data.count(b"\n", 0, data.index(b"\0"))
-        raise NotTextError(f"{path} line {at} holds NUL bytes: it is no UTF-8 text", "save the log as UTF-8 text")
+        wide = data[:64].count(b"\0") >= len(data[:64]) // 3
+        what = "it looks like UTF-16 without its mark" if wide else "it is no UTF-8 text"
+        raise NotTextError(f"{path} line {at} holds NUL bytes: {what}", "save the log as UTF-8 text")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as cause:
@@ -229,6 +187,9 @@ def fields(block: Block, separator: str, width: int, *, quoted: bool = False) ->
         schema={"text": pl.String, "line": pl.Int64},
     )
     frame = frame.filter(pl.col("text").str.strip_chars() != "")
+    if separator == BLANKS:
+        frame = frame.with_columns(pl.col("text").str.strip_chars().str.replace_all(r"[ \t]+", "\t"))
+        separator = "\t"
     found = pl.col("text").str.count_matches(separator, literal=True).cast(pl.Int64) + 1
     ragged = frame.select("line", found=found).filter(pl.col("found") != width)
     if len(ragged):

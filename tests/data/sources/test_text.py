@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
-from duetgen.data.sources import text
-from duetgen.data.sources.text import Block, blocks, fields, open_input, sample
+from duetgen.data.sources import files, text
+from duetgen.data.sources.files import open_input
+from duetgen.data.sources.text import Block, blocks, fields, sample
 from duetgen.errors import DuetError
 
-from .conftest import Write
+from ..conftest import Write
 
 
 def lines_of(path: Path, **options: object) -> list[str]:
@@ -53,7 +54,7 @@ class TestInputs:
             lines_of(Path("/dev/null"))
 
     def test_file_above_the_limit(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(text.limits, "MAX_INPUT_BYTES", 3)
+        monkeypatch.setattr(files.limits, "MAX_INPUT_BYTES", 3)
         with pytest.raises(errors.InputTooLargeError):
             lines_of(write("a.csv", "1234"))
 
@@ -109,9 +110,29 @@ class TestBlocks:
     def test_latin1_where_the_format_says_so(self, write: Write) -> None:
         assert lines_of(write("a", b"caf\xe9\n"), encoding="latin-1") == ["café"]
 
-    def test_utf16_is_not_text(self, write: Write) -> None:
-        with pytest.raises(errors.NotTextError, match="line 1 "):
-            lines_of(write("a", "user,item\n".encode("utf-16")))
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+    def test_a_byte_order_mark_names_the_encoding(self, write: Write, encoding: str) -> None:
+        assert lines_of(write("a", "user,item\r\nkäufer,x\n".encode(encoding))) == ["user,item", "käufer,x"]
+
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+    def test_utf16_without_its_mark_is_named(self, write: Write, encoding: str) -> None:
+        with pytest.raises(errors.NotTextError, match=r"line 1 .* UTF-16 without its mark"):
+            lines_of(write("a", "user,item\n".encode(encoding)))
+
+    def test_utf16_that_is_cut(self, write: Write) -> None:
+        with pytest.raises(errors.WrongEncodingError, match="UTF-16"):
+            lines_of(write("a", "user,item\n".encode("utf-16")[:-1]))
+
+    @given(text_=st.text(st.sampled_from("ab,ä\u20ac\U0001f600\n"), min_size=1), size=st.integers(4, 9))
+    def test_cut_anywhere_utf16_gives_the_lines_of_utf8(
+        self, text_: str, size: int, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        root = tmp_path_factory.mktemp("wide")
+        (root / "wide").write_bytes(text_.encode("utf-16"))
+        (root / "plain").write_bytes(text_.encode())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(text, "BLOCK_BYTES", size)
+            assert lines_of(root / "wide") == lines_of(root / "plain")
 
     def test_line_above_the_limit_names_it(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(text.limits, "MAX_LINE_BYTES", 5)
@@ -152,6 +173,10 @@ class TestFields:
     def test_blank_lines_are_left_out_and_counted(self) -> None:
         frame = fields(Block(Path("a"), 7, ["1,2", "", "  ", "3,4"], False), ",", 2)
         assert frame.rows() == [("1", "2", 7), ("3", "4", 10)]
+
+    def test_blanks_are_one_separator_or_many(self) -> None:
+        frame = fields(Block(Path("a"), 1, [" 1 2", "3 \t4 "], False), "blanks", 2)
+        assert frame.rows() == [("1", "2", 1), ("3", "4", 2)]
 
     def test_separator_of_two_characters(self) -> None:
         assert fields(Block(Path("a"), 1, ["1::2::3"], False), "::", 3).rows() == [("1", "2", "3", 1)]

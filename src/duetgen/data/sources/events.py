@@ -1,0 +1,238 @@
+"""The event table in the making: raw columns in, block by block; one typed table out, and what was dropped and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, InputEmptyError
+from duetgen.data.log import Note, Reading
+from duetgen.data.sources.header import SYNONYMS, plain
+from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, shown
+from duetgen.data.sources.times import Times
+
+TABLE: Final = ("user", "item", "rating", "timestamp", "part")
+"""Columns of the event table, in this order."""
+
+WORDS: Final = {role: frozenset(names) for role, names in SYNONYMS.items()}
+TITLES_DIFFER: Final = 0.1
+"""From this share of items on with more than one title, a column holds no titles of items."""
+
+
+class EventTable:
+    """Takes raw columns and gives the event table.
+
+    Every event that is taken in and not given out is counted in a note.
+    """
+
+    def __init__(self, reading: Reading | None = None) -> None:
+        self.reading = reading or Reading()
+        self.remarks: list[str] = []
+        self._users, self._items = Ids("user"), Ids("item")
+        self._times = Times(self.reading.time_unit, drop=self.reading.drop_missing)
+        self._frames: list[pl.DataFrame] = []
+        self._titles: list[pl.DataFrame] = []
+        self._read = 0
+        self._dropped: Counter[tuple[str, str]] = Counter()
+        self._behaviours: Counter[str] = Counter()
+        self._unrated = 0
+        self._columns: tuple[str, list[str]] | None = None
+        self._paths: list[tuple[Path, str]] = []
+
+    def add(
+        self,
+        frame: pl.DataFrame,
+        path: Path,
+        where: str = "line",
+        *,
+        labels: dict[str, str] | None = None,
+        part: int | None = None,
+    ) -> None:
+        """Take in raw columns.
+
+        Args:
+            frame: columns `user`, `item`, `line`, perhaps `rating`, `timestamp`, `behaviour`, `title`, as they stand.
+            path: of the file, for refusals.
+            where: what `line` counts.
+            labels: the file's own names of these columns, by which a header inside the file is known.
+            part: 0 for training and 2 for test events, where the log came divided.
+
+        Raises:
+            BadIdError, BadRatingError, BadTimestampError: naming the first line that is wrong.
+            BadSettingError: the columns are others than before.
+        """
+        self._same_columns(frame, path)
+        self._read += len(frame)
+        frame = self._without_headers(frame, path, where, labels or {})
+        frame = self._of_behaviours(frame)
+        for ids in (self._users, self._items):
+            frame = self._present(frame.with_columns(ids.read(frame, path, where)), ids.name, path, where)
+        if "rating" in frame.columns:
+            frame = self._rated(frame, path, where)
+        if "timestamp" in frame.columns:
+            frame = frame.with_columns(self._times.read(frame, path, where))
+            frame = self._present(frame, "timestamp", path, where)
+        if "title" in frame.columns:
+            self._titles.append(frame.select("item", pl.col("title").cast(pl.String)).unique(maintain_order=True))
+        if part is not None:
+            frame = frame.with_columns(part=pl.lit(part, pl.UInt8))
+        if not self._paths or self._paths[-1][0] != path:
+            self._paths.append((path, where))
+        source = pl.lit(len(self._paths) - 1, pl.UInt32).alias("source")
+        self._frames.append(frame.select(*(name for name in TABLE if name in frame.columns), "line", source))
+
+    def finish(self) -> tuple[pl.DataFrame, list[Note]]:
+        """The event table in the order of the file, and notes of what was dropped; `remarks` has the rest.
+
+        Raises:
+            InputEmptyError: there is no event.
+            BadTimestampError, MixedTimeUnitsError: the times make no sense together.
+            BadSettingError: a behaviour to keep does not occur.
+        """
+        events = pl.concat(self._frames, how="vertical_relaxed") if self._frames else pl.DataFrame()
+        self._check_behaviours()
+        if len(events) and "timestamp" in events.columns:
+            events = self._settle(events)
+        if not len(events):
+            names = ", ".join(sorted({path.name for path, _ in self._paths})[:3])
+            why = f" ({self._read:,} dropped)" if self._read else ""
+            raise InputEmptyError(f"{names or 'the input'} holds no event{why}", "check how the file was exported")
+        events = events.drop("line", "source")
+        for ids in (self._users, self._items):
+            self.remark(ids.remark(events))
+        if "rating" in events.columns and self._unrated:
+            self.remark(f"{self._unrated:,} events have no rating")
+        return events, self._notes()
+
+    def titles(self) -> pl.DataFrame | None:
+        """Titles by item from a column of the log: `item`, `title`; None if none are, or of something else."""
+        if not self._titles:
+            return None
+        titles = pl.concat(self._titles).unique(maintain_order=True).filter(~is_missing(pl.col("title")))
+        different = titles.group_by("item").agg(pl.col("title").n_unique())
+        if len(different) and float((different["title"] > 1).mean() or 0) >= TITLES_DIFFER:  # type: ignore[arg-type]
+            self.remark("the column of titles has several for one item, so it is not taken for the items' title")
+            return None
+        return titles.with_columns(pl.col("title").str.strip_chars())
+
+    def remark(self, text: str | None) -> None:
+        """Keep a line that the output is to show, once."""
+        if text and text not in self.remarks:
+            self.remarks.append(text)
+
+    def _notes(self) -> list[Note]:
+        left, notes = self._read, []
+        for (name, reason), count in self._dropped.items():
+            notes.append(Note(name, reason, left, left - count))
+            left -= count
+        if self._times.remark:
+            notes.append(Note("time", self._times.remark, left, left))
+        return notes
+
+    def _drop(self, frame: pl.DataFrame, wrong: pl.Expr, name: str, reason: str) -> pl.DataFrame:
+        kept = frame.filter(~wrong)
+        if len(kept) < len(frame):
+            self._dropped[name, reason] += len(frame) - len(kept)
+        return kept
+
+    def _same_columns(self, frame: pl.DataFrame, path: Path) -> None:
+        columns: list[str] = [name for name in (*TABLE, "behaviour") if name in frame.columns]
+        if self._columns is None:
+            self._columns = (path.name, columns)
+        elif self._columns[1] != columns:
+            raise BadSettingError(
+                f"{self._columns[0]} has {', '.join(self._columns[1])} and {path.name} {', '.join(columns)}",
+                "the files must have the same columns",
+            )
+
+    def _without_headers(self, frame: pl.DataFrame, path: Path, where: str, labels: dict[str, str]) -> pl.DataFrame:
+        """Drop the header of another export inside the file; refuse one whose columns are in another order."""
+        words = {role: WORDS[role] | {plain(labels.get(role, role))} for role in ("user", "item")}
+        every = frozenset().union(*WORDS.values(), map(plain, labels.values()))
+
+        def among(role: str, names: frozenset[str]) -> pl.Expr:
+            if frame.schema[role] != pl.String:
+                return pl.lit(False)
+            distinct = frame[role].unique().drop_nulls()
+            distinct = distinct.filter((distinct.str.len_bytes() <= 60) & distinct.str.contains(r"[A-Za-z]"))
+            return pl.col(role).is_in([value for value in distinct if plain(value) in names] if len(distinct) else [])
+
+        both = pl.all_horizontal(among(role, words[role]) for role in ("user", "item"))
+        other = among("user", every) & among("item", every) & ~both
+        if hit := first(frame, "user", other):
+            raise BadIdError(
+                f"{path} {where} {hit[0]} is a header in the middle of the log, with its columns in another order",
+                "divide the file there",
+            )
+        return self._drop(frame, both, "header", "a header in the middle of the log is no event")
+
+    def _of_behaviours(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if "behaviour" not in frame.columns:
+            return frame
+        value = pl.col("behaviour").cast(pl.String).str.replace_all(AROUND, "").fill_null("")
+        frame = frame.with_columns(behaviour=value)
+        for name, count in frame.group_by("behaviour").len().iter_rows():
+            self._behaviours[name] += count
+        keep = self.reading.keep_behaviours
+        if not keep:
+            return frame
+        reason = f"another behaviour than {', '.join(keep)}"
+        return self._drop(frame, ~pl.col("behaviour").is_in(keep), "behaviours", reason)
+
+    def _check_behaviours(self) -> None:
+        keep, found = self.reading.keep_behaviours, self._behaviours
+        most = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:8]
+        there_are = ", ".join(f"{name[:30] or 'none'} {count:,}" for name, count in most)
+        there_are += ", …" if len(found) > len(most) else ""
+        if keep and not found:
+            raise BadSettingError("the log has no column of behaviours", "say which with --behaviour-column")
+        lacking = [name for name in keep if name not in found]
+        if lacking:
+            raise BadSettingError(f"no event has the behaviour {', '.join(lacking)}", f"there are: {there_are}")
+        if keep:
+            self.remark(f"behaviours kept: {', '.join(keep)}; there are: {there_are}")
+        elif len(found) > 1:
+            self.remark(f"behaviours that count alike: {there_are}; --keep-behaviours chooses")
+
+    def _present(self, frame: pl.DataFrame, name: str, path: Path, where: str) -> pl.DataFrame:
+        """The rows with a value; without one they are refused, or dropped and counted."""
+        missing = pl.col(name).is_null()
+        word = "time" if name == "timestamp" else f"{name} id"
+        # A missing time was refused by `Times`.
+        if not self.reading.drop_missing and (hit := first(frame, name, missing)):
+            raise BadIdError(
+                f"{path} {where} {hit[0]} has no {word}",
+                "mend it, or leave such events out, counted, with --drop-missing",
+            )
+        return self._drop(frame, missing, "missing", f"no {word}")
+
+    def _rated(self, frame: pl.DataFrame, path: Path, where: str) -> pl.DataFrame:
+        """Ratings as numbers; null where there is none."""
+        rating, kind = pl.col("rating"), frame.schema["rating"]
+        if kind == pl.String:
+            missing = is_missing(rating)
+            number = rating.str.strip_chars().cast(pl.Float64, strict=False)
+        elif kind.is_numeric() or kind in (pl.Boolean, pl.Null):
+            number = rating.cast(pl.Float64)
+            missing = rating.is_null() | number.is_nan().fill_null(False)
+        else:
+            raise BadRatingError(
+                f"{path}: the rating column holds {kind}", "name another with --rating-column, or --ignore-columns it"
+            )
+        if hit := first(frame, "rating", ~missing & ~number.is_finite().fill_null(False)):
+            raise BadRatingError(
+                f"{path} {where} {hit[0]}: the rating is {shown(hit[1])}, not a finite number",
+                "mend the line, or leave the column out with --ignore-columns",
+            )
+        frame = frame.with_columns(rating=pl.when(~missing).then(number))
+        self._unrated += frame["rating"].null_count()
+        return frame
+
+    def _settle(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Times as seconds; events whose time turns out to be none are dropped."""
+        events = self._times.settle(events, self._paths)
+        self.remark(self._times.remark)
+        return self._drop(events, pl.col("timestamp").is_null(), "missing", "no time")

@@ -1,0 +1,159 @@
+"""What an id is: the one place that decides it, for users and items of every source.
+
+- An id is text, as the file has it, without blanks around it. `7` and `07` are two ids.
+- A whole number that was kept as a float is that number: `12.0` is `12`.
+- A word that programs write for a missing value (`NULL`, `NaN`, `None`, `\\N`, …) is no id.
+- Floats of 2^53 and more are refused, for neighbours among them have merged; so are numbers in scientific notation.
+- No id holds a line break or another control character, or is longer than `limits.MAX_ID_BYTES`.
+
+Nothing is joined in silence: `Ids` counts what it changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from duetgen.data.errors import BadIdError
+from duetgen.wire import limits
+
+MISSING: Final = (
+    *("", "null", "none", "nan", "-nan", "na", "n/a", "nil", "nat", "undefined", "\\n", "(null)"),
+    *("<na>", "<null>", "<none>", "#n/a", "#na", "#null!", "1.#qnan", "-1.#ind"),
+)
+"""What programs write for a missing value, in lower case."""
+
+BLANK: Final = r"[\s\u{feff}\u{200b}\u{2060}]+"
+"""Blanks, and marks without width that nobody sees."""
+
+AROUND: Final = rf"^{BLANK}|{BLANK}$"
+WHOLE: Final = r"^(-?[0-9]+)\.0+$"
+ROUNDED: Final = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$|^-?[0-9]\.[0-9]+[eE][0-9]+$"
+CONTROL: Final = r"[\p{Cc}\u{2028}\u{2029}]"
+EXACT_BITS: Final[dict[pl.DataType, int]] = {pl.Float32(): 24, pl.Float64(): 53}
+MERGED: Final = "write the ids as text or as integers where the log is made: what has merged cannot be told apart"
+
+
+def is_missing(text: pl.Expr) -> pl.Expr:
+    """Whether text is null, blank, or a word for a missing value."""
+    bare = text.str.replace_all(AROUND, "").str.to_lowercase()
+    return (text.is_null() | bare.is_in(MISSING)).fill_null(True)
+
+
+def canonical(ids: pl.Series) -> pl.Series:
+    """Ids of text as this project writes them; null where one is missing."""
+    text = pl.col("id")
+    bare = text.str.replace_all(AROUND, "").str.replace(WHOLE, "${1}")
+    return ids.to_frame("id").select(pl.when(~is_missing(text)).then(bare)).to_series()
+
+
+class Ids:
+    """Reads the users or the items of a log, a block at a time, and remembers what it changed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._changed: list[pl.DataFrame] = []
+
+    def read(self, frame: pl.DataFrame, path: Path, where: str) -> pl.Series:
+        """The column of this name as ids; null where one is missing.
+
+        Args:
+            frame: the column and `line`.
+            path: of the file, for refusals.
+            where: what `line` counts.
+
+        Raises:
+            BadIdError: naming the first line that is wrong.
+        """
+        raw = self._as_text(frame, path, where)
+        distinct = raw.unique()
+        clean = canonical(distinct)
+        self._refuse(pl.DataFrame({"raw": distinct, "id": clean}), raw, frame, path, where)
+        table = pl.DataFrame({"raw": distinct, "id": clean}).filter(pl.col("raw").ne_missing(pl.col("id")))
+        if not len(table):
+            return raw.alias(self.name)
+        known = table.drop_nulls("raw")
+        counts = raw.to_frame("raw").join(known.drop_nulls("id"), on="raw").group_by("raw", "id").len("events")
+        if len(counts):
+            self._changed.append(counts)
+        return raw.replace(known["raw"], known["id"]).alias(self.name)
+
+    def _as_text(self, frame: pl.DataFrame, path: Path, where: str) -> pl.Series:
+        raw, name = frame[self.name], self.name
+        kind = raw.dtype
+        if kind == pl.String:
+            return raw
+        if kind == pl.Null:
+            return raw.cast(pl.String)
+        if kind.is_nested() or kind.is_temporal() or kind in (pl.Binary, pl.Object, pl.Boolean):
+            raise BadIdError(f"{path}: the {name} column holds {kind}, not ids", "name a column of text or integers")
+        if not kind.is_float():
+            return raw.cast(pl.String)
+        number = pl.col(name)
+        bits = EXACT_BITS.get(kind, 11)
+        if hit := first(frame, name, number.is_finite() & (number.abs() >= 2**bits)):
+            raise BadIdError(
+                f"{path} {where} {hit[0]}: the {name} id {hit[1]:.0f} is a float of 2^{bits} or more, "
+                "where neighbours have merged",
+                MERGED,
+            )
+        if hit := first(frame, name, number.is_infinite() | (number.is_finite() & (number != number.floor()))):
+            raise BadIdError(
+                f"{path} {where} {hit[0]}: the {name} id {hit[1]} is no whole number",
+                f"say which column has the ids with --{name}-column",
+            )
+        whole = pl.when(number.is_finite()).then(number).cast(pl.Int64).cast(pl.String)
+        return frame.select(whole.alias(name)).to_series()
+
+    def _refuse(self, table: pl.DataFrame, raw: pl.Series, frame: pl.DataFrame, path: Path, where: str) -> None:
+        """Refuse the ids that are none; the table has each distinct one once."""
+        name, text = self.name, pl.col("id")
+        whole = pl.col("raw").str.replace_all(AROUND, "").str.extract(WHOLE)
+        long = text.str.len_bytes() > limits.MAX_ID_BYTES
+        merged = whole.cast(pl.Float64, strict=False).abs() >= 2.0**53
+        for wrong, what, hint in (
+            (long, f"a {name} id longer than {limits.MAX_ID_BYTES} bytes", "shorten the ids, for example by hashing"),
+            (text.str.contains(CONTROL), f"a {name} id with a line break or another control character", ""),
+            (merged, f"a {name} id that is a float of 2^53 or more, where neighbours have merged", MERGED),
+            (text.str.contains(ROUNDED), f"a {name} id in scientific notation, which rounds", MERGED),
+        ):
+            found = table.filter(wrong.fill_null(False))["raw"]
+            if len(found):
+                line, value = first(
+                    frame.select("line").with_columns(raw=raw), "raw", pl.col("raw").is_in(found.implode())
+                ) or (0, "")
+                raise BadIdError(
+                    f"{path} {where} {line}: {what}: {shown(value)}",
+                    hint or "remove it from the id, and check the quotes",
+                )
+
+    def remark(self, events: pl.DataFrame) -> str | None:
+        """One line on what was changed and how many ids have become one, or None."""
+        if not self._changed:
+            return None
+        changed = pl.concat(self._changed).group_by("raw", "id").agg(pl.col("events").sum())
+        whole = events.group_by(pl.col(self.name).alias("id")).len("all").join(changed, on="id")
+        forms = whole.group_by("id").agg(
+            pl.len().alias("forms"), pl.col("all").first(), pl.col("events").sum(), pl.col("raw").min()
+        )
+        # An id joins others if it stands in two changed forms, or in one that changed and one that did not.
+        joined = forms.filter((pl.col("forms") > 1) | (pl.col("all") > pl.col("events"))).sort("id")
+        text = f"blanks around the {self.name} id, or .0 behind it, left out in {int(changed['events'].sum()):,} events"
+        if not len(joined):
+            return text
+        example = joined.row(0, named=True)
+        return f"{text}; this joined {len(joined):,} ids, as {shown(example['raw'])} with {shown(example['id'])}"
+
+
+def first(frame: pl.DataFrame, name: str, wrong: pl.Expr) -> tuple[int, object] | None:
+    """Line and value of the first row where `wrong` holds, or None."""
+    hit = frame.filter(wrong).select("line", name).head(1)
+    return hit.row(0) if len(hit) else None
+
+
+def shown(value: object) -> str:
+    """A value for a refusal, short and on one line."""
+    text = "an empty field" if value is None or value == "" else repr(value)
+    return text if len(text) <= 40 else text[:37] + "…'"

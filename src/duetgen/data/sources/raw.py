@@ -1,0 +1,207 @@
+"""Any table as raw columns, block by block: CSV and its kin, with a header or without, JSON lines, or Parquet.
+
+Logs and files of titles are both read so: who reads says which columns it wants, by their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from duetgen.data.errors import (
+    BadJsonLineError,
+    BadQuotesError,
+    BadSettingError,
+    InputCorruptError,
+    InputTooLargeError,
+    NotTextError,
+)
+from duetgen.data.sources.files import open_input, require_file
+from duetgen.data.sources.header import Found, header_of, separator_of, split_line
+from duetgen.data.sources.text import BLANKS, Block, blocks, fields, sample
+from duetgen.wire import limits
+
+PARQUET_MAGIC: Final = b"PAR1"
+SEPARATOR_NAMES: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blanks": BLANKS, "\\t": "\t"}
+"""Names for separators that are hard to type."""
+
+Find = Callable[[list[str]], Found]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Columns as they stand: one for each role that was found, and `line`.
+
+    Attributes:
+        frame: the columns.
+        where: what `line` counts: lines of text, or rows.
+        found: the columns of the whole table.
+        broken: events that have a line break inside quotes, in a column that is not used.
+    """
+
+    frame: pl.DataFrame
+    where: str
+    found: Found
+    broken: int = 0
+
+
+def form_of(path: Path) -> str:
+    """`parquet`, `json` or `text`, by how the file begins."""
+    with open_input(path) as stream:
+        if stream.read(4) == PARQUET_MAGIC:
+            return "parquet"
+    return "json" if sample(path)[0].lstrip().startswith("{") else "text"
+
+
+def read_raw(path: Path, find: Find, *, header: bool = True, separator: str | None = None) -> Iterator[Raw]:
+    """The columns that `find` chooses among the table's names (without a header: among numbers from 1).
+
+    Raises:
+        DuetError: any refusal of `find`, and of reading, naming the line.
+    """
+    form = form_of(path)
+    if form == "parquet":
+        yield _read_parquet(path, find)
+    elif form == "json":
+        yield from _read_json(path, find)
+    else:
+        yield from _read_text(path, find, header, separator)
+
+
+def separator_named(text: str | None) -> str | None:
+    """The separator that a name or the characters themselves stand for.
+
+    Raises:
+        BadSettingError: it is none.
+    """
+    if text is None:
+        return None
+    separator = SEPARATOR_NAMES.get(text.strip().lower() or text, text)
+    if separator in (" ", BLANKS):
+        return BLANKS
+    if not separator or len(separator) > 4 or any(char.isalnum() or char in '"\r\n' for char in separator):
+        raise BadSettingError(f"{text!r} is no separator", f"one to four signs, or {', '.join(SEPARATOR_NAMES)}")
+    return separator
+
+
+def _read_text(path: Path, find: Find, header: bool, separator: str | None) -> Iterator[Raw]:
+    separator = separator_named(separator) or separator_of(sample(path)[0])
+    quoted = separator != BLANKS and len(separator) == 1
+    found: Found | None = None
+    for block in blocks(path, quoted=quoted):
+        if found is None:
+            first = next((i for i, line in enumerate(block.lines) if line.strip()), None)
+            if first is None:
+                continue
+            if header:
+                found = find(header_of(block.lines[first], separator)[1])
+                block = block.skip(first + 1)
+            else:
+                found = find([str(i + 1) for i in range(len(split_line(block.lines[first], separator)))])
+        frame = fields(block, separator, len(found.names), quoted=quoted)
+        broken = _broken(frame, block, found, path)
+        yield Raw(_chosen(frame, found), "line", found, broken)
+
+
+def _chosen(frame: pl.DataFrame, found: Found) -> pl.DataFrame:
+    return frame.select("line", **{role: pl.col(str(i)) for role, i in found.roles.items()})
+
+
+def _broken(frame: pl.DataFrame, block: Block, found: Found, path: Path) -> int:
+    """How many events have a line break inside quotes.
+
+    Raises:
+        BadQuotesError: it is in a column that is used: a stray quote has swallowed the lines between.
+    """
+    if not block.quotes:
+        return 0
+    held = {str(i) for role, i in found.roles.items() if role != "title"}
+    breaks = [pl.col(name).str.contains("\n", literal=True).alias(name) for name in frame.columns if name != "line"]
+    table = frame.select("line", *breaks)
+    stray = table.filter(pl.any_horizontal(held)).head(1)
+    if len(stray):
+        raise BadQuotesError(
+            f"{path} line {stray['line'][0]}: quotes open on this line and close on a later one",
+            "mend the quotes: a quote inside a field is doubled",
+        )
+    return len(table.filter(pl.any_horizontal(pl.exclude("line"))))
+
+
+def _read_json(path: Path, find: Find) -> Iterator[Raw]:
+    """One JSON object a line; its fields are the columns."""
+    found = find(_fields_of(path))
+    roles = list(found.roles)
+    names = {role: found.names[i] for role, i in found.roles.items()}
+    # Only the fields that are used are decoded; the others are skipped.
+    event = msgspec.defstruct("Event", [(role, Any, None) for role in roles], rename=names)
+    decoder = msgspec.json.Decoder(event)
+    for block in blocks(path):
+        rows: list[Any] = []
+        numbers: list[int] = []
+        for number, line in enumerate(block.lines, block.line):
+            if not line.strip():
+                continue
+            try:
+                row = decoder.decode(line)
+            except (msgspec.DecodeError, RecursionError) as cause:
+                raise BadJsonLineError(
+                    f"{path} line {number}: {cause}",
+                    f"each line must be a JSON object, with {', '.join(names.values())}",
+                ) from cause
+            rows.append(row)
+            numbers.append(number)
+        columns = {
+            role: [_scalar(getattr(row, role), role, names[role], path, n) for row, n in zip(rows, numbers)]
+            for role in roles
+        }
+        schema = dict.fromkeys(columns, pl.String) | {"line": pl.Int64}
+        yield Raw(pl.DataFrame(columns | {"line": numbers}, schema=schema), "line", found)
+
+
+def _fields_of(path: Path) -> list[str]:
+    """Names of the fields of the first objects, in order."""
+    names: dict[str, None] = {}
+    for line in sample(path)[:100]:
+        try:
+            names |= dict.fromkeys(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
+        except (msgspec.DecodeError, RecursionError) as cause:
+            if not names:
+                raise BadJsonLineError(
+                    f"{path} line 1: {cause}", "write one JSON object a line, for example `jq -c '.[]'`"
+                ) from cause
+    return list(names)
+
+
+def _scalar(value: object, role: str, name: str, path: Path, line: int) -> str | None:
+    """A field as text; numbers as they are written."""
+    if value is None or isinstance(value, str):
+        return value
+    if role == "title":  # A list, say: no title, and no reason to stop.
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadJsonLineError(f"{path} line {line}: the field {name} holds no text or number", "name another column")
+    return str(value)
+
+
+def _read_parquet(path: Path, find: Find) -> Raw:
+    require_file(path)
+    with path.open("rb") as file:
+        if file.read(4) != PARQUET_MAGIC:
+            raise NotTextError(f"{path} is Parquet inside an archive", "unpack it: Parquet compresses by itself")
+    try:
+        names = list(pl.read_parquet_schema(path))
+        found = find(names)
+        rows = pl.scan_parquet(path, hive_partitioning=False).select(pl.len()).collect().item()
+        if rows > limits.MAX_EVENTS:
+            raise InputTooLargeError(f"{path} has {rows:,} rows; at most {limits.MAX_EVENTS:,}", "cut the log in parts")
+        wanted = sorted({names[i] for i in found.roles.values()})
+        frame = pl.read_parquet(path, columns=wanted, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as cause:
+        raise InputCorruptError(f"{path} is damaged Parquet: {cause}", "write or copy it again") from cause
+    frame = frame.select(**{role: pl.col(names[i]) for role, i in found.roles.items()}).with_row_index("line", offset=1)
+    return Raw(frame.with_columns(pl.col("line").cast(pl.Int64)), "row", found)

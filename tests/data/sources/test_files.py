@@ -1,0 +1,202 @@
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duetgen.data import errors
+from duetgen.data.sources import archive, files, read
+from duetgen.data.sources.files import parts_of
+from duetgen.errors import DuetError
+
+from ..conftest import Write
+
+LOG = "user,item\na,x\nb,y\n"
+EVENTS = [("a", "x"), ("b", "y")]
+
+
+def zipped(members: dict[str, str | bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            packed.writestr(name, content)
+    return buffer.getvalue()
+
+
+class TestPacked:
+    @pytest.mark.parametrize(
+        "pack",
+        [
+            gzip.compress,
+            bz2.compress,
+            lzma.compress,
+            lambda data: zipped({"log.csv": data}),
+            lambda data: zipped({"deep/log.csv.gz": gzip.compress(data)}),
+            lambda data: zipped({"d/": "", "d/log.csv": data, "__MACOSX/d/._log.csv": "x", ".DS_Store": "x"}),
+        ],
+    )
+    def test_is_told_by_content_not_by_name(self, write: Write, pack: Callable[[bytes], bytes]) -> None:
+        assert read(write("log", pack(LOG.encode()))).events.rows() == EVENTS
+
+    @pytest.mark.parametrize(
+        "pack", [gzip.compress, bz2.compress, lzma.compress, lambda data: zipped({"log.csv": data})]
+    )
+    @pytest.mark.parametrize("keep", [0.3, 0.9])
+    def test_cut_is_refused(self, write: Write, pack: Callable[[bytes], bytes], keep: float) -> None:
+        packed = pack("".join(f"{i},{i * 7919}\n" for i in range(9999)).encode())
+        with pytest.raises((errors.InputTruncatedError, errors.InputCorruptError)):
+            read(write("log", packed[: int(len(packed) * keep)]))
+
+    @pytest.mark.parametrize(
+        "start", [b"ARROW1\0\0", b"SQLite format 3\0", b"\x89HDF\r\n", b"Obj\x01", b"\x28\xb5\x2f\xfd", b"\x80\x04\x95"]
+    )
+    def test_known_kinds_that_are_no_log_are_named(self, write: Write, start: bytes) -> None:
+        with pytest.raises(errors.NotTextError, match="not a log that is read here"):
+            read(write("log", start + b"x" * 600))
+
+    def test_tar_inside_gzip_is_named(self, write: Write) -> None:
+        import tarfile
+
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+            entry = tarfile.TarInfo("log.csv")
+            entry.size = len(LOG)
+            tar.addfile(entry, io.BytesIO(LOG.encode()))
+        with pytest.raises(errors.NotTextError, match="a tar archive"):
+            read(write("log", buffer.getvalue()))
+
+
+class TestZip:
+    def test_several_files_are_listed(self, write: Write) -> None:
+        with pytest.raises(errors.ArchiveMembersError, match=r"2 files: a\.csv, b/c\.csv"):
+            read(write("log.zip", zipped({"a.csv": LOG, "b/c.csv": LOG})))
+
+    @pytest.mark.parametrize(
+        "name", ["../log.csv", "a/../../log.csv", "/log.csv", "C:\\log.csv", "..\\log.csv", "a\\..\\b"]
+    )
+    def test_a_path_that_climbs_out_is_refused(self, write: Write, name: str) -> None:
+        with pytest.raises(errors.ArchiveUnsafeError, match="leads out"):
+            read(write("log.zip", zipped({name: LOG})))
+        with pytest.raises(errors.ArchiveUnsafeError):
+            read(write("log.zip", zipped({"log.csv": LOG, name: LOG})))
+
+    @pytest.mark.parametrize("name", ["a..b.csv", "..a.csv/log.csv", "a/b..csv"])
+    def test_two_points_in_a_name_climb_nowhere(self, write: Write, name: str) -> None:
+        try:
+            assert read(write("log.zip", zipped({name: LOG}))).events.rows() == EVENTS
+        except errors.InputEmptyError:
+            assert name.startswith(".")
+
+    def test_a_link_is_refused(self, write: Write) -> None:
+        link = zipfile.ZipInfo("log.csv")
+        link.external_attr = 0o120777 << 16
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as packed:
+            packed.writestr(link, "/etc/passwd")
+        with pytest.raises(errors.ArchiveUnsafeError):
+            read(write("log.zip", buffer.getvalue()))
+
+    def test_a_workbook_is_named(self, write: Write) -> None:
+        with pytest.raises(errors.ArchiveMembersError, match="Office document"):
+            read(write("log.xlsx", zipped({"[Content_Types].xml": "x", "xl/sheet1.xml": "x"})))
+
+    def test_no_file(self, write: Write) -> None:
+        with pytest.raises(errors.InputEmptyError, match="no file"):
+            read(write("log.zip", zipped({})))
+
+    def test_behind_a_password(self, write: Write) -> None:
+        data = bytearray(zipped({"log.csv": LOG}))
+        for magic, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            data[data.index(magic) + at] |= 1
+        with pytest.raises(errors.ArchiveMembersError, match="password"):
+            read(write("log.zip", bytes(data)))
+
+    def test_too_many_members(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(archive.limits, "MAX_ARCHIVE_MEMBERS", 2)
+        with pytest.raises(errors.InputTooLargeError, match="3 files"):
+            read(write("log.zip", zipped({"a": "", "b": "", "c": ""})))
+
+    def test_a_bomb_stops_at_the_limit(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        from duetgen.data.sources import text
+
+        monkeypatch.setattr(text.limits, "MAX_DECOMPRESSED_BYTES", 10_000)
+        with pytest.raises(errors.InputTooLargeError):
+            read(write("log.zip", zipped({"log.csv": "user,item\n" + "a,x\n" * 5000})))
+
+    @given(at=st.integers(0, 140), noise=st.binary(min_size=1, max_size=4))
+    def test_damaged_is_read_or_refused(self, at: int, noise: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+        path = tmp_path_factory.mktemp("zip") / "log.zip"
+        raw = zipped({"log.csv": LOG})
+        path.write_bytes(raw[:at] + noise + raw[at + len(noise) :])
+        try:
+            found = read(path).events.rows()
+        except DuetError:
+            return
+        assert len(found) == 2
+
+
+class TestParts:
+    def test_are_one_log_in_the_order_of_their_numbers(self, write: Write) -> None:
+        for number in (10, 2, 1):
+            folder = write(f"log/part-{number}.csv", f"user,item\na,{number}\n").parent
+        write("log/_SUCCESS", "")
+        write("log/.part-1.csv.crc", "x")
+        log = read(folder)
+        assert (log.kind, log.events["item"].to_list()) == ("table", ["1", "2", "10"])
+        assert [file.name for file in log.files] == ["part-1.csv", "part-2.csv", "part-10.csv"]
+
+    def test_of_parquet_with_ids_of_two_types(self, tmp_path: Path) -> None:
+        (tmp_path / "log").mkdir()
+        pl.DataFrame({"user": ["a"], "item": [1]}).write_parquet(tmp_path / "log/part-0.parquet")
+        pl.DataFrame({"user": ["a"], "item": [2.0]}).write_parquet(tmp_path / "log/part-1.parquet")
+        assert read(tmp_path / "log").events["item"].to_list() == ["1", "2"]
+
+    def test_in_folders_inside(self, write: Write) -> None:
+        write("log/day=1/part-0.csv", "user,item\na,x\n")
+        write("log/day=2/part-0.csv", "user,item\nb,y\n")
+        assert read(write("log/_x", "").parent).events.rows() == EVENTS
+
+    def test_of_json_and_packed(self, write: Write) -> None:
+        write("log/part-0.json.gz", '{"user": "a", "item": "x"}\n')
+        folder = write("log/part-1.json.gz", '{"item": "y", "user": "b"}\n').parent
+        assert read(folder).events.rows() == EVENTS
+
+    def test_without_a_header(self, write: Write) -> None:
+        from duetgen.data.log import Columns, Reading
+
+        write("log/part-00000", "a x\n")
+        folder = write("log/part-00001", "b y\n").parent
+        log = read(folder, columns=Columns(user="1", item="2"), reading=Reading(header=False))
+        assert log.events.rows() == EVENTS
+
+    def test_with_other_columns_are_refused(self, write: Write) -> None:
+        write("log/part-0.csv", "user,item\na,x\n")
+        folder = write("log/part-1.csv", "user,item,rating\nb,y,1\n").parent
+        with pytest.raises(
+            errors.BadSettingError, match=r"part-0.csv has user, item and part-1.csv user, item, rating"
+        ):
+            read(folder)
+
+    def test_a_folder_of_other_files_is_no_log(self, write: Write) -> None:
+        write("ml/u.item", "x")
+        with pytest.raises(errors.InputIsFolderError) as caught:
+            read(write("ml/u.data", "1\t2\t3\t4\n").parent)
+        assert "u.data" in caught.value.hint
+
+    def test_too_many(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files.limits, "MAX_PARTS", 1)
+        write("log/a.csv", LOG)
+        with pytest.raises(errors.InputTooLargeError):
+            parts_of(write("log/b.csv", LOG).parent)
+
+    def test_of_a_log_that_came_divided(self, write: Write) -> None:
+        train = write("train/a.csv", LOG).parent
+        log = read(train, test_input=write("test/a.csv", "user,item\na,z\n").parent)
+        assert log.events.rows() == [("a", "x", 0), ("b", "y", 0), ("a", "z", 2)]

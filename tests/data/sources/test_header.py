@@ -1,0 +1,228 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duetgen.data import errors
+from duetgen.data.log import Columns, Reading
+from duetgen.data.sources import detect, read
+from duetgen.data.sources.header import find_columns, header_of, is_header, numbered_columns
+from duetgen.errors import DuetError
+
+from ..conftest import Write
+
+PATH = Path("log.csv")
+NOON = 1_600_000_000
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("line", "user", "item"),
+        [
+            ("user,item", 0, 1),
+            ("ts\tuserId\tmovieId", 1, 2),
+            ('"User-ID";"ISBN";"Book-Rating"', 0, 1),
+            ("user_id:token\titem_id:token\trating:float", 0, 1),
+            ("USER ID|Product ID", 0, 1),
+            ("session_id,item_id,user_id", 2, 1),
+            ("user item timestamp", 0, 1),
+        ],
+    )
+    def test_usual_ones_are_found(self, line: str, user: int, item: int) -> None:
+        found = find_columns(header_of(line)[1], PATH)
+        assert (found.roles["user"], found.roles["item"]) == (user, item)
+
+    def test_types_are_left_out_only_where_every_name_has_one(self) -> None:
+        assert header_of("user_id:token\titem_id:token")[1] == ["user_id", "item_id"]
+        assert header_of("user:token,item")[1] == ["user:token", "item"]
+
+    def test_what_is_not_used_is_known(self) -> None:
+        found = find_columns(["user", "price", "item", "shop"], PATH)
+        assert found.unused == ["price", "shop"]
+
+    def test_both_that_lack_are_named_with_their_options(self) -> None:
+        with pytest.raises(errors.MissingColumnError, match=r"the user and the item; .*: a, b") as caught:
+            find_columns(["a", "b"], PATH)
+        assert "--user-column NAME and --item-column NAME" in caught.value.hint
+
+    def test_an_ignored_column_is_not_found(self) -> None:
+        names = ["user", "item", "rating"]
+        assert "rating" not in find_columns(names, PATH, Columns(ignore=("rating",))).roles
+        with pytest.raises(errors.MissingColumnError, match="no column 'stars'"):
+            find_columns(names, PATH, Columns(ignore=("stars",)))
+
+    def test_a_number_where_there_is_a_header(self) -> None:
+        with pytest.raises(errors.MissingColumnError) as caught:
+            find_columns(["user", "item"], PATH, Columns(user="1"))
+        assert "--no-header" in caught.value.hint
+
+    @given(st.text(max_size=40).map(lambda text: text.replace("\n", "")))
+    def test_any_line_is_a_header_or_refused(self, line: str) -> None:
+        try:
+            found = find_columns(header_of(line)[1], PATH)
+        except DuetError:
+            return
+        assert {"user", "item"} <= set(found.roles)
+
+    @pytest.mark.parametrize(
+        ("line", "expected"), [("a,b", True), ("a,1", False), ("a,a", False), ("a", False), ("hello world", False)]
+    )
+    def test_what_looks_like_one(self, line: str, expected: bool) -> None:
+        assert is_header(line) == expected
+
+
+class TestNumbers:
+    def test_count_from_one(self) -> None:
+        assert numbered_columns(3, PATH, Columns(user="3", item="1")).roles == {"user": 2, "item": 0}
+
+    @pytest.mark.parametrize(
+        ("columns", "error"),
+        [
+            (Columns(user="1"), errors.MissingColumnError),
+            (Columns(user="1", item="4"), errors.MissingColumnError),
+            (Columns(user="0", item="1"), errors.MissingColumnError),
+            (Columns(user="1", item="item"), errors.BadSettingError),
+            (Columns(user="1", item="1"), errors.BadSettingError),
+        ],
+    )
+    def test_that_are_none(self, columns: Columns, error: type[DuetError]) -> None:
+        with pytest.raises(error):
+            numbered_columns(3, PATH, columns)
+
+    @pytest.mark.parametrize(
+        ("content", "separator"),
+        [
+            ("a x 5\nb y 6\n", None),
+            ("a,x,5\nb,y,6\n", None),
+            ("a\tx\t5\nb\ty\t6\n", None),
+            ("a::x::5\nb::y::6\n", "::"),
+            ("a#x#5\nb#y#6\n", "#"),
+            ("a,x,5\nb,y,6\n", "comma"),
+            ("a  x \t5\nb y 6\n", "blanks"),
+        ],
+    )
+    def test_a_table_without_a_header(self, write: Write, content: str, separator: str | None) -> None:
+        reading = Reading(header=False, separator=separator)
+        log = read(write("log", content), columns=Columns(user="1", item="2", timestamp="3"), reading=reading)
+        assert (log.kind, log.events.rows()) == ("table", [("a", "x", 5), ("b", "y", 6)])
+
+    def test_no_such_separator(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError, match="no separator"):
+            read(write("log", "a,b\n"), reading=Reading(separator="and"))
+
+
+class TestDetection:
+    def test_a_log_without_a_header_is_told_how_it_is_read(self, write: Write) -> None:
+        with pytest.raises(errors.SourceUndetectedError) as caught:
+            detect(write("log.txt", "0 18\n0 11\n"))
+        assert "--no-header --user-column 1 --item-column 2" in caught.value.hint
+
+    def test_an_array_of_json_is_told(self, write: Write) -> None:
+        with pytest.raises(errors.SourceUndetectedError) as caught:
+            detect(write("log.json", '[{"user": 1, "item": 2}]\n'))
+        assert "one object a line" in caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("content", "error"),
+        [
+            ("user,item,score,stars\na,x,1,2\n", errors.AmbiguousColumnError),
+            ("listener,track\na,x\n", errors.MissingColumnError),
+            ("user,item\na,x,1\n", errors.RaggedRowError),
+            ('user,item\n"a,x\n', errors.BadQuotesError),
+            ("user,item\n,x\n", errors.BadIdError),
+            ('{"user": "a", "item": "x"}\n{"user": "a"\n', errors.BadJsonLineError),
+            ('{"who": "a", "what": "x"}\n', errors.MissingColumnError),
+            ('{"user": "a", "item": ["x"]}\n', errors.BadJsonLineError),
+            ('{"user": true, "item": "x"}\n', errors.BadJsonLineError),
+            ("{\n", errors.BadJsonLineError),
+        ],
+    )
+    def test_the_exact_reason_is_told_under_auto(self, write: Write, content: str, error: type[DuetError]) -> None:
+        with pytest.raises(error):
+            read(write("log.csv", content))
+
+    def test_column_options_make_any_file_a_table(self, write: Write) -> None:
+        fixed = write("u.data", f"1\t7\t5\t{NOON}\n")
+        log = read(fixed, columns=Columns(user="2", item="1"), reading=Reading(header=False))
+        assert (log.kind, log.events.rows()) == ("table", [("7", "1")])
+        reviews = write(
+            "r.json", f'{{"reviewerID": "a", "asin": "x", "overall": 5.0, "unixReviewTime": {NOON}, "shop": "s"}}\n'
+        )
+        assert read(reviews).kind == "amazon-reviews"
+        log = read(reviews, columns=Columns(item="shop"))
+        assert (log.kind, log.events["item"].to_list()) == ("table", ["s"])
+
+
+class TestJsonLines:
+    def test_fields_are_columns(self, write: Write) -> None:
+        lines = (
+            f'{{"user": "a", "item": 7, "timestamp": {NOON}, "extra": {{"deep": [1]}}}}\n\n'
+            f'{{"timestamp": {NOON}.0, "item": 7.0, "user": "b", "rating": 4}}\n'
+        )
+        log = read(write("log.jsonl", lines))
+        assert log.events.rows() == [("a", "7", None, NOON), ("b", "7", 4.0, NOON)]
+        assert log.kind == "table"
+        assert "columns not used: extra" in log.remarks
+
+    @pytest.mark.parametrize("item", ["null", '""', '"NaN"'])
+    def test_missing_ids(self, write: Write, item: str) -> None:
+        with pytest.raises(errors.BadIdError, match="line 2 has no item id"):
+            read(write("log.jsonl", f'{{"user": "a", "item": "x"}}\n{{"user": "a", "item": {item}}}\n'))
+
+    def test_a_float_that_has_merged(self, write: Write) -> None:
+        with pytest.raises(errors.BadIdError, match=r"2\^53"):
+            read(write("log.jsonl", '{"user": "a", "item": 9007199254740993.0}\n'))
+
+    def test_a_large_integer_is_exact(self, write: Write) -> None:
+        item = 2**70 + 1
+        assert read(write("log.jsonl", f'{{"user": "a", "item": {item}}}\n')).events["item"].to_list() == [str(item)]
+
+    def test_a_line_break_inside_an_id(self, write: Write) -> None:
+        with pytest.raises(errors.BadIdError, match="control character"):
+            read(write("log.jsonl", '{"user": "a", "item": "x\\ny"}\n'))
+
+
+class TestBehaviours:
+    LOG = f"user,item,event_type,time\na,x,view,{NOON}\na,y,cart,{NOON}\na,z,buy,{NOON}\na,x, view ,{NOON}\n"
+
+    def test_count_alike_and_are_named(self, write: Write) -> None:
+        log = read(write("log.csv", self.LOG))
+        assert len(log.events) == 4
+        assert "behaviours that count alike: view 2, buy 1, cart 1; --keep-behaviours chooses" in log.remarks
+
+    def test_some_are_kept_and_the_others_counted(self, write: Write) -> None:
+        log = read(write("log.csv", self.LOG), reading=Reading(keep_behaviours=("buy", "cart")))
+        assert log.events["item"].to_list() == ["y", "z"]
+        assert [(note.name, note.events_in, note.events_out) for note in log.notes] == [("behaviours", 4, 2)]
+
+    def test_one_that_does_not_occur_is_refused(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError, match="behaviour purchase") as caught:
+            read(write("log.csv", self.LOG), reading=Reading(keep_behaviours=("buy", "purchase")))
+        assert "view 2, buy 1, cart 1" in caught.value.hint
+
+    def test_without_such_a_column(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError, match="no column of behaviours"):
+            read(write("log.csv", "user,item\na,x\n"), reading=Reading(keep_behaviours=("buy",)))
+
+    def test_by_number(self, write: Write) -> None:
+        path = write("log.csv", f"1,2,3,pv,{NOON}\n1,4,3,buy,{NOON}\n")
+        columns = Columns(user="1", item="2", behaviour="4", timestamp="5")
+        log = read(path, columns=columns, reading=Reading(header=False, keep_behaviours=("buy",)))
+        assert log.events.rows() == [("1", "4", NOON)]
+
+
+class TestRatings:
+    @pytest.mark.parametrize("empty", ["", " ", "NULL", "nan"])
+    def test_may_be_missing_in_some_events(self, write: Write, empty: str) -> None:
+        log = read(write("log.csv", f"user,item,rating\na,x,{empty}\na,y,4.5\n"))
+        assert log.events["rating"].to_list() == [None, 4.5]
+        assert log.remarks == ["1 events have no rating"]
+
+    @pytest.mark.parametrize("bad", ["good", "inf", "-Infinity", "1 5"])
+    def test_that_are_no_numbers_name_the_line(self, write: Write, bad: str) -> None:
+        path = write("log.csv", f"user,item,rating\na,x,1\na,y,{bad}\n")
+        with pytest.raises(errors.BadRatingError, match="line 3") as caught:
+            read(path)
+        assert "--ignore-columns" in caught.value.hint
+        assert read(path, columns=Columns(ignore=("rating",))).events.columns == ["user", "item"]
