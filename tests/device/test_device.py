@@ -28,7 +28,7 @@ def sent(tiny: Tiny, history: list[int]) -> np.ndarray:
 
 def expect(device: Device, tiny: Tiny, events: list[int], theta_P: np.ndarray | None) -> None:
     """The device ranks the catalogue exactly as it must with this theta."""
-    found = device.rank(tiny.ids(ALL))
+    found = device.rank(tiny.ids(ALL), met="show")
     scores = dict(zip(tiny.ids(ALL), tiny.scores(events, ALL, theta_P)))
     assert [item for item, _ in found] == sorted(scores, key=lambda item: -scores[item])
     np.testing.assert_allclose([score for _, score in found], [scores[item] for item, _ in found], atol=1e-5)
@@ -79,7 +79,7 @@ def test_recommend_gives_the_best_that_were_not_seen(tiny: Tiny) -> None:
         order = [2 + int(i) for i in np.argsort(-scores)]
         unseen = [i for i in order if i not in events]
         assert [item for item, _ in device.recommend(5)] == tiny.ids(unseen[:5])
-        assert [item for item, _ in device.recommend(5, exclude_seen=False)] == tiny.ids(order[:5])
+        assert [item for item, _ in device.recommend(5, met="show")] == tiny.ids(order[:5])
         assert len(device.recommend(1000)) == 28 - 3
 
 

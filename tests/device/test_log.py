@@ -140,11 +140,9 @@ def test_a_disk_that_is_full_loses_no_event(folder: StateFolder, monkeypatch: py
     assert EventLog(folder, 5).last(5) == ["a", "b", "c", "d"]
 
 
-def test_grows_and_forgets(folder: StateFolder) -> None:
-    log = EventLog(folder, 2)
-    log.append("abc")
-    log.grow(4)
-    log.append("de")
+def test_forgets(folder: StateFolder) -> None:
+    log = EventLog(folder, 4)
+    log.append("abcde")
     assert log.last(9) == ["b", "c", "d", "e"]
     assert log.clear()
     assert (log.last(9), log.count) == ([], 5)

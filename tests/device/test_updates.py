@@ -51,7 +51,7 @@ def test_a_new_version_is_fetched_in_the_background_and_swapped_in_with_its_thet
         # Item 35 was unknown to the first version; the log holds ids, so the second knows it.
         expect(device, second, [3, 35], sent(second, [3, 35]))
         assert device.status().previous == tiny.model_id
-        assert len(device.recommend(100, exclude_seen=False)) == 38
+        assert len(device.recommend(100, met="show")) == 38
     assert "/v1/models/" + second.model_id + "/generator.onnx" not in server.cloud.paths
 
 

@@ -44,10 +44,18 @@ def test_mean_rank_by_hand() -> None:
 
 def test_the_unknown_item_ranks_behind_every_known_one() -> None:
     catalogue = np.array([-np.inf, 50.0, 3.0, 2.0, 1.0], dtype=np.float32)
-    assert [rank_of(target, catalogue) for target in (2, 4, 1)] == [1, 3, 4]
+    assert [rank_of(target, catalogue) for target in (2, 4, 1)] == [(1, 3), (3, 3), (math.inf, 4)]
     listed = np.array([1, 3, 1, 4])
-    assert rank_of(1, np.array([50.0, 2.0, 50.1, 1.0], dtype=np.float32), listed) == 3.5
-    assert rank_of(3, np.array([2.0, 50.0, 2.1, 1.0], dtype=np.float32), np.array([3, 1, 3, 4])) == 1.5
+    assert rank_of(1, np.array([50.0, 2.0, 50.1, 1.0], dtype=np.float32), listed) == (math.inf, 4)
+    assert rank_of(3, np.array([2.0, 50.0, 2.1, 1.0], dtype=np.float32), np.array([3, 1, 3, 4])) == (1.5, 4)
+
+
+def test_what_is_hidden_takes_no_place_and_is_missed_as_a_target() -> None:
+    catalogue = np.array([-np.inf, 50.0, 3.0, 2.0, 1.0], dtype=np.float32)
+    hidden = np.array([False, False, True, False, False])
+    assert [rank_of(target, catalogue, None, hidden) for target in (4, 2)] == [(2, 2), (math.inf, 3)]
+    listed = np.array([4, 2, 3])
+    assert rank_of(4, np.array([1.0, 3.0, 2.0], dtype=np.float32), listed, hidden) == (2, 2)
 
 
 def test_metrics_are_those_of_evaluation() -> None:
@@ -83,7 +91,7 @@ def test_sessions_are_the_targets_of_the_test_part(tiny: Tiny, dataset: Dataset)
     assert [one.rows for one in sessions.all] == [range(3), range(3, 5), range(5, 7)]
 
 
-def reference(tiny: Tiny, policy_ages: list[int] | None) -> float:
+def reference(tiny: Tiny, policy_ages: list[int] | None, hide: bool = True) -> float:
     """ndcg@10 over the three devices, ranked by hand; ages of theta by the position of the target in its session."""
     values = []
     for before, targets in (([2, 3, 4], [5, 6, 7]), ([8, 9], [10, 11]), ([20], [21, 22])):
@@ -94,7 +102,8 @@ def reference(tiny: Tiny, policy_ages: list[int] | None) -> float:
                 read = history[: len(history) - policy_ages[at]]
                 theta_P = tiny.theta(read).astype(np.float16).astype(float)
             scores = tiny.scores(history, range(1, 30), theta_P)
-            rank = 1 + int((scores > scores[target - 1]).sum())
+            hidden = np.isin(np.arange(1, 30), history) if hide else np.zeros(29, dtype=bool)
+            rank = 1 + int(((scores > scores[target - 1]) & ~hidden).sum())
             found.append(1 / math.log2(1 + rank) if rank <= 10 else 0.0)
             history.append(target)
         values.append(sum(found) / len(found))

@@ -43,6 +43,10 @@ def device(
     ] = "always",
     budget: Annotated[int | None, Parameter(help="At most so many requests a device and day.")] = None,
     encoding: Annotated[Encoding, Parameter(help="Theta on the wire.")] = "float16",
+    met: Annotated[
+        Literal["hide", "show"] | None,
+        Parameter(help="Hide items that the device has met from its rankings, or show them [as the bundle says]."),
+    ] = None,
     trust: Annotated[
         list[str] | None, Parameter(negative="", help="Public key that may sign bundles; may be repeated [any].")
     ] = None,
@@ -76,6 +80,7 @@ def device(
         state=state,
         trusted=frozenset(trust) if trust else None,
         encoding=encoding,
+        met=met,
     )
     if replay is None:
         if json:
@@ -232,9 +237,20 @@ def print_report(report: FleetReport) -> None:
     table.add_column("")
     for metric in report.quality:
         table.add_column(metric, justify="right")
-    for name, found in (("as the devices ranked", report.quality), ("with theta = 0", report.quality_global)):
-        table.add_row(name, *(f"{value:.4f}" for value in found.values()))
+    rows = {
+        "as the devices ranked": report.quality,
+        "with theta = 0": report.quality_global,
+        "new items alone": report.quality_new,
+        "new items alone, theta = 0": report.quality_global_new,
+    }
+    for name, found in rows.items():
+        if found is not None:
+            table.add_row(name, *(f"{value:.4f}" for value in found.values()))
     say(table)
+    if report.repeat_targets:
+        share = report.repeat_targets / max(1, report.targets)
+        outcome = "hidden, so missed" if report.met == "hide" else "shown"
+        say(f"met        {share:.1%} of the targets are items that the device had met: {outcome}")
     age = "" if report.mean_age_events is None else f", {report.mean_age_events:.1f} events old on average"
     say(f"theta      in {report.with_theta:.1%} of the rankings{age}")
     say(f"requests   {report.requests:,} ({report.requests_per_device:.1f} a device), {report.answered:,} answered")

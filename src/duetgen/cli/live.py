@@ -93,8 +93,15 @@ def print_live(report: FleetReport) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "ndcg@10", "hr@10", "user_auc"):
         table.add_column(name, justify="right" if name else "left")
-    for name, found in (("with theta from the cloud", report.quality), ("with theta = 0", report.quality_global)):
-        table.add_row(name, *(f"{found[metric]:.4f}" for metric in ("ndcg@10", "hr@10", "user_auc")))
+    rows = {
+        "with theta from the cloud": report.quality,
+        "with theta = 0": report.quality_global,
+        "new items alone, with theta": report.quality_new,
+        "new items alone, theta = 0": report.quality_global_new,
+    }
+    for name, found in rows.items():
+        if found is not None:
+            table.add_row(name, *(f"{found[metric]:.4f}" for metric in ("ndcg@10", "hr@10", "user_auc")))
     say = console.results.print
     say(f"{report.devices} devices asked before each of their {report.targets:,} targets")
     say(table)

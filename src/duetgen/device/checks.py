@@ -109,3 +109,9 @@ def check_count(name: str, count: object, least: int = 0) -> None:
     """
     if not isinstance(count, int) or isinstance(count, bool) or count < least:
         refuse(name, f"{count!r} is no whole number from {least} on", "give one")
+
+
+def check_met(met: object) -> None:
+    """Refuse a policy of met items that is none."""
+    if met not in ("hide", "show"):
+        refuse("met", f"{met!r} is none", "give hide, show or None")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Final, TypedDict, Unpack, get_args
+from typing import Any, Final, Literal, TypedDict, Unpack, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from duetgen.device.address import parse_address
 from duetgen.device.checks import (
     check_device_id,
     check_keys,
+    check_met,
     check_path,
     check_seconds,
     check_token,
@@ -27,6 +28,7 @@ from duetgen.device.store import GRACE_SECONDS
 from duetgen.wire.messages import Encoding
 
 Clock = Callable[[], float]
+MetPolicy = Literal["hide", "show"]
 
 UPDATE_SECONDS: Final = 3600.0
 """How often a device looks for a new version, by default."""
@@ -42,6 +44,7 @@ class DeviceOptions(TypedDict, total=False):
     state: Path | str | None
     trusted: Collection[str] | None
     encoding: Encoding
+    met: MetPolicy | None
     background: bool
     update_seconds: float
     grace: float
@@ -62,6 +65,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
         state: folder for all that shall outlive the process; None keeps everything in memory.
         trusted: public keys that may sign bundles; None takes the given bundle's own, and updates by the same key.
         encoding: of theta on the wire.
+        met: whether rankings `hide` or `show` items that the device has met; None: as the version in use has it.
         background: ask in a thread of the device's own; without, `keep_up` and `refresh` ask in the caller's.
         update_seconds: how often to look for new versions; infinite for never. Needs a state folder.
         grace: seconds after its expiry for which a theta is still used.
@@ -81,6 +85,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     state: Path | str | None = None
     trusted: Collection[str] | None = None
     encoding: Encoding = "float16"
+    met: MetPolicy | None = None
     background: bool = True
     update_seconds: float = UPDATE_SECONDS
     grace: float = GRACE_SECONDS
@@ -104,6 +109,8 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
             check_keys(self.trusted)
         if self.encoding not in get_args(Encoding):
             refuse("encoding", f"{self.encoding!r} is none", f"give one of {', '.join(get_args(Encoding))}")
+        if self.met is not None:
+            check_met(self.met)
         if not isinstance(self.background, bool):
             refuse("background", f"{self.background!r} is neither True nor False", "give one of these")
         check_seconds("update_seconds", self.update_seconds, above_zero=True)

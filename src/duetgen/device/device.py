@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from duetgen.device.checks import check_path, refuse
-from duetgen.device.config import DeviceConfig, DeviceOptions
+from duetgen.device.checks import check_met, check_path, refuse
+from duetgen.device.config import DeviceConfig, DeviceOptions, MetPolicy
 from duetgen.device.counts import Counts
 from duetgen.device.errors import NotForgottenError
 from duetgen.device.items import UNKNOWN, item_id
 from duetgen.device.log import EventLog
+from duetgen.device.met import Bool
 from duetgen.device.model import DeviceModel, Float32, Int64, load_model
 from duetgen.device.ranker import Ranker
 from duetgen.device.ranking import Ranking
@@ -74,7 +75,7 @@ class Device:
             self.device_id = config.device_id or (state.device_id() if state else f"device-{secrets.token_hex(8)}")
             self._versions = Versions(bundle, state, config.trusted, config.clock) if state else None
             model = self._versions.model if self._versions else bundle
-            self._log = log = EventLog(state, max(model.history, model.window))
+            self._log = log = EventLog(state)
             key = answer_key(config.token)
             self._runtimes = Runtimes(model, state, log, key, self.device_id, config.clock, config.grace)
             self._ranker = Ranker(log, counts, config.clock)
@@ -109,22 +110,49 @@ class Device:
         self._log.append(ids)
         self._upkeep.touch()
 
-    def rank(self, candidates: Iterable[str | int]) -> Ranking:
+    def rank(self, candidates: Iterable[str | int], *, met: MetPolicy | None = None) -> Ranking:
         """Candidates with their scores, best first; equal scores keep their order.
 
         Those that the version does not know come last, as evaluation ranks them, with the lowest number of float32.
+
+        Args:
+            candidates: original item ids.
+            met: `hide` leaves out those that the device has met, `show` does not; None: as `DeviceConfig.met` has it.
 
         Returns:
             A sequence of (id, score); `list(…)` makes a list of it.
 
         Raises:
             InvalidItemsError: they are no list, or one of them is no id.
+            InvalidDeviceConfigError: `met` is neither.
         """
-        return self._ranker.rank(self._runtime, candidates)
+        return self._ranker.rank(self._runtime, candidates, self._hides(met))
 
-    def recommend(self, k: int, exclude_seen: bool = True) -> Ranking:
-        """The k best items of the catalogue with their scores, without those in the device's log."""
-        return self._ranker.recommend(self._runtime, k, exclude_seen)
+    def recommend(self, k: int, *, met: MetPolicy | None = None) -> Ranking:
+        """The k best items of the catalogue with their scores.
+
+        Args:
+            k: how many, at most.
+            met: `hide` leaves out those that the device has met, `show` does not; None: as `DeviceConfig.met` has it.
+
+        Raises:
+            InvalidDeviceConfigError: `met` is neither.
+        """
+        return self._ranker.recommend(self._runtime, k, self._hides(met))
+
+    def met(self) -> Bool:
+        """Which items of the version in use the device has met, as far as its log remembers: bool [V]."""
+        return self._ranker.met.of(self._runtime.model)
+
+    @property
+    def met_policy(self) -> MetPolicy:
+        """Whether rankings hide or show items that the device has met, where a call does not say."""
+        return self.config.met or self.model.manifest.met
+
+    def _hides(self, met: MetPolicy | None) -> bool:
+        if met is not None:
+            check_met(met)
+        return (met or self.met_policy) == "hide"
 
     def score(self, candidates_C: Sequence[int] | Int64 | None = None, *, personal: bool = True) -> Float32:
         """Scores of item indices of the version in use, unsorted: float32 [C]. For measurements; see `rank`.

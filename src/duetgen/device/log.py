@@ -1,4 +1,7 @@
-"""The event log: what the device has seen, kept on the device, the newest events only.
+"""The event log: what the device has seen, kept on the device, the newest `MAX_LOG_EVENTS` events.
+
+What is in it counts as met: ids alone, some 25 bytes each on disk and at most twice that before the file is written
+anew. A device that hides what was met hides no more than that, and evaluation counts the same way.
 
 Events are original item ids, so that a new version with other indices can read them. On disk each is one record,
 appended by one write: CRC-32 of the rest, length, running number, id in UTF-8. A record that is damaged, or was torn
@@ -13,10 +16,11 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from duetgen.device.state import StateFolder
-from duetgen.wire.limits import MAX_ID_BYTES
+from duetgen.wire.limits import MAX_ID_BYTES, MAX_LOG_EVENTS
 
 HEAD: Final = struct.Struct("<IHQ")
 """CRC-32, bytes of the id, running number from 1."""
@@ -86,10 +90,11 @@ class EventLog:
 
     Attributes:
         count: events ever observed.
+        erased: how often all was forgotten.
     """
 
-    def __init__(self, state: StateFolder | None, capacity: int) -> None:
-        self.capacity, self.count = capacity, 0
+    def __init__(self, state: StateFolder | None, capacity: int = MAX_LOG_EVENTS) -> None:
+        self.capacity, self.count, self.erased = capacity, 0, 0
         self._items: deque[str] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._order = threading.Lock()
@@ -106,12 +111,6 @@ class EventLog:
     def __len__(self) -> int:
         return len(self._items)
 
-    def grow(self, capacity: int) -> None:
-        """Keep more events from now on, for a model that reads more."""
-        with self._lock:
-            if capacity > self.capacity:
-                self.capacity, self._items = capacity, deque(self._items, maxlen=capacity)
-
     def at_least(self, count: int) -> None:
         """Count from `count` on, where the log was lost and something else remembers how much there was."""
         with self._lock:
@@ -127,7 +126,14 @@ class EventLog:
     def snapshot(self, length: int) -> tuple[list[str], int]:
         """The last `length` events and the number of events ever observed, of one moment."""
         with self._lock:
-            return (list(self._items)[-length:] if length else []), self.count
+            newest_first = islice(reversed(self._items), max(0, length))
+            return list(newest_first)[::-1], self.count
+
+    def since(self, count: int) -> tuple[list[str], int, int]:
+        """What was observed after the first `count` events ever, as far as it is kept; and both counters."""
+        with self._lock:
+            fresh = min(len(self._items), max(0, self.count - count))
+            return list(islice(reversed(self._items), fresh))[::-1], self.count, self.erased
 
     def append(self, items: Iterable[str]) -> None:
         """Observe events, oldest first."""
@@ -168,4 +174,5 @@ class EventLog:
             with self._lock:
                 self._items.clear()
                 self._written = 0
+                self.erased += 1
             return self._file is None or self._file.erase()

@@ -1,6 +1,6 @@
 """From a runtime and the log to scores and rankings. Touches no network, no disk and no lock that a request holds.
 
-Shapes: C candidates, V item indices, N met items.
+Shapes: C candidates, V item indices.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from duetgen.device.counts import Counts
 from duetgen.device.errors import InvalidItemsError
 from duetgen.device.items import FIRST_ITEM, LAST, PADDING, UNKNOWN, item_list
 from duetgen.device.log import EventLog
+from duetgen.device.met import MetItems
 from duetgen.device.model import DeviceModel, Float32, Int64
 from duetgen.device.ranking import Ranking, best_first
 from duetgen.device.runtime import Runtime
@@ -53,16 +54,21 @@ class Ranker:
 
     def __init__(self, log: EventLog, counts: Counts, clock: Clock) -> None:
         self.log, self.counts, self.clock = log, counts, clock
+        self.met = MetItems(log)
         self._last: _Candidates | None = None
 
-    def rank(self, runtime: Runtime, candidates: Iterable[object]) -> Ranking:
+    def rank(self, runtime: Runtime, candidates: Iterable[object], hide: bool) -> Ranking:
         """See `Device.rank`."""
         found = self._find(runtime.model, item_list(candidates))
         scores_C = self.scores(runtime, found.index_C)
         if len(found.unknown_C):
             self.counts.unknown(candidates=len(found.unknown_C))
             scores_C[found.unknown_C] = LAST
-        order_C = best_first(scores_C)
+        if not hide:
+            order_C = best_first(scores_C)
+            return Ranking(found.ids, order_C, scores_C[order_C])
+        shown_C = np.flatnonzero(~self.met.of(runtime.model)[found.index_C])
+        order_C = shown_C[best_first(scores_C[shown_C])]
         return Ranking(found.ids, order_C, scores_C[order_C])
 
     def _find(self, model: DeviceModel, values: list[object]) -> _Candidates:
@@ -73,21 +79,17 @@ class Ranker:
         self._last = found = _Candidates(model, ids, index_C, np.flatnonzero(index_C == UNKNOWN))
         return found
 
-    def recommend(self, runtime: Runtime, k: int, exclude_seen: bool) -> Ranking:
+    def recommend(self, runtime: Runtime, k: int, hide: bool) -> Ranking:
         """See `Device.recommend`."""
         model = runtime.model
         scores_V = self.scores(runtime, model.catalogue_V)
         scores_V[:FIRST_ITEM] = -np.inf
-        if exclude_seen:
-            scores_V[self.met(model)] = -np.inf
+        if hide:
+            scores_V[self.met.of(model)] = -np.inf
         count = min(max(index(k), 0), int(np.isfinite(scores_V).sum()))
         best = np.sort(np.argpartition(-scores_V, count - 1)[:count]) if count else NOTHING
         best = best[best_first(scores_V[best])]
         return Ranking(model.ids, best, scores_V[best])
-
-    def met(self, model: DeviceModel) -> Int64:
-        """Item indices that the device has met, as far as its log remembers: int64 [N]."""
-        return model.indices(self.log.last(self.log.capacity))
 
     def score(self, runtime: Runtime, candidates_C: Sequence[int] | Int64 | None, personal: bool) -> Float32:
         """See `Device.score`."""

@@ -146,7 +146,6 @@ class Upkeep:
                 if model is None:
                     return False
                 runtime = self.runtimes.make(model)
-                self.log.grow(max(model.history, model.window))
                 if runtime.store.current is None and refresher.wait() == 0:
                     # A theta for the new version first, if there is one to be had, so that the swap costs no quality.
                     refresher.ask(runtime)

@@ -150,6 +150,7 @@ def _make(
         opset=graphs.OPSET,
         embeddings=embeddings,
         metrics=metrics,
+        met=dataset.manifest.met,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         provenance=_provenance(run),
         files=files,

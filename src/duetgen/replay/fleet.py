@@ -23,12 +23,12 @@ import numpy as np
 
 from duetgen.device import Always, Device, DeviceConfig, PatienceConfig
 from duetgen.device.cloud import Cloud
-from duetgen.device.items import FIRST_ITEM, UNKNOWN
 from duetgen.device.model import DeviceModel
 from duetgen.replay.quality import device_averages, rank_of
 from duetgen.replay.report import FleetReport, Percentiles
 from duetgen.replay.sessions import Session, Sessions
 from duetgen.wire.codec import BYTES
+from duetgen.wire.limits import MAX_LOG_EVENTS
 
 Progress = Callable[[str, int, int], None]
 Connect = Callable[[Session], "tuple[Cloud, str]"]
@@ -76,6 +76,7 @@ class _Tally:
     rank: list[float] = field(default_factory=list)
     rank_global: list[float] = field(default_factory=list)
     count: list[int] = field(default_factory=list)
+    repeat: list[bool] = field(default_factory=list)
     device: list[int] = field(default_factory=list)
     age: list[int] = field(default_factory=list)
     scoring: list[float] = field(default_factory=list)
@@ -174,8 +175,8 @@ class Fleet:
         life = _Life(session, device, cloud)
         first = session.targets[0]
         life.now = self.sessions.seconds(first - 1) or 0.0
-        # Only what device and generator can read; the device's log holds no more either.
-        begin = max(session.first, first - max(self.model.history, self.model.window))
+        # The device's log holds no more.
+        begin = max(session.first, first - MAX_LOG_EVENTS)
         self._observe(device, self.sessions.items(begin, first))
         device.keep_up()
         return life
@@ -192,11 +193,13 @@ class Fleet:
         scores_C = device.score(candidates_C)
         tally.scoring.append(time.perf_counter() - begun)
         global_C = device.score(candidates_C, personal=False)
-        tally.rank.append(rank_of(target, scores_C, candidates_C))
-        tally.rank_global.append(rank_of(target, global_C, candidates_C))
-        # Of the catalogue the known items are ranked, and the target.
-        in_catalogue = len(scores_C) - FIRST_ITEM + (target == UNKNOWN)
-        tally.count.append(in_catalogue if candidates_C is None else len(scores_C))
+        met_V = device.met()
+        hidden_V = met_V if device.met_policy == "hide" else None
+        rank, count = rank_of(target, scores_C, candidates_C, hidden_V)
+        tally.rank.append(rank)
+        tally.rank_global.append(rank_of(target, global_C, candidates_C, hidden_V)[0])
+        tally.count.append(count)
+        tally.repeat.append(bool(met_V[target]))
         tally.device.append(session.device)
         if theta_age is not None:
             tally.age.append(theta_age)
@@ -226,9 +229,15 @@ class Fleet:
         totals: Counter[str] = sum((tally.totals for tally in tallies), Counter())
         count_N = np.array(joined("count"), dtype=np.int64)
         device_N = np.array(joined("device"), dtype=np.int64)
-        quality, quality_global = (
-            device_averages(np.array(joined(name)), count_N, device_N) for name in ("rank", "rank_global")
-        )
+        repeat_N = np.array(joined("repeat"), dtype=bool)
+        ranks = [np.array(joined(name)) for name in ("rank", "rank_global")]
+        quality, quality_global = (device_averages(rank_N, count_N, device_N) for rank_N in ranks)
+        met = self.config.device.met or self.model.manifest.met
+        quality_new = quality_global_new = None
+        if met == "show" and repeat_N.any() and not repeat_N.all():
+            quality_new, quality_global_new = (
+                device_averages(rank_N[~repeat_N], count_N[~repeat_N], device_N[~repeat_N]) for rank_N in ranks
+            )
         ages, config = joined("age"), self.config
         scales = 2 * self.model.codec.rows if config.device.encoding == "int8" else 0
         devices = len(self.sessions.all)
@@ -242,6 +251,10 @@ class Fleet:
             targets=len(count_N),
             quality=quality,
             quality_global=quality_global,
+            met=met,
+            repeat_targets=int(repeat_N.sum()),
+            quality_new=quality_new,
+            quality_global_new=quality_global_new,
             with_theta=len(ages) / len(count_N),
             mean_age_events=math.fsum(ages) / len(ages) if ages else None,
             requests=totals["requests"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -39,6 +40,11 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         targets: rankings that were measured.
         quality: metrics as the devices ranked, averaged by device and then over devices.
         quality_global: the same rankings with theta = 0.
+        met: whether items that a device had met were hidden from its rankings or shown.
+        repeat_targets: targets of such an item; where they are hidden, nobody can hit them.
+        quality_new: as `quality`, of the targets that are new to their device; None where nothing repeats or repeats are
+            hidden.
+        quality_global_new: the same with theta = 0.
         with_theta: share of the rankings that were made with a theta.
         mean_age_events: mean age of theta in these, in events.
         requests: sent.
@@ -65,6 +71,10 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     targets: int
     quality: dict[str, float]
     quality_global: dict[str, float]
+    met: Literal["hide", "show"]
+    repeat_targets: int
+    quality_new: dict[str, float] | None
+    quality_global_new: dict[str, float] | None
     with_theta: float
     mean_age_events: float | None
     requests: int

@@ -87,6 +87,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         opset: of the graphs.
         embeddings: how the graphs store item embeddings.
         metrics: what was measured on the validation part, and of int8 embeddings the loss.
+        met: whether the device hides items that it has met, by default; the policy of the dataset.
         created: ISO 8601, UTC.
         provenance: where it comes from: versions, commit, content hash of the data.
         files: by name.
@@ -103,6 +104,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     opset: Annotated[int, Meta(ge=1, le=1000)]
     embeddings: Literal["float32", "int8"]
     metrics: dict[str, float]
+    met: Literal["hide", "show"] = "hide"
     created: Annotated[str, Meta(max_length=64)]
     provenance: dict[str, str]
     files: dict[str, BundleFile]
