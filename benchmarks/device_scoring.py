@@ -3,13 +3,16 @@
     python benchmarks/device_scoring.py [--bundle FOLDER] [--items 3400] [--width 32] [--repeats 2000]
 
 Without a bundle one is exported from an untrained SASRec of the given size: weights do not change the speed. The plain
-way runs the same graph on arrays that are made for each call. `rank` takes and gives original ids, sorted. The ways
-take turns, call by call, so that other load meets them alike; medians and ratios come from one run, on one thread.
+way runs the same graph on arrays that are made for each call; `graph` is the device's own call of it, on bound arrays.
+`rank()` takes original ids and gives them sorted with their scores: `again` the same ids as in the call before, `new`
+others each time. `pairs` is what it takes to look at every pair of the result. The ways take turns, call by call, so
+that other load meets them alike; medians and ratios come from one run, on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -63,8 +66,11 @@ def compare(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
 
 def score(device: Device, theta_P: Float32, window: list[int], candidates_C: Int64, repeats: int) -> dict[str, float]:
     """Median milliseconds of scoring some candidates in each way."""
-    model = device.model
+    model, other = device.model, Device(device.model)
+    other.observe(*(model.ids[index] for index in window))
     ids = [model.ids[index] for index in candidates_C]
+    turned = itertools.cycle([ids[::-1], ids[1:] + ids[:1]])
+    ranked = device.rank(ids)
 
     def plain() -> object:
         feeds = {
@@ -76,8 +82,10 @@ def score(device: Device, theta_P: Float32, window: list[int], candidates_C: Int
 
     ways = {
         "plain": plain,
-        "device": lambda: model.score(theta_P, window, candidates_C),
-        "rank": lambda: device.rank(ids),
+        "graph": lambda: model.score(theta_P, window, candidates_C),
+        "again": lambda: device.rank(ids),
+        "new": lambda: other.rank(next(turned)),
+        "pairs": lambda: list(ranked),
     }
     return compare(ways, repeats)
 
@@ -100,12 +108,18 @@ def main() -> None:
         window = rng.integers(FIRST_ITEM, model.vocabulary, model.window).tolist()
         device = Device(model)
         device.observe(*(model.ids[index] for index in window))
-        print(f"{'candidates':>10} {'plain ms':>9} {'device ms':>9} {'ratio':>6} {'rank() ms':>9}")
+        print(f"{'':>27} {'rank() of the same':>20} {'rank() of others':>18}")
+        print(
+            f"{'candidates':>10} {'plain ms':>8} {'graph ms':>8} {'ms':>13} {'ratio':>6} {'ms':>11} {'ratio':>6} {'pairs':>7}"
+        )
         for count in (100, 1000, 10_000):
             repeats = max(50, options.repeats if count < 10_000 else options.repeats // 5)
             took = score(device, theta_P, window, rng.integers(FIRST_ITEM, model.vocabulary, count), repeats)
-            ratio = took["plain"] / took["device"]
-            print(f"{count:>10,} {took['plain']:>9.4f} {took['device']:>9.4f} {ratio:>6.2f} {took['rank']:>9.4f}")
+            graph, again, new = took["graph"], took["again"], took["new"]
+            print(
+                f"{count:>10,} {took['plain']:>8.4f} {graph:>8.4f} {again:>13.4f} {again / graph:>6.2f} "
+                f"{new:>11.4f} {new / graph:>6.2f} {took['pairs']:>7.4f}"
+            )
         loads = compare({"load": lambda: load_model(bundle)}, 20)
         print(f"load a bundle, verified: {loads['load']:.1f} ms")
         if options.bundle is None:
@@ -124,7 +138,7 @@ def swap(first: Path, second: Path, root: Path, rounds: int = 15) -> float:
     device.rank(ids)
     taken = []
     for number in range(rounds):
-        device._runtime = device._make_runtime((other, one)[number % 2])
+        device._runtimes.use(device._runtimes.make((other, one)[number % 2]))
         begun = time.perf_counter()
         device.rank(ids)
         taken.append(time.perf_counter() - begun)

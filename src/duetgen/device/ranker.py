@@ -35,10 +35,10 @@ class _Candidates:
     unknown_C: Int64
     """Positions of those that the version does not know."""
 
-    def same(self, values: list[object]) -> bool:
+    def same(self, values: object) -> bool:
         """Whether values are these very ids. Texts are compared by where they lie first, a fraction of a look-up."""
         try:
-            return self.ids == values
+            return isinstance(values, list) and self.ids == values
         except Exception:  # values that are no ids compare as they like, and are refused later
             return False
 
@@ -59,7 +59,7 @@ class Ranker:
 
     def rank(self, runtime: Runtime, candidates: Iterable[object], hide: bool) -> Ranking:
         """See `Device.rank`."""
-        found = self._find(runtime.model, item_list(candidates))
+        found = self._find(runtime.model, candidates)
         scores_C = self.scores(runtime, found.index_C)
         if len(found.unknown_C):
             self.counts.unknown(candidates=len(found.unknown_C))
@@ -71,11 +71,11 @@ class Ranker:
         order_C = shown_C[best_first(scores_C[shown_C])]
         return Ranking(found.ids, order_C, scores_C[order_C])
 
-    def _find(self, model: DeviceModel, values: list[object]) -> _Candidates:
+    def _find(self, model: DeviceModel, values: Iterable[object]) -> _Candidates:
         last = self._last
         if last is not None and last.model is model and last.same(values):
             return last
-        ids, index_C = model.index_of.find(values)
+        ids, index_C = model.index_of.find(item_list(values))
         self._last = found = _Candidates(model, ids, index_C, np.flatnonzero(index_C == UNKNOWN))
         return found
 

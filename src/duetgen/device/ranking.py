@@ -5,8 +5,9 @@ Shapes: C items.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +16,19 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Pair = tuple[str, float]
 
+SIGN: Final = np.int32(-(2**31))
+LOWER: Final = 0 if sys.byteorder == "little" else 1
+"""Which half of a number's bytes comes first in memory."""
+
 
 def best_first(scores_C: Float32) -> Int64:
-    """Positions of scores from the highest to the lowest, equal ones in their order: int64 [C]."""
-    if not np.isfinite(scores_C).all():
-        return np.argsort(-scores_C, kind="stable")
-    # A score's bits, turned so that they rise as the score falls, above its position: sorting these whole numbers is
-    # stable by itself, and more than twice as fast as a stable sort of positions. 0 - x makes no negative zero.
+    """Positions of scores from the highest to the lowest, equal ones in their order: int64 [C]. None may be NaN."""
+    # The bits of a score, turned so that they rise as it falls. numpy sorts 16 bits by counting them, equal ones in their
+    # order: the lower halves, then the upper, take a sixth of the time of one stable sort. 0 - x makes no negative zero.
     bits_C = (np.float32(0) - scores_C).view(np.int32)
-    key_C = np.where(bits_C < 0, bits_C ^ np.int32(0x7FFFFFFF), bits_C).astype(np.int64)
-    key_C <<= 32
-    key_C |= np.arange(len(key_C))
-    key_C.sort()
-    key_C &= 0xFFFFFFFF
-    return key_C
+    halves_C2 = (bits_C ^ ((bits_C >> 31) | SIGN)).view(np.uint16).reshape(-1, 2)
+    order_C = halves_C2[:, LOWER].argsort(kind="stable")
+    return order_C.take(halves_C2[:, 1 - LOWER].take(order_C).argsort(kind="stable"))
 
 
 class Ranking(Sequence[Pair]):
