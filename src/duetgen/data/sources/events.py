@@ -150,17 +150,22 @@ class EventTable:
 
     def _without_headers(self, frame: pl.DataFrame, path: Path, where: str, labels: dict[str, str]) -> pl.DataFrame:
         """Drop the header of another export inside the file; refuse one whose columns are in another order."""
-        words = {role: WORDS[role] | {plain(labels.get(role, role))} for role in ("user", "item")}
         every = frozenset().union(*WORDS.values(), map(plain, labels.values()))
-
-        def among(role: str, names: frozenset[str]) -> pl.Expr:
+        names: dict[str, list[str]] = {}
+        for role in ("user", "item"):
             if frame.schema[role] != pl.String:
-                return pl.lit(False)
-            distinct = frame[role].unique().drop_nulls()
-            distinct = distinct.filter((distinct.str.len_bytes() <= 60) & distinct.str.contains(r"[A-Za-z]"))
-            return pl.col(role).is_in([value for value in distinct if plain(value) in names] if len(distinct) else [])
+                return frame
+            simple = pl.col(role).str.to_lowercase().str.replace_all(r"[\s_-]", "")
+            distinct = frame.select(pl.col(role).unique()).filter(simple.is_in(every))
+            names[role] = distinct[role].drop_nulls().to_list()
+            if not names[role]:
+                return frame
 
-        both = pl.all_horizontal(among(role, words[role]) for role in ("user", "item"))
+        def among(role: str, words: frozenset[str]) -> pl.Expr:
+            return pl.col(role).is_in([name for name in names[role] if plain(name) in words])
+
+        own = {role: WORDS[role] | {plain(labels.get(role, role))} for role in names}
+        both = among("user", own["user"]) & among("item", own["item"])
         other = among("user", every) & among("item", every) & ~both
         if hit := first(frame, "user", other):
             raise BadIdError(
@@ -213,8 +218,8 @@ class EventTable:
         """Ratings as numbers; null where there is none."""
         rating, kind = pl.col("rating"), frame.schema["rating"]
         if kind == pl.String:
-            missing = is_missing(rating)
             number = rating.str.strip_chars().cast(pl.Float64, strict=False)
+            missing = is_missing(rating)
         elif kind.is_numeric() or kind in (pl.Boolean, pl.Null):
             number = rating.cast(pl.Float64)
             missing = rating.is_null() | number.is_nan().fill_null(False)
@@ -222,6 +227,9 @@ class EventTable:
             raise BadRatingError(
                 f"{path}: the rating column holds {kind}", "name another with --rating-column, or --ignore-columns it"
             )
+        numbers = frame.select(number.alias("rating")).to_series()
+        if numbers.is_finite().all(ignore_nulls=False):  # The common case, at little cost.
+            return frame.with_columns(numbers)
         if hit := first(frame, "rating", ~missing & ~number.is_finite().fill_null(False)):
             raise BadRatingError(
                 f"{path} {where} {hit[0]}: the rating is {shown(hit[1])}, not a finite number",

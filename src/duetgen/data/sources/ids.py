@@ -69,9 +69,9 @@ class Ids:
         """
         raw = self._as_text(frame, path, where)
         distinct = raw.unique()
-        clean = canonical(distinct)
-        self._refuse(pl.DataFrame({"raw": distinct, "id": clean}), raw, frame, path, where)
-        table = pl.DataFrame({"raw": distinct, "id": clean}).filter(pl.col("raw").ne_missing(pl.col("id")))
+        table = pl.DataFrame({"raw": distinct, "id": canonical(distinct)})
+        self._refuse(table, raw, frame, path, where)
+        table = table.filter(pl.col("raw").ne_missing(pl.col("id")))
         if not len(table):
             return raw.alias(self.name)
         known = table.drop_nulls("raw")

@@ -104,16 +104,24 @@ class Times:
         if kind == pl.Null:
             return self._checked(frame, column.cast(pl.Int64), column.is_null(), path, where)
         if kind == pl.String:
-            return self._checked(frame, self._parse(column), is_missing(pl.col("timestamp")), path, where)
+            values = self._parse(column)
+            whole = values.dtype.is_integer() and not values.null_count()
+            missing = pl.lit(False) if whole else is_missing(pl.col("timestamp"))
+            return self._checked(frame, values, missing, path, where)
         if not (kind.is_numeric()):
             raise BadTimestampError(f"{path}: the timestamp column holds {kind}", "name a column of numbers or dates")
         self._dates = False
         values = column.cast(pl.Int64 if kind.is_integer() else pl.Float64, strict=False)
-        missing = column.is_null() | column.is_nan() if kind.is_float() else column.is_null()
-        return self._checked(frame, values, missing, path, where)
+        absent = column.is_null() | column.is_nan() if kind.is_float() else column.is_null()
+        return self._checked(frame, values, absent, path, where)
 
     def _parse(self, text: pl.Series) -> pl.Series:
         """Integers, else floats, else dates: what the first block has, the others must have."""
+        if not self._dates:
+            whole = text.cast(pl.Int64, strict=False)
+            if len(whole) and not whole.null_count():  # The common case, at little cost.
+                self._dates = False
+                return whole
         text = text.to_frame("t").select(pl.col("t").str.replace_all(AROUND, "")).to_series()
         if not self._dates:
             whole = text.cast(pl.Int64, strict=False)
