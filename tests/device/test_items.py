@@ -86,7 +86,7 @@ def test_what_is_no_list_of_ids_is_refused(numbered: Tiny, values: Any) -> None:
         {"2": "a", "3": "b", "4": "c"},
         range(2, 5),
     ],
-    ids=str,
+    ids=lambda values: type(values).__name__,
 )
 def test_lists_of_every_kind(numbered: Tiny, values: Iterable[Any]) -> None:
     with Device(numbered.root) as device:
