@@ -91,7 +91,7 @@ REFUSED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", REFUSED, ids=str)
+@pytest.mark.parametrize("options", REFUSED)
 def test_refused_at_construction(tiny: Tiny, tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidDeviceConfigError) as refused:
         Device(tiny.root, **{"state": tmp_path / "state", "cloud": "http://127.0.0.1:9", **options})
