@@ -137,6 +137,7 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
         cost=Cost(
             parameters=5000,
             device_parameters=3000,
+            device_bytes=6000,
             theta_parameters=144 if personal else 0,
             theta_bytes=288 if personal else 0,
             recommendation_flops=20_000 + seed,

@@ -89,6 +89,9 @@ def test_a_cell_keeps_every_condition_and_cost(whole: Path) -> None:
     # Two layers of 8 x 8 weights and 8 biases; two bytes a value.
     assert (duet.cost.theta_parameters, duet.cost.theta_bytes) == (2 * (64 + 8), 288)
     assert duet.cost.parameters > duet.cost.device_parameters == base.cost.parameters
+    # 61 indices of 8 values in int8 with a scale each, all else as float32.
+    others = base.cost.parameters - 61 * 8
+    assert base.cost.device_bytes == duet.cost.device_bytes == 61 * (8 + 4) + 4 * others
     assert duet.cost.generation_ms is not None
     assert duet.cost.generation_ms > 0
     assert duet.cost.recommendation_flops > 2 * 8 * 100

@@ -78,6 +78,14 @@ def base_wide(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     return with_settings(plain, {"model.backbone.width": best * heads})
 
 
+def base_small(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The global model at half its width: the small device."""
+    plain = base(config, dataset)
+    heads = plain.model.backbone.heads
+    width = max(heads, plain.model.backbone.width // 2 // heads * heads)
+    return with_settings(plain, {"model.backbone.width": width})
+
+
 def duet(**settings: Any) -> Change:
     """Generated parameters with some settings of their own; `__` stands for the dot in their names."""
     named = {name.replace("__", "."): value for name, value in settings.items()}

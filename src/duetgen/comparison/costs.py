@@ -38,6 +38,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         parameters: learnt values, the generator's included; of a method that learns none, the values of its tables.
         device_parameters: of these, what a device holds: all but what only the generator uses.
+        device_bytes: of these, as a bundle with int8 items ships them: a byte for each value of an embedding and a float
+            for each of its rows, four bytes for every other value.
         theta_parameters: P; 0 without theta.
         theta_bytes: theta as float16, as it travels; 0 without.
         recommendation_flops: operations of matrix products to score 100 candidates on the device.
@@ -49,6 +51,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
     parameters: int
     device_parameters: int
+    device_bytes: int
     theta_parameters: int
     theta_bytes: int
     recommendation_flops: int
@@ -74,6 +77,16 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
             own -= {id(parameter) for parameter in child.parameters()}
     total = sum(everything.values())
     return total, total - sum(everything[one] for one in own)
+
+
+def count_bytes(model: nn.Module, on_device: int) -> int:
+    """Bytes of what a device holds, its item table in int8; of a method that learns none, of its tables."""
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        return 4 * on_device
+    tables = [module.weight for module in backbone.modules() if isinstance(module, nn.Embedding)]
+    items = sum(table.numel() for table in tables)
+    return items + 4 * sum(len(table) for table in tables) + 4 * (on_device - items)
 
 
 def median_ms(call: Callable[[int], object]) -> float:
@@ -142,6 +155,7 @@ def measure_cost(model: nn.Module, dataset: Dataset, family: Family) -> Cost:
     return Cost(
         parameters=total,
         device_parameters=on_device,
+        device_bytes=count_bytes(model, on_device),
         theta_parameters=size,
         theta_bytes=2 * size,
         recommendation_flops=flops,

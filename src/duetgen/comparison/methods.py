@@ -157,6 +157,7 @@ METHODS: Final[dict[str, Method]] = {
         counting("item-knn", "cosines with the items of the history", counts.item_knn),
         counting("ease", "linear weights from the items of the history (EASE)", counts.ease),
         run_of("base", "one global model for every device", "global", changes.base),
+        run_of("base-small", "base at half its width", "global", changes.base_small),
         run_of("base-wide", "base with as many parameters as base and generator", "global", changes.base_wide),
         run_of("base-long", "base that reads the generator's history on the device", "global", changes.base_long),
         finetuned_of("finetune", "base, its head trained on each device's events", "head"),

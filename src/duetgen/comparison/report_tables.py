@@ -186,6 +186,7 @@ def cost_table(table: Table) -> str:
                 [
                     f"{cost.parameters:,}",
                     f"{cost.device_parameters:,}",
+                    f"{cost.device_bytes / 1000:,.0f}",
                     f"{cost.theta_bytes:,}" if cost.theta_bytes else "–",
                     count(cost.recommendation_flops),
                     "–" if cost.generation_flops is None else count(cost.generation_flops),
@@ -199,6 +200,7 @@ def cost_table(table: Table) -> str:
     head = [
         "parameters",
         "on the<br>device",
+        "kB with<br>int8 items",
         "θ, bytes<br>as float16",
         "FLOPs a re-<br>commendation",
         "FLOPs<br>a θ",
