@@ -141,8 +141,8 @@ def told(config: TrainConfig) -> str:
     )
     met = "; what a device has met is left out of the loss" if objective.met == "hide" else ""
     return (
-        f"width {backbone.width}, window {backbone.window}, dropout {backbone.dropout}, {loss}, at most {optimiser.epochs} "
-        f"passes, batches of {optimiser.batch_positions:,} positions{met}"
+        f"width {backbone.width}, window {backbone.window}, dropout {backbone.dropout}, {loss}, at most "
+        f"{optimiser.epochs} passes, batches of {optimiser.batch_positions:,} positions{met}"
     )
 
 
