@@ -110,7 +110,8 @@ def main() -> None:
         device.observe(*(model.ids[index] for index in window))
         print(f"{'':>27} {'rank() of the same':>20} {'rank() of others':>18}")
         print(
-            f"{'candidates':>10} {'plain ms':>8} {'graph ms':>8} {'ms':>13} {'ratio':>6} {'ms':>11} {'ratio':>6} {'pairs':>7}"
+            f"{'candidates':>10} {'plain ms':>8} {'graph ms':>8} "
+            f"{'ms':>13} {'ratio':>6} {'ms':>11} {'ratio':>6} {'pairs':>7}"
         )
         for count in (100, 1000, 10_000):
             repeats = max(50, options.repeats if count < 10_000 else options.repeats // 5)

@@ -80,8 +80,8 @@ MARKS: Final = {
     ),
 }
 DRAWN: Final = {"auc": 0.9375, "user_auc": 0.9308, "ndcg@10": 0.584, "hr@10": 0.812}
-"""SASRec of width 32 on MovieLens 1M with 3,706 items by the published DUET code: public logs of a third party, the best
-pass chosen on the test part."""
+"""SASRec of width 32 on MovieLens 1M with 3,706 items by the published DUET code: public logs of a third party, the
+best pass chosen on the test part."""
 ALL_ITEMS: Final = 3706
 """Items of MovieLens 1M with those of fewer than 5 ratings, which the version without ratings leaves out."""
 
@@ -141,7 +141,7 @@ def main() -> None:
         manifest, (full, drawn) = run(name, data, options.out, options.width)
         counts, ours = manifest["counts"], value(full, "ndcg@10")
         print(
-            f"\n{name}: {counts['devices']:,} devices, {counts['items']:,} items; full, met {full['met']}, leave-one-out"
+            f"\n{name}, leave-one-out: {counts['devices']:,} devices, {counts['items']:,} items; full, met {full['met']}"
         )
         print(f"  {'':<34} ndcg@10  hr@10")
         print(line("duetgen, base by the defaults", ours, value(full, "hr@10"), f"mark {mark.least}"))
