@@ -141,7 +141,8 @@ def main() -> None:
         manifest, (full, drawn) = run(name, data, options.out, options.width)
         counts, ours = manifest["counts"], value(full, "ndcg@10")
         print(
-            f"\n{name}, leave-one-out: {counts['devices']:,} devices, {counts['items']:,} items; full, met {full['met']}"
+            f"\n{name}, leave-one-out: {counts['devices']:,} devices, {counts['items']:,} items; "
+            f"full, met {full['met']}"
         )
         print(f"  {'':<34} ndcg@10  hr@10")
         print(line("duetgen, base by the defaults", ours, value(full, "hr@10"), f"mark {mark.least}"))

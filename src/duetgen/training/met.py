@@ -40,8 +40,9 @@ class MetItems:
         place_BM = torch.searchsorted(distinct_U, self.events_BM).clamp(max=len(distinct_U) - 1)
         place_BM = place_BM.masked_fill(distinct_U[place_BM] != self.events_BM, len(distinct_U))
         never, (chunks, length) = self.events_BM.shape[1], self.events_BM.shape
-        first_BU = torch.full((chunks, len(distinct_U) + 1), never, device=items_C.device)
-        step_BM = torch.arange(length, device=items_C.device).expand(chunks, length)
+        first_BU = torch.full((chunks, len(distinct_U) + 1), never, dtype=torch.int32, device=items_C.device)
+        step_BM = torch.arange(length, dtype=torch.int32, device=items_C.device).expand(chunks, length)
         first_BU.scatter_reduce_(1, place_BM, step_BM, "amin")
-        first_NC = first_BU[self.row_N][:, which_C] if items_C.dim() == 1 else first_BU[self.row_N[:, None], which_C]
-        return first_NC < self.count_N[:, None]
+        # Shared items are put into their columns for each chunk, so that a position's row is copied in one piece.
+        first_NC = first_BU[:, which_C][self.row_N] if items_C.dim() == 1 else first_BU[self.row_N[:, None], which_C]
+        return first_NC < self.count_N[:, None].to(torch.int32)

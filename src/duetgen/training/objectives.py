@@ -34,7 +34,12 @@ class NegativeSampler:
 
 
 def sampled_softmax(
-    positive_N: Tensor, drawn_NM: Tensor, target_N: Tensor, items_M: Tensor, log_share_V: Tensor
+    positive_N: Tensor,
+    drawn_NM: Tensor,
+    target_N: Tensor,
+    items_M: Tensor,
+    log_share_V: Tensor,
+    left_out_NM: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of the target among itself and M drawn items, each score corrected by how often it is drawn.
 
@@ -42,10 +47,14 @@ def sampled_softmax(
 
     Subtracting the log of an item's expected count from its score makes the sum over the drawn items an unbiased
     estimate of the softmax's denominator (Bengio and Senécal, 2008; "log-Q correction"). The target is there with
-    certainty, so its score stays as it is, and a drawn item that is the target itself does not count.
+    certainty, so its score stays as it is, and a drawn item that is the target itself does not count, nor does one that
+    is left out.
     """
     negative_NM = drawn_NM - (log_share_V[items_M] + math.log(max(1, items_M.shape[-1])))
-    negative_NM = negative_NM.masked_fill(items_M == target_N[:, None], -torch.inf)
+    ignored_NM = items_M == target_N[:, None]
+    if left_out_NM is not None:
+        ignored_NM |= left_out_NM
+    negative_NM = negative_NM.masked_fill(ignored_NM, -torch.inf)
     logits = torch.cat([positive_N[:, None], negative_NM], dim=1)
     return functional.cross_entropy(logits, torch.zeros_like(target_N))
 

@@ -196,9 +196,10 @@ class TrainingStep(nn.Module):
             left_out = None if met is None else lambda rows: (met.items(rows) - 1).clamp(min=0)
             return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1, left_out)
         shared_NM = backbone.score_trained(blocks.context_KSx, blocks.trained_KS, items_M, blocks.theta_KP)
-        if met is not None:
-            shared_NM = shared_NM.masked_fill(met.among(items_M) & (items_M != target_N[:, None]), -torch.inf)
+        met_NM = None if met is None else met.among(items_M)
         if self.config.kind == "softmax":
+            if met_NM is not None:
+                shared_NM = shared_NM.masked_fill(met_NM & (items_M != target_N[:, None]), -torch.inf)
             return functional.cross_entropy(shared_NM, target_N - 1)
         positive_N = backbone.score(blocks.context_KSx, blocks.target_KS[..., None], blocks.theta_KP)
         return sampled_softmax(
@@ -207,6 +208,7 @@ class TrainingStep(nn.Module):
             target_N,
             items_M,
             self.sampler.log_share_V.to(target_N.device),
+            met_NM,
         )
 
     def with_candidates(self, blocks: Blocks, random: torch.Generator) -> Blocks:
@@ -235,9 +237,8 @@ class TrainingStep(nn.Module):
             # The target may be drawn again: it stays what it is, whether it was met or not.
             counted_NC = None if met_NC is None else functional.pad(~met_NC, (1, 0), value=True)
             return binary_cross_entropy(scores_NC, candidates_NC == target_N[:, None], counted_NC)
-        negative_NC = scores_NC[:, 1:] if met_NC is None else scores_NC[:, 1:].masked_fill(met_NC, -torch.inf)
         log_share_V = self.sampler.log_share_V.to(target_N.device)
-        return sampled_softmax(scores_NC[:, 0], negative_NC, target_N, drawn_NC, log_share_V)
+        return sampled_softmax(scores_NC[:, 0], scores_NC[:, 1:], target_N, drawn_NC, log_share_V, met_NC)
 
     def rows(self, batch: RowBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """The joint loss of rows (window, trigger, target, label): the published way of feeding."""
