@@ -114,6 +114,29 @@ def test_a_base_run_is_measured_with_its_global_model_alone(folder: Path) -> Non
     assert [condition["name"] for condition in json.loads(result.stdout)[0]["conditions"]] == ["zero"]
 
 
+def test_several_runs_are_compared_with_the_first(folder: Path) -> None:
+    runs = [str(folder / name) for name in ("base", "duet")]
+    result = duet("evaluate", *runs, str(folder / "data"), "--staleness", "0,5", "--bootstrap", "50", "--quiet")
+    assert result.returncode == 0
+    last = result.stdout.partition(f"less {runs[0]} (full, met ")[2]
+    assert "DUET, theta 5 events old" in last
+    assert "base" not in last.replace(runs[0], "")
+    found = json.loads(duet("evaluate", *runs, str(folder / "data"), "--bootstrap", "50", "--json").stdout)
+    assert [one["run"] for one in found["runs"]] == runs
+    values = [one["evaluations"][0]["conditions"][0]["metrics"]["ndcg@10"]["mean"] for one in found["runs"]]
+    fresh = found["differences"][0]
+    assert (fresh["run"], fresh["condition"], fresh["reference_condition"]) == (runs[1], "own", "zero")
+    assert fresh["mean"] == pytest.approx(values[1] - values[0])
+    assert fresh["low"] <= fresh["mean"] <= fresh["high"]
+    assert fresh["verdict"] in ("better", "worse", "not told apart")
+
+
+def test_evaluate_without_a_dataset_is_refused(folder: Path) -> None:
+    result = duet("evaluate", str(folder / "base"))
+    assert result.returncode == 2
+    assert "needs a run and its dataset" in result.stderr
+
+
 def test_training_twice_says_that_it_is_done(folder: Path) -> None:
     result = duet("train", folder / "data", "--method", "base", "--epochs", "2", "--out", folder / "base")
     assert result.returncode == 0

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from duetgen.data import errors
 from duetgen.data.sequences import Sequences, codes, order
-from duetgen.data.splits import boundary, divide, leave_one_out, temporal
+from duetgen.data.splits import TEST, TRAIN, VALID, Division, boundary, divide, leave_one_out, temporal
 from duetgen.data.splits import given as given_split
 
 logs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=40)
@@ -133,3 +133,28 @@ class TestGiven:
     def test_needs_a_second_file(self) -> None:
         with pytest.raises(errors.TestInputMissingError):
             divide(log([("a", "x", 1)]), "given", 0.1, 0.1)
+
+
+class TestLargeLogs:
+    """More than 10,000 users: 5,000 that are drawn validate, the others' event before the last trains."""
+
+    def divide(self, users: int, seed: int = 0) -> Division:
+        events = pl.DataFrame(
+            {"user": [f"u{u}" for u in range(users) for _ in range(4)], "item": ["a", "b", "c", "d"] * users}
+        )
+        return divide(order(events), "leave-one-out", 0.1, 0.1, seed)
+
+    def test_so_many_validate_and_no_event_is_lost(self) -> None:
+        parts = self.divide(10_001).part_E.reshape(-1, 4)
+        assert (parts[:, :2] == TRAIN).all()
+        assert (parts[:, 3] == TEST).all()
+        assert sorted(np.unique(parts[:, 2]).tolist()) == [TRAIN, VALID]
+        assert (parts[:, 2] == VALID).sum() == 5_000
+
+    def test_of_fewer_all_validate(self) -> None:
+        assert (self.divide(10_000).part_E.reshape(-1, 4)[:, 2] == VALID).all()
+
+    def test_the_choice_is_the_seeds(self) -> None:
+        one, again, other = (self.divide(10_001, seed).part_E for seed in (0, 0, 1))
+        assert np.array_equal(one, again)
+        assert not np.array_equal(one, other)

@@ -1,10 +1,11 @@
-"""`duet evaluate`: measure one run."""
+"""`duet evaluate`: measure runs, and how far each is from the first."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from duetgen.evaluation import Evaluation
 
 ProtocolName = Literal["full", "candidates", "given"]
+METRIC = "ndcg@10"
 LABELS = {
     "own": "DUET",
     "zero": "DUET, theta = 0",
@@ -28,11 +30,24 @@ COLUMNS = {
 }
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """How much better a run is than the first under a condition, device by device, with the 95 % interval."""
+
+    run: str
+    label: str
+    reference: str
+    protocol: str
+    condition: str
+    reference_condition: str
+    metric: str
+    mean: float
+    low: float | None
+    high: float | None
+    verdict: str
+
+
 def evaluate(
-    run: Annotated[Path, Parameter(help="Run folder.")],
-    dataset: Annotated[Path, Parameter(help="Dataset folder that the run was trained on.")],
-    /,
-    *,
+    *paths: Annotated[Path, Parameter(help="Run folders, then the dataset folder that they were trained on.")],
     protocol: Annotated[
         list[ProtocolName] | None,
         Parameter(
@@ -51,11 +66,12 @@ def evaluate(
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print every figure as JSON.")] = False,
 ) -> None:
-    """Measure one run on the test part.
+    """Measure runs on the test part: `duet evaluate RUN [RUN …] DATASET`.
 
     A DUET run is measured with each device's own theta at several ages, with theta = 0 (the global model), and, as
-    controls, with another device's theta and that of a random history. A base run has its global model alone. The 95 %
-    intervals come from a bootstrap over devices.
+    controls, with another device's theta and that of a random history. A base run has its global model alone. Of
+    several runs the first is the one that the others are compared with, device by device. The 95 % intervals come from
+    a bootstrap over devices.
     """
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate as run_evaluation
@@ -63,34 +79,97 @@ def evaluate(
     from duetgen.machine import use_machine
     from duetgen.training import load_run
 
+    if len(paths) < 2:
+        raise UsageError("`duet evaluate` needs a run and its dataset", "write `duet evaluate RUN [RUN …] DATASET`")
+    *roots, dataset = paths
     ages = parse_ages(staleness)
     if devices is not None and devices < 1:
         raise UsageError(f"--devices {devices} measures nothing", "give 1 or more, or leave it out for all")
     use_machine(threads)
-    loaded, data = load_run(run), Dataset(dataset)
-    loaded.check_dataset(data)
+    runs, data = [load_run(root) for root in roots], Dataset(dataset)
+    for run in runs:
+        run.check_dataset(data)
     conditions = [c for c in default_conditions(ages) if c.kind != "another" or data.devices > 1]
     protocols = protocol or ["given" if data.has_given and part == "test" else "full"]
-    with console.counting(quiet or json) as progress:
-        found = run_evaluation(
-            loaded.model,
-            data,
-            part=part,
-            protocols=protocols,
-            conditions=conditions,
-            limit_devices=devices,
-            bootstrap=bootstrap,
-            seed=seed,
-            config=loaded.settings(),
-            progress=progress,
-        )
+    found = []
+    for run in runs:
+        with console.counting(quiet or json) as progress:
+            found.append(
+                run_evaluation(
+                    run.model,
+                    data,
+                    part=part,
+                    protocols=protocols,
+                    conditions=conditions,
+                    limit_devices=devices,
+                    bootstrap=bootstrap,
+                    seed=seed,
+                    config=run.settings(),
+                    progress=progress,
+                )
+            )
+    gaps = [one for root, its in zip(roots[1:], found[1:]) for one in gaps_of(root, its, roots[0], found[0], bootstrap)]
     if json:
-        console.print_json(found)
+        alone = len(roots) == 1
+        runs_found = [{"run": str(root), "evaluations": its} for root, its in zip(roots, found)]
+        console.print_json(found[0] if alone else {"runs": runs_found, "differences": gaps})
         return
-    for evaluation in found:
-        print_evaluation(evaluation)
-        if by_history:
-            print_history(evaluation)
+    for root, its in zip(roots, found):
+        if len(roots) > 1:
+            console.results.print(f"[bold]{root}[/]")
+        for evaluation in its:
+            print_evaluation(evaluation)
+            if by_history:
+                print_history(evaluation)
+    for name in dict.fromkeys(one.protocol for one in gaps):
+        print_gaps([one for one in gaps if one.protocol == name])
+
+
+def gaps_of(root: Path, found: list[Evaluation], reference: Path, theirs: list[Evaluation], rounds: int) -> list[Gap]:
+    """A run under every condition against the first run as it is judged: with fresh theta, or with its global model."""
+    from duetgen.evaluation import compare
+    from duetgen.evaluation.protocols import full_name
+
+    gaps = []
+    for one, other in zip(found, theirs):
+        headline = "own" if other.personal else "zero"
+        for result in one.conditions:
+            found_gap = compare(one, other, METRIC, condition_one=result.name, condition_other=headline, rounds=rounds)
+            gaps.append(
+                Gap(
+                    run=str(root),
+                    label=label(result.name, one.personal),
+                    reference=str(reference),
+                    protocol=full_name(one.protocol, one.met),
+                    condition=result.name,
+                    reference_condition=headline,
+                    metric=METRIC,
+                    mean=found_gap.mean,
+                    low=found_gap.low,
+                    high=found_gap.high,
+                    verdict=verdict_of(found_gap.low, found_gap.high),
+                )
+            )
+    return gaps
+
+
+def verdict_of(low: float | None, high: float | None) -> str:
+    """What a 95 % interval of a difference says."""
+    if low is None or high is None:
+        return "no interval"
+    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
+
+
+def print_gaps(gaps: list[Gap]) -> None:
+    """The differences of one protocol to the first run."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "", gaps[0].metric, "95 % interval", ""):
+        table.add_column(column, justify="right" if column else "left")
+    for one in gaps:
+        bounds = "" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
+        table.add_row(one.run, one.label, f"{one.mean:+.4f}", bounds, one.verdict)
+    console.results.print(f"less {gaps[0].reference} ({gaps[0].protocol})")
+    console.results.print(table)
 
 
 def parse_ages(text: str) -> tuple[int, ...]:

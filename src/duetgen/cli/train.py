@@ -36,7 +36,7 @@ def train(
     ] = None,
     window: Annotated[int | None, Parameter(help="Events that the device model reads, L_d [10].")] = None,
     history: Annotated[int | None, Parameter(help="Events that the generator reads, L_g [100].")] = None,
-    width: Annotated[int | None, Parameter(help="Width of the device model [32].")] = None,
+    width: Annotated[int | None, Parameter(help="Width of the device model; 32 for a small device [64].")] = None,
     staleness: Annotated[
         int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh [20].")
     ] = None,
@@ -48,8 +48,8 @@ def train(
         Literal["sequences", "rows"] | None,
         Parameter(help="Train whole sequences, or the rows of the duet-text format as they stand [sequences]."),
     ] = None,
-    epochs: Annotated[int | None, Parameter(help="Most passes over the training part [30].")] = None,
-    patience: Annotated[int | None, Parameter(help="Epochs without a better validation before it stops [8].")] = None,
+    epochs: Annotated[int | None, Parameter(help="Most passes over the training part [by the data].")] = None,
+    patience: Annotated[int | None, Parameter(help="Epochs without a better one before it stops [a third].")] = None,
     learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.003].")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of everything random [0].")] = None,
     config: Annotated[Path | None, Parameter(help="A config.toml to start from; options override it.")] = None,
@@ -72,6 +72,7 @@ def train(
     from duetgen.data.store import Dataset
     from duetgen.machine import use_machine
     from duetgen.training import train as run_training
+    from duetgen.training.defaults import fill_in
     from duetgen.training.kept import to_beat
     from duetgen.training.run import RunFolder
 
@@ -101,6 +102,8 @@ def train(
     title = f"{settled.model.name} {settled.model.method}"
     # Under torchrun every process runs this; the first one speaks.
     chief = os.environ.get("RANK", "0") == "0"
+    if chief and not (quiet or json):
+        console.notes.print(f"settings: {told(fill_in(settled, data))}")
     with console.TrainingBar(title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
     if not chief:
@@ -128,6 +131,19 @@ def train(
         console.results.print(f"  without theta, by its global model alone: {without:.4f}{gains}")
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
+
+
+def told(config: TrainConfig) -> str:
+    """What the dataset has decided, or somebody has set, in one line."""
+    backbone, optimiser, objective = config.model.backbone, config.optimiser, config.objective
+    loss = {"softmax": "softmax", "sampled": f"softmax over {objective.negatives:,} drawn items"}.get(
+        objective.kind, "bce"
+    )
+    met = "; what a device has met is left out of the loss" if objective.met == "hide" else ""
+    return (
+        f"width {backbone.width}, window {backbone.window}, dropout {backbone.dropout}, {loss}, at most "
+        f"{optimiser.epochs} passes, batches of {optimiser.batch_positions:,} positions{met}"
+    )
 
 
 def build_config(file: Path | None, overrides: dict[str, Any], assignments: list[str]) -> TrainConfig:

@@ -38,8 +38,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         parameters: learnt values, the generator's included; of a method that learns none, the values of its tables.
         device_parameters: of these, what a device holds: all but what only the generator uses.
-        device_bytes: of these, as a bundle with int8 items ships them: a byte for each value of an embedding and a float
-            for each of its rows, four bytes for every other value.
+        device_bytes: of these, as a bundle with int8 items ships them: a byte for each value of an embedding and four
+            for each of its rows, four for every other value.
         theta_parameters: P; 0 without theta.
         theta_bytes: theta as float16, as it travels; 0 without.
         recommendation_flops: operations of matrix products to score 100 candidates on the device.

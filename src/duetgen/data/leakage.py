@@ -74,9 +74,12 @@ def check_boundary(dataset: Dataset) -> Check:
         return Check(name="boundary", passed=passed, evidence=evidence)
     validation, test = bounds[:, 1] - bounds[:, 0], lengths - bounds[:, 1]
     if split.kind in ("leave-one-out", "random"):
-        passed = bool((validation == 1).all() and (test == 1).all() and (bounds[:, 0] >= 1).all())
+        validating, each = int(validation.sum()), bool((validation <= 1).all())
+        drawn = split.validating
+        enough = validating == len(lengths) if drawn is None else 0 < validating <= drawn
+        passed = bool(each and enough and (test == 1).all() and (bounds[:, 0] >= 1).all())
         evidence = (
-            "each device's last event is its test, the one before its validation; "
+            f"each device's last event is its test, the one before the validation of {validating:,} devices; "
             "this split orders events within devices only: training of others may be later in time"
         )
     else:

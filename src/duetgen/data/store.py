@@ -75,11 +75,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """How the events were divided; the boundaries are seconds and only the temporal split has them."""
+    """How the events were divided; the boundaries are seconds and only the temporal split has them.
+
+    `validating`: users that were drawn to validate a leave-one-out split of a large log; None: all validate.
+    """
 
     kind: str
     valid_from: int | None = None
     test_from: int | None = None
+    validating: int | None = None
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

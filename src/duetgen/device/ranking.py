@@ -24,7 +24,7 @@ LOWER: Final = 0 if sys.byteorder == "little" else 1
 def best_first(scores_C: Float32) -> Int64:
     """Positions of scores from the highest to the lowest, equal ones in their order: int64 [C]. None may be NaN."""
     # The bits of a score, turned so that they rise as it falls. numpy sorts 16 bits by counting them, equal ones in
-    # their order: the lower halves, then the upper, take a sixth of the time of one stable sort. 0 - x makes no -0.
+    # their order: the lower halves, then the upper, take a sixth of one stable sort. 0 - x makes no negative zero.
     bits_C = (np.float32(0) - scores_C).view(np.int32)
     halves_C2 = (bits_C ^ ((bits_C >> 31) | SIGN)).view(np.uint16).reshape(-1, 2)
     order_C = halves_C2[:, LOWER].argsort(kind="stable")

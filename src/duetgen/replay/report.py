@@ -42,8 +42,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         quality_global: the same rankings with theta = 0.
         met: whether items that a device had met were hidden from its rankings or shown.
         repeat_targets: targets of such an item; where they are hidden, nobody can hit them.
-        quality_new: as `quality`, of the targets that are new to their device; None where nothing repeats or repeats
-            are hidden.
+        quality_new: as `quality`, of the targets that are new to their device; None where nothing repeats or
+            repeats are hidden.
         quality_global_new: the same with theta = 0.
         with_theta: share of the rankings that were made with a theta.
         mean_age_events: mean age of theta in these, in events.
