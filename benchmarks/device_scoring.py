@@ -109,10 +109,8 @@ def main() -> None:
         device = Device(model)
         device.observe(*(model.ids[index] for index in window))
         print(f"{'':>27} {'rank() of the same':>20} {'rank() of others':>18}")
-        print(
-            f"{'candidates':>10} {'plain ms':>8} {'graph ms':>8} "
-            f"{'ms':>13} {'ratio':>6} {'ms':>11} {'ratio':>6} {'pairs':>7}"
-        )
+        names = f"{'candidates':>10} {'plain ms':>8} {'graph ms':>8} {'ms':>13} {'ratio':>6} {'ms':>11} {'ratio':>6}"
+        print(f"{names} {'pairs':>7}")
         for count in (100, 1000, 10_000):
             repeats = max(50, options.repeats if count < 10_000 else options.repeats // 5)
             took = score(device, theta_P, window, rng.integers(FIRST_ITEM, model.vocabulary, count), repeats)

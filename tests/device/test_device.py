@@ -46,7 +46,7 @@ def test_without_a_cloud_it_ranks_with_the_global_model(tiny: Tiny) -> None:
 def test_unknown_ids_are_observed_as_the_unknown_item_and_rank_behind_every_known_one(tiny: Tiny) -> None:
     with Device(tiny.root) as device:
         device.observe("never heard of", "item-4", "")
-        ranked = device.rank(["also unknown", *tiny.ids(ALL), ""])
+        ranked = device.rank(["also unknown", *tiny.ids(ALL), ""], met="show")
         status = device.status()
     want = sorted(tiny.scores([1, 4, 1], ALL, None), reverse=True)
     np.testing.assert_allclose([score for _, score in ranked[:28]], want, atol=1e-5)
@@ -146,6 +146,19 @@ def test_the_log_and_theta_outlive_the_process(tiny: Tiny, cloud: FakeCloud, tmp
         assert status.theta.age_events == 1
 
 
+def test_rank_leaves_out_what_was_met_unless_told_otherwise(tiny: Tiny) -> None:
+    with Device(tiny.root) as device:
+        device.observe(*tiny.ids([3, 7]), "unknown")
+        whole = device.rank([*tiny.ids(ALL), "unknown"], met="show")
+        hidden = [pair for pair in whole if pair[0] not in tiny.ids([3, 7])]
+        assert device.rank([*tiny.ids(ALL), "unknown"]) == hidden
+        assert (len(whole), len(hidden)) == (29, 27)
+        assert device.rank(tiny.ids([3, 7])) == []
+    with Device(tiny.root, met="show") as device:
+        device.observe(*tiny.ids([3, 7]), "unknown")
+        assert device.rank([*tiny.ids(ALL), "unknown"]) == whole
+
+
 def test_forget_erases_what_was_seen_and_theta(tiny: Tiny, cloud: FakeCloud, tmp_path: Path) -> None:
     options = {"cloud": cloud, "token": "secret", "state": tmp_path / "state", "background": False}
     with Device(tiny.root, **options) as device:
@@ -189,7 +202,7 @@ def test_ranking_observing_and_refreshing_from_many_threads(tiny: Tiny, server: 
                 for _ in range(60):
                     device.observe(*tiny.ids(rng.integers(2, 30, 1)))
                     count = int(rng.integers(1, 28))
-                    assert len(device.rank(tiny.ids(range(2, 2 + count)))) == count
+                    assert len(device.rank(tiny.ids(range(2, 2 + count)), met="show")) == count
                     device.recommend(3)
                     device.status()
             except BaseException as cause:

@@ -19,7 +19,7 @@ from duetgen.wire.bundle import Items
 from .conftest import Tiny, describe
 
 
-class Kind(str, enum.Enum):  # noqa: UP042
+class Kind(str, enum.Enum):  # noqa: UP042 - StrEnum hashes by its text
     """Hashes by its name, not by its text."""
 
     SEVEN = "7"

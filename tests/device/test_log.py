@@ -155,3 +155,14 @@ def test_without_a_path_it_lives_in_memory() -> None:
     log = EventLog(None, 2)
     log.append("abc")
     assert log.last(2) == ["b", "c"]
+
+
+@pytest.mark.parametrize("content", [bytes(10_000_000), b"\xff" * 10_000_000, b"\1" * 10_000_000])
+def test_a_file_of_nothing_but_one_byte_holds_no_event(content: bytes) -> None:
+    assert decode_records(content) == ([], False)
+
+
+def test_a_record_behind_much_that_is_none_is_found_wherever_it_lies() -> None:
+    for gap in (*range(40), 2**14 - 1, 2**14, 2**14 + 1, 100_003):
+        content = encode_record(7, "a") + b"\xfe" * gap + encode_record(9, "b")
+        assert decode_records(content) == ([(7, "a"), (9, "b")], gap == 0)

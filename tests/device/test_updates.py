@@ -70,7 +70,7 @@ def test_ranking_never_stops_while_versions_change(
 
     def work(device: Device) -> None:
         while not stop.is_set():
-            ranked = dict(device.rank(tiny.ids(range(2, 30))))
+            ranked = dict(device.rank(tiny.ids(range(2, 30)), met="show"))
             found = np.array([ranked[item] for item in tiny.ids(range(2, 30))])
             if not any(np.allclose(found, scores, atol=1e-4) for scores in possible):
                 failures.append(found)

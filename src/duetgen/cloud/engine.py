@@ -93,6 +93,9 @@ class Engine:
 
     def generate(self, histories: Sequence[Int64]) -> Float32:
         """Theta of each history: [B, P]. Calls of more than `rows` devices are divided."""
+        if not histories:
+            # A recurrent graph that is given no row ends the whole process, in some versions of ONNX Runtime.
+            return np.zeros((0, self.size), dtype=np.float32)
         if len(histories) <= self.rows:
             return self._run(histories)
         parts = range(0, len(histories), self.rows)

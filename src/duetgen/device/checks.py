@@ -33,7 +33,7 @@ def check_token(token: object) -> None:
     if token != token.strip():
         refuse("token", "begins or ends with a blank or a line end", "strip it: token.strip()")
     if not all("!" <= character <= "~" for character in token):
-        refuse("token", "holds blanks, control characters or letters beyond ASCII", "give it as `duet tokens` did")
+        refuse("token", "holds blanks, control characters or letters beyond ASCII", "give what `duet tokens` printed")
 
 
 def check_device_id(device_id: object) -> None:

@@ -19,12 +19,18 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
+import numpy as np
+
 from duetgen.device.state import StateFolder
 from duetgen.wire.limits import MAX_ID_BYTES, MAX_LOG_EVENTS
 
 HEAD: Final = struct.Struct("<IHQ")
 """CRC-32, bytes of the id, running number from 1."""
 SLACK: Final = 64
+FAR: Final = np.uint64(2**32)
+"""No record's number is so far beyond the one before."""
+STRIDE: Final = 2**14
+"""Bytes that are searched at once for the next record."""
 NAMELESS: Final = ""
 """What is kept of an id that no item can have: too long, or not to be written in UTF-8."""
 
@@ -64,7 +70,21 @@ def next_record(content: bytes, at: int, after: int) -> int:
         found = decode_record(content, hop, after)
         if found is not None and found[0] in (number + 1, after + 2):
             return hop
-    return next((i for i in range(at + 1, len(content)) if decode_record(content, i, after) is not None), len(content))
+    for begin in range(at + 1, len(content), STRIDE):
+        for there in beginnings(content[begin : begin + STRIDE + HEAD.size - 1], after):
+            if decode_record(content, begin + there, after) is not None:
+                return begin + there
+    return len(content)
+
+
+def beginnings(content: bytes, after: int) -> list[int]:
+    """Bytes at which a number lies that a next record may have."""
+    found = []
+    for first in range(min(8, len(content) - HEAD.size + 1)):
+        skip = first + HEAD.size - 8
+        number_N = np.frombuffer(content, "<u8", (len(content) - skip) // 8, skip)
+        found.append(first + 8 * np.flatnonzero(number_N - np.uint64(after + 1) < FAR))
+    return sorted(np.concatenate(found).tolist()) if found else []
 
 
 def decode_records(content: bytes) -> tuple[list[tuple[int, str]], bool]:

@@ -64,11 +64,13 @@ class Ranker:
         if len(found.unknown_C):
             self.counts.unknown(candidates=len(found.unknown_C))
             scores_C[found.unknown_C] = LAST
-        if not hide:
-            order_C = best_first(scores_C)
-            return Ranking(found.ids, order_C, scores_C[order_C])
-        shown_C = np.flatnonzero(~self.met.of(runtime.model)[found.index_C])
-        order_C = shown_C[best_first(scores_C[shown_C])]
+        hidden = 0
+        if hide:
+            met_C = self.met.of(runtime.model)[found.index_C]
+            hidden = int(np.count_nonzero(met_C))
+            if hidden:
+                scores_C[met_C] = -np.inf
+        order_C = best_first(scores_C)[: len(scores_C) - hidden]
         return Ranking(found.ids, order_C, scores_C[order_C])
 
     def _find(self, model: DeviceModel, values: Iterable[object]) -> _Candidates:
@@ -113,8 +115,8 @@ class Ranker:
         return model.score(model.zeros_P, window, index_C)
 
     def forget(self) -> None:
-        """Keep nothing of what was ranked."""
-        self._last = None
+        """Keep nothing of what was ranked or met."""
+        self._last, self.met = None, MetItems(self.log)
 
 
 def check_indices(candidates_C: Sequence[int] | Int64, vocabulary: int) -> Int64:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from duetgen.device.state import StateFolder
 
 T = TypeVar("T")
+NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+"""A pipe in a file's place would hold whoever opens it."""
 
 
 class StateFile:
@@ -35,8 +37,7 @@ class StateFile:
     def read(self, limit: int) -> bytes | None:
         """The last `limit` bytes at most; None if it is not there, or is no file that can be read."""
         try:
-            # A pipe in its place would hold whoever opens it to read.
-            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            handle = os.open(self.path, os.O_RDONLY | NO_WAIT)
             with os.fdopen(handle, "rb") as file:
                 found = os.fstat(handle)
                 if not stat.S_ISREG(found.st_mode):
@@ -95,7 +96,7 @@ class StateFile:
         """Whether the open file is the one at the path, and as long as it was left."""
         try:
             if self._handle is None:
-                self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+                self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | NO_WAIT)
             mine, there = os.fstat(self._handle), self.path.stat()
         except OSError:
             return False

@@ -198,6 +198,7 @@ class Upkeep:
                 self.counts.fail("internal", cause)
                 with self._wake:
                     self._rest_for(BREATH)
+                    self._touched = True
 
     def _rest(self) -> None:
         """Until something is to be done."""

@@ -1,0 +1,39 @@
+"""The device model: what it asks of the graph, and what it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from duetgen.device import DeviceModel, load_model
+
+from .conftest import WINDOW, Tiny
+
+
+class Fatal:
+    """A graph that ends the process when it is run, as a recurrent one does that is given no row."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"the graph was asked for {name}")
+
+
+@pytest.fixture
+def model(tiny: Tiny) -> DeviceModel:
+    return load_model(tiny.root)
+
+
+def test_rows_score_as_each_does_alone(tiny: Tiny, model: DeviceModel) -> None:
+    window_BL = np.array([[3, 7, 0, 0, 0], [9, 0, 0, 0, 0]])
+    found_BC = model.score_rows(window_BL, np.array([[2, 5], [5, 11]]))
+    np.testing.assert_allclose(
+        found_BC, [tiny.scores([3, 7], [2, 5], None), tiny.scores([9], [5, 11], None)], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("rows", "candidates"), [(0, 3), (3, 0), (0, 0)])
+def test_no_rows_or_no_candidates_never_reach_the_graph(model: DeviceModel, rows: int, candidates: int) -> None:
+    model.session = Fatal()  # type: ignore[assignment]
+    window_BL = np.zeros((rows, WINDOW), dtype=np.int64)
+    assert model.score_rows(window_BL, np.zeros((rows, candidates), dtype=np.int64)).shape == (rows, candidates)
+    assert model.score(model.zeros_P, [3], []).shape == (0,)
+    assert model.score(model.zeros_P, [3], np.zeros(0, dtype=np.int64)).shape == (0,)
