@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     from duetgen.cli.export import export
     from duetgen.cli.keys import keys
     from duetgen.cli.prepare import prepare
+    from duetgen.cli.recommend import recommend
     from duetgen.cli.serve import serve
     from duetgen.cli.tokens import tokens
     from duetgen.cli.train import train
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, prepare, train, evaluate, compare, export, keys, serve, tokens, device):
+    for verb in (demo, prepare, train, evaluate, compare, recommend, export, keys, serve, tokens, device):
         app.command(verb)
     try:
         app(arguments, exit_on_error=False, print_error=False)

@@ -47,7 +47,9 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(
-    *paths: Annotated[Path, Parameter(help="Run folders, then the dataset folder that they were trained on.")],
+    *paths: Annotated[
+        Path, Parameter(help="Run or bundle folders, then the dataset folder that they were trained on.")
+    ],
     protocol: Annotated[
         list[ProtocolName] | None,
         Parameter(
@@ -76,8 +78,8 @@ def evaluate(
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate as run_evaluation
     from duetgen.evaluation.conditions import default_conditions
+    from duetgen.export.published import load_model
     from duetgen.machine import use_machine
-    from duetgen.training import load_run
 
     if len(paths) < 2:
         raise UsageError("`duet evaluate` needs a run and its dataset", "write `duet evaluate RUN [RUN …] DATASET`")
@@ -86,17 +88,16 @@ def evaluate(
     if devices is not None and devices < 1:
         raise UsageError(f"--devices {devices} measures nothing", "give 1 or more, or leave it out for all")
     use_machine(threads)
-    runs, data = [load_run(root) for root in roots], Dataset(dataset)
-    for run in runs:
-        run.check_dataset(data)
+    data = Dataset(dataset)
+    models = [load_model(root, data) for root in roots]
     conditions = [c for c in default_conditions(ages) if c.kind != "another" or data.devices > 1]
     protocols = protocol or ["given" if data.has_given and part == "test" else "full"]
     found = []
-    for run in runs:
+    for model, settings in models:
         with console.counting(quiet or json) as progress:
             found.append(
                 run_evaluation(
-                    run.model,
+                    model,
                     data,
                     part=part,
                     protocols=protocols,
@@ -104,7 +105,7 @@ def evaluate(
                     limit_devices=devices,
                     bootstrap=bootstrap,
                     seed=seed,
-                    config=run.settings(),
+                    config=settings,
                     progress=progress,
                 )
             )

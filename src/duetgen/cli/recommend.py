@@ -1,0 +1,128 @@
+"""`duet recommend`: lists for many devices, into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from duetgen.cli import console
+from duetgen.cli.prepare import UsageError
+from duetgen.errors import OutputExistsError
+
+if TYPE_CHECKING:
+    from duetgen.data.store import Dataset, Int64
+
+MAX_K = 10_000
+
+
+def recommend(
+    model: Annotated[Path, Parameter(help="Run folder, or bundle folder.")],
+    dataset: Annotated[Path, Parameter(help="Dataset folder that it was trained on.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="File to write: .parquet or .csv.")],
+    devices: Annotated[
+        str, Parameter(help="all, or a file with the original ids of devices, one a line; - for standard input.")
+    ] = "all",
+    k: Annotated[int, Parameter(help="Items of each list.")] = 20,
+    theta: Annotated[
+        bool, Parameter(negative="--no-theta", help="With each device's own theta, or with the global model.")
+    ] = True,
+    met: Annotated[
+        Literal["hide", "show"] | None,
+        Parameter(help="Hide items that a device has met, or show them [as the dataset has it]."),
+    ] = None,
+    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace a file.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write the best items of many devices to a file, each list as that device would show it now.
+
+    Everything in a device's log counts as seen, its test events too. The columns are user, rank, item, title, score.
+    """
+    from duetgen.data.store import Dataset
+    from duetgen.evaluation.lists import best_items
+    from duetgen.export.published import load_model
+    from duetgen.machine import use_machine
+
+    if out.suffix not in (".parquet", ".csv"):
+        raise UsageError(f"--out {out} is of no kind that can be written", "end it in .parquet or .csv")
+    if not 1 <= k <= MAX_K:
+        raise UsageError(f"--k {k} makes no list", f"give 1 to {MAX_K:,}")
+    if out.exists() and not overwrite:
+        raise OutputExistsError(f"{out} exists", "give --overwrite to replace it, or choose another --out")
+    use_machine(threads)
+    data = Dataset(dataset)
+    recommender, _ = load_model(model, data)
+    device_U = choose(data, devices)
+    with console.counting(quiet or json) as progress:
+        item_UK, score_UK = best_items(recommender, data, device_U, k, met=met, personal=theta, progress=progress)
+    rows = write(out, data, device_U, item_UK, score_UK)
+    found = {"file": str(out), "devices": len(device_U), "rows": rows}
+    if json:
+        console.print_json(found)
+    else:
+        console.results.print(f"{rows:,} items for {len(device_U):,} devices: {out}")
+
+
+def choose(data: Dataset, devices: str) -> Int64:
+    """Indices of the devices that are named.
+
+    Raises:
+        UsageError: a file that cannot be read, or an id that the dataset does not have.
+    """
+    import sys
+
+    import numpy as np
+    import polars as pl
+
+    users: list[str] = pl.read_parquet(data.root / "devices.parquet")["user"].cast(pl.String).to_list()
+    if devices == "all":
+        return np.arange(len(users), dtype=np.int64)
+    try:
+        text = sys.stdin.read() if devices == "-" else Path(devices).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise UsageError(f"cannot read {devices}: {cause}", "give a text file of ids, one a line, or all") from cause
+    wanted = [line.strip() for line in text.splitlines() if line.strip()]
+    index = {user: number for number, user in enumerate(users)}
+    strange = [user for user in wanted if user not in index]
+    if strange or not wanted:
+        what = f"{len(strange):,} of {len(wanted):,} ids are no devices of {data.root}" if strange else "no id is named"
+        raise UsageError(what + (f": {strange[0]!r}" if strange else ""), "give original ids of users, one a line")
+    return np.array([index[user] for user in dict.fromkeys(wanted)], dtype=np.int64)
+
+
+def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any) -> int:
+    """Write the lists aside, then under their name; how many rows."""
+    import io
+
+    import numpy as np
+    import polars as pl
+
+    from duetgen.data.store import FIRST_ITEM
+    from duetgen.files import write_bytes
+
+    users = pl.read_parquet(data.root / "devices.parquet")["user"].cast(pl.String)
+    items = pl.read_parquet(data.root / "items.parquet")
+    shown_UK = item_UK >= FIRST_ITEM
+    slot_N, rank_N = np.nonzero(shown_UK)
+    at_N = item_UK[shown_UK] - FIRST_ITEM
+    table = pl.DataFrame(
+        {
+            "user": users.gather(device_U[slot_N]),
+            "rank": rank_N + 1,
+            "item": items["item"].gather(at_N),
+            "title": items["title"].gather(at_N),
+            "score": score_UK[shown_UK],
+        }
+    )
+    content = io.BytesIO()
+    if out.suffix == ".csv":
+        table.write_csv(content)
+    else:
+        table.write_parquet(content)
+    write_bytes(out, content.getvalue())
+    return len(table)

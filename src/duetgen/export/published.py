@@ -1,0 +1,89 @@
+"""A published bundle as a recommender that can be measured and listed from: what ships, run by ONNX Runtime.
+
+Shapes: B devices, L history length (L_d for a window, L_g for the generator), C candidates, V items, P values in theta.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from duetgen.data.store import Dataset
+from duetgen.export import parity
+from duetgen.training.run import DatasetMismatchError, load_run
+from duetgen.wire.bundle import MANIFEST, Bundle, open_bundle
+
+SCORES: Final = 2**22
+"""Scores of one call of the device's graph, at most."""
+
+
+class Published(nn.Module):
+    """Both graphs of a bundle; see `evaluation.protocols.Recommender`.
+
+    Args:
+        bundle: opened, with `generator.onnx`.
+
+    Raises:
+        InvalidBundleError: a file is damaged.
+        ParityFailedError: ONNX Runtime does not take a graph.
+    """
+
+    personal = normalised = True
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        manifest = bundle.manifest
+        self.vocabulary, self.window, self.generator_history = manifest.vocabulary, manifest.window, manifest.history
+        self.size = manifest.size
+        self.device, self.generator = (parity.session(bundle.read(name)) for name in ("device.onnx", "generator.onnx"))
+
+    def generate(self, history_BL: Tensor) -> Tensor:
+        """Histories [B, L_g] to theta [B, P]."""
+        return torch.from_numpy(parity.run(self.generator, history=history_BL.numpy()))
+
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+        """Scores of each device's own candidates: [B, C]; theta None is the global model."""
+        theta = np.zeros((len(window_BL), self.size), dtype=np.float32) if theta_BP is None else theta_BP.numpy()
+        rows = max(1, SCORES // max(1, candidates_BC.shape[1]))
+        parts = [
+            parity.run(
+                self.device,
+                theta=theta[begin : begin + rows],
+                history=window_BL[begin : begin + rows].numpy(),
+                candidates=np.ascontiguousarray(candidates_BC[begin : begin + rows].numpy()),
+            )
+            for begin in range(0, len(window_BL), rows)
+        ]
+        return torch.from_numpy(np.concatenate(parts))
+
+    def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+        """Scores of all item indices: [B, V]; padding scores -inf."""
+        scores_BV = self.score(window_BL, torch.arange(self.vocabulary).expand(len(window_BL), -1), theta_BP)
+        scores_BV[:, 0] = -torch.inf
+        return scores_BV
+
+
+def load_model(root: Path, dataset: Dataset) -> tuple[nn.Module, dict[str, Any]]:
+    """The recommender of a run folder or of a bundle, and its settings.
+
+    Raises:
+        NotARunError: the folder is neither, or a run that is not finished or damaged.
+        InvalidBundleError: a bundle that is damaged.
+        DatasetMismatchError: it was trained on other data.
+    """
+    if not (root / MANIFEST).is_file():
+        run = load_run(root)
+        run.check_dataset(dataset)
+        return run.model, run.settings()
+    bundle = open_bundle(root, contents=True)
+    provenance = bundle.manifest.provenance
+    if provenance.get("dataset_sha256", dataset.manifest.content_sha256) != dataset.manifest.content_sha256:
+        raise DatasetMismatchError(
+            f"{root} was trained on other data than {dataset.root}",
+            "give the dataset folder that its run was trained on",
+        )
+    return Published(bundle), {"bundle": bundle.manifest.model_id, **provenance}
