@@ -331,6 +331,22 @@ def test_assignments_that_mean_nothing_are_refused(assignment: str) -> None:
         build_config(None, {}, [assignment])
 
 
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("optimiser.epoch", "did you mean optimiser.epochs?"),
+        ("epochs", "did you mean optimiser.epochs?"),
+        ("model.widht", "did you mean model.backbone.width?"),
+        ("optimizer.learning_rate", "did you mean optimiser.learning_rate?"),
+        ("zzz", "see docs/configuration.md for every setting"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_told_with_the_one_that_was_meant(key: str, hint: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        build_config(None, {}, [f"{key}=1"])
+    assert caught.value.hint == hint
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     imports = "import sys, duetgen, duetgen.wire.limits, duetgen.errors"
     code = f"{imports}; print([name for name in ('torch', 'polars') if name in sys.modules])"

@@ -49,6 +49,12 @@ def compare(
     ] = None,
     threads: Annotated[int, Parameter(help="Processor threads of each cell.")] = 1,
     limit_devices: Annotated[int | None, Parameter(help="Measure a seeded choice of so many devices [all].")] = None,
+    window: Annotated[int | None, Parameter(help="Events that the device model reads, L_d [10].")] = None,
+    history: Annotated[int | None, Parameter(help="Events that the generator reads, L_g [100].")] = None,
+    width: Annotated[int | None, Parameter(help="Width of the device model [64].")] = None,
+    epochs: Annotated[int | None, Parameter(help="Most passes over the training part [by the data].")] = None,
+    patience: Annotated[int | None, Parameter(help="Epochs without a better one before it stops [a third].")] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.003].")] = None,
     config: Annotated[Path | None, Parameter(help="A config.toml to start from, for all methods.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -82,7 +88,15 @@ def compare(
     within("--jobs", jobs, 1, MAX_JOBS)
     if budget is not None and not budget >= 0:
         raise UsageError(f"--budget {budget} is no time", "give minutes, 0 or more")
-    settings = build_config(config, {}, set_ or [])
+    overrides = {
+        "model.backbone.window": window,
+        "model.backbone.width": width,
+        "model.history.length": history,
+        "optimiser.epochs": epochs,
+        "optimiser.patience": patience,
+        "optimiser.learning_rate": learning_rate,
+    }
+    settings = build_config(config, {key: value for key, value in overrides.items() if value is not None}, set_ or [])
     data = open_dataset(dataset, protocol)
     job = make_job(data, settings, protocol or default_protocols(data), ages, limit_devices)
     numbers = [settings.seed + index for index in range(seeds)]

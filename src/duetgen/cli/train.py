@@ -133,6 +133,28 @@ def train(
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 
 
+def near_setting(key: str, tree: dict[str, Any]) -> str:
+    """The hint for a setting that does not exist: the one that was meant, if that can be told."""
+    import difflib
+
+    names: list[str] = []
+
+    def walk(node: dict[str, Any], before: str) -> None:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{before}{name}.")
+            else:
+                names.append(before + name)
+
+    walk(tree, "")
+    last = key.rpartition(".")[2]
+    same = [name for name in names if name.rpartition(".")[2] == last]
+    near = same or difflib.get_close_matches(key, names, 1)
+    ends = {name.rpartition(".")[2]: name for name in names}
+    near = near or [ends[end] for end in difflib.get_close_matches(last, ends, 1)]
+    return f"did you mean {near[0]}?" if near else "see docs/configuration.md for every setting"
+
+
 def told(config: TrainConfig) -> str:
     """What the dataset has decided, or somebody has set, in one line."""
     backbone, optimiser, objective = config.model.backbone, config.optimiser, config.objective
@@ -182,7 +204,7 @@ def build_config(file: Path | None, overrides: dict[str, Any], assignments: list
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
-            raise InvalidConfigError(f"there is no setting {key}", "see docs/configuration.md for every setting")
+            raise InvalidConfigError(f"there is no setting {key}", near_setting(key, tree))
         node[last] = value
     try:
         config = msgspec.convert(tree, TrainConfig)
