@@ -149,9 +149,10 @@ def near_setting(key: str, tree: dict[str, Any]) -> str:
     walk(tree, "")
     last = key.rpartition(".")[2]
     same = [name for name in names if name.rpartition(".")[2] == last]
-    near = same or difflib.get_close_matches(key, names, 1)
-    ends = {name.rpartition(".")[2]: name for name in names}
-    near = near or [ends[end] for end in difflib.get_close_matches(last, ends, 1)]
+    # Of several with one ending the first in the order of the tree, which is the device model's.
+    ends = {name.rpartition(".")[2]: name for name in reversed(names)}
+    near = same or [ends[end] for end in difflib.get_close_matches(last, ends, 1)]
+    near = near or difflib.get_close_matches(key, names, 1)
     return f"did you mean {near[0]}?" if near else "see docs/configuration.md for every setting"
 
 
