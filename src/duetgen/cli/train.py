@@ -73,7 +73,7 @@ def train(
     from duetgen.machine import use_machine
     from duetgen.training import train as run_training
     from duetgen.training.defaults import fill_in
-    from duetgen.training.kept import to_beat
+    from duetgen.training.frozen_base import to_beat
     from duetgen.training.run import RunFolder
 
     if global_model is not None:

@@ -7,7 +7,7 @@
 `step`         a batch in, the joint loss out
 `optimiser`    AdamW and its learning rate at each step
 `checkpoint`   the state of a run between two steps, in one file
-`run`          the run folder; `kept` puts another run's global model into a new one
+`run`          the run folder; `frozen_base` puts another run's global model into a new one
 `progress`     what a run tells while it goes on
 `loop`         the loop that ties them together
 `finetune`     a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss

@@ -30,7 +30,7 @@ from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.defaults import fill_in
-from duetgen.training.kept import keep_global_model, refuse_global_model
+from duetgen.training.frozen_base import freeze_global_model, refuse_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
 from duetgen.training.progress import Progress, Silent
 from duetgen.training.rows import RowBatch, RowBatches
@@ -115,7 +115,7 @@ class Trainer:
         self.fabric = fabric or make_fabric()
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
-        self.kept = keep_global_model(self.model, dataset, config) if config.global_model else ""
+        self.frozen_base = freeze_global_model(self.model, dataset, config) if config.global_model else ""
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         step = TrainingStep(self.model, config.objective, torch.from_numpy(dataset.training_counts()))
         optimiser = make_optimiser(self.model, config)
@@ -167,7 +167,7 @@ class Trainer:
         counters, world = self.counters, self.fabric.world_size
         self.step.train()
         # A global model that is kept runs as on a device, without dropout.
-        self.model.backbone.train(not self.kept)
+        self.model.backbone.train(not self.frozen_base)
         saved = begun = time.monotonic()
         before, pass_before, positions_before = counters.seconds, counters.pass_seconds, counters.positions
         # The number of batches may differ a little from epoch to epoch; every process takes the same number of them.
@@ -300,12 +300,12 @@ def train(
         epochs = len(folder.metrics.read_bytes().splitlines())
         return TrainResult(folder.root, begun.best_epoch, begun.best, epochs, begun.seconds, True)
     trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
-    if begun is not None and begun.global_model_sha256 != trainer.kept:
+    if begun is not None and begun.global_model_sha256 != trainer.frozen_base:
         raise NotARunError(
             f"{folder.root} was begun for another global model than {config.global_model} now is",
             "give --overwrite to begin again",
         )
-    environment = describe(dataset, trainer.fabric.device.type, trainer.kept)
+    environment = describe(dataset, trainer.fabric.device.type, trainer.frozen_base)
     if trainer.fabric.is_global_zero:
         folder.write_environment(environment)
     trainer.resume()

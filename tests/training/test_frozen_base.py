@@ -16,7 +16,7 @@ from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError
 from duetgen.training import OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.config import InvalidConfigError
-from duetgen.training.kept import to_beat
+from duetgen.training.frozen_base import to_beat
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
 
 SMALL = TrainConfig(

@@ -44,7 +44,7 @@ def refuse_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder
     load_global_model(dataset, config)
 
 
-def keep_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> str:
+def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> str:
     """Give `model` the backbone of the run `config.global_model`, for good: all of it that the run has is frozen.
 
     What the run does not have is trained with the generator, as the shared matrices of a low-rank head.
