@@ -130,6 +130,12 @@ class TestZip:
         with pytest.raises(errors.InputTooLargeError):
             read(write("log.zip", zipped({"log.csv": "user,item\n" + "a,x\n" * 5000})))
 
+    def test_a_member_without_a_name_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "log.zip"
+        path.write_bytes(zipped({"log.csv": LOG}).replace(b"log.csv", b"\0og.csv"))
+        with pytest.raises(errors.InputCorruptError, match="has no name"):
+            read(path)
+
     @given(at=st.integers(0, 140), noise=st.binary(min_size=1, max_size=4))
     def test_damaged_is_read_or_refused(self, at: int, noise: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("zip") / "log.zip"

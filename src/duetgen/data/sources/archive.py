@@ -41,7 +41,7 @@ def open_member(path: Path, stream: IO[bytes]) -> Iterator[IO[bytes]]:
         member = only_member(path, archive.infolist())
         try:
             content = archive.open(member)
-        except (NotImplementedError, RuntimeError) as cause:
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as cause:
             raise InputCorruptError(f"{path}: cannot unpack {member.filename}: {cause}", "unpack it first") from cause
         with content:
             yield content
@@ -56,6 +56,8 @@ def only_member(path: Path, members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     if len(members) > limits.MAX_ARCHIVE_MEMBERS:
         raise InputTooLargeError(f"{path} holds {len(members):,} files", "unpack it, and name the log")
     for member in members:
+        if not member.filename:  # All before a zero byte; the rest of the library takes it for granted.
+            raise InputCorruptError(f"{path} is damaged zip: a file in it has no name", "download or copy it again")
         if CLIMBS.search(member.orig_filename) or stat.S_ISLNK(member.external_attr >> 16):
             raise ArchiveUnsafeError(
                 f"{path} holds {member.orig_filename[:60]!r}, which leads out of the archive",

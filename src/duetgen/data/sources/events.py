@@ -150,6 +150,8 @@ class EventTable:
 
     def _without_headers(self, frame: pl.DataFrame, path: Path, where: str, labels: dict[str, str]) -> pl.DataFrame:
         """Drop the header of another export inside the file; refuse one whose columns are in another order."""
+        # A column that is known by its number has no name that could stand in a header.
+        labels = {role: label for role, label in labels.items() if not label.isdecimal()}
         every = frozenset().union(*WORDS.values(), map(plain, labels.values()))
         names: dict[str, list[str]] = {}
         for role in ("user", "item"):
