@@ -111,19 +111,20 @@ def demo(
     for method, run in runs.items():
         with console.counting(silent) as progress:
             found[method] = evaluate(run.model, dataset, seed=seed, config=run.settings(), progress=progress)[0]
-    rows = compare_all(found["base"], found["duet"])
+    rows, new = compare_all(found["base"], found["duet"]), new_items(found["base"], found["duet"])
     report = None
     if live and not cloud_is_installed():
         live = False
         console.notes.print("no cloud at the end: its packages are not here; pip install 'duetgen\\[cloud]'")
     if live:
         if not json:
-            print_result(found["duet"], rows)
+            print_result(found["duet"], rows, new)
         step(silent, 5, "Serve it", f"a cloud on this machine, and {DEVICES} devices that live their part of the log")
         report = run_live(runs["duet"], dataset, out, seed, silent)
     result = {
         "dataset": manifest.name,
         "rows": rows,
+        "new_items": new,
         "seconds": time.monotonic() - begun,
         "live": report,
         "folders": {name: str(out / name) for name in ("dataset", "base", "duet", *(["bundle"] if live else []))},
@@ -134,7 +135,7 @@ def demo(
         console.print_json(result)
         return
     if report is None:
-        print_result(found["duet"], rows)
+        print_result(found["duet"], rows, new)
     else:
         print_live(report)
     made = ", ".join(("dataset", "base", "duet", *(["bundle"] if live else []), "results.json"))
@@ -240,7 +241,19 @@ def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
     return [row("base", base, "zero"), *(row(label(name, True), duet, name) for name in wanted)]
 
 
-def print_result(evaluation: Evaluation, rows: list[Row]) -> None:
+def new_items(base: Evaluation, duet: Evaluation) -> str | None:
+    """DUET less base on new items alone, in one sentence; None where nothing repeats, or repeats are hidden."""
+    from duetgen.evaluation import compare
+
+    if duet.met == "hide" or "new" not in duet["own"].groups:
+        return None
+    its, mine = (one.groups["new"].metrics["ndcg@10"] for one in (base["zero"], duet["own"]))
+    found = compare(duet, base, "ndcg@10", condition_one="own", condition_other="zero", group="new")
+    bounds = "" if found.low is None or found.high is None else f", {found.low:+.4f} to {found.high:+.4f}"
+    return f"On new items alone base has {its:.4f} and DUET {mine:.4f} ({found.mean:+.4f}{bounds})."
+
+
+def print_result(evaluation: Evaluation, rows: list[Row], new: str | None) -> None:
     """The closing table, what it says, and where the files lie."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
@@ -262,6 +275,8 @@ def print_result(evaluation: Evaluation, rows: list[Row]) -> None:
     console.results.print(table)
     print_groups(evaluation)
     console.results.print(verdict(rows))
+    if new is not None:
+        console.results.print(new)
 
 
 def verdict(rows: list[Row]) -> str:

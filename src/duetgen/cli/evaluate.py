@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,6 +40,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str
     condition: str
     reference_condition: str
+    group: str
     metric: str
     mean: float
     low: float | None
@@ -134,16 +136,27 @@ def gaps_of(root: Path, found: list[Evaluation], reference: Path, theirs: list[E
     gaps = []
     for one, other in zip(found, theirs):
         headline = "own" if other.personal else "zero"
-        for result in one.conditions:
-            found_gap = compare(one, other, METRIC, condition_one=result.name, condition_other=headline, rounds=rounds)
+        # Where repeats are shown, new items stand beside all.
+        groups = ("all", "new") if one.met == "show" and "new" in one.conditions[0].groups else ("all",)
+        for group, result in itertools.product(groups, one.conditions):
+            found_gap = compare(
+                one,
+                other,
+                METRIC,
+                condition_one=result.name,
+                condition_other=headline,
+                group=group,
+                rounds=rounds,
+            )
             gaps.append(
                 Gap(
                     run=str(root),
-                    label=label(result.name, one.personal),
+                    label=label(result.name, one.personal) + (", new items alone" if group == "new" else ""),
                     reference=str(reference),
                     protocol=full_name(one.protocol, one.met),
                     condition=result.name,
                     reference_condition=headline,
+                    group=group,
                     metric=METRIC,
                     mean=found_gap.mean,
                     low=found_gap.low,

@@ -66,18 +66,19 @@ class DeviceMetrics:
     pooled: dict[str, Float64] = field(default_factory=dict)
     groups: dict[str, dict[str, dict[str, Float64]]] = field(default_factory=dict)
 
-    def of(self, condition: str, metric: str) -> Float64:
-        """One metric under one condition: float64 [U].
+    def of(self, condition: str, metric: str, group: str = "all") -> Float64:
+        """One metric under one condition: float64 [U]; of a kind of targets NaN for a device that has none of it.
 
         Raises:
             NotComparableError: it was not measured.
         """
         try:
-            return self.values[condition][metric]
+            return self.values[condition][metric] if group == "all" else self.groups[group][condition][metric]
         except KeyError:
             measured = ", ".join(self.values)
+            of = "" if group == "all" else f" of {group} targets"
             raise NotComparableError(
-                f"{metric} was not measured under the condition {condition!r}", f"measured were: {measured}"
+                f"{metric}{of} was not measured under the condition {condition!r}", f"measured were: {measured}"
             ) from None
 
 

@@ -143,6 +143,7 @@ def compare(
     *,
     condition_one: str | Condition = OWN,
     condition_other: str | Condition | None = None,
+    group: str = "all",
     rounds: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
@@ -154,6 +155,7 @@ def compare(
         metric: a metric of both.
         condition_one: the condition of `one`.
         condition_other: the condition of `other`; by default the same, or `zero` where `other` has no generator.
+        group: kind of targets, see `averages.DeviceMetrics`; devices that have none of it do not count.
         rounds: bootstrap resamples.
         seed: of the bootstrap.
 
@@ -175,13 +177,16 @@ def compare(
             raise NotComparableError(f"the two evaluations differ in their {what}: {a} and {b}", "evaluate both alike")
     if not np.array_equal(mine.device_U, theirs.device_U):
         raise NotComparableError("the two evaluations are of different devices", "evaluate both with the same seed")
-    if metric == POOLED and named_one in mine.pooled and named_other in theirs.pooled:
+    devices = one.devices
+    if metric == POOLED and group == "all" and named_one in mine.pooled and named_other in theirs.pooled:
         parts, others = mine.pooled[named_one], theirs.pooled[named_other]
         mean = bootstrap.pooled_auc_of(parts.sum(0)) - bootstrap.pooled_auc_of(others.sum(0))
         samples = bootstrap.resampled_pooled_auc(parts, rounds, seed)
         samples = samples - bootstrap.resampled_pooled_auc(others, rounds, seed)
         found = bootstrap.interval(mean, samples, one.devices)
     else:
-        difference_U = mine.of(named_one, metric) - theirs.of(named_other, metric)
+        difference_U = mine.of(named_one, metric, group) - theirs.of(named_other, metric, group)
+        difference_U = difference_U[~np.isnan(difference_U)]
+        devices = len(difference_U)
         found = bootstrap.intervals(difference_U[:, None], rounds, seed)[0]
-    return Difference(metric=metric, mean=found.mean, low=found.low, high=found.high, devices=one.devices)
+    return Difference(metric=metric, mean=found.mean, low=found.low, high=found.high, devices=devices)
