@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from duetgen.device import (
@@ -49,6 +50,10 @@ REFUSED: list[dict[str, Any]] = [
     {"encoding": "FLOAT16"},
     {"encoding": None},
     {"encoding": 16},
+    {"encoding": np.array(["float16", "int8"])},
+    {"encoding": ["int8"]},
+    {"met": "auto"},
+    {"met": False},
     {"policy": "always"},
     {"policy": Always},
     {"policy": EveryEvents},
@@ -77,6 +82,8 @@ REFUSED: list[dict[str, Any]] = [
     {"update_seconds": math.nan},
     {"update_seconds": "hourly"},
     {"update_seconds": True},
+    {"update_seconds": 10**400},
+    {"grace": 10**400},
     {"grace": -1},
     {"grace": math.nan},
     {"grace": None},
@@ -177,6 +184,7 @@ def test_the_client_checks_its_token_too() -> None:
         lambda: AfterSeconds("1h"),  # type: ignore[arg-type]
         lambda: AfterSeconds(math.nan),
         lambda: AfterSeconds(-1),
+        lambda: AfterSeconds(10**400),
         lambda: Drift(math.nan),
         lambda: Drift(-0.1),
         lambda: Drift(0.2, 0.0),

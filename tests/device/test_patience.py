@@ -70,3 +70,11 @@ def test_one_who_insists_does_not_wait_for_the_back_off() -> None:
     for _ in range(5):
         patience.failed(0.0)
     assert patience.wait(0.0, insisted=True) == 0.0
+
+
+def test_so_many_failures_that_no_float_counts_their_wait() -> None:
+    patience = Patience(PatienceConfig(first=1.0, longest=5.0, failures=10**6), random.Random(0))
+    for _ in range(3000):
+        patience.failed(0.0)
+    assert 0 <= patience.wait(0.0) <= 5
+    assert patience.circuit(0.0) == "closed"

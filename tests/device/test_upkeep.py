@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,10 @@ from .conftest import Tiny
 from .test_device import expect, sent
 
 QUICK = PatienceConfig(first=0.01, longest=0.02, failures=1000)
+
+
+class Odd(BaseException):
+    """What `except Exception` lets through."""
 
 
 class Mute(Exception):  # noqa: N818
@@ -48,6 +53,9 @@ class RaisesOnce:
 
 
 CAUSES = [ZeroDivisionError("once"), Mute(), MemoryError(), RecursionError(), SystemExit(3), KeyboardInterrupt()]
+CAUSES += [Odd(), GeneratorExit(), asyncio.CancelledError()]
+MEANT = (SystemExit, KeyboardInterrupt)
+"""In the main thread they mean the application, not the device."""
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: type(cause).__name__)
@@ -62,12 +70,44 @@ def test_a_policy_that_raises_once(tiny: Tiny, server: Server, cause: BaseExcept
         assert device._thread is not None
         assert device._thread.is_alive()
         status = device.status()
-        assert sum(status.failures.values()) == 1
-        assert set(status.failures) <= {"policy", "internal"}
+        assert status.failures == {"policy": 1}
         assert status.requests == 3
         expect(device, tiny, [3, 4, 5, 6], sent(tiny, [3, 4, 5, 6]))
         assert device.refresh()
         wait_until(lambda: device.status().answered == 4)
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: type(cause).__name__)
+def test_a_policy_that_raises_once_in_the_callers_thread(tiny: Tiny, cloud: FakeCloud, cause: BaseException) -> None:
+    with Device(tiny.root, cloud=cloud, token="secret", policy=RaisesOnce(cause), background=False) as device:
+        device.observe("item-3")
+        assert device.keep_up()
+        device.observe("item-4")
+        if isinstance(cause, MEANT):
+            with pytest.raises(type(cause)):
+                device.keep_up()
+        else:
+            assert not device.keep_up()
+        assert device.status().failures == ({} if isinstance(cause, MEANT) else {"policy": 1})
+        device.observe("item-5")
+        assert device.keep_up()
+        expect(device, tiny, [3, 4, 5], sent(tiny, [3, 4, 5]))
+
+
+@pytest.mark.parametrize("cause", [SystemExit(1), Odd(), ValueError()], ids=lambda cause: type(cause).__name__)
+def test_what_was_promised_is_sent_though_the_policy_always_raises(
+    tiny: Tiny, server: Server, cause: BaseException
+) -> None:
+    class Broken:
+        def due(self, situation: Situation) -> bool:
+            raise cause
+
+    with Device(tiny.root, cloud=server.url, token="secret", policy=Broken()) as device:
+        device.observe("item-3")
+        assert device.settle(5)
+        assert device.refresh()
+        wait_until(lambda: device.status().answered == 1)
+        assert set(device.status().failures) == {"policy"}
 
 
 @pytest.mark.parametrize("background", [True, False])
@@ -147,7 +187,7 @@ class Failing(FakeCloud):
 
 
 @pytest.mark.parametrize(
-    "cause", [KeyError("x"), Mute(), OSError("disk"), SystemExit(1)], ids=lambda c: type(c).__name__
+    "cause", [KeyError("x"), Mute(), OSError("disk"), SystemExit(1), Odd()], ids=lambda c: type(c).__name__
 )
 def test_a_cloud_that_raises_whatever_it_likes(tiny: Tiny, tmp_path: Path, cause: BaseException) -> None:
     cloud = Failing(tiny)
@@ -160,7 +200,7 @@ def test_a_cloud_that_raises_whatever_it_likes(tiny: Tiny, tmp_path: Path, cause
     cloud.cause = None
     wait_until(lambda: device.status().source == "theta", 15)
     expect(device, tiny, [3], sent(tiny, [3]))
-    cloud.cause = ValueError("closing")
+    cloud.cause = cause if isinstance(cause, Odd) else ValueError("closing")
     device.close()
     Device(tiny.root, state=tmp_path / "state").close()
 
@@ -255,3 +295,25 @@ def test_what_a_server_says_is_shown_without_control_characters_and_without_the_
         assert all(character.isprintable() for character in device.status().last_error)
         assert "you sent …" in device.status().last_error
         assert len(device.status().last_error) < 1500
+
+
+def test_an_exit_while_closing_leaves_the_state_folder_free(tiny: Tiny, tmp_path: Path) -> None:
+    cloud = Failing(tiny)
+    device = Device(tiny.root, cloud=cloud, state=tmp_path / "state")
+    cloud.cause = SystemExit(3)
+    with pytest.raises(SystemExit):
+        device.close()
+    Device(tiny.root, state=tmp_path / "state").close()
+
+
+def test_a_thread_that_cannot_begin_leaves_the_state_folder_free(
+    tiny: Tiny, cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            Device(tiny.root, cloud=cloud, state=tmp_path / "state")
+    Device(tiny.root, state=tmp_path / "state").close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NoReturn
@@ -12,6 +13,7 @@ from duetgen.device.errors import InvalidDeviceConfigError
 from duetgen.wire.limits import MAX_DEVICE_BYTES, MAX_TOKEN_BYTES
 
 DEVICE_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}")
+LARGEST: Final = sys.float_info.max
 PUBLIC_KEY: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -83,8 +85,9 @@ def check_seconds(name: str, seconds: object, *, above_zero: bool = False) -> No
     Raises:
         InvalidDeviceConfigError: no number, not a number, or too small.
     """
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and not math.isnan(seconds)
-    if not number or seconds < 0 or (above_zero and not seconds):  # type: ignore[operator]
+    # Whole numbers beyond every float would fail where they are reckoned with.
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not (0 <= seconds <= LARGEST or seconds == math.inf) or (above_zero and not seconds):  # type: ignore[operator]
         refuse(name, f"{seconds!r} is no time", f"give seconds, {'above 0' if above_zero else '0 or more'}")
 
 
@@ -113,5 +116,5 @@ def check_count(name: str, count: object, least: int = 0) -> None:
 
 def check_met(met: object) -> None:
     """Refuse a policy of met items that is none."""
-    if met not in ("hide", "show"):
+    if not isinstance(met, str) or met not in ("hide", "show"):
         refuse("met", f"{met!r} is none", "give hide, show or None")

@@ -107,7 +107,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
             check_path("state", self.state)
         if self.trusted is not None:
             check_keys(self.trusted)
-        if self.encoding not in get_args(Encoding):
+        if not isinstance(self.encoding, str) or self.encoding not in get_args(Encoding):
             refuse("encoding", f"{self.encoding!r} is none", f"give one of {', '.join(get_args(Encoding))}")
         if self.met is not None:
             check_met(self.met)

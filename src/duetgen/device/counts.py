@@ -21,6 +21,17 @@ def told(text: str, token: str) -> str:
     return (text.replace(token, HIDDEN) if token else text)[:MAX_TOLD]
 
 
+def survivable(cause: BaseException) -> bool:
+    """Whether what somebody else's code raised is counted and survived.
+
+    All is, but Ctrl-C and `sys.exit` in the main thread, which mean the application. In any other thread nobody pressed
+    a key, and an exit would end that thread alone, unseen.
+    """
+    return not isinstance(cause, (KeyboardInterrupt, SystemExit)) or (
+        threading.current_thread() is not threading.main_thread()
+    )
+
+
 class Counts:
     """Counters of one device. Thread-safe.
 

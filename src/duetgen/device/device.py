@@ -17,7 +17,7 @@ import numpy as np
 
 from duetgen.device.checks import check_met, check_path, refuse
 from duetgen.device.config import DeviceConfig, DeviceOptions, MetPolicy
-from duetgen.device.counts import Counts
+from duetgen.device.counts import Counts, survivable
 from duetgen.device.errors import NotForgottenError
 from duetgen.device.items import UNKNOWN, item_id
 from duetgen.device.log import EventLog
@@ -82,12 +82,12 @@ class Device:
             self._upkeep = Upkeep(
                 self._cloud, self.device_id, config, self._runtimes, log, state, self._versions, counts
             )
+            self._thread = self._upkeep.thread
+            self._upkeep.start()
         except BaseException:
             if state is not None:
                 state.release()
             raise
-        self._thread = self._upkeep.thread
-        self._upkeep.start()
 
     @property
     def _runtime(self) -> Runtime:
@@ -126,7 +126,8 @@ class Device:
             InvalidItemsError: they are no list, or one of them is no id.
             InvalidDeviceConfigError: `met` is neither.
         """
-        return self._ranker.rank(self._runtime, candidates, self._hides(met))
+        runtime = self._runtime
+        return self._ranker.rank(runtime, candidates, self._hides(runtime, met))
 
     def recommend(self, k: int, *, met: MetPolicy | None = None) -> Ranking:
         """The k best items of the catalogue with their scores.
@@ -138,7 +139,8 @@ class Device:
         Raises:
             InvalidDeviceConfigError: `met` is neither.
         """
-        return self._ranker.recommend(self._runtime, k, self._hides(met))
+        runtime = self._runtime
+        return self._ranker.recommend(runtime, k, self._hides(runtime, met))
 
     def met(self) -> Bool:
         """Which items of the version in use the device has met, as far as its log remembers: bool [V]."""
@@ -149,10 +151,10 @@ class Device:
         """Whether rankings hide or show items that the device has met, where a call does not say."""
         return self.config.met or self.model.manifest.met
 
-    def _hides(self, met: MetPolicy | None) -> bool:
+    def _hides(self, runtime: Runtime, met: MetPolicy | None) -> bool:
         if met is not None:
             check_met(met)
-        return (met or self.met_policy) == "hide"
+        return (met or self.config.met or runtime.model.manifest.met) == "hide"
 
     def score(self, candidates_C: Sequence[int] | Int64 | None = None, *, personal: bool = True) -> Float32:
         """Scores of item indices of the version in use, unsorted: float32 [C]. For measurements; see `rank`.
@@ -227,7 +229,7 @@ class Device:
         if left:
             raise NotForgottenError(
                 f"all is forgotten but what is in files that cannot be removed: {', '.join(left)}",
-                "remove them from the state folder by hand, or forget again",
+                "forget again, on the device that has the state folder now; or remove them by hand",
             )
 
     def status(self) -> Status:
@@ -240,14 +242,17 @@ class Device:
             return
         self._closed = True
         self._upkeep.close()
-        if self._cloud is not None:
-            try:
+        try:
+            if self._cloud is not None:
                 self._cloud.close()
-            except Exception as cause:  # a cloud of the application's own
-                self._counts.fail("internal", cause)
-        self._upkeep.join()
-        if self._state is not None:
-            self._state.release()
+        except BaseException as cause:  # a cloud of the application's own
+            if not survivable(cause):
+                raise
+            self._counts.fail("internal", cause)
+        finally:
+            self._upkeep.join()
+            if self._state is not None:
+                self._state.release()
 
     def __enter__(self) -> Device:
         return self

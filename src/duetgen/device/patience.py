@@ -77,7 +77,7 @@ class Patience:
         self.failures += 1
         opened = self.failures - config.failures
         if opened < 0:
-            wait = self.rng.uniform(0, min(config.longest, config.first * 2.0 ** (self.failures - 1)))
+            wait = self.rng.uniform(0, min(config.longest, config.first * 2.0 ** min(self.failures - 1, 60)))
         else:
             wait = min(config.longest_cooldown, config.cooldown * 2.0 ** min(opened, 60)) * self.rng.uniform(0.5, 1)
         if retry_after is not None:

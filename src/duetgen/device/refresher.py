@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from duetgen.device.cloud import Cloud
 from duetgen.device.config import DeviceConfig
-from duetgen.device.counts import Counts
+from duetgen.device.counts import Counts, survivable
 from duetgen.device.errors import CloudRefusedError, RefusedParametersError
 from duetgen.device.log import EventLog
 from duetgen.device.patience import Patience
@@ -82,7 +82,9 @@ class Refresher:
         try:
             situation = self._situation(runtime)
             return situation is not None and bool(self.policy.due(situation))
-        except Exception as cause:
+        except BaseException as cause:
+            if not survivable(cause):
+                raise
             self.counts.fail("policy", cause)
             return False
 
@@ -125,7 +127,9 @@ class Refresher:
                 self._failed(cause.code, cause, cause.retry_after)
             except DuetError as cause:
                 self._failed(cause.code, cause)
-            except Exception as cause:  # whatever else goes wrong must not end the thread that asks
+            except BaseException as cause:  # whatever else goes wrong must not end the thread that asks
+                if not survivable(cause):
+                    raise
                 self._failed("internal", cause)
             return False
 
@@ -151,7 +155,7 @@ class Refresher:
         self.patience.succeeded()
         return True
 
-    def _failed(self, code: str, cause: Exception, retry_after: float | None = None) -> None:
+    def _failed(self, code: str, cause: BaseException, retry_after: float | None = None) -> None:
         self.counts.fail(code, cause)
         self.patience.failed(time.monotonic(), retry_after)
 

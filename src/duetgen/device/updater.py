@@ -8,7 +8,7 @@ import threading
 import time
 
 from duetgen.device.cloud import Cloud
-from duetgen.device.counts import Counts
+from duetgen.device.counts import Counts, survivable
 from duetgen.device.model import DeviceModel
 from duetgen.device.patience import Patience, PatienceConfig
 from duetgen.device.updates import Versions
@@ -69,7 +69,9 @@ class Updater:
         except InvalidBundleError as cause:
             self.counts.fail(f"update-{cause.code}", cause)
             return None
-        except Exception as cause:  # whatever goes wrong must not end the thread that looks
+        except BaseException as cause:  # whatever goes wrong must not end the thread that looks
+            if not survivable(cause):
+                raise
             disk = isinstance(cause, OSError)
             self.disk_errors += disk
             code = cause.code if isinstance(cause, DuetError) else "disk" if disk else "internal"

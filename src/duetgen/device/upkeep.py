@@ -15,7 +15,7 @@ from typing import Final
 
 from duetgen.device.cloud import Cloud
 from duetgen.device.config import DeviceConfig
-from duetgen.device.counts import Counts
+from duetgen.device.counts import Counts, survivable
 from duetgen.device.errors import NothingToRollBackError
 from duetgen.device.log import EventLog
 from duetgen.device.refresher import Refresher
@@ -106,14 +106,16 @@ class Upkeep:
         with self._wake:
             insisted, self._insisted = self._insisted, False
             touched, self._touched = self._touched or refresher.failing, False
-        if touched:
-            self._due = refresher.due(self.runtimes.current)
         asked = False
-        if insisted or (touched and self._due):
-            asked = refresher.wait(insisted) == 0
-            if asked:
-                refresher.ask(self.runtimes.current)
-            elif insisted:
+        try:
+            if touched:
+                self._due = refresher.due(self.runtimes.current)
+            if insisted or (touched and self._due):
+                asked = refresher.wait(insisted) == 0
+                if asked:
+                    refresher.ask(self.runtimes.current)
+        finally:
+            if insisted and not asked:  # it was promised
                 with self._wake:
                     self._insisted = True
         if time.monotonic() >= self._next_update() or refresher.unknown_version:
@@ -151,7 +153,9 @@ class Upkeep:
                     refresher.ask(runtime)
                 self.runtimes.use(runtime)
                 updater.versions.adopt(model)
-        except Exception as cause:
+        except BaseException as cause:
+            if not survivable(cause):
+                raise
             self.counts.fail("update-internal", cause)
             return False
         self.touch()
@@ -194,7 +198,7 @@ class Upkeep:
                     self._busy = True
                 self.keep_up()
                 self._rest()
-            except BaseException as cause:  # SystemExit in a policy would end this thread alone, and unseen
+            except BaseException as cause:
                 self.counts.fail("internal", cause)
                 with self._wake:
                     self._rest_for(BREATH)
