@@ -4,9 +4,9 @@
 
 Without a bundle one is exported from an untrained SASRec of the given size: weights do not change the speed. The plain
 way runs the same graph on arrays that are made for each call; `graph` is the device's own call of it, on bound arrays.
-`rank()` takes original ids and gives them sorted with their scores: `again` the same ids as in the call before, `new`
-others each time. `pairs` is what it takes to look at every pair of the result. The ways take turns, call by call, so
-that other load meets them alike; medians and ratios come from one run, on one thread.
+`rank()` takes original ids and gives them sorted with their scores: the same ids as in the call before, with what the
+device has met shown and hidden, or others each time. `pairs` is what it takes to look at every pair of the result. The
+ways take turns, call by call, so that other load meets them alike; medians and ratios come from one run, on one thread.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ def score(device: Device, theta_P: Float32, window: list[int], candidates_C: Int
     ways = {
         "plain": plain,
         "graph": lambda: model.score(theta_P, window, candidates_C),
-        "again": lambda: device.rank(ids),
-        "new": lambda: other.rank(next(turned)),
+        "show": lambda: device.rank(ids, met="show"),
+        "hide": lambda: device.rank(ids, met="hide"),
+        "new": lambda: other.rank(next(turned), met="hide"),
         "pairs": lambda: list(ranked),
     }
     return compare(ways, repeats)
@@ -108,17 +109,16 @@ def main() -> None:
         window = rng.integers(FIRST_ITEM, model.vocabulary, model.window).tolist()
         device = Device(model)
         device.observe(*(model.ids[index] for index in window))
-        print(f"{'':>27} {'rank() of the same':>20} {'rank() of others':>18}")
-        names = f"{'candidates':>10} {'plain ms':>8} {'graph ms':>8} {'ms':>13} {'ratio':>6} {'ms':>11} {'ratio':>6}"
-        print(f"{names} {'pairs':>7}")
+        print(f"{'':>28}{'rank() of the same ids':^34}{'of others':^18}")
+        print(f"{'':>28}{'show':^17}{'hide':^17}{'hide':^17}")
+        names = f"{'candidates':>10} {'plain ms':>8} {'graph ms':>8}"
+        ways = f"{'ms':>9} {'ratio':>6} " * 3
+        print(f"{names}{ways}{'pairs':>7}")
         for count in (100, 1000, 10_000):
             repeats = max(50, options.repeats if count < 10_000 else options.repeats // 5)
             took = score(device, theta_P, window, rng.integers(FIRST_ITEM, model.vocabulary, count), repeats)
-            graph, again, new = took["graph"], took["again"], took["new"]
-            print(
-                f"{count:>10,} {took['plain']:>8.4f} {graph:>8.4f} {again:>13.4f} {again / graph:>6.2f} "
-                f"{new:>11.4f} {new / graph:>6.2f} {took['pairs']:>7.4f}"
-            )
+            ranked = "".join(f"{took[way]:>9.4f} {took[way] / took['graph']:>6.2f} " for way in ("show", "hide", "new"))
+            print(f"{count:>10,} {took['plain']:>8.4f} {took['graph']:>8.4f}{ranked}{took['pairs']:>7.4f}")
         loads = compare({"load": lambda: load_model(bundle)}, 20)
         print(f"load a bundle, verified: {loads['load']:.1f} ms")
         if options.bundle is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import threading
 import weakref
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from duetgen.device import Always, Device, Drift, NotForgottenError, PatienceConfig
+from duetgen.device.model import Scorer
 
 from .cloud import FakeCloud, wait_until
 from .conftest import Tiny
@@ -181,3 +184,122 @@ def test_forgetting_while_observing_and_asking_from_many_threads(tiny: Tiny, clo
         assert names(tmp_path / "state") == {"lock", "requests.json"}
         assert device.status().source == "global"
         assert set(device.status().refused) <= {"forgotten", "older"}
+
+
+def test_a_version_that_is_in_use_no_more_keeps_nothing_either(
+    tiny: Tiny, new_tiny: Callable[..., Tiny], cloud: FakeCloud, tmp_path: Path
+) -> None:
+    with make(tiny, cloud, tmp_path / "state") as device:
+        device.observe("item-3")
+        assert device.keep_up()
+        device.rank(tiny.ids([5, 6]))
+        shipped = device.model
+        publish(cloud, new_tiny(seed=1))
+        assert device.update()
+        assert shipped._idle
+        device.forget()
+        assert shipped._idle == []
+
+
+def test_a_ranking_under_way_leaves_nothing_behind(
+    tiny: Tiny, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make(tiny, cloud, None) as device:
+        device.observe("item-3")
+        assert device.keep_up()
+        score = Scorer.score
+
+        def meanwhile(*given: Any) -> Any:
+            device.forget()
+            return score(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Scorer, "score", meanwhile)
+            device.rank(tiny.ids([5, 6]))
+        assert device.model._idle == []
+
+
+def test_what_a_write_left_half_done_goes_too(tiny: Tiny, cloud: FakeCloud, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with make(tiny, cloud, state) as device:
+        device.observe("item-3")
+        assert device.keep_up()
+        for name in (".events.log.x7", f"theta/.{tiny.model_id}.theta.x7"):
+            (state / name).write_bytes(b"item-3")
+        device.forget()
+        assert names(state) == {"lock", "requests.json"}
+
+
+def test_what_can_neither_be_removed_nor_emptied_is_not_made_longer(
+    tiny: Tiny, cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with make(tiny, cloud, tmp_path / "state") as device:
+        device.observe("item-3")
+        assert device.keep_up()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", fails)
+            patch.setattr(os, "truncate", fails)
+            with pytest.raises(NotForgottenError, match=r"events\.log"):
+                device.forget()
+        assert {"events.log", f"{tiny.model_id}.theta"} <= names(tmp_path / "state")
+        device.observe("item-7")
+        assert f"{tiny.model_id}.theta" not in names(tmp_path / "state")
+    with make(tiny, None, tmp_path / "state") as again:
+        assert again.status().source == "global"
+        assert again._log.last(9) == ["item-7"]
+
+
+def test_a_closed_device_forgets_what_it_left_on_disk(tiny: Tiny, cloud: FakeCloud, tmp_path: Path) -> None:
+    device = make(tiny, cloud, tmp_path / "state")
+    device.observe("item-3")
+    assert device.keep_up()
+    device.close()
+    device.forget()
+    assert names(tmp_path / "state") == {"lock", "requests.json"}
+    with make(tiny, None, tmp_path / "state"):
+        pass
+
+
+def test_a_folder_that_another_device_has_is_left_to_it(tiny: Tiny, cloud: FakeCloud, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    device = make(tiny, cloud, state)
+    device.observe("item-3")
+    assert device.keep_up()
+    device.close()
+    with make(tiny, cloud, state) as other:
+        other.observe("item-9")
+        with pytest.raises(NotForgottenError, match=r"events\.log"):
+            device.forget()
+        expect(device, tiny, [], None)
+        assert names(state) >= {"events.log", f"{tiny.model_id}.theta"}
+    with make(tiny, None, state) as other:
+        expect(other, tiny, [3, 9], sent(tiny, [3]))
+
+
+def test_a_folder_made_anew_that_another_device_took_holds_nothing_to_forget(
+    tiny: Tiny, cloud: FakeCloud, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    with make(tiny, cloud, state) as device:
+        device.observe("item-3")
+        shutil.rmtree(state)
+        with make(tiny, cloud, state) as other:
+            other.observe("item-9")
+            assert other.keep_up()
+            device.forget()
+            expect(device, tiny, [], None)
+            assert names(state) >= {"events.log", f"{tiny.model_id}.theta"}
+
+
+def test_a_folder_that_is_gone_holds_nothing_to_forget(tiny: Tiny, cloud: FakeCloud, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for put in (lambda: None, lambda: state.write_bytes(b"")):
+        with make(tiny, cloud, state) as device:
+            device.observe("item-3")
+            shutil.rmtree(state)
+            put()
+            device.forget()
+            expect(device, tiny, [], None)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from duetgen.device import Device, InvalidItemsError
-from duetgen.device.items import LAST, ItemIndex, item_id
+from duetgen.device.items import LAST, find_items, item_id
 from duetgen.wire.bundle import Items
 
 from .conftest import Tiny, describe
@@ -133,13 +133,16 @@ def test_a_list_that_changes_between_two_calls_is_read_anew(tiny: Tiny) -> None:
             device.rank(ids)
 
 
-def test_an_index_finds_text_alone_and_what_stands_for_it() -> None:
-    index = ItemIndex({"a": 2, "7": 3})
-    ids, found = index.find(["a", "x", 7])
+def test_items_are_found_by_text_and_what_stands_for_it() -> None:
+    index_of = {"a": 2, "7": 3}
+    ids, found = find_items(index_of, ["a", "x", 7])
     assert (ids, found.tolist(), found.dtype) == (["a", "x", "7"], [2, 1, 3], np.int64)
-    assert index.find([])[1].tolist() == []
-    assert index.find(["x"])[1].tolist() == [1]
-    assert "x" not in index
+    assert find_items(index_of, ["a", "7"])[1].tolist() == [2, 3]
+    assert find_items(index_of, [])[1].tolist() == []
+    assert find_items(index_of, ["x"])[1].tolist() == [1]
+    assert find_items(index_of, [7.0])[0] == ["7"]
+    with pytest.raises(InvalidItemsError):
+        find_items(index_of, ["a", ["a"]])
 
 
 @pytest.mark.parametrize(
@@ -153,6 +156,11 @@ def test_an_index_finds_text_alone_and_what_stands_for_it() -> None:
         [1.5],
         ["2"],
         [True],
+        [2, True],
+        (3, np.bool_(False)),
+        [2.0, float("nan")],
+        np.array([True, False]),
+        [None],
         [[2, 3]],
         [[2], [3, 4]],
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,9 @@ from duetgen.device.errors import InvalidDeviceConfigError
 from duetgen.device.log import EventLog
 from duetgen.device.met import MetItems
 from duetgen.device.model import DeviceModel
+from duetgen.wire.bundle import Items
 
-from .conftest import Tiny
+from .conftest import Tiny, describe, make_tiny
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +25,26 @@ def model(tiny: Tiny) -> DeviceModel:
     return load_model(tiny.root)
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
+    """A version of twelve items with the first one's names, each at another index."""
+    tiny = make_tiny(tmp_path_factory.mktemp("met") / "bundle", seed=1, vocabulary=14)
+    ids = ["", "", *(f"item-{index}" for index in reversed(range(2, 14)))]
+    (tiny.root / "items.json").write_bytes(msgspec.json.encode(Items(ids, [])))
+    describe(tiny.root, vocabulary=14)
+    return load_model(tiny.root)
+
+
 def names(model: DeviceModel, met: MetItems) -> set[str]:
-    return {model.ids[index] for index in np.flatnonzero(met.of(model)).tolist()}
+    met_V = met.of(model)
+    np.testing.assert_array_equal(met.among(model, model.catalogue_V), met_V)
+    return {model.ids[index] for index in np.flatnonzero(met_V).tolist()}
 
 
 STEPS = st.lists(
     st.one_of(
-        st.lists(st.sampled_from([f"item-{n}" for n in range(2, 8)] + ["strange"]), max_size=5), st.just("forget")
+        st.lists(st.sampled_from([f"item-{n}" for n in range(2, 8)] + ["strange"]), max_size=7),
+        st.sampled_from(["forget", "version", "leap"]),
     ),
     max_size=12,
 )
@@ -38,20 +53,33 @@ STEPS = st.lists(
 @settings(deadline=None, max_examples=60)
 @given(steps=STEPS, looks=st.lists(st.booleans(), min_size=12, max_size=12))
 def test_it_follows_the_log_whenever_it_is_looked_at(
-    model: DeviceModel, steps: list[object], looks: list[bool]
+    model: DeviceModel, other: DeviceModel, steps: list[object], looks: list[bool]
 ) -> None:
     log, kept = EventLog(None, 4), list[str]()
-    met = MetItems(log)
+    met, now = MetItems(log), model
     for step, look in zip(steps, looks):
         if isinstance(step, list):
             log.append(step)
             kept = [*kept, *step][-4:]
-        else:
+        elif step == "forget":
             log.clear()
             kept = []
+        elif step == "version":
+            now = other if now is model else model
+        else:
+            log.at_least(log.count + 3)
         if look:
-            assert names(model, met) == set(kept) - {"strange"}
-    assert names(model, met) == set(kept) - {"strange"}
+            assert names(now, met) == set(kept) - {"strange"}
+    assert names(now, met) == set(kept) - {"strange"}
+
+
+def test_a_count_that_leaps_counts_no_event_twice(model: DeviceModel) -> None:
+    log = EventLog(None, 4)
+    met = MetItems(log)
+    log.append(["item-2", "item-3", "item-4", "item-5"])
+    assert len(names(model, met)) == 4
+    log.at_least(6)
+    assert names(model, met) == {"item-2", "item-3", "item-4", "item-5"}
 
 
 def test_another_version_counts_by_its_own_indices(model: DeviceModel, tiny: Tiny) -> None:
@@ -84,7 +112,7 @@ def test_an_unknown_candidate_is_never_hidden(model: DeviceModel) -> None:
         assert [item for item, _ in device.rank(["strange", "item-3", "other"])] == ["strange", "other"]
 
 
-@pytest.mark.parametrize("met", ["", "auto", "HIDE", True, 1])
+@pytest.mark.parametrize("met", ["", "auto", "HIDE", True, 1, b"hide", ["hide"], np.array(["hide", "show"]), {}])
 def test_a_policy_that_is_none_is_refused(model: DeviceModel, met: object) -> None:
     with pytest.raises(InvalidDeviceConfigError):
         Device(model, met=met)  # type: ignore[arg-type]
@@ -96,12 +124,14 @@ def test_a_policy_that_is_none_is_refused(model: DeviceModel, met: object) -> No
 
 def test_observing_while_others_rank(model: DeviceModel) -> None:
     with Device(model) as device:
-        failed: list[BaseException] = []
+        failed, ids = list[BaseException](), model.ids[2:]
 
         def rank() -> None:
             try:
                 for _ in range(100):
-                    device.recommend(5)
+                    assert len(device.recommend(5)) == 5
+                    assert len(device.rank(ids, met="show")) == 28
+                    assert 8 <= len(device.rank(ids, met="hide")) <= 28
             except BaseException as cause:
                 failed.append(cause)
 

@@ -157,7 +157,9 @@ def test_files_are_for_their_owner_alone_in_folders_that_are_wider(
                 device.keep_up()
             assert device.update()
             found = modes(state)
+            version = {path.stat().st_mode & 0o777 for path in (state / "versions" / second.model_id).iterdir()}
         assert len(found) == 7
+        assert version == {0o600}
         assert set(found.values()) == {0o600}
         assert (state / "versions").stat().st_mode & 0o077 == 0
     finally:

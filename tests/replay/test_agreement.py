@@ -61,13 +61,18 @@ def test_target_by_target(bundle_folder: Path, bundle_dataset: Dataset, met: Met
             scores = device.score(candidates)
             found = rank_of(target, scores, candidates, met_V if device.met_policy == "hide" else None)
             catalogue = device.score().tolist()
-            listed = {model.index_of[item] for item in device.recommend(model.vocabulary).ids}
+            listed = [model.index_of[item] for item in device.recommend(model.vocabulary).ids]
+            ranked = [model.index_of[item] for item in device.rank(model.ids[FIRST_ITEM:]).ids]
         known = {item for item in events if item >= FIRST_ITEM}
         assert set(np.flatnonzero(met_V).tolist()) == known
         assert found == (scored.rank_N[n], scored.count_N[n])
         assert bool(repeat_N[n]) == (target in known)
         if protocol == "full":
             assert found == plain(catalogue, target, known, met == "hide")
-            assert listed == set(range(FIRST_ITEM, model.vocabulary)) - (known if met == "hide" else set())
+            assert set(listed) == set(range(FIRST_ITEM, model.vocabulary)) - (known if met == "hide" else set())
+            assert ranked == listed
+            if math.isfinite(found[0]):
+                alike = catalogue.count(catalogue[target]) - 1
+                assert abs(listed.index(target) + 1 - found[0]) <= alike / 2
         seen.add(bool(repeat_N[n]))
     assert seen == {True, False}

@@ -8,7 +8,9 @@ Shapes: N ids.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
@@ -68,32 +70,22 @@ def item_list(values: Iterable[object]) -> list[Any]:
     raise InvalidItemsError(f"{type(values).__name__} is given where a list of ids is needed", HINT)
 
 
-class _NotTextError(Exception):
-    """Some of the values are no text as it stands."""
+def find_items(index_of: dict[str, int], values: list[Any]) -> tuple[list[str], Int64]:
+    """The ids of values, and their item indices: int64 [N]; `UNKNOWN` for those that are not in `index_of`.
 
-
-class ItemIndex(dict[str, int]):
-    """Item indices by id. Looking up an id that is not there gives `UNKNOWN`."""
-
-    def __missing__(self, value: object) -> int:
-        if type(value) is str:
-            return UNKNOWN
-        raise _NotTextError
-
-    def find(self, values: list[Any]) -> tuple[list[str], Int64]:
-        """The ids of values, and their item indices: int64 [N].
-
-        Raises:
-            InvalidItemsError: a value is no id.
-        """
+    Raises:
+        InvalidItemsError: a value is no id.
+    """
+    # One call of C for all: looking them up one by one takes longer than the graph takes to score them.
+    if len(values) > 1:
         try:
-            return values, self._look_up(values)
-        except (_NotTextError, TypeError):
-            ids = [item_id(value) for value in values]
-            return ids, self._look_up(ids)
+            return values, _as_array(itemgetter(*values)(index_of))
+        except (KeyError, TypeError):  # some are unknown, or no text as they stand
+            pass
+    ids = values if all(kind is str for kind in set(map(type, values))) else [item_id(value) for value in values]
+    return ids, _as_array(tuple(map(index_of.get, ids, repeat(UNKNOWN))))
 
-    def _look_up(self, ids: list[Any]) -> Int64:
-        if len(ids) < 2:
-            return np.array([self[name] for name in ids], dtype=np.int64)
-        # One call of C for all: looking them up one by one takes longer than the graph takes to score them.
-        return np.fromiter(itemgetter(*ids)(self), dtype=np.int64, count=len(ids))
+
+def _as_array(index_N: tuple[int, ...]) -> Int64:
+    # Half the time of what numpy has for it.
+    return np.frombuffer(struct.pack(f"{len(index_N)}q", *index_N), dtype=np.int64)

@@ -110,11 +110,11 @@ class EventLog:
 
     Attributes:
         count: events ever observed.
-        erased: how often all was forgotten.
+        breaks: how often the count and what is kept parted: all was forgotten, or the count leapt.
     """
 
     def __init__(self, state: StateFolder | None, capacity: int = MAX_LOG_EVENTS) -> None:
-        self.capacity, self.count, self.erased = capacity, 0, 0
+        self.capacity, self.count, self.breaks = capacity, 0, 0
         self._items: deque[str] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._order = threading.Lock()
@@ -136,6 +136,7 @@ class EventLog:
         with self._lock:
             if count > self.count:
                 self.count = count
+                self.breaks += 1
                 if self._file is not None:
                     self._file.stale = True
 
@@ -150,10 +151,10 @@ class EventLog:
             return list(newest_first)[::-1], self.count
 
     def since(self, count: int) -> tuple[list[str], int, int]:
-        """What was observed after the first `count` events ever, as far as it is kept; and both counters."""
+        """What was observed after the first `count` events ever, as far as it is kept; `count` and `breaks`."""
         with self._lock:
             fresh = min(len(self._items), max(0, self.count - count))
-            return list(islice(reversed(self._items), fresh))[::-1], self.count, self.erased
+            return list(islice(reversed(self._items), fresh))[::-1], self.count, self.breaks
 
     def append(self, items: Iterable[str]) -> None:
         """Observe events, oldest first."""
@@ -179,8 +180,11 @@ class EventLog:
         except UnicodeEncodeError:
             return NAMELESS
 
-    def _content(self) -> bytes:
+    def _content(self) -> bytes | None:
         with self._lock:
+            if not self._items:
+                self._written = 0
+                return None
             self._written = len(self._items)
             first = self.count - self._written + 1
             return b"".join(encode_record(first + i, item) for i, item in enumerate(self._items))
@@ -194,5 +198,5 @@ class EventLog:
             with self._lock:
                 self._items.clear()
                 self._written = 0
-                self.erased += 1
+                self.breaks += 1
             return self._file is None or self._file.erase()

@@ -1,6 +1,6 @@
 """What a device has met, as far as its log remembers: an array of counts that follows the log event by event.
 
-Shapes: V item indices.
+Shapes: C candidates, V item indices.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from duetgen.device.items import FIRST_ITEM
+from duetgen.device.items import FIRST_ITEM, Int64
 from duetgen.device.log import EventLog
 from duetgen.device.model import DeviceModel
 
@@ -30,23 +30,33 @@ class MetItems:
         self._lock = threading.Lock()
         self._model: DeviceModel | None = None
         self._indices: deque[int] = deque(maxlen=log.capacity)
-        self._count = self._erased = 0
+        self._count = self._breaks = 0
         self._counts_V = np.zeros(0, dtype=np.int32)
 
     def of(self, model: DeviceModel) -> Bool:
         """Which items were met: bool [V]; never padding or the unknown item."""
         with self._lock:
-            items, count, erased = self.log.since(self._count)
-            if model is not self._model or erased != self._erased or len(items) != count - self._count:
-                items, count, erased = self.log.since(0)
-                self._model, self._counts_V = model, np.zeros(model.vocabulary, dtype=np.int32)
-                self._indices.clear()
-            if items:
-                self._follow(model, items)
-            self._count, self._erased = count, erased
+            self._catch_up(model)
             met_V: Bool = self._counts_V > 0
         met_V[:FIRST_ITEM] = False
         return met_V
+
+    def among(self, model: DeviceModel, index_C: Int64) -> Bool:
+        """Which of some item indices were met: bool [C], in a time that the catalogue's size does not matter to."""
+        with self._lock:
+            self._catch_up(model)
+            met_C: Bool = self._counts_V[index_C] > 0
+        return met_C & (index_C >= FIRST_ITEM)
+
+    def _catch_up(self, model: DeviceModel) -> None:
+        items, count, breaks = self.log.since(self._count)
+        if model is not self._model or breaks != self._breaks or len(items) != count - self._count:
+            items, count, breaks = self.log.since(0)
+            self._model, self._counts_V = model, np.zeros(model.vocabulary, dtype=np.int32)
+            self._indices.clear()
+        if items:
+            self._follow(model, items)
+        self._count, self._breaks = count, breaks
 
     def _follow(self, model: DeviceModel, items: list[str]) -> None:
         index_N = model.indices(items).tolist()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from duetgen.device.items import FIRST_ITEM, PADDING, ItemIndex, item_list
+from duetgen.device.items import FIRST_ITEM, PADDING, find_items, item_list
 from duetgen.wire.bundle import DEVICE_FILES, Bundle, open_bundle
 from duetgen.wire.errors import InvalidBundleError
 
@@ -90,7 +90,7 @@ class DeviceModel:
         items = bundle.items()
         self.ids: list[str] = items.ids
         self.titles: list[str] = items.titles
-        self.index_of = ItemIndex({name: index for index, name in enumerate(items.ids) if index >= FIRST_ITEM})
+        self.index_of = {name: index for index, name in enumerate(items.ids) if index >= FIRST_ITEM}
         self.zeros_P: Float32 = np.zeros(self.size, dtype=np.float32)
         self.catalogue_V: Int64 = np.arange(self.vocabulary, dtype=np.int64)
         options = onnxruntime.SessionOptions()
@@ -142,7 +142,7 @@ class DeviceModel:
         Raises:
             InvalidItemsError: see `items`.
         """
-        return self.index_of.find(item_list(ids))[1]
+        return find_items(self.index_of, item_list(ids))[1]
 
     def score(self, theta_P: Float32, window_L: Sequence[int] | Int64, candidates_C: Sequence[int] | Int64) -> Float32:
         """Scores of candidates for one device: float32 [C], a fresh array.
@@ -154,12 +154,13 @@ class DeviceModel:
         """
         if not len(candidates_C):
             return np.zeros(0, dtype=np.float32)
+        idle = self._idle
         try:
-            scorer = self._idle.pop()
+            scorer = idle.pop()
         except IndexError:
             scorer = Scorer(self)
         scores_C = scorer.score(theta_P, window_L, candidates_C)
-        self._idle.append(scorer)
+        idle.append(scorer)
         return scores_C
 
     def score_rows(self, window_BL: npt.NDArray[Any], candidates_BC: npt.NDArray[Any]) -> Float32:
@@ -176,8 +177,8 @@ class DeviceModel:
         return scores_BC
 
     def forget(self) -> None:
-        """Let go of the arrays of earlier calls, which hold a device's window and theta."""
-        self._idle.clear()
+        """Let go of the arrays of earlier calls, which hold a device's window and theta; of calls under way too."""
+        self._idle = []
 
     def score_catalogue(self, theta_P: Float32, window_L: Sequence[int] | Int64) -> Float32:
         """Scores of all item indices: float32 [V]; padding scores -inf."""

@@ -15,7 +15,7 @@ import numpy as np
 from duetgen.device.config import Clock
 from duetgen.device.counts import Counts
 from duetgen.device.errors import InvalidItemsError
-from duetgen.device.items import FIRST_ITEM, LAST, PADDING, UNKNOWN, item_list
+from duetgen.device.items import FIRST_ITEM, LAST, PADDING, UNKNOWN, find_items, item_list
 from duetgen.device.log import EventLog
 from duetgen.device.met import MetItems
 from duetgen.device.model import DeviceModel, Float32, Int64
@@ -23,6 +23,7 @@ from duetgen.device.ranking import Ranking, best_first
 from duetgen.device.runtime import Runtime
 
 NOTHING: Final = np.zeros(0, dtype=np.int64)
+BOOLS: Final = (bool, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Ranker:
             scores_C[found.unknown_C] = LAST
         hidden = 0
         if hide:
-            met_C = self.met.of(runtime.model)[found.index_C]
+            met_C = self.met.among(runtime.model, found.index_C)
             hidden = int(np.count_nonzero(met_C))
             if hidden:
                 scores_C[met_C] = -np.inf
@@ -77,7 +78,7 @@ class Ranker:
         last = self._last
         if last is not None and last.model is model and last.same(values):
             return last
-        ids, index_C = model.index_of.find(item_list(values))
+        ids, index_C = find_items(model.index_of, item_list(values))
         self._last = found = _Candidates(model, ids, index_C, np.flatnonzero(index_C == UNKNOWN))
         return found
 
@@ -132,7 +133,9 @@ def check_indices(candidates_C: Sequence[int] | Int64, vocabulary: int) -> Int64
         found_C = np.asarray(None)
     if found_C.ndim == 1 and not found_C.size:
         return NOTHING
-    if found_C.ndim != 1 or found_C.dtype.kind not in "iu":
+    # numpy makes a number of a truth among numbers.
+    truths = not isinstance(candidates_C, np.ndarray) and any(isinstance(value, BOOLS) for value in candidates_C)
+    if found_C.ndim != 1 or found_C.dtype.kind not in "iu" or truths:
         raise InvalidItemsError("the candidates are no list of whole numbers", hint)
     least, most = int(found_C.min()), int(found_C.max())
     if least < 0 or most >= vocabulary:

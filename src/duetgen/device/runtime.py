@@ -55,6 +55,7 @@ class Runtimes:
         self.state, self.log, self.key, self.device, self.clock, self.grace = state, log, key, device, clock, grace
         self._lock = threading.Lock()
         self._stores: weakref.WeakSet[ParameterStore] = weakref.WeakSet()
+        self._models: weakref.WeakSet[DeviceModel] = weakref.WeakSet()
         self.current = self.make(model)
 
     def make(self, model: DeviceModel) -> Runtime:
@@ -63,6 +64,7 @@ class Runtimes:
             now_ms = int(self.clock() * 1000)
             store = ParameterStore(model, self.state, self.key, self.device, now_ms, self.grace)
             self._stores.add(store)
+            self._models.add(model)
             if store.current is not None:
                 self.log.at_least(store.current.origin.events)
             return Runtime(model, store, cache(lambda: ItemProfiles(model)))
@@ -78,10 +80,11 @@ class Runtimes:
         with self._lock:
             for store in self._stores:
                 store.clear()
+            for model in self._models:
+                model.forget()
             model, store = self.current.model, self.current.store
-            model.forget()
             # Profiles are kept of the items that were seen, and so tell which.
             self.current = Runtime(model, store, cache(lambda: ItemProfiles(model)))
             if self.state is None:
                 return []
-            return [path for path in self.state.thetas() if not self.state.erase(path)]
+            return [path for path in (*self.state.thetas(), *self.state.asides()) if not self.state.erase(path)]

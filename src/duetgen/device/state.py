@@ -19,7 +19,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -85,10 +85,9 @@ class StateFolder:
 
     def _tidy(self) -> None:
         """Remove what a crash left half-written, and nothing else; narrow what an earlier version wrote."""
-        for pattern in (*(f".{name}.*" for name in NAMES), f"{THETA}/.*.theta.*"):
-            for path in self.root.glob(pattern):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        for path in self.asides():
+            with contextlib.suppress(OSError):
+                path.unlink()
         for path in (*(self.root / name for name in NAMES), *self.thetas()):
             with contextlib.suppress(OSError):
                 if path.is_file() and not path.is_symlink():
@@ -98,6 +97,14 @@ class StateFolder:
         """Files of theta, of whatever version."""
         try:
             return sorted((self.root / THETA).glob("*.theta"))
+        except OSError:
+            return []
+
+    def asides(self) -> list[Path]:
+        """Files that were never finished: a crash left them, or a disk that took neither them nor their removal."""
+        try:
+            patterns = (*(f".{name}.*" for name in NAMES), f"{THETA}/.*.theta.*")
+            return sorted(path for pattern in patterns for path in self.root.glob(pattern))
         except OSError:
             return []
 
@@ -148,16 +155,44 @@ class StateFolder:
             file.stale = True
 
     def erase(self, path: Path) -> bool:
-        """Remove a file, at the least its content. Whether it is gone; what is not is counted."""
+        """Remove a file, at the least its content. Whether it is gone; what is not is counted.
+
+        A folder made anew that another device took holds nothing of this one, and is left alone.
+        """
         with self.lock:
             try:
-                path.unlink(missing_ok=True)
+                with self._holding():
+                    self._remove(path)
+            except (FileNotFoundError, NotADirectoryError):  # the folder is gone
+                return True
+            except StateInUseError:
+                return self._held is not None
             except OSError:
-                with contextlib.suppress(OSError):
-                    os.truncate(path, 0)
                 self.errors += 1
                 return False
             return True
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
+            raise
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Hold the folder for a while, also after `release`, unless another device does."""
+        if self._held is not None:
+            self._take_again()
+            yield
+            return
+        handle = self._hold()
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     def drop(self, path: Path) -> None:
         """Remove a file that is not written any more."""

@@ -69,7 +69,9 @@ class StateFile:
         """
         self.close()
         content = self.content()
-        if content is not None:
+        if content is None:
+            self.path.unlink(missing_ok=True)
+        else:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             write_bytes(self.path, content, 0o600)
             self._size = len(content)
@@ -106,8 +108,10 @@ class StateFile:
         """Remove it. Whether it is gone."""
         with self.folder.lock:
             self.close()
-            self.stale = False
-            return self.folder.erase(self.path)
+            gone = self.folder.erase(self.path)
+            # What is left of it is never made longer, and goes with the next write that succeeds.
+            self.stale = not gone
+            return gone
 
     def close(self) -> None:
         """Let go of the open file; it opens again by itself."""

@@ -12,6 +12,7 @@ bundle unless others are named.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import tempfile
@@ -35,6 +36,11 @@ MAX_VERSION_BYTES: Final = 512 * 2**20
 REFUSED_SECONDS: Final = 24 * 3600.0
 """How long a version that failed verification is not tried again: its files may be repaired where it is published."""
 ROLLED_BACK: Final = "rolled back"
+
+
+def own_file(path: Path) -> BinaryIO:
+    """A new file, for its owner alone."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 class FileSource(Protocol):
@@ -160,7 +166,7 @@ class Versions:
         aside = Path(tempfile.mkdtemp(dir=target.parent, prefix="."))
         try:
             for name, limit in ((MANIFEST, MAX_MANIFEST_BYTES), (SIGNATURE, MAX_SIGNATURE_BYTES)):
-                with (aside / name).open("wb") as file:
+                with own_file(aside / name) as file:
                     cloud.file(model_id, name, limit, file)
             content, signature = (aside / MANIFEST).read_bytes(), (aside / SIGNATURE).read_bytes()
             verify_manifest(content, signature, self.trusted, f"version {model_id[:16]}")
@@ -174,7 +180,7 @@ class Versions:
                     "export a smaller model, or with int8 embeddings",
                 )
             for name in DEVICE_FILES:
-                with (aside / name).open("wb") as file:
+                with own_file(aside / name) as file:
                     cloud.file(model_id, name, manifest.files[name].bytes, file)
             aside.replace(target)
         finally:
