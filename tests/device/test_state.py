@@ -72,6 +72,26 @@ def test_a_folder_made_anew_while_running_gets_everything(
     assert set(modes(state).values()) == {0o600}
 
 
+@pytest.mark.parametrize("name", ["device.json", "events.log", "requests.json", "theta"])
+def test_a_file_that_somebody_removed_is_written_with_the_next_event(
+    tiny: Tiny, cloud: FakeCloud, tmp_path: Path, name: str
+) -> None:
+    state = tmp_path / "state"
+    with make(tiny, cloud, state) as device:
+        device.observe("item-3")
+        assert device.keep_up()
+        if name == "theta":
+            shutil.rmtree(state / name)
+        else:
+            (state / name).unlink()
+        device.observe("item-7")
+        assert device.status().disk_errors == 0
+        known = device.device_id
+    with make(tiny, cloud, state) as again:
+        assert (again.device_id, again.status().requests_today) == (known, 1)
+        expect(again, tiny, [3, 7], sent(tiny, [3]))
+
+
 def test_a_folder_that_is_gone_for_a_while_gets_everything_at_the_end_at_the_latest(
     tiny: Tiny, cloud: FakeCloud, tmp_path: Path
 ) -> None:

@@ -133,9 +133,11 @@ def check_indices(candidates_C: Sequence[int] | Int64, vocabulary: int) -> Int64
         found_C = np.asarray(None)
     if found_C.ndim == 1 and not found_C.size:
         return NOTHING
-    # numpy makes a number of a truth among numbers.
-    truths = not isinstance(candidates_C, np.ndarray) and any(isinstance(value, BOOLS) for value in candidates_C)
-    if found_C.ndim != 1 or found_C.dtype.kind not in "iu" or truths:
+    whole = found_C.ndim == 1 and found_C.dtype.kind in "iu"
+    if whole and found_C is not candidates_C:
+        # numpy makes a number of a truth among numbers.
+        whole = not any(isinstance(value, BOOLS) for value in candidates_C)
+    if not whole:
         raise InvalidItemsError("the candidates are no list of whole numbers", hint)
     least, most = int(found_C.min()), int(found_C.max())
     if least < 0 or most >= vocabulary:

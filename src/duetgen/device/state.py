@@ -9,8 +9,8 @@ versions/, versions.json   downloaded versions, see `updates`
 lock           held by the process that runs the device
 ```
 
-What the disk does not take stays in memory, and is written with the next write that succeeds. A folder that was removed
-and made anew is taken again, and everything is written into it.
+What the disk does not take, or somebody removed, stays in memory, and is written with the next write that succeeds. A
+folder that was removed and made anew is taken again, and everything is written into it.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class StateFolder:
             if not self._try(work):
                 return False
             for file in list(self._files.values()):
-                if file.stale:
+                if file.stale or file.lost():
                     self._try(file.write)
             return True
 

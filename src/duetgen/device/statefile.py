@@ -31,6 +31,7 @@ class StateFile:
     def __init__(self, folder: StateFolder, name: str, content: Callable[[], bytes | None]) -> None:
         self.folder, self.path, self.content = folder, folder.root / name, content
         self.stale = False
+        self._there = False
         self._handle: int | None = None
         self._size = 0
 
@@ -42,7 +43,7 @@ class StateFile:
                 found = os.fstat(handle)
                 if not stat.S_ISREG(found.st_mode):
                     return None
-                self._size = found.st_size
+                self._size, self._there = found.st_size, True
                 file.seek(max(0, found.st_size - limit))
                 return file.read(limit)
         except OSError:
@@ -75,7 +76,11 @@ class StateFile:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             write_bytes(self.path, content, 0o600)
             self._size = len(content)
-        self.stale = False
+        self.stale, self._there = False, content is not None
+
+    def lost(self) -> bool:
+        """Whether somebody removed it: it was there, and was not erased."""
+        return self._there and not os.path.lexists(self.path)
 
     def append(self, more: bytes) -> bool:
         """Make it longer, by one write; or write it whole, where it is not what it was. Whether the disk took it."""
@@ -110,7 +115,7 @@ class StateFile:
             self.close()
             gone = self.folder.erase(self.path)
             # What is left of it is never made longer, and goes with the next write that succeeds.
-            self.stale = not gone
+            self.stale = self._there = not gone
             return gone
 
     def close(self) -> None:
