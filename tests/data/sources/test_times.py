@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from duetgen.data import errors
 from duetgen.data.log import Reading
 from duetgen.data.sources import read
-from duetgen.data.sources.times import UNITS, Times, parse_iso
+from duetgen.data.sources.iso import parse_iso
+from duetgen.data.sources.times import UNITS, Times
 
 from ..conftest import Write
 
