@@ -206,3 +206,16 @@ class TestParts:
         train = write("train/a.csv", LOG).parent
         log = read(train, test_input=write("test/a.csv", "user,item\na,z\n").parent)
         assert log.events.rows() == [("a", "x", 0), ("b", "y", 0), ("a", "z", 2)]
+
+
+class TestFoldersOfParts:
+    def test_an_empty_part_is_none(self, write: Write) -> None:
+        write("log/part-0.csv", "user,item\na,x\n")
+        folder = write("log/part-1.csv", "").parent
+        assert read(folder).events.rows() == [("a", "x")]
+
+    def test_parts_of_different_kinds_are_named(self, write: Write) -> None:
+        write("log/items.csv", "sku,price\nx,3\n")
+        folder = write("log/log.csv", "user,item\na,x\n").parent
+        with pytest.raises(errors.InputIsFolderError, match=r"items\.csv, log\.csv"):
+            read(folder)

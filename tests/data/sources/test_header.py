@@ -226,3 +226,25 @@ class TestRatings:
             read(path)
         assert "--ignore-columns" in caught.value.hint
         assert read(path, columns=Columns(ignore=("rating",))).events.columns == ["user", "item"]
+
+
+class TestFirstContact:
+    """What a first file has wrong is told, not guessed around."""
+
+    def test_a_column_that_is_chosen_and_there_twice(self, write: Write) -> None:
+        path = write("log.csv", "who,what,who\na,x,b\nc,y,d\n")
+        with pytest.raises(errors.AmbiguousColumnError, match="several columns called 'who'"):
+            read(path, columns=Columns(user="who", item="what"))
+
+    def test_dates_are_no_header(self, write: Write) -> None:
+        with pytest.raises(errors.SourceUndetectedError):
+            read(write("log.csv", "a,x,2020-09-13\nb,y,2020-09-14\n"))
+
+    def test_quotes_in_a_column_nobody_reads_that_hold_events_are_refused_at_their_line(self, write: Write) -> None:
+        path = write("log.csv", f'user,item,timestamp,note\na,x,{NOON},"\nb,y,{NOON},fine\nc,z,{NOON},"\nd,x,{NOON},\n')
+        with pytest.raises(errors.BadQuotesError, match="line 2"):
+            read(path)
+
+    def test_a_note_of_several_lines_stays_one_event(self, write: Write) -> None:
+        log = read(write("log.csv", f'user,item,timestamp,note\na,x,{NOON},"one\ntwo"\nb,y,{NOON},fine\n'))
+        assert log.events["user"].to_list() == ["a", "b"]

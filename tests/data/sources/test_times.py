@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from duetgen.data import errors
 from duetgen.data.log import Reading
 from duetgen.data.sources import read
-from duetgen.data.sources.times import UNITS, Times, parse_iso
+from duetgen.data.sources.iso import parse_iso
+from duetgen.data.sources.times import UNITS, Times
 
 from ..conftest import Write
 
@@ -120,6 +121,12 @@ class TestIso:
             seconds(["2020-09-13", placeholder])
         assert seconds(["2020-09-13", placeholder], drop=True)[0] == [NOON - 44_800, None]
 
+    @pytest.mark.parametrize("word", ["0", "-1", "0000-00-00", "0000-00-00 00:00:00", "NULL"])
+    def test_other_words_for_none_among_dates(self, word: str) -> None:
+        with pytest.raises(errors.BadTimestampError, match="line 3"):
+            seconds(["2020-09-13", word])
+        assert seconds(["2020-09-13", word], drop=True)[0] == [NOON - 44_800]
+
     def test_dates_before_1971_are_dates(self) -> None:
         assert seconds(["1970-01-02", "1969-06-01"])[0] == [86_400, -214 * 86_400]
 
@@ -227,10 +234,36 @@ class TestNumbers:
         with pytest.raises(errors.BadTimestampError, match="out of range"):
             seconds([unlikely])
 
-    @pytest.mark.parametrize("bad", ["yesterday", "", None, "nan", "inf", "2020-09-13"])
-    def test_that_are_none_name_the_line(self, bad: str | None) -> None:
+    @pytest.mark.parametrize("bad", ["yesterday", "nan", "inf", "NULL"])
+    def test_that_are_none_name_the_line(self, bad: str) -> None:
         with pytest.raises(errors.BadTimestampError, match=r"line 3: .* is no number or ISO date"):
             seconds([str(NOON), bad])
+
+    @pytest.mark.parametrize("empty", ["", None])
+    def test_that_are_empty_name_the_line(self, empty: str | None) -> None:
+        with pytest.raises(errors.BadTimestampError, match="line 3 has no time"):
+            seconds([str(NOON), empty])
+
+    def test_numbers_and_dates_do_not_mix(self) -> None:
+        with pytest.raises(errors.BadTimestampError, match=r"line 3: .* is a date where others are numbers"):
+            seconds([str(NOON), "2020-09-13"])
+
+    @pytest.mark.parametrize("values", [[0, 0], [-1, -1], [0, -1]])
+    def test_nothing_but_words_for_none(self, values: list[object]) -> None:
+        with pytest.raises(errors.BadTimestampError, match=r"line 2: .* stands for no time"):
+            seconds(values)
+
+    @pytest.mark.parametrize("values", [[20200913, 0], [20200913.0, -1.0], ["20200913", "0"]])
+    def test_a_small_number_among_those_that_write_a_date(self, values: list[object]) -> None:
+        with pytest.raises(errors.BadTimestampError, match=r"line 3: .* stands for no date"):
+            seconds(values)
+        assert seconds(values, drop=True)[0] == [NOON - 44_800, None]
+
+    # 2020-09-13 as Windows counts (since 1601) and as .NET does (since year 1), in units of 100 nanoseconds.
+    @pytest.mark.parametrize("ticks", [132_444_736_000_000_000, 637_355_968_000_000_000])
+    def test_ticks_are_not_taken_for_nanoseconds(self, ticks: int) -> None:
+        with pytest.raises(errors.BadTimestampError, match="may count 100 nanoseconds"):
+            seconds([ticks])
 
     @pytest.mark.parametrize("bad", [str(2**62), "9" * 30, "-" + "9" * 30])
     def test_out_of_range(self, bad: str) -> None:

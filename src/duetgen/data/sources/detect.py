@@ -9,20 +9,24 @@ from typing import Final
 import polars as pl
 
 from duetgen.data.errors import (
+    InputIsFolderError,
+    MissingColumnError,
     SourceAmbiguousError,
     SourceUndetectedError,
     WrongSourceError,
 )
 from duetgen.data.sources.files import parts_of
 from duetgen.data.sources.header import find_columns, header_of, is_header, is_number, separator_of, split_line
+from duetgen.data.sources.iso import parse_iso
 from duetgen.data.sources.raw import form_of
-from duetgen.data.sources.text import blocks, fields, sample
+from duetgen.data.sources.text import blocks, fields, sample, stray_quotes
 from duetgen.errors import DuetError
 
 ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
 TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
 MOST: Final = 0.9
 MOST_FIELDS: Final = 50
+MOST_STARS: Final = 10
 NAME_THEM: Final = "name the source; `duet prepare --help` lists them"
 
 
@@ -45,7 +49,10 @@ def detect(path: Path) -> str:
 
     if text_folder(path):
         return "duet-text"
-    path = parts_of(path)[0]
+    parts = parts_of(path)
+    if len(parts) > 1:
+        return _of_parts(path, parts)
+    path = parts[0]
     form = form_of(path)
     if form == "parquet":
         return "table"
@@ -69,10 +76,36 @@ def detect(path: Path) -> str:
         return "table"
     if fits(LAYOUTS["movielens-100k"], lines):
         return "movielens-100k"
-    parts = first.split(",")
-    if len(parts) == 4 and is_number(parts[2]) and is_number(parts[3]):
+    if is_rating_line(first.split(",")):
         return amazon_kind(path, lines)
     raise undetected(path, first)
+
+
+def _of_parts(folder: Path, parts: list[Path]) -> str:
+    """The kind of a folder's first part; that the others are like it shows when they are read.
+
+    Raises:
+        InputIsFolderError: the first part is no log, and another one is unlike it.
+        DuetError: see `detect`.
+    """
+    try:
+        return detect(parts[0])
+    except MissingColumnError:
+        first = sample(parts[0])[0]
+        other = next((part for part in parts[1:] if form_of(part) == "text" and sample(part)[0] != first), None)
+        if other is None:
+            raise
+        raise InputIsFolderError(
+            f"{folder} holds files with different columns: {parts[0].name}, {other.name}", "name the log file inside it"
+        ) from None
+
+
+def is_rating_line(values: list[str]) -> bool:
+    """Whether the fields of a line are two ids, a rating of some stars, and a time."""
+    if len(values) != 4 or not is_number(values[2]) or not is_number(values[3]):
+        return False
+    dated = any(parse_iso(value) is not None and not value.isdigit() for value in values[:2])
+    return 0 <= float(values[2]) <= MOST_STARS and not dated
 
 
 def undetected(path: Path, first: str) -> SourceUndetectedError:
@@ -112,8 +145,11 @@ def amazon_kind(path: Path, lines: list[str]) -> str:
     # A sample does not do here: files are sorted by one of the two. Products are fewer than people.
     seen: list[pl.DataFrame] = []
     for block in blocks(path, quoted=True):
-        seen.append(fields(block, ",", 4, quoted=True).select("0", "1"))
+        seen.append(fields(block, ",", 4, quoted=True))
     table = pl.concat(seen)
+    broken = table.filter(pl.any_horizontal(pl.exclude("line").str.contains("\n", literal=True)))
+    if len(broken):
+        raise stray_quotes(path, broken["line"][0])
     first, second = table["0"].n_unique(), table["1"].n_unique()
     if first >= 1.5 * second:
         return "amazon-2014-csv"

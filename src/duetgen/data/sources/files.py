@@ -87,7 +87,8 @@ def require_file(path: Path) -> None:
 def parts_of(path: Path) -> list[Path]:
     """The files of an input: itself, or the parts in a folder as Spark, Dask and the like write it.
 
-    Hidden files and those that begin with `_` are no parts. Parts are in the order of the numbers in their names.
+    Empty and hidden files and those that begin with `_` are no parts. Parts are in the order of the numbers in their
+    names.
 
     Raises:
         InputIsFolderError: the folder holds nothing, or files with different endings.
@@ -97,7 +98,11 @@ def parts_of(path: Path) -> list[Path]:
         return [path]
     found: list[Path] = []
     for file in path.rglob("*"):
-        if file.is_file() and not any(name.startswith((".", "_")) for name in file.relative_to(path).parts):
+        if (
+            file.is_file()
+            and file.stat().st_size
+            and not any(name.startswith((".", "_")) for name in file.relative_to(path).parts)
+        ):
             found.append(file)
             if len(found) > limits.MAX_PARTS:
                 raise InputTooLargeError(f"{path} holds more than {limits.MAX_PARTS:,} files", "join the parts")

@@ -11,6 +11,7 @@ from typing import Final
 
 from duetgen.data.errors import AmbiguousColumnError, BadSettingError, MissingColumnError
 from duetgen.data.log import Columns
+from duetgen.data.sources.iso import parse_iso
 from duetgen.data.sources.text import BLANKS
 
 SYNONYMS: Final = {
@@ -80,9 +81,10 @@ def header_of(line: str, separator: str | None = None) -> tuple[str, list[str]]:
 
 
 def is_header(line: str) -> bool:
-    """Whether a first line looks like names of columns: two or more different ones, none a number."""
+    """Whether a first line looks like names of columns: two or more, most of them different, no number or date."""
     separator, names = header_of(line)
-    return separator != BLANKS and len(set(names)) == len(names) > 1 and not any(map(is_number, names))
+    values = any(is_number(name) or parse_iso(name) is not None for name in names)
+    return separator != BLANKS and len(names) > 1 and 2 * len(set(names)) > len(names) and not values
 
 
 def is_number(text: str) -> bool:
@@ -118,8 +120,8 @@ class Found:
 
     @property
     def unused(self) -> list[str]:
-        """Names of the other columns."""
-        return [name for i, name in enumerate(self.names) if i not in self.roles.values()]
+        """Names of the other columns, where they have one."""
+        return [name for i, name in enumerate(self.names) if name and i not in self.roles.values()]
 
 
 def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None) -> Found:
@@ -142,6 +144,8 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
     roles: dict[str, int] = {}
     for role, synonyms in SYNONYMS.items():
         if (name := given[role]) is not None:
+            if list(names).count(name) > 1:
+                raise AmbiguousColumnError(f"{path} has several columns called {name!r}", "rename one of them")
             roles[role] = list(names).index(name)
             continue
         hits = [i for i, name in enumerate(names) if plain(name) in synonyms and name not in taken]

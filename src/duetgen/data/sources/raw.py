@@ -15,15 +15,15 @@ import polars as pl
 
 from duetgen.data.errors import (
     BadJsonLineError,
-    BadQuotesError,
     BadSettingError,
     InputCorruptError,
     InputTooLargeError,
     NotTextError,
 )
 from duetgen.data.sources.files import open_input, require_file
-from duetgen.data.sources.header import Found, header_of, separator_of, split_line
-from duetgen.data.sources.text import BLANKS, Block, blocks, fields, sample
+from duetgen.data.sources.header import Found, header_of, is_number, separator_of, split_line
+from duetgen.data.sources.iso import parse_iso
+from duetgen.data.sources.text import BLANKS, Block, blocks, fields, sample, stray_quotes
 from duetgen.wire import limits
 
 PARQUET_MAGIC: Final = b"PAR1"
@@ -104,7 +104,7 @@ def _read_text(path: Path, find: Find, header: bool, separator: str | None) -> I
             else:
                 found = find([str(i + 1) for i in range(len(split_line(block.lines[first], separator)))])
         frame = fields(block, separator, len(found.names), quoted=quoted)
-        broken = _broken(frame, block, found, path)
+        broken = _broken(frame, block, found, path, separator)
         yield Raw(_chosen(frame, found), "line", found, broken)
 
 
@@ -112,24 +112,36 @@ def _chosen(frame: pl.DataFrame, found: Found) -> pl.DataFrame:
     return frame.select("line", **{role: pl.col(str(i)) for role, i in found.roles.items()})
 
 
-def _broken(frame: pl.DataFrame, block: Block, found: Found, path: Path) -> int:
+def _broken(frame: pl.DataFrame, block: Block, found: Found, path: Path, separator: str) -> int:
     """How many events have a line break inside quotes.
 
     Raises:
-        BadQuotesError: it is in a column that is used: a stray quote has swallowed the lines between.
+        BadQuotesError: it is in a column that is used, or what the quotes hold are events: a stray quote has swallowed
+            the lines between.
     """
     if not block.quotes:
         return 0
     held = {str(i) for role, i in found.roles.items() if role != "title"}
     breaks = [pl.col(name).str.contains("\n", literal=True).alias(name) for name in frame.columns if name != "line"]
-    table = frame.select("line", *breaks)
-    stray = table.filter(pl.any_horizontal(held)).head(1)
-    if len(stray):
-        raise BadQuotesError(
-            f"{path} line {stray['line'][0]}: quotes open on this line and close on a later one",
-            "mend the quotes: a quote inside a field is doubled",
-        )
-    return len(table.filter(pl.any_horizontal(pl.exclude("line"))))
+    table = frame.select("line", *breaks).filter(pl.any_horizontal(pl.exclude("line")))
+    for row in table.iter_rows(named=True):
+        if any(row[name] for name in held) or _holds_events(block, row["line"], found, separator):
+            raise stray_quotes(path, row["line"])
+    return len(table)
+
+
+def _holds_events(block: Block, line: int, found: Found, separator: str) -> bool:
+    """Whether the line on which quotes open and the one after it are events each, with a number or date as time."""
+    role = found.roles.get("timestamp", found.roles.get("rating"))
+    if role is None:
+        return False
+    at = line - block.line
+    for text in block.lines[at : at + 2]:
+        parts = text.split(separator)
+        value = parts[role].strip(' "') if len(parts) == len(found.names) else ""
+        if not is_number(value) and parse_iso(value) is None:
+            return False
+    return True
 
 
 def _read_json(path: Path, find: Find) -> Iterator[Raw]:

@@ -201,6 +201,14 @@ def fields(block: Block, separator: str, width: int, *, quoted: bool = False) ->
     return frame.select(parts.alias("parts"), "line").unnest("parts")
 
 
+def stray_quotes(path: Path, line: int) -> BadQuotesError:
+    """The refusal of quotes that swallow line ends where no field can have one."""
+    return BadQuotesError(
+        f"{path} line {line}: quotes open on this line and close on a later one",
+        "mend the quotes: a quote inside a field is doubled",
+    )
+
+
 def ragged_row(path: Path, line: int, found: int, width: int) -> RaggedRowError:
     """The refusal of a line with another number of fields."""
     return RaggedRowError(

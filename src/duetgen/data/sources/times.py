@@ -12,9 +12,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +20,7 @@ import polars as pl
 
 from duetgen.data.errors import BadSettingError, BadTimestampError, MixedTimeUnitsError
 from duetgen.data.sources.ids import AROUND, first, is_missing, shown
+from duetgen.data.sources.iso import MICRO, NO_DATE, date_of, parse_column, parse_iso, placeholder
 from duetgen.wire import limits
 
 CLOCK_FROM: Final = 31_536_000
@@ -32,6 +31,9 @@ CLOCK_TO: Final = 4_102_444_800
 
 MILLISECONDS_FROM: Final = 10**11
 """As seconds this is the year 5138: larger numbers are in a finer unit."""
+
+NANOSECONDS_FROM: Final = 650_000_000 * 10**9
+"""Before August 1990 as nanoseconds: the ticks of Windows and .NET look so, of 100 nanoseconds since 1601 or year 1."""
 
 FINER: Final = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 UNITS: Final = (*(name for name, _ in FINER), "days", "spreadsheet-days")
@@ -48,31 +50,8 @@ CALENDAR_DIGITS: Final = (8, 10, 12, 14, 17)
 """How many digits a number has that writes a date: to the day, hour, minute, second, millisecond."""
 
 CALENDAR: Final = "%Y%m%d%H%M%S%3f"
-FORMATS: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
-UTC_BEHIND: Final = r"(?i)\s*(Z|UTC|GMT|\+00:?00|\+00)$"
-PLACEHOLDERS: Final = ("0001-01-01", "1601-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01")
-"""Days that programs write for no date; the first moment of 1970, in any zone, is another."""
-
 TELL: Final = f"say what they are with --time-unit ({', '.join(UNITS)})"
-MICRO: Final = 10**6
 Places = Sequence[tuple[Path, str]]
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-NAMED_UTC: Final = re.compile(r"\s*(?:Z|UTC|GMT)$", re.IGNORECASE)
-NAMED_ZONE: Final = re.compile(r"\[[^\]]*\]$")
-BLANK_OFFSET: Final = re.compile(r"\s+([+-]\d)")
-YEAR_FIRST: Final = re.compile(r"^(\d{4})/(\d{2})/(\d{2})")
-BARE_DATE: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})([+-]\d{2}:?\d{2})$")
-
-
-def parse_iso(text: str) -> int | None:
-    """Microseconds since 1970 of a time in ISO 8601, in UTC where no offset stands; None if it is none."""
-    text = NAMED_UTC.sub("+00:00", NAMED_ZONE.sub("", text.strip()))
-    text = YEAR_FIRST.sub(r"\1-\2-\3", BLANK_OFFSET.sub(r"\1", text))
-    try:
-        moment = datetime.fromisoformat(BARE_DATE.sub(r"\1T00:00\2", text))
-    except ValueError:
-        return None
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
 
 
 class Times:
@@ -105,8 +84,13 @@ class Times:
             return self._checked(frame, column.cast(pl.Int64), column.is_null(), path, where)
         if kind == pl.String:
             values = self._parse(column)
-            whole = values.dtype.is_integer() and not values.null_count()
-            missing = pl.lit(False) if whole else is_missing(pl.col("timestamp"))
+            time = pl.col("timestamp")
+            if values.dtype.is_integer() and not values.null_count():
+                missing = pl.lit(False)
+            elif self._dates:
+                missing = is_missing(time) | time.str.strip_chars().is_in(NO_DATE)
+            else:
+                missing = is_missing(time)
             return self._checked(frame, values, missing, path, where)
         if not (kind.is_numeric()):
             raise BadTimestampError(f"{path}: the timestamp column holds {kind}", "name a column of numbers or dates")
@@ -126,21 +110,16 @@ class Times:
         if not self._dates:
             whole = text.cast(pl.Int64, strict=False)
             numbers = whole if whole.null_count() == text.null_count() else text.cast(pl.Float64, strict=False)
-            if numbers.null_count() < len(numbers) or self._dates is False:
+            # Among dates, 0 and -1 are no numbers but stand for none.
+            meant = text.filter(numbers.is_not_null() & ~numbers.is_nan().fill_null(False) & ~text.is_in(NO_DATE))
+            if len(meant) or self._dates is False:
                 self._dates = False
                 return numbers
-        bare = pl.col("t").str.replace(UTC_BEHIND, "")
-        parsed = [bare.str.to_datetime(form, strict=False, time_unit="us") for form in FORMATS]
-        micro = text.to_frame("t").select(pl.coalesce(parsed).dt.epoch("us")).to_series()
-        left = text.filter(micro.is_null()).drop_nulls().unique()
-        if len(left):
-            found = pl.Series([parse_iso(value) for value in left], dtype=pl.Int64)
-            micro = micro.zip_with(
-                micro.is_not_null(), text.replace_strict(left, found, default=None, return_dtype=pl.Int64)
-            )
+        micro = parse_column(text)
         if micro.null_count() < len(micro):
             self._dates = True
-        return micro
+            return micro
+        return micro if self._dates else numbers
 
     def _checked(
         self, frame: pl.DataFrame, values: pl.Series, missing: pl.Series | pl.Expr, path: Path, where: str
@@ -156,13 +135,22 @@ class Times:
         if self.drop:
             wrong = wrong & ~missing
         if hit := first(frame, "timestamp", wrong):
-            numeric = str(hit[1]).strip().lstrip("+-").isdigit()
-            what = "out of range" if numeric else "no number or ISO date"
+            empty = hit[1] is None or hit[1] == ""
+            what = " has no time" if empty else f": the timestamp {shown(hit[1])} is {self._what(hit[1])}"
             raise BadTimestampError(
-                f"{path} {where} {hit[0]}: the timestamp {shown(hit[1])} is {what}",
+                f"{path} {where} {hit[0]}{what}",
                 "write Unix seconds or ISO 8601 (2020-09-13 12:26:40); --drop-missing leaves out events without a time",
             )
         return frame.select(pl.when(~missing).then(number).alias("timestamp")).to_series()
+
+    def _what(self, value: object) -> str:
+        """What is wrong with a value that is no time, for a refusal."""
+        text = str(value).strip()
+        if self._dates is False and parse_iso(text) is not None and not text.isdigit():
+            return "a date where others are numbers"
+        if not text.lstrip("+-").isdigit():
+            return "no number or ISO date"
+        return "a number where others are dates" if self._dates else "out of range"
 
     def settle(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
         """The event table with timestamps as int64 seconds; `remark` says how they were read.
@@ -177,16 +165,21 @@ class Times:
         Raises:
             BadTimestampError, MixedTimeUnitsError: naming a line.
         """
+        time = pl.col("timestamp")
+        if events.schema["timestamp"].is_float() and events.select((time % 1 == 0).all()).item():
+            events = events.with_columns(time.cast(pl.Int64))
         if self._dates:
-            events = self._without(events, _placeholder(pl.col("timestamp")), "stands for no date", places)
+            events = self._without(events, placeholder(pl.col("timestamp")), "stands for no date", places)
             self.remark = "times are dates, read as UTC where no offset stands"
             return self._rounded(self._in_range(events, MICRO, places), MICRO)
         if self.unit is not None:
             return self._told(events, self.unit, places)
         if (dates := _calendar(events["timestamp"])) is not None:
-            self.remark = f"times are numbers that write a date, such as {events['timestamp'][0]}: read as dates in UTC"
-            return self._rounded(events.with_columns(timestamp=dates), MICRO)
-        early = pl.col("timestamp") < CLOCK_FROM
+            events = self._without(events, time <= 0, "stands for no date", places)
+            example = str(events["timestamp"].max())
+            self.remark = f"times are numbers that write a date, such as {example}: read as dates in UTC"
+            return self._rounded(events.with_columns(timestamp=pl.when(time.is_not_null()).then(dates)), MICRO)
+        early = time < CLOCK_FROM
         if events.select(early.all()).item():
             return self._count(events, places)
         events = self._without(events, early, "is before 1971, which stands for no time", places)
@@ -207,18 +200,19 @@ class Times:
         return events
 
     def _shown(self, value: object) -> str:
-        return _date(value) if self._dates else str(value)
+        return date_of(value) if self._dates else str(value)
 
     def _count(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
         """Numbers that are no times of a clock, but may order the events."""
         time = pl.col("timestamp")
-        low, high = _ends(events)
+        low, high = _ends(events.filter(time >= 0))
         days = DAY_NUMBERS[0] <= low <= high <= DAY_NUMBERS[1]
         whole = events.schema["timestamp"].is_integer()
         if (days or not whole) and (hit := _first_place(events, time.is_not_null(), places)):
             kind = "a day number" if days else "no time of a clock"
             raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} looks like {kind}", TELL)
-        events = self._without(events, time < 0, "is before 1971, which stands for no time", places)
+        none = time < 0 if high > 0 else time <= 0
+        events = self._without(events, none, "is before 1971, which stands for no time", places)
         self.remark = (
             f"times are small numbers ({low:.0f} to {high:.0f}), no clock's: they only order the events; "
             "--time-unit says if they are more"
@@ -240,6 +234,10 @@ class Times:
                 f"{FINER[of_high][0]} ({high[0]}: {high[1]})",
                 "bring them all to Unix seconds",
             )
+        if of_high == len(FINER) - 1 and ends[0] < NANOSECONDS_FROM:
+            lowest = pl.col("timestamp").cast(pl.Float64) == ends[0]
+            place, value = _first_place(events, lowest, places) or ("", 0)
+            raise BadTimestampError(f"{place}: the timestamp {value} may count 100 nanoseconds, as Windows does", TELL)
         return FINER[of_high]
 
     def _in_range(self, events: pl.DataFrame, divisor: int, places: Places) -> pl.DataFrame:
@@ -297,31 +295,19 @@ def _first_place(events: pl.DataFrame, wrong: pl.Expr, places: Places) -> tuple[
     return f"{path} {where} {line}", value
 
 
-def _date(micro: object) -> str:
-    """Microseconds since 1970 as a date, where Python has one."""
-    try:
-        return (EPOCH + timedelta(microseconds=int(str(micro)))).isoformat()
-    except OverflowError:
-        return f"{micro} microseconds"
-
-
-def _placeholder(micro: pl.Expr) -> pl.Expr:
-    """Whether a date is one that programs write for none."""
-    days = [parse_iso(day) for day in PLACEHOLDERS]
-    around_epoch = (micro.abs() <= 14 * 3600 * MICRO) & (micro % (900 * MICRO) == 0)
-    return micro.is_in(days) | around_epoch
-
-
 def _calendar(times: pl.Series) -> pl.Series | None:
-    """Microseconds since 1970 of numbers that all write a date, or None."""
+    """Microseconds since 1970 of numbers that all write a date, but for those of 0 or less; None if they do not."""
     if not times.dtype.is_integer() or not len(times):
         return None
-    low, high = str(times.min()), str(times.max())
+    meant = times.filter(times > 0)
+    low, high = str(meant.min()), str(meant.max())
     if len(low) != len(high) or len(low) not in CALENDAR_DIGITS or not "1970" <= low[:4] <= high[:4] <= "2099":
         return None
-    for some in (times.head(100), times):
-        text = some.cast(pl.String).str.pad_end(len("YYYYmmddHHMMSSfff"), "0")
-        dates = text.str.to_datetime(CALENDAR, strict=False, time_unit="us").dt.epoch("us")
-        if dates.null_count():
-            return None
-    return dates
+    if _written_dates(meant.head(100)).null_count() or _written_dates(meant).null_count():
+        return None
+    return _written_dates(times)
+
+
+def _written_dates(times: pl.Series) -> pl.Series:
+    text = times.cast(pl.String).str.pad_end(len("YYYYmmddHHMMSSfff"), "0")
+    return text.str.to_datetime(CALENDAR, strict=False, time_unit="us").dt.epoch("us")
