@@ -12,6 +12,7 @@ from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, Inp
 from duetgen.data.log import Note, Reading
 from duetgen.data.sources.header import SYNONYMS, plain
 from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, shown
+from duetgen.data.sources.text import with_point
 from duetgen.data.sources.times import Times
 
 TABLE: Final = ("user", "item", "rating", "timestamp", "part")
@@ -220,7 +221,7 @@ class EventTable:
         """Ratings as numbers; null where there is none."""
         rating, kind = pl.col("rating"), frame.schema["rating"]
         if kind == pl.String:
-            number = rating.str.strip_chars().cast(pl.Float64, strict=False)
+            number = with_point(rating).str.strip_chars().cast(pl.Float64, strict=False)
             missing = is_missing(rating)
         elif kind.is_numeric() or kind in (pl.Boolean, pl.Null):
             number = rating.cast(pl.Float64)

@@ -231,3 +231,13 @@ def _quoted_fields(block: Block, separator: str, width: int) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).with_columns(
         pl.Series("line", numbers, dtype=pl.Int64)
     )
+
+
+def with_point(text: pl.Expr) -> pl.Expr:
+    """Numbers with a decimal comma, as spreadsheets write them in much of Europe, with a point.
+
+    `1,234` may be a thousand and stays.
+    """
+    return text.str.replace(r"^\s*([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})\s*$", "${1}.${2}").str.replace(
+        r"^\s*([+-]?[0-9]{4,}),([0-9]{3})\s*$", "${1}.${2}"
+    )

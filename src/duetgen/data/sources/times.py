@@ -7,6 +7,7 @@
   `time_unit` says what they are. Where only some are so (0, -1), these events have no time.
 - Text and dates: ISO 8601 with `T` or a blank, with or without seconds, fractions and offset; `Z`, `UTC` and `GMT`
   behind it. Without an offset it is UTC.
+- Decimal commas are read as points, where they can be nothing else.
 - A missing time is refused, or its event is dropped and counted if asked.
 """
 
@@ -22,6 +23,7 @@ import polars as pl
 
 from duetgen.data.errors import BadSettingError, BadTimestampError, MixedTimeUnitsError
 from duetgen.data.sources.ids import AROUND, first, is_missing, shown
+from duetgen.data.sources.text import with_point
 from duetgen.wire import limits
 
 CLOCK_FROM: Final = 31_536_000
@@ -50,8 +52,19 @@ CALENDAR_DIGITS: Final = (8, 10, 12, 14, 17)
 CALENDAR: Final = "%Y%m%d%H%M%S%3f"
 FORMATS: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
 UTC_BEHIND: Final = r"(?i)\s*(Z|UTC|GMT|\+00:?00|\+00)$"
-PLACEHOLDERS: Final = ("0001-01-01", "1601-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01")
-"""Days that programs write for no date; the first moment of 1970, in any zone, is another."""
+PLACEHOLDERS: Final = (
+    *("0001-01-01", "1601-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01"),
+    *("9999-12-31", "9999-12-31 23:59:59"),
+)
+"""Times that programs write for no date; the first moment of 1970 and the second before it, in any zone, are others."""
+
+ZERO_DATE: Final = r"^0000-00-00"
+"""What MySQL writes for no date."""
+
+LARGEST: Final = 2**31 - 1
+"""As seconds, what programs write for no end."""
+
+FLOAT32_EXACT: Final = 2**24
 
 TELL: Final = f"say what they are with --time-unit ({', '.join(UNITS)})"
 MICRO: Final = 10**6
@@ -89,6 +102,7 @@ class Times:
         self.unit, self.drop = unit, drop
         self.remark: str | None = None
         self._dates: bool | None = None
+        self._rough = False
 
     def read(self, frame: pl.DataFrame, path: Path, where: str) -> pl.Series:
         """The column `timestamp` as numbers in the unit of the file (dates: int64 microseconds); null where missing.
@@ -98,7 +112,7 @@ class Times:
         """
         kind, column = frame.schema["timestamp"], frame["timestamp"]
         if isinstance(kind, pl.Datetime) or kind == pl.Date:
-            self._dates = True
+            self._all_alike(True, path)
             values = column.cast(pl.Datetime("us")) if kind == pl.Date else column
             return self._checked(frame, values.dt.epoch("us"), column.is_null(), path, where)
         if kind == pl.Null:
@@ -106,14 +120,26 @@ class Times:
         if kind == pl.String:
             values = self._parse(column)
             whole = values.dtype.is_integer() and not values.null_count()
-            missing = pl.lit(False) if whole else is_missing(pl.col("timestamp"))
+            text = pl.col("timestamp")
+            missing = pl.lit(False) if whole else is_missing(text) | text.str.contains(ZERO_DATE).fill_null(False)
             return self._checked(frame, values, missing, path, where)
         if not (kind.is_numeric()):
             raise BadTimestampError(f"{path}: the timestamp column holds {kind}", "name a column of numbers or dates")
-        self._dates = False
+        self._all_alike(False, path)
+        self._rough = self._rough or (kind == pl.Float32 and float(column.max() or 0) >= FLOAT32_EXACT)  # type: ignore[arg-type]
         values = column.cast(pl.Int64 if kind.is_integer() else pl.Float64, strict=False)
         absent = column.is_null() | column.is_nan() if kind.is_float() else column.is_null()
         return self._checked(frame, values, absent, path, where)
+
+    def _all_alike(self, dates: bool, path: Path) -> None:
+        """Dates in one part and numbers in another would be taken for each other."""
+        if self._dates is not None and self._dates != dates:
+            kinds = ("numbers", "dates")
+            raise BadTimestampError(
+                f"{path}: the times are {kinds[dates]}, and {kinds[not dates]} in the parts before it",
+                "write all of them in one form",
+            )
+        self._dates = dates
 
     def _parse(self, text: pl.Series) -> pl.Series:
         """Integers, else floats, else dates: what the first block has, the others must have."""
@@ -124,6 +150,7 @@ class Times:
                 return whole
         text = text.to_frame("t").select(pl.col("t").str.replace_all(AROUND, "")).to_series()
         if not self._dates:
+            text = text.to_frame("t").select(with_point(pl.col("t"))).to_series()
             whole = text.cast(pl.Int64, strict=False)
             numbers = whole if whole.null_count() == text.null_count() else text.cast(pl.Float64, strict=False)
             if numbers.null_count() < len(numbers) or self._dates is False:
@@ -156,11 +183,21 @@ class Times:
         if self.drop:
             wrong = wrong & ~missing
         if hit := first(frame, "timestamp", wrong):
-            numeric = str(hit[1]).strip().lstrip("+-").isdigit()
-            what = "out of range" if numeric else "no number or ISO date"
+            line, value = hit
+            if frame.filter(missing & (pl.col("line") == line)).height:
+                raise BadTimestampError(
+                    f"{path} {where} {line} has no time: {shown(value)}",
+                    "mend it, or leave such events out, counted, with --drop-missing",
+                )
+            numeric = str(value).strip().lstrip("+-").isdigit()
+            what = "is out of range" if numeric else "is no number or ISO date"
+            if not self._dates and parse_iso(str(value)) is not None and not numeric:
+                what = "is a date where others are numbers"
+            elif self._dates and numeric:
+                what = "is a number where others are dates"
             raise BadTimestampError(
-                f"{path} {where} {hit[0]}: the timestamp {shown(hit[1])} is {what}",
-                "write Unix seconds or ISO 8601 (2020-09-13 12:26:40); --drop-missing leaves out events without a time",
+                f"{path} {where} {line}: the timestamp {shown(value)} {what}",
+                "write Unix seconds or ISO 8601 (2020-09-13 12:26:40), the same in all lines",
             )
         return frame.select(pl.when(~missing).then(number).alias("timestamp")).to_series()
 
@@ -178,22 +215,40 @@ class Times:
             BadTimestampError, MixedTimeUnitsError: naming a line.
         """
         if self._dates:
-            events = self._without(events, _placeholder(pl.col("timestamp")), "stands for no date", places)
-            self.remark = "times are dates, read as UTC where no offset stands"
-            return self._rounded(self._in_range(events, MICRO, places), MICRO)
+            return self._settle_dates(events, places)
+        if events.schema["timestamp"].is_float() and _whole(events["timestamp"]):
+            events = events.with_columns(pl.col("timestamp").cast(pl.Int64))
         if self.unit is not None:
             return self._told(events, self.unit, places)
-        if (dates := _calendar(events["timestamp"])) is not None:
-            self.remark = f"times are numbers that write a date, such as {events['timestamp'][0]}: read as dates in UTC"
-            return self._rounded(events.with_columns(timestamp=dates), MICRO)
-        early = pl.col("timestamp") < CLOCK_FROM
+        time = pl.col("timestamp")
+        above = events["timestamp"].filter(events["timestamp"] > 0)
+        if (dates := _calendar(above)) is not None:
+            self.remark = f"times are numbers that write a date, such as {above[0]}: read as dates in UTC"
+            events = self._without(events, time <= 0, "stands for no time among numbers that write a date", places)
+            dated = events.filter(time.is_not_null()).with_columns(timestamp=dates)
+            return pl.concat([self._rounded(dated, MICRO), events.filter(time.is_null())])
+        early = time < CLOCK_FROM
         if events.select(early.all()).item():
             return self._count(events, places)
         events = self._without(events, early, "is before 1971, which stands for no time", places)
+        events = self._without(events, time == LARGEST, "is the largest of 32 bits, which stands for no time", places)
         unit, divisor = self._finer(events, places)
         if divisor > 1:
             self.remark = f"times are read as {unit}"
+        if self._rough:
+            self.remark = "; ".join(filter(None, (self.remark, "times are floats of 32 bits, exact to 128 seconds")))
         return self._rounded(self._in_range(events, divisor, places), divisor)
+
+    def _settle_dates(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
+        """Dates: microseconds to seconds, without the days that stand for none."""
+        if self.unit is not None:
+            raise BadSettingError(f"the times are dates, and the time unit {self.unit} is for numbers", "leave it out")
+        events = self._without(events, _placeholder(pl.col("timestamp")), "stands for no date", places)
+        self.remark = "times are dates, read as UTC where no offset stands"
+        early = events.filter(pl.col("timestamp") < CLOCK_FROM * MICRO)["timestamp"]
+        if len(early):
+            self.remark += f"; {len(early):,} are before 1971, the first {_date(early.min())}"
+        return self._rounded(self._in_range(events, MICRO, places), MICRO)
 
     def _without(self, events: pl.DataFrame, wrong: pl.Expr, what: str, places: Places) -> pl.DataFrame:
         """The table with null for times that are none, if that is asked for."""
@@ -202,7 +257,8 @@ class Times:
         if hit := _first_place(events, wrong, places):
             raise BadTimestampError(
                 f"{hit[0]}: the timestamp {self._shown(hit[1])} {what}",
-                f"leave such events out, counted, with --drop-missing, or {TELL}",
+                "leave such events out, counted, with --drop-missing"
+                + (f", or {TELL}" if self.unit is None and not self._dates else ""),
             )
         return events
 
@@ -212,13 +268,14 @@ class Times:
     def _count(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
         """Numbers that are no times of a clock, but may order the events."""
         time = pl.col("timestamp")
-        low, high = _ends(events)
+        low, high = _ends(events.filter(time > 0))
         days = DAY_NUMBERS[0] <= low <= high <= DAY_NUMBERS[1]
         whole = events.schema["timestamp"].is_integer()
         if (days or not whole) and (hit := _first_place(events, time.is_not_null(), places)):
             kind = "a day number" if days else "no time of a clock"
             raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} looks like {kind}", TELL)
         events = self._without(events, time < 0, "is before 1971, which stands for no time", places)
+        low, high = _ends(events)
         self.remark = (
             f"times are small numbers ({low:.0f} to {high:.0f}), no clock's: they only order the events; "
             "--time-unit says if they are more"
@@ -253,17 +310,27 @@ class Times:
 
     def _told(self, events: pl.DataFrame, unit: str, places: Places) -> pl.DataFrame:
         """Numbers whose unit was named: as they are, whatever their size."""
-        self.remark = f"times are read as {unit}, as told"
         divisor = dict(FINER).get(unit)
+        since = SPREADSHEET_EPOCH if unit == "spreadsheet-days" else 0
+        second = (pl.col("timestamp").cast(pl.Float64) - since) * DAY
+        if divisor is not None:
+            second = pl.col("timestamp").cast(pl.Float64) / divisor
+        # Where all others are of a clock, 0 and -1 are none, whatever the unit.
+        least = events.filter(pl.col("timestamp") > 0).select(second.min()).item()
+        if least is not None and least >= CLOCK_FROM:
+            events = self._without(
+                events, (pl.col("timestamp") == 0) | (pl.col("timestamp") == -1), "stands for no time", places
+            )
+        if hit := _first_place(events, second.abs() >= CLOCK_TO, places):
+            raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} is out of range as {unit}", TELL)
+        ends = events.select(low=second.min(), high=second.max()).row(0)
+        first, last = (_date(round(value or 0) * MICRO)[:10] for value in ends)
+        self.remark = f"times are read as {unit}, as told: from {first} to {last}"
         if divisor is not None:
             return self._rounded(events, divisor)
-        since = SPREADSHEET_EPOCH if unit == "spreadsheet-days" else 0
-        days = pl.col("timestamp").cast(pl.Float64) - since
-        if hit := _first_place(events, days.abs() >= CLOCK_TO / DAY, places):
-            raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} is no day number", TELL)
         # A fraction of a day is a second only nearly, so the nearest one is meant.
         events = events.sort("timestamp", maintain_order=True)
-        return events.with_columns(timestamp=(days * DAY).round().cast(pl.Int64))
+        return events.with_columns(timestamp=second.round().cast(pl.Int64))
 
     def _rounded(self, events: pl.DataFrame, divisor: int) -> pl.DataFrame:
         """Whole seconds; put in order first where fractions of a second are lost."""
@@ -308,8 +375,14 @@ def _date(micro: object) -> str:
 def _placeholder(micro: pl.Expr) -> pl.Expr:
     """Whether a date is one that programs write for none."""
     days = [parse_iso(day) for day in PLACEHOLDERS]
-    around_epoch = (micro.abs() <= 14 * 3600 * MICRO) & (micro % (900 * MICRO) == 0)
+    quarter, near = 900 * MICRO, micro.abs() <= 14 * 3600 * MICRO
+    around_epoch = near & ((micro % quarter == 0) | (micro % quarter == quarter - MICRO))
     return micro.is_in(days) | around_epoch
+
+
+def _whole(times: pl.Series) -> bool:
+    """Whether floats are whole numbers that an integer can be; null where missing."""
+    return bool(((times == times.floor()) & (times.abs() < 2.0**62)).all())
 
 
 def _calendar(times: pl.Series) -> pl.Series | None:
