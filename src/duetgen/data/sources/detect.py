@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from duetgen.data.errors import (
+    AmbiguousColumnError,
     SourceAmbiguousError,
     SourceUndetectedError,
     WrongSourceError,
@@ -23,7 +24,7 @@ ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
 TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
 MOST: Final = 0.9
 MOST_FIELDS: Final = 50
-NAME_THEM: Final = "name the source; `duet prepare --help` lists them"
+NAME_THEM: Final = "name the source, or the --separator of a table; `duet prepare --help` lists them"
 
 
 def text_folder(path: Path) -> bool:
@@ -62,6 +63,8 @@ def detect(path: Path) -> str:
             return kind
     try:
         find_columns(header_of(first)[1], path)
+    except AmbiguousColumnError:  # Names that are known twice are names.
+        raise
     except DuetError:
         if is_header(first):
             raise
