@@ -11,7 +11,7 @@ import polars as pl
 from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, InputEmptyError
 from duetgen.data.log import Note, Reading
 from duetgen.data.sources.header import SYNONYMS, plain
-from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, shown
+from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown
 from duetgen.data.sources.text import with_point
 from duetgen.data.sources.times import Times
 
@@ -104,6 +104,8 @@ class EventTable:
         events = events.drop("line", "source")
         for ids in (self._users, self._items):
             self.remark(ids.remark(events))
+            self.remark(of_alike(events[ids.name], ids.name))
+        self.remark(of_one_user(events["user"]))
         if "rating" in events.columns and self._unrated:
             self.remark(f"{self._unrated:,} events have no rating")
         return events, self._notes()

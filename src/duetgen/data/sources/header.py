@@ -49,6 +49,7 @@ TYPED_NAME: Final = re.compile(r"(.*):(token|float|token_seq|float_seq)")
 
 
 AROUND_NAME: Final = re.compile(r"^[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+$")
+"""Blanks around a column's name, and marks without width."""
 
 
 def plain(name: str) -> str:
