@@ -145,8 +145,12 @@ def _too_long(path: Path, line: int) -> LineTooLongError:
 
 def _not_text(path: Path, line: int, data: bytes) -> NotTextError:
     at = line + data.count(b"\n", 0, data.index(b"\0"))
-    wide = data[:64].count(b"\0") >= len(data[:64]) // 3
+    # Text of 16 bits has its NUL bytes at even places or at odd ones, text of 32 bits three in the first four.
+    start = data[:64]
+    wide = len({i % 2 for i, byte in enumerate(start) if not byte}) == 1 and start.count(0) >= len(start) // 3
     what = "it looks like UTF-16 without its mark" if wide else "it is no UTF-8 text"
+    if start[:4].count(0) == 3:
+        what = "it looks like UTF-32 without its mark"
     return NotTextError(f"{path} line {at} holds NUL bytes: {what}", "save the log as UTF-8 text")
 
 
