@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,18 @@ class TestPacked:
 
 
 class TestZip:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            zipped({"log.zip": zipped({"log.csv": LOG})}),
+            gzip.compress(gzip.compress(LOG.encode())),
+            gzip.compress(zipped({"log.csv": LOG})),
+        ],
+    )
+    def test_what_is_packed_twice_is_told(self, write: Write, data: bytes) -> None:
+        with pytest.raises(errors.NotTextError, match=r"packed twice|zip in a zip"):
+            read(write("log.packed", data))
+
     def test_several_files_are_listed(self, write: Write) -> None:
         with pytest.raises(errors.ArchiveMembersError, match=r"2 files: a\.csv, b/c\.csv"):
             read(write("log.zip", zipped({"a.csv": LOG, "b/c.csv": LOG})))
@@ -196,6 +209,40 @@ class TestParts:
             read(write("ml/u.data", "1\t2\t3\t4\n").parent)
         assert "u.data" in caught.value.hint
 
+    def test_of_two_forms_are_refused_by_their_endings(self, write: Write) -> None:
+        write("log/a.csv", LOG)
+        with pytest.raises(errors.InputIsFolderError, match=r"files with the endings \.csv, \.txt"):
+            read(write("log/README.txt", "hello\n").parent)
+
+    def test_an_empty_folder_is_told_as_such(self, tmp_path: Path) -> None:
+        with pytest.raises(errors.InputIsFolderError, match="holds no file"):
+            read(tmp_path)
+
+    def test_a_link_to_nothing_is_no_part_to_leave_out(self, write: Write) -> None:
+        folder = write("log/a.csv", LOG).parent
+        (folder / "b.csv").symlink_to(folder / "gone.csv")
+        with pytest.raises(errors.InputMissingError, match=r"b\.csv"):
+            read(folder)
+
+    def test_a_link_to_a_folder_ends_no_round(self, write: Write) -> None:
+        folder = write("log/a.csv", LOG).parent
+        (folder / "round").symlink_to(folder)
+        with pytest.raises(errors.InputIsFolderError, match="round"):
+            read(folder)
+
+    def test_a_pipe_is_no_part_and_is_not_waited_for(self, write: Write) -> None:
+        folder = write("log/a.csv", LOG).parent
+        os.mkfifo(folder / "b.csv")
+        with pytest.raises(errors.InputUnreadableError, match=r"b\.csv is not a regular file"):
+            read(folder)
+
+    def test_titles_among_the_parts_are_titles(self, write: Write) -> None:
+        write("log/part-0.csv", LOG)
+        log = read(write("log/items.csv", "item,title\nx,Xylophone\n").parent)
+        assert [row[:2] for row in log.events.rows()] == EVENTS
+        assert log.titles is not None
+        assert log.titles.rows() == [("x", "Xylophone")]
+
     def test_too_many(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files.limits, "MAX_PARTS", 1)
         write("log/a.csv", LOG)
@@ -215,7 +262,7 @@ class TestFoldersOfParts:
         assert read(folder).events.rows() == [("a", "x")]
 
     def test_parts_of_different_kinds_are_named(self, write: Write) -> None:
-        write("log/items.csv", "sku,price\nx,3\n")
+        write("log/costs.csv", "sku,price\nx,3\n")
         folder = write("log/log.csv", "user,item\na,x\n").parent
-        with pytest.raises(errors.InputIsFolderError, match=r"items\.csv, log\.csv"):
+        with pytest.raises(errors.InputIsFolderError, match=r"costs\.csv, log\.csv"):
             read(folder)

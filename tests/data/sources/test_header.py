@@ -37,6 +37,17 @@ class TestNames:
         assert header_of("user_id:token\titem_id:token")[1] == ["user_id", "item_id"]
         assert header_of("user:token,item")[1] == ["user:token", "item"]
 
+    @pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff", "\u200b"])
+    def test_marks_without_width_are_no_part_of_them(self, mark: str) -> None:
+        assert header_of(f"{mark}user, item{mark}")[1] == ["user", "item"]
+
+    def test_one_that_is_there_twice_cannot_be_chosen(self) -> None:
+        with pytest.raises(errors.AmbiguousColumnError, match="2 columns called 'who'"):
+            find_columns(["who", "who", "item"], PATH, Columns(user="who"))
+
+    def test_a_column_without_a_name_is_told_by_its_number(self) -> None:
+        assert find_columns(["", "user", "item", ""], PATH).unused == ["column 1", "column 4"]
+
     def test_what_is_not_used_is_known(self) -> None:
         found = find_columns(["user", "price", "item", "shop"], PATH)
         assert found.unused == ["price", "shop"]
@@ -128,6 +139,10 @@ class TestDetection:
         [
             ("user,item,score,stars\na,x,1,2\n", errors.AmbiguousColumnError),
             ("listener,track\na,x\n", errors.MissingColumnError),
+            ("user,item,item\na,x,y\n", errors.AmbiguousColumnError),
+            ("user,item\na,x\n".encode("utf-16-le"), errors.NotTextError),
+            ("user,item\na,x\n".encode("utf-16-be"), errors.NotTextError),
+            ("user,item\ra,x\rb,y\r", errors.NotTextError),
             ("user,item\na,x,1\n", errors.RaggedRowError),
             ('user,item\n"a,x\n', errors.BadQuotesError),
             ("user,item\n,x\n", errors.BadIdError),
@@ -138,7 +153,9 @@ class TestDetection:
             ("{\n", errors.BadJsonLineError),
         ],
     )
-    def test_the_exact_reason_is_told_under_auto(self, write: Write, content: str, error: type[DuetError]) -> None:
+    def test_the_exact_reason_is_told_under_auto(
+        self, write: Write, content: str | bytes, error: type[DuetError]
+    ) -> None:
         with pytest.raises(error):
             read(write("log.csv", content))
 
@@ -155,6 +172,29 @@ class TestDetection:
 
 
 class TestJsonLines:
+    def test_a_time_that_only_late_lines_have_is_not_passed_over(self, write: Write) -> None:
+        lines = ['{"user": "a", "item": "x"}\n'] * 150 + ['{"user": "a", "item": "x", "ts": 1600000000}\n']
+        with pytest.raises(errors.BadTimestampError, match="line 1 has no time"):
+            read(write("log.jsonl", "".join(lines)))
+
+    def test_a_column_that_only_late_lines_have_can_be_named(self, write: Write) -> None:
+        lines = ['{"user": "a", "item": "x"}\n'] * 150 + ['{"user": "a", "item": "x", "at": 1600000000}\n']
+        log = read(
+            write("log.jsonl", "".join(lines)), columns=Columns(timestamp="at"), reading=Reading(drop_missing=True)
+        )
+        assert log.events.rows() == [("a", "x", 1_600_000_000)]
+
+    @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+    def test_words_that_are_no_json_stand_for_nothing(self, write: Write, word: str) -> None:
+        path = write("log.jsonl", f'{{"user": "a: NaN,", "item": "x"}}\n{{"user": "b", "item": {word}}}\n')
+        with pytest.raises(errors.BadIdError, match="line 2 has no item id"):
+            read(path)
+        assert read(path, reading=Reading(drop_missing=True)).events.rows() == [("a: NaN,", "x")]
+
+    def test_a_name_with_a_quote_is_refused(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError, match="has a name that cannot be read"):
+            read(write("log.jsonl", '{"my \\"user": "a", "item": "x"}\n'), columns=Columns(user='my "user'))
+
     def test_fields_are_columns(self, write: Write) -> None:
         lines = (
             f'{{"user": "a", "item": 7, "timestamp": {NOON}, "extra": {{"deep": [1]}}}}\n\n'
@@ -227,13 +267,21 @@ class TestRatings:
         assert "--ignore-columns" in caught.value.hint
         assert read(path, columns=Columns(ignore=("rating",))).events.columns == ["user", "item"]
 
+    @pytest.mark.parametrize(("text", "rating"), [("4,5", 4.5), (" 0,25 ", 0.25), ("-1,0", -1), ("3,14159", 3.14159)])
+    def test_a_decimal_comma_is_a_point(self, write: Write, text: str, rating: float) -> None:
+        assert read(write("log.csv", f"user;item;rating\na;x;{text}\n")).events["rating"].to_list() == [rating]
+
+    def test_what_may_be_a_thousand_is_refused(self, write: Write) -> None:
+        with pytest.raises(errors.BadRatingError, match="'1,234'"):
+            read(write("log.csv", "user;item;rating\na;x;1,234\n"))
+
 
 class TestFirstContact:
     """What a first file has wrong is told, not guessed around."""
 
     def test_a_column_that_is_chosen_and_there_twice(self, write: Write) -> None:
         path = write("log.csv", "who,what,who\na,x,b\nc,y,d\n")
-        with pytest.raises(errors.AmbiguousColumnError, match="several columns called 'who'"):
+        with pytest.raises(errors.AmbiguousColumnError, match="2 columns called 'who'"):
             read(path, columns=Columns(user="who", item="what"))
 
     def test_dates_are_no_header(self, write: Write) -> None:

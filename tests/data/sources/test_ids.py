@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from duetgen.data import errors
 from duetgen.data.log import Reading
 from duetgen.data.sources import read
-from duetgen.data.sources.ids import MISSING, Ids, canonical
+from duetgen.data.sources.ids import MISSING, Ids, canonical, of_alike, of_one_user
 
 from ..conftest import Write
 
@@ -26,12 +26,16 @@ class TestText:
         values = ["-5", "0", "007", "7", "99999999999999999999999", "v1.5", "1.50", "a b", "1e5", "é"]
         assert ids(values) == values
 
-    @pytest.mark.parametrize("around", [" ", "\t", "\u00a0", "\u3000", "\ufeff", "\u200b", " \u2060 "])
+    @pytest.mark.parametrize(
+        "around", [" ", "\t", "\u00a0", "\u3000", "\ufeff", "\u200b", " \u2060 ", "\u200e", "\u00ad"]
+    )
     def test_blanks_around_are_no_part_of_it(self, around: str) -> None:
         assert ids([f"{around}i1", f"i1{around}", "i1"]) == ["i1"] * 3
 
     def test_a_whole_number_with_a_point_is_that_number(self) -> None:
-        assert ids(["12.0", "12", " 12.00", "-3.0", "12.5", "1.0.0"]) == ["12", "12", "12", "-3", "12.5", "1.0.0"]
+        assert ids(["12.0", "12", " 12.00", "-3.0", "12.5", "1.0.0", "12."]) == [
+            *("12", "12", "12", "-3", "12.5", "1.0.0", "12")
+        ]
 
     @pytest.mark.parametrize(
         "word", ["NULL", "null", "None", "NaN", "nan", "\\N", "", "  ", "<NA>", "N/A", " NULL ", None]
@@ -41,7 +45,7 @@ class TestText:
 
     def test_longest_is_accepted_and_one_byte_more_is_not(self) -> None:
         assert ids(["é" * 256]) == ["é" * 256]
-        with pytest.raises(errors.BadIdError, match="line 2: a item id longer than 512 bytes"):
+        with pytest.raises(errors.BadIdError, match="line 2: an item id longer than 512 bytes"):
             ids(["b", "é" * 256 + "a"])
 
     @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b", "a\x1bb", "a\u2028b"])
@@ -168,3 +172,48 @@ class TestLogs:
         for number, item in enumerate(parts):
             folder = write(f"log/part-{number}.csv", f"user,item\na,{item}\n").parent
         assert read(folder).events["item"].to_list() == ["12", "12"]
+
+    @pytest.mark.parametrize("text", ["inf", "-Inf"])
+    def test_what_is_no_number_is_refused(self, text: str) -> None:
+        with pytest.raises(errors.BadIdError, match="line 2: an item id that is no number"):
+            ids(["a", text])
+
+    def test_flags_that_differ_by_marks_behind_them_stay_two(self) -> None:
+        flags = [
+            "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e007f",
+            "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e007f",
+        ]
+        assert ids(flags) == flags
+
+
+class TestAlike:
+    @pytest.mark.parametrize(
+        ("one", "other"), [("007", "7"), ("i\u200b1", "i1"), ("i\u00ad1", "i1"), ("cafe\u0301", "caf\u00e9")]
+    )
+    def test_ids_stay_apart_and_are_told(self, write: Write, one: str, other: str) -> None:
+        log = read(write("log.csv", f"user,item\na,{one}\na,{other}\na,z\n"))
+        assert log.events["item"].to_list() == [one, other, "z"]
+        [remark] = log.remarks
+        assert remark.startswith("2 item ids differ only in")
+        assert remark.isascii()
+
+    def test_zeros_alone_and_inside_are_no_leading_ones(self) -> None:
+        assert of_alike(pl.Series(["0", "10", "100", "a0", "a00", "1.05", "1.5"]), "item") is None
+
+    def test_every_id_of_a_group_counts(self) -> None:
+        remark = of_alike(pl.Series(["7", "07", "007", "8", "9", "09", "7"]), "user")
+        assert remark is not None
+        assert remark.startswith("5 user ids differ")
+        assert "as '007' and '07'" in remark
+
+
+class TestOneUser:
+    def test_who_has_far_more_events_than_others_is_told(self) -> None:
+        remark = of_one_user(pl.Series([str(i) for i in range(60)] + ["unknown"] * 60))
+        assert remark == "the user 'unknown' has 50% of the events: a word for nobody, perhaps"
+
+    def test_who_has_many_among_people_with_many_is_not(self) -> None:
+        assert of_one_user(pl.Series(["a"] * 60 + ["b"] * 40)) is None
+
+    def test_who_has_a_small_share_is_not(self) -> None:
+        assert of_one_user(pl.Series([str(i) for i in range(2000)] + ["busy"] * 60)) is None

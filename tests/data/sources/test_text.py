@@ -194,3 +194,19 @@ class TestFields:
     def test_quotes_that_do_not_pair_up(self) -> None:
         with pytest.raises(errors.BadQuotesError, match="line 2"):
             fields(Block(Path("a"), 1, ["a,b", '"c"d,e'], True), ",", 2, quoted=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ("user,item\na,x\n".encode("utf-16-le"), "looks like UTF-16"),
+        ("user,item\na,x\n".encode("utf-16-be"), "looks like UTF-16"),
+        ("user,item\na,x\n".encode("utf-32-le"), "looks like UTF-32"),
+        ("user,item\na,x\n".encode("utf-32-be"), "looks like UTF-32"),
+        (b"\0\0\x08\x03" + bytes(60), "is no UTF-8 text"),
+        (b"user,item\na,\0\n", "is no UTF-8 text"),
+    ],
+)
+def test_nul_bytes_name_the_encoding_that_they_look_like(write: Write, data: bytes, what: str) -> None:
+    with pytest.raises(errors.NotTextError, match=what):
+        sample(write("log.csv", data))

@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from duetgen.data.errors import (
+    AmbiguousColumnError,
     InputIsFolderError,
     MissingColumnError,
     SourceAmbiguousError,
@@ -17,9 +18,9 @@ from duetgen.data.errors import (
 )
 from duetgen.data.sources.files import parts_of
 from duetgen.data.sources.header import find_columns, header_of, is_header, is_number, separator_of, split_line
-from duetgen.data.sources.iso import parse_iso
 from duetgen.data.sources.raw import form_of
 from duetgen.data.sources.text import blocks, fields, sample, stray_quotes
+from duetgen.data.sources.times import parse_iso
 from duetgen.errors import DuetError
 
 ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
@@ -27,7 +28,7 @@ TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
 MOST: Final = 0.9
 MOST_FIELDS: Final = 50
 MOST_STARS: Final = 10
-NAME_THEM: Final = "name the source; `duet prepare --help` lists them"
+NAME_THEM: Final = "name the source, or the --separator of a table; `duet prepare --help` lists them"
 
 
 def text_folder(path: Path) -> bool:
@@ -69,6 +70,8 @@ def detect(path: Path) -> str:
             return kind
     try:
         find_columns(header_of(first)[1], path)
+    except AmbiguousColumnError:  # Names that are known twice are names.
+        raise
     except DuetError:
         if is_header(first):
             raise

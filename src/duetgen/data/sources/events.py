@@ -11,7 +11,8 @@ import polars as pl
 from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, InputEmptyError
 from duetgen.data.log import Note, Reading
 from duetgen.data.sources.header import SYNONYMS, plain
-from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, shown
+from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown
+from duetgen.data.sources.text import with_point
 from duetgen.data.sources.times import Times
 
 TABLE: Final = ("user", "item", "rating", "timestamp", "part")
@@ -103,6 +104,8 @@ class EventTable:
         events = events.drop("line", "source")
         for ids in (self._users, self._items):
             self.remark(ids.remark(events))
+            self.remark(of_alike(events[ids.name], ids.name))
+        self.remark(of_one_user(events["user"]))
         if "rating" in events.columns and self._unrated:
             self.remark(f"{self._unrated:,} events have no rating")
         return events, self._notes()
@@ -220,7 +223,7 @@ class EventTable:
         """Ratings as numbers; null where there is none."""
         rating, kind = pl.col("rating"), frame.schema["rating"]
         if kind == pl.String:
-            number = rating.str.strip_chars().cast(pl.Float64, strict=False)
+            number = with_point(rating).str.strip_chars().cast(pl.Float64, strict=False)
             missing = is_missing(rating)
         elif kind.is_numeric() or kind in (pl.Boolean, pl.Null):
             number = rating.cast(pl.Float64)

@@ -30,6 +30,9 @@ from duetgen.data.sources.archive import open_member
 from duetgen.wire import limits
 
 WELL_KNOWN: Final = ("u.data", "ratings.dat", "ratings.csv", "train.txt", "train.txt.gz", "interactions.csv.gz")
+TITLE_TABLES: Final = ("items.csv", "movies.csv")
+"""Names of tables of titles that are looked for beside a log, or among its parts."""
+
 ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
 PACKED: Final[dict[bytes, Callable[[Any], Any]]] = {
     b"\x1f\x8b": gzip.open,
@@ -69,9 +72,7 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as cause:
         raise InputUnreadableError(f"cannot read {path}: {cause}", "check the path and its permissions") from cause
     if stat.S_ISDIR(status.st_mode):
-        inside = [name for name in WELL_KNOWN if (path / name).is_file()]
-        hint = f"did you mean {path / inside[0]}?" if inside else "name the log file inside it"
-        raise InputIsFolderError(f"{path} is a folder, not a log file", hint)
+        raise InputIsFolderError(f"{path} is a folder, not a log file", _inside(path))
     if not stat.S_ISREG(status.st_mode):
         raise InputUnreadableError(f"{path} is not a regular file", "save the log to a file first")
     if not os.access(path, os.R_OK):
@@ -87,31 +88,50 @@ def require_file(path: Path) -> None:
 def parts_of(path: Path) -> list[Path]:
     """The files of an input: itself, or the parts in a folder as Spark, Dask and the like write it.
 
-    Empty and hidden files and those that begin with `_` are no parts. Parts are in the order of the numbers in their
-    names.
+    Empty and hidden files, those that begin with `_`, and a table of titles among others are no parts. Parts are in the
+    order of the numbers in their names.
 
     Raises:
-        InputIsFolderError: the folder holds nothing, or files with different endings.
+        InputIsFolderError: the folder holds nothing, or files with different endings, or a link to a folder.
+        InputMissingError, InputUnreadableError: a part is a link to nothing, or no regular file.
         InputTooLargeError: it holds too many.
     """
     if not path.is_dir():
         return [path]
     found: list[Path] = []
     for file in path.rglob("*"):
-        if (
-            file.is_file()
-            and file.stat().st_size
-            and not any(name.startswith((".", "_")) for name in file.relative_to(path).parts)
-        ):
+        if any(name.startswith((".", "_")) for name in file.relative_to(path).parts):
+            continue
+        if file.is_file() and not file.stat().st_size:
+            continue
+        if file.is_file():
             found.append(file)
             if len(found) > limits.MAX_PARTS:
                 raise InputTooLargeError(f"{path} holds more than {limits.MAX_PARTS:,} files", "join the parts")
+        elif file.is_symlink() or not file.is_dir():
+            require_file(file)  # What cannot be read is no part to leave out in silence.
+    found = [file for file in found if not names_titles(file)] or found
     endings = {
         "".join(file.suffixes[-2:] if file.suffix in (".gz", ".bz2", ".xz") else [file.suffix]) for file in found
     }
     if not found or len(endings) > 1:
-        require_file(path)  # Says that it is a folder, and names a well-known log in it.
+        raise _no_parts(path, sorted(endings))
     return sorted(found, key=lambda file: [(int(n or 0), word) for n, word in NUMBERS.findall(str(file))])
+
+
+def names_titles(path: Path) -> bool:
+    """Whether a file is called as tables of titles beside a log are."""
+    return path.name.removesuffix(".gz") in TITLE_TABLES
+
+
+def _no_parts(path: Path, endings: list[str]) -> InputIsFolderError:
+    what = f"files with the endings {', '.join(end or 'none' for end in endings[:8])}" if endings else "no file"
+    return InputIsFolderError(f"{path} is a folder that holds {what}, and no parts of one log", _inside(path))
+
+
+def _inside(path: Path) -> str:
+    inside = [name for name in WELL_KNOWN if (path / name).is_file()]
+    return f"did you mean {path / inside[0]}?" if inside else "name the log file inside it"
 
 
 NUMBERS: Final = re.compile(r"(\d{0,18})(\D*)")
@@ -144,6 +164,10 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
             unpack = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
             if unpack is not None:
                 stream = stack.enter_context(unpack(stream))
+                if stream.peek(6).startswith((*PACKED, *ZIP_MAGIC)):
+                    raise NotTextError(f"{path} is packed twice", "unpack it once")
+            elif start.startswith(ZIP_MAGIC):
+                raise NotTextError(f"{path} is a zip in a zip", "unpack it once")
             _refuse_foreign(path, stream.peek(512))
             yield stream
     except EOFError as cause:

@@ -11,8 +11,8 @@ from typing import Final
 
 from duetgen.data.errors import AmbiguousColumnError, BadSettingError, MissingColumnError
 from duetgen.data.log import Columns
-from duetgen.data.sources.iso import parse_iso
 from duetgen.data.sources.text import BLANKS
+from duetgen.data.sources.times import parse_iso
 
 SYNONYMS: Final = {
     "user": (
@@ -49,6 +49,10 @@ TYPED_NAME: Final = re.compile(r"(.*):(token|float|token_seq|float_seq)")
 """How RecBole writes a column's name, with its type."""
 
 
+AROUND_NAME: Final = re.compile(r"^[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+$")
+"""Blanks around a column's name, and marks without width."""
+
+
 def plain(name: str) -> str:
     """A column's name without case, spaces, underscores and hyphens."""
     return re.sub(r"[\s_-]", "", name).lower()
@@ -75,7 +79,7 @@ def split_line(line: str, separator: str) -> list[str]:
 def header_of(line: str, separator: str | None = None) -> tuple[str, list[str]]:
     """Separator and column names of a header line; the types that RecBole writes behind them are left out."""
     separator = separator or separator_of(line)
-    names = [name.strip() for name in split_line(line, separator)]
+    names = [re.sub(AROUND_NAME, "", name) for name in split_line(line, separator)]
     typed = [TYPED_NAME.fullmatch(name) for name in names]
     return separator, [match[1] for match in typed if match] if all(typed) else names
 
@@ -120,8 +124,8 @@ class Found:
 
     @property
     def unused(self) -> list[str]:
-        """Names of the other columns, where they have one."""
-        return [name for i, name in enumerate(self.names) if name and i not in self.roles.values()]
+        """Names of the other columns; a number from 1 stands for one without a name."""
+        return [name or f"column {i + 1}" for i, name in enumerate(self.names) if i not in self.roles.values()]
 
 
 def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None) -> Found:
@@ -145,7 +149,9 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
     for role, synonyms in SYNONYMS.items():
         if (name := given[role]) is not None:
             if list(names).count(name) > 1:
-                raise AmbiguousColumnError(f"{path} has several columns called {name!r}", "rename one of them")
+                raise AmbiguousColumnError(
+                    f"{path} has {list(names).count(name)} columns called {name!r}", "give each a name of its own"
+                )
             roles[role] = list(names).index(name)
             continue
         hits = [i for i, name in enumerate(names) if plain(name) in synonyms and name not in taken]

@@ -6,7 +6,8 @@
 - Floats of 2^53 and more are refused, for neighbours among them have merged; so are numbers in scientific notation.
 - No id holds a line break or another control character, or is longer than `limits.MAX_ID_BYTES`.
 
-Nothing is joined in silence: `Ids` counts what it changed.
+Nothing is joined in silence: `Ids` counts what it changed. Nothing is split in silence, either: ids that differ only in
+leading zeros, in marks that nobody sees or in the form of their Unicode stay apart, and are told.
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ MISSING: Final = (
 )
 """What programs write for a missing value, in lower case."""
 
-BLANK: Final = r"[\s\u{feff}\u{200b}\u{2060}]+"
+UNSEEN: Final = r"\u{ad}\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2060}-\u{2069}\u{feff}"
+BLANK: Final = rf"[\s{UNSEEN}]+"
 """Blanks, and marks without width that nobody sees."""
 
 AROUND: Final = rf"^{BLANK}|{BLANK}$"
-WHOLE: Final = r"^(-?[0-9]+)\.0+$"
+WHOLE: Final = r"^(-?[0-9]+)\.0*$"
 ROUNDED: Final = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$|^-?[0-9]\.[0-9]+[eE][0-9]+$"
+ALIKE: Final = r"^0+([0-9])"
+STANDS_OUT: Final = 50
+"""A user with so many times the events of the median one, and `STANDS_OUT_SHARE` of all, may be a word for nobody."""
+
+STANDS_OUT_SHARE: Final = 0.05
 CONTROL: Final = r"[\p{Cc}\u{2028}\u{2029}]"
 EXACT_BITS: Final[dict[pl.DataType, int]] = {pl.Float32(): 24, pl.Float64(): 53}
 MERGED: Final = "write the ids as text or as integers where the log is made: what has merged cannot be told apart"
@@ -110,14 +117,16 @@ class Ids:
     def _refuse(self, table: pl.DataFrame, raw: pl.Series, frame: pl.DataFrame, path: Path, where: str) -> None:
         """Refuse the ids that are none; the table has each distinct one once."""
         name, text = self.name, pl.col("id")
+        an = f"{'an' if name == 'item' else 'a'} {name}"
         whole = pl.col("raw").str.replace_all(AROUND, "").str.extract(WHOLE)
         long = text.str.len_bytes() > limits.MAX_ID_BYTES
         merged = whole.cast(pl.Float64, strict=False).abs() >= 2.0**53
         for wrong, what, hint in (
-            (long, f"a {name} id longer than {limits.MAX_ID_BYTES} bytes", "shorten the ids, for example by hashing"),
-            (text.str.contains(CONTROL), f"a {name} id with a line break or another control character", ""),
-            (merged, f"a {name} id that is a float of 2^53 or more, where neighbours have merged", MERGED),
-            (text.str.contains(ROUNDED), f"a {name} id in scientific notation, which rounds", MERGED),
+            (long, f"{an} id longer than {limits.MAX_ID_BYTES} bytes", "shorten the ids, for example by hashing"),
+            (text.str.contains(CONTROL), f"{an} id with a line break or another control character", ""),
+            (merged, f"{an} id that is a float of 2^53 or more, where neighbours have merged", MERGED),
+            (text.str.to_lowercase().is_in(["inf", "-inf"]), f"{an} id that is no number", "mend it"),
+            (text.str.contains(ROUNDED), f"{an} id in scientific notation, which rounds", MERGED),
         ):
             found = table.filter(wrong.fill_null(False))["raw"]
             if len(found):
@@ -145,6 +154,30 @@ class Ids:
             return text
         example = joined.row(0, named=True)
         return f"{text}; this joined {len(joined):,} ids, as {shown(example['raw'])} with {shown(example['id'])}"
+
+
+def of_alike(ids: pl.Series, name: str) -> str | None:
+    """One line on ids that look alike and are different, or None."""
+    seen = pl.col("id").str.normalize("NFC").str.replace_all(rf"[{UNSEEN}]", "").str.replace(ALIKE, "${1}")
+    table = pl.DataFrame({"id": ids.unique()}).with_columns(seen=seen)
+    groups = table.group_by("seen").agg(pl.len(), pl.col("id").sort()).filter(pl.col("len") > 1).sort("seen")
+    if not len(groups):
+        return None
+    one, other, *_ = groups["id"][0].to_list()
+    return (
+        f"{int(groups['len'].sum()):,} {name} ids differ only in leading zeros or in signs that look the same, "
+        f"as {ascii(one)[:40]} and {ascii(other)[:40]}: they stay apart"
+    )
+
+
+def of_one_user(users: pl.Series) -> str | None:
+    """One line on a user who has far more events than others, or None."""
+    counts = users.to_frame("id").group_by("id").len("events").sort("events", "id", descending=[True, False])
+    events, median = counts["events"], float(counts["events"].median() or 0)  # type: ignore[arg-type]
+    share = int(events[0]) / len(users)
+    if share < STANDS_OUT_SHARE or int(events[0]) < STANDS_OUT * median:
+        return None
+    return f"the user {shown(counts['id'][0])} has {share:.0%} of the events: a word for nobody, perhaps"
 
 
 def first(frame: pl.DataFrame, name: str, wrong: pl.Expr) -> tuple[int, object] | None:

@@ -5,6 +5,8 @@ Logs and files of titles are both read so: who reads says which columns it wants
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +20,21 @@ from duetgen.data.errors import (
     BadSettingError,
     InputCorruptError,
     InputTooLargeError,
+    MissingColumnError,
     NotTextError,
 )
 from duetgen.data.sources.files import open_input, require_file
 from duetgen.data.sources.header import Found, header_of, is_number, separator_of, split_line
-from duetgen.data.sources.iso import parse_iso
 from duetgen.data.sources.text import BLANKS, Block, blocks, fields, sample, stray_quotes
+from duetgen.data.sources.times import parse_iso
 from duetgen.wire import limits
 
 PARQUET_MAGIC: Final = b"PAR1"
 SEPARATOR_NAMES: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blanks": BLANKS, "\\t": "\t"}
 """Names for separators that are hard to type."""
+
+ODD_NAME: Final = re.compile(r'["\\\x00-\x1f]')
+NO_NUMBER: Final = re.compile(r"([:,\[]\s*)(?:NaN|-?Infinity)(?=\s*[,}\]])")
 
 Find = Callable[[list[str]], Found]
 
@@ -146,9 +152,11 @@ def _holds_events(block: Block, line: int, found: Found, separator: str) -> bool
 
 def _read_json(path: Path, find: Find) -> Iterator[Raw]:
     """One JSON object a line; its fields are the columns."""
-    found = find(_fields_of(path))
+    found = _fields_of(path, find)
     roles = list(found.roles)
     names = {role: found.names[i] for role, i in found.roles.items()}
+    if odd := next((name for name in names.values() if ODD_NAME.search(name)), None):
+        raise BadSettingError(f"{path}: the field {odd!r} has a name that cannot be read", "give it a simple name")
     # Only the fields that are used are decoded; the others are skipped.
     event = msgspec.defstruct("Event", [(role, Any, None) for role in roles], rename=names)
     decoder = msgspec.json.Decoder(event)
@@ -159,7 +167,7 @@ def _read_json(path: Path, find: Find) -> Iterator[Raw]:
             if not line.strip():
                 continue
             try:
-                row = decoder.decode(line)
+                row = _decoded(decoder, line)
             except (msgspec.DecodeError, RecursionError) as cause:
                 raise BadJsonLineError(
                     f"{path} line {number}: {cause}",
@@ -175,18 +183,49 @@ def _read_json(path: Path, find: Find) -> Iterator[Raw]:
         yield Raw(pl.DataFrame(columns | {"line": numbers}, schema=schema), "line", found)
 
 
-def _fields_of(path: Path) -> list[str]:
-    """Names of the fields of the first objects, in order."""
+def _decoded(decoder: msgspec.json.Decoder[Any], line: str) -> Any:
+    """An object; the words that Python and others write for no number are null, though they are no JSON."""
+    try:
+        return decoder.decode(line)
+    except msgspec.DecodeError:
+        mended = NO_NUMBER.sub(r"\1null", line)
+        if mended == line:
+            raise
+        return decoder.decode(mended)
+
+
+def _fields_of(path: Path, find: Find) -> Found:
+    """The columns among the fields of the first objects; of all, where these lack one that is wanted, or the time.
+
+    A time that only some objects have must not be passed over in silence.
+
+    Raises:
+        BadJsonLineError: the first line is no JSON object.
+        DuetError: any refusal of `find`.
+    """
+    decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
     names: dict[str, None] = {}
-    for line in sample(path)[:100]:
-        try:
-            names |= dict.fromkeys(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
-        except (msgspec.DecodeError, RecursionError) as cause:
-            if not names:
-                raise BadJsonLineError(
-                    f"{path} line 1: {cause}", "write one JSON object a line, for example `jq -c '.[]'`"
-                ) from cause
-    return list(names)
+
+    def take(lines: list[str]) -> None:
+        for line in lines:
+            if line.strip():
+                with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                    names.update(dict.fromkeys(_decoded(decoder, line)))
+
+    first = sample(path)[:100]
+    try:
+        _decoded(decoder, first[0])
+    except (msgspec.DecodeError, RecursionError) as cause:
+        raise BadJsonLineError(
+            f"{path} line 1: {cause}", "write one JSON object a line, for example `jq -c '.[]'`"
+        ) from cause
+    take(first)
+    with contextlib.suppress(MissingColumnError):
+        if "timestamp" in (found := find(list(names))).roles:
+            return found
+    for block in blocks(path):
+        take(block.lines)
+    return find(list(names))
 
 
 def _scalar(value: object, role: str, name: str, path: Path, line: int) -> str | None:

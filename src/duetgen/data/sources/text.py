@@ -58,7 +58,14 @@ def sample(path: Path) -> list[str]:
     """The first lines of a file, read leniently, to tell its format: without blank ones and a cut last one."""
     with open_input(path) as stream:
         data = next(_chunks(path, stream, SAMPLE_BYTES), b"")
+    if b"\0" in data:
+        raise _not_text(path, 1, data)
     lines = data.removeprefix(BOM).decode(errors="replace").split("\n")
+    if "\r" in lines[0].rstrip("\r"):
+        raise NotTextError(
+            f"{path} line 1 holds carriage returns: its lines end with them alone, as on an old Mac",
+            "convert the file, for example `tr '\\r' '\\n'`",
+        )
     if len(data) >= SAMPLE_BYTES // 4 and len(lines) > 1:
         lines.pop()
     lines = [line.removesuffix("\r") for line in lines if line.strip()]
@@ -136,6 +143,17 @@ def _too_long(path: Path, line: int) -> LineTooLongError:
     )
 
 
+def _not_text(path: Path, line: int, data: bytes) -> NotTextError:
+    at = line + data.count(b"\n", 0, data.index(b"\0"))
+    # Text of 16 bits has its NUL bytes at even places or at odd ones, text of 32 bits three in the first four.
+    start = data[:64]
+    wide = len({i % 2 for i, byte in enumerate(start) if not byte}) == 1 and start.count(0) >= len(start) // 3
+    what = "it looks like UTF-16 without its mark" if wide else "it is no UTF-8 text"
+    if start[:4].count(0) == 3:
+        what = "it looks like UTF-32 without its mark"
+    return NotTextError(f"{path} line {at} holds NUL bytes: {what}", "save the log as UTF-8 text")
+
+
 def _end_of_lines(data: bytes, quoted: bool) -> int:
     end = data.rfind(b"\n") + 1
     if quoted:
@@ -151,10 +169,7 @@ def _end_of_lines(data: bytes, quoted: bool) -> int:
 
 def _decode(path: Path, line: int, data: bytes, encoding: str) -> Block:
     if b"\0" in data:
-        at = line + data.count(b"\n", 0, data.index(b"\0"))
-        wide = data[:64].count(b"\0") >= len(data[:64]) // 3
-        what = "it looks like UTF-16 without its mark" if wide else "it is no UTF-8 text"
-        raise NotTextError(f"{path} line {at} holds NUL bytes: {what}", "save the log as UTF-8 text")
+        raise _not_text(path, line, data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as cause:
@@ -238,4 +253,14 @@ def _quoted_fields(block: Block, separator: str, width: int) -> pl.DataFrame:
     columns = {str(i): [row[i] for row in rows] for i in range(width)}
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).with_columns(
         pl.Series("line", numbers, dtype=pl.Int64)
+    )
+
+
+def with_point(text: pl.Expr) -> pl.Expr:
+    """Numbers with a decimal comma, as spreadsheets write them in much of Europe, with a point.
+
+    `1,234` may be a thousand and stays.
+    """
+    return text.str.replace(r"^\s*([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})\s*$", "${1}.${2}").str.replace(
+        r"^\s*([+-]?[0-9]{4,}),([0-9]{3})\s*$", "${1}.${2}"
     )

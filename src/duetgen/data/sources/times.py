@@ -7,12 +7,15 @@
   `time_unit` says what they are. Where only some are so (0, -1), these events have no time.
 - Text and dates: ISO 8601 with `T` or a blank, with or without seconds, fractions and offset; `Z`, `UTC` and `GMT`
   behind it. Without an offset it is UTC.
+- Decimal commas are read as points, where they can be nothing else.
 - A missing time is refused, or its event is dropped and counted if asked.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +23,7 @@ import polars as pl
 
 from duetgen.data.errors import BadSettingError, BadTimestampError, MixedTimeUnitsError
 from duetgen.data.sources.ids import AROUND, first, is_missing, shown
-from duetgen.data.sources.iso import MICRO, NO_DATE, date_of, parse_column, parse_iso, placeholder
+from duetgen.data.sources.text import with_point
 from duetgen.wire import limits
 
 CLOCK_FROM: Final = 31_536_000
@@ -31,9 +34,6 @@ CLOCK_TO: Final = 4_102_444_800
 
 MILLISECONDS_FROM: Final = 10**11
 """As seconds this is the year 5138: larger numbers are in a finer unit."""
-
-NANOSECONDS_FROM: Final = 650_000_000 * 10**9
-"""Before August 1990 as nanoseconds: the ticks of Windows and .NET look so, of 100 nanoseconds since 1601 or year 1."""
 
 FINER: Final = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 UNITS: Final = (*(name for name, _ in FINER), "days", "spreadsheet-days")
@@ -50,8 +50,42 @@ CALENDAR_DIGITS: Final = (8, 10, 12, 14, 17)
 """How many digits a number has that writes a date: to the day, hour, minute, second, millisecond."""
 
 CALENDAR: Final = "%Y%m%d%H%M%S%3f"
+FORMATS: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
+UTC_BEHIND: Final = r"(?i)\s*(Z|UTC|GMT|\+00:?00|\+00)$"
+PLACEHOLDERS: Final = (
+    *("0001-01-01", "1601-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01"),
+    *("9999-12-31", "9999-12-31 23:59:59"),
+)
+"""Times that programs write for no date; the first moment of 1970 and the second before it, in any zone, are others."""
+
+ZERO_DATE: Final = r"^0000-00-00"
+"""What MySQL writes for no date."""
+
+LARGEST: Final = 2**31 - 1
+"""As seconds, what programs write for no end."""
+
+FLOAT32_EXACT: Final = 2**24
+
 TELL: Final = f"say what they are with --time-unit ({', '.join(UNITS)})"
+MICRO: Final = 10**6
 Places = Sequence[tuple[Path, str]]
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NAMED_UTC: Final = re.compile(r"\s*(?:Z|UTC|GMT)$", re.IGNORECASE)
+NAMED_ZONE: Final = re.compile(r"\[[^\]]*\]$")
+BLANK_OFFSET: Final = re.compile(r"\s+([+-]\d)")
+YEAR_FIRST: Final = re.compile(r"^(\d{4})/(\d{2})/(\d{2})")
+BARE_DATE: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})([+-]\d{2}:?\d{2})$")
+
+
+def parse_iso(text: str) -> int | None:
+    """Microseconds since 1970 of a time in ISO 8601, in UTC where no offset stands; None if it is none."""
+    text = NAMED_UTC.sub("+00:00", NAMED_ZONE.sub("", text.strip()))
+    text = YEAR_FIRST.sub(r"\1-\2-\3", BLANK_OFFSET.sub(r"\1", text))
+    try:
+        moment = datetime.fromisoformat(BARE_DATE.sub(r"\1T00:00\2", text))
+    except ValueError:
+        return None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
 
 
 class Times:
@@ -68,6 +102,7 @@ class Times:
         self.unit, self.drop = unit, drop
         self.remark: str | None = None
         self._dates: bool | None = None
+        self._rough = False
 
     def read(self, frame: pl.DataFrame, path: Path, where: str) -> pl.Series:
         """The column `timestamp` as numbers in the unit of the file (dates: int64 microseconds); null where missing.
@@ -77,27 +112,34 @@ class Times:
         """
         kind, column = frame.schema["timestamp"], frame["timestamp"]
         if isinstance(kind, pl.Datetime) or kind == pl.Date:
-            self._dates = True
+            self._all_alike(True, path)
             values = column.cast(pl.Datetime("us")) if kind == pl.Date else column
             return self._checked(frame, values.dt.epoch("us"), column.is_null(), path, where)
         if kind == pl.Null:
             return self._checked(frame, column.cast(pl.Int64), column.is_null(), path, where)
         if kind == pl.String:
             values = self._parse(column)
-            time = pl.col("timestamp")
-            if values.dtype.is_integer() and not values.null_count():
-                missing = pl.lit(False)
-            elif self._dates:
-                missing = is_missing(time) | time.str.strip_chars().is_in(NO_DATE)
-            else:
-                missing = is_missing(time)
+            whole = values.dtype.is_integer() and not values.null_count()
+            text = pl.col("timestamp")
+            missing = pl.lit(False) if whole else is_missing(text) | text.str.contains(ZERO_DATE).fill_null(False)
             return self._checked(frame, values, missing, path, where)
         if not (kind.is_numeric()):
             raise BadTimestampError(f"{path}: the timestamp column holds {kind}", "name a column of numbers or dates")
-        self._dates = False
+        self._all_alike(False, path)
+        self._rough = self._rough or (kind == pl.Float32 and float(column.max() or 0) >= FLOAT32_EXACT)  # type: ignore[arg-type]
         values = column.cast(pl.Int64 if kind.is_integer() else pl.Float64, strict=False)
         absent = column.is_null() | column.is_nan() if kind.is_float() else column.is_null()
         return self._checked(frame, values, absent, path, where)
+
+    def _all_alike(self, dates: bool, path: Path) -> None:
+        """Dates in one part and numbers in another would be taken for each other."""
+        if self._dates is not None and self._dates != dates:
+            kinds = ("numbers", "dates")
+            raise BadTimestampError(
+                f"{path}: the times are {kinds[dates]}, and {kinds[not dates]} in the parts before it",
+                "write all of them in one form",
+            )
+        self._dates = dates
 
     def _parse(self, text: pl.Series) -> pl.Series:
         """Integers, else floats, else dates: what the first block has, the others must have."""
@@ -108,18 +150,24 @@ class Times:
                 return whole
         text = text.to_frame("t").select(pl.col("t").str.replace_all(AROUND, "")).to_series()
         if not self._dates:
+            text = text.to_frame("t").select(with_point(pl.col("t"))).to_series()
             whole = text.cast(pl.Int64, strict=False)
             numbers = whole if whole.null_count() == text.null_count() else text.cast(pl.Float64, strict=False)
-            # Among dates, 0 and -1 are no numbers but stand for none.
-            meant = text.filter(numbers.is_not_null() & ~numbers.is_nan().fill_null(False) & ~text.is_in(NO_DATE))
-            if len(meant) or self._dates is False:
+            if numbers.null_count() < len(numbers) or self._dates is False:
                 self._dates = False
                 return numbers
-        micro = parse_column(text)
+        bare = pl.col("t").str.replace(UTC_BEHIND, "")
+        parsed = [bare.str.to_datetime(form, strict=False, time_unit="us") for form in FORMATS]
+        micro = text.to_frame("t").select(pl.coalesce(parsed).dt.epoch("us")).to_series()
+        left = text.filter(micro.is_null()).drop_nulls().unique()
+        if len(left):
+            found = pl.Series([parse_iso(value) for value in left], dtype=pl.Int64)
+            micro = micro.zip_with(
+                micro.is_not_null(), text.replace_strict(left, found, default=None, return_dtype=pl.Int64)
+            )
         if micro.null_count() < len(micro):
             self._dates = True
-            return micro
-        return micro if self._dates else numbers
+        return micro
 
     def _checked(
         self, frame: pl.DataFrame, values: pl.Series, missing: pl.Series | pl.Expr, path: Path, where: str
@@ -135,22 +183,23 @@ class Times:
         if self.drop:
             wrong = wrong & ~missing
         if hit := first(frame, "timestamp", wrong):
-            empty = hit[1] is None or hit[1] == ""
-            what = " has no time" if empty else f": the timestamp {shown(hit[1])} is {self._what(hit[1])}"
+            line, value = hit
+            if frame.filter(missing & (pl.col("line") == line)).height:
+                raise BadTimestampError(
+                    f"{path} {where} {line} has no time: {shown(value)}",
+                    "mend it, or leave such events out, counted, with --drop-missing",
+                )
+            numeric = str(value).strip().lstrip("+-").isdigit()
+            what = "is out of range" if numeric else "is no number or ISO date"
+            if not self._dates and parse_iso(str(value)) is not None and not numeric:
+                what = "is a date where others are numbers"
+            elif self._dates and numeric:
+                what = "is a number where others are dates"
             raise BadTimestampError(
-                f"{path} {where} {hit[0]}{what}",
-                "write Unix seconds or ISO 8601 (2020-09-13 12:26:40); --drop-missing leaves out events without a time",
+                f"{path} {where} {line}: the timestamp {shown(value)} {what}",
+                "write Unix seconds or ISO 8601 (2020-09-13 12:26:40), the same in all lines",
             )
         return frame.select(pl.when(~missing).then(number).alias("timestamp")).to_series()
-
-    def _what(self, value: object) -> str:
-        """What is wrong with a value that is no time, for a refusal."""
-        text = str(value).strip()
-        if self._dates is False and parse_iso(text) is not None and not text.isdigit():
-            return "a date where others are numbers"
-        if not text.lstrip("+-").isdigit():
-            return "no number or ISO date"
-        return "a number where others are dates" if self._dates else "out of range"
 
     def settle(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
         """The event table with timestamps as int64 seconds; `remark` says how they were read.
@@ -165,28 +214,41 @@ class Times:
         Raises:
             BadTimestampError, MixedTimeUnitsError: naming a line.
         """
-        time = pl.col("timestamp")
-        if events.schema["timestamp"].is_float() and events.select((time % 1 == 0).all()).item():
-            events = events.with_columns(time.cast(pl.Int64))
         if self._dates:
-            events = self._without(events, placeholder(pl.col("timestamp")), "stands for no date", places)
-            self.remark = "times are dates, read as UTC where no offset stands"
-            return self._rounded(self._in_range(events, MICRO, places), MICRO)
+            return self._settle_dates(events, places)
+        if events.schema["timestamp"].is_float() and _whole(events["timestamp"]):
+            events = events.with_columns(pl.col("timestamp").cast(pl.Int64))
         if self.unit is not None:
             return self._told(events, self.unit, places)
-        if (dates := _calendar(events["timestamp"])) is not None:
-            events = self._without(events, time <= 0, "stands for no date", places)
-            example = str(events["timestamp"].max())
-            self.remark = f"times are numbers that write a date, such as {example}: read as dates in UTC"
-            return self._rounded(events.with_columns(timestamp=pl.when(time.is_not_null()).then(dates)), MICRO)
+        time = pl.col("timestamp")
+        above = events["timestamp"].filter(events["timestamp"] > 0)
+        if (dates := _calendar(above)) is not None:
+            self.remark = f"times are numbers that write a date, such as {above[0]}: read as dates in UTC"
+            events = self._without(events, time <= 0, "stands for no time among numbers that write a date", places)
+            dated = events.filter(time.is_not_null()).with_columns(timestamp=dates)
+            return pl.concat([self._rounded(dated, MICRO), events.filter(time.is_null())])
         early = time < CLOCK_FROM
         if events.select(early.all()).item():
             return self._count(events, places)
         events = self._without(events, early, "is before 1971, which stands for no time", places)
+        events = self._without(events, time == LARGEST, "is the largest of 32 bits, which stands for no time", places)
         unit, divisor = self._finer(events, places)
         if divisor > 1:
             self.remark = f"times are read as {unit}"
+        if self._rough:
+            self.remark = "; ".join(filter(None, (self.remark, "times are floats of 32 bits, exact to 128 seconds")))
         return self._rounded(self._in_range(events, divisor, places), divisor)
+
+    def _settle_dates(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
+        """Dates: microseconds to seconds, without the days that stand for none."""
+        if self.unit is not None:
+            raise BadSettingError(f"the times are dates, and the time unit {self.unit} is for numbers", "leave it out")
+        events = self._without(events, _placeholder(pl.col("timestamp")), "stands for no date", places)
+        self.remark = "times are dates, read as UTC where no offset stands"
+        early = events.filter(pl.col("timestamp") < CLOCK_FROM * MICRO)["timestamp"]
+        if len(early):
+            self.remark += f"; {len(early):,} are before 1971, the first {_date(early.min())}"
+        return self._rounded(self._in_range(events, MICRO, places), MICRO)
 
     def _without(self, events: pl.DataFrame, wrong: pl.Expr, what: str, places: Places) -> pl.DataFrame:
         """The table with null for times that are none, if that is asked for."""
@@ -195,24 +257,25 @@ class Times:
         if hit := _first_place(events, wrong, places):
             raise BadTimestampError(
                 f"{hit[0]}: the timestamp {self._shown(hit[1])} {what}",
-                f"leave such events out, counted, with --drop-missing, or {TELL}",
+                "leave such events out, counted, with --drop-missing"
+                + (f", or {TELL}" if self.unit is None and not self._dates else ""),
             )
         return events
 
     def _shown(self, value: object) -> str:
-        return date_of(value) if self._dates else str(value)
+        return _date(value) if self._dates else str(value)
 
     def _count(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
         """Numbers that are no times of a clock, but may order the events."""
         time = pl.col("timestamp")
-        low, high = _ends(events.filter(time >= 0))
+        low, high = _ends(events.filter(time > 0))
         days = DAY_NUMBERS[0] <= low <= high <= DAY_NUMBERS[1]
         whole = events.schema["timestamp"].is_integer()
         if (days or not whole) and (hit := _first_place(events, time.is_not_null(), places)):
             kind = "a day number" if days else "no time of a clock"
             raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} looks like {kind}", TELL)
-        none = time < 0 if high > 0 else time <= 0
-        events = self._without(events, none, "is before 1971, which stands for no time", places)
+        events = self._without(events, time < 0, "is before 1971, which stands for no time", places)
+        low, high = _ends(events)
         self.remark = (
             f"times are small numbers ({low:.0f} to {high:.0f}), no clock's: they only order the events; "
             "--time-unit says if they are more"
@@ -234,10 +297,6 @@ class Times:
                 f"{FINER[of_high][0]} ({high[0]}: {high[1]})",
                 "bring them all to Unix seconds",
             )
-        if of_high == len(FINER) - 1 and ends[0] < NANOSECONDS_FROM:
-            lowest = pl.col("timestamp").cast(pl.Float64) == ends[0]
-            place, value = _first_place(events, lowest, places) or ("", 0)
-            raise BadTimestampError(f"{place}: the timestamp {value} may count 100 nanoseconds, as Windows does", TELL)
         return FINER[of_high]
 
     def _in_range(self, events: pl.DataFrame, divisor: int, places: Places) -> pl.DataFrame:
@@ -251,17 +310,27 @@ class Times:
 
     def _told(self, events: pl.DataFrame, unit: str, places: Places) -> pl.DataFrame:
         """Numbers whose unit was named: as they are, whatever their size."""
-        self.remark = f"times are read as {unit}, as told"
         divisor = dict(FINER).get(unit)
+        since = SPREADSHEET_EPOCH if unit == "spreadsheet-days" else 0
+        second = (pl.col("timestamp").cast(pl.Float64) - since) * DAY
+        if divisor is not None:
+            second = pl.col("timestamp").cast(pl.Float64) / divisor
+        # Where all others are of a clock, 0 and -1 are none, whatever the unit.
+        least = events.filter(pl.col("timestamp") > 0).select(second.min()).item()
+        if least is not None and least >= CLOCK_FROM:
+            events = self._without(
+                events, (pl.col("timestamp") == 0) | (pl.col("timestamp") == -1), "stands for no time", places
+            )
+        if hit := _first_place(events, second.abs() >= CLOCK_TO, places):
+            raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} is out of range as {unit}", TELL)
+        ends = events.select(low=second.min(), high=second.max()).row(0)
+        first, last = (_date(round(value or 0) * MICRO)[:10] for value in ends)
+        self.remark = f"times are read as {unit}, as told: from {first} to {last}"
         if divisor is not None:
             return self._rounded(events, divisor)
-        since = SPREADSHEET_EPOCH if unit == "spreadsheet-days" else 0
-        days = pl.col("timestamp").cast(pl.Float64) - since
-        if hit := _first_place(events, days.abs() >= CLOCK_TO / DAY, places):
-            raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} is no day number", TELL)
         # A fraction of a day is a second only nearly, so the nearest one is meant.
         events = events.sort("timestamp", maintain_order=True)
-        return events.with_columns(timestamp=(days * DAY).round().cast(pl.Int64))
+        return events.with_columns(timestamp=second.round().cast(pl.Int64))
 
     def _rounded(self, events: pl.DataFrame, divisor: int) -> pl.DataFrame:
         """Whole seconds; put in order first where fractions of a second are lost."""
@@ -295,19 +364,37 @@ def _first_place(events: pl.DataFrame, wrong: pl.Expr, places: Places) -> tuple[
     return f"{path} {where} {line}", value
 
 
+def _date(micro: object) -> str:
+    """Microseconds since 1970 as a date, where Python has one."""
+    try:
+        return (EPOCH + timedelta(microseconds=int(str(micro)))).isoformat()
+    except OverflowError:
+        return f"{micro} microseconds"
+
+
+def _placeholder(micro: pl.Expr) -> pl.Expr:
+    """Whether a date is one that programs write for none."""
+    days = [parse_iso(day) for day in PLACEHOLDERS]
+    quarter, near = 900 * MICRO, micro.abs() <= 14 * 3600 * MICRO
+    around_epoch = near & ((micro % quarter == 0) | (micro % quarter == quarter - MICRO))
+    return micro.is_in(days) | around_epoch
+
+
+def _whole(times: pl.Series) -> bool:
+    """Whether floats are whole numbers that an integer can be; null where missing."""
+    return bool(((times == times.floor()) & (times.abs() < 2.0**62)).all())
+
+
 def _calendar(times: pl.Series) -> pl.Series | None:
-    """Microseconds since 1970 of numbers that all write a date, but for those of 0 or less; None if they do not."""
+    """Microseconds since 1970 of numbers that all write a date, or None."""
     if not times.dtype.is_integer() or not len(times):
         return None
-    meant = times.filter(times > 0)
-    low, high = str(meant.min()), str(meant.max())
+    low, high = str(times.min()), str(times.max())
     if len(low) != len(high) or len(low) not in CALENDAR_DIGITS or not "1970" <= low[:4] <= high[:4] <= "2099":
         return None
-    if _written_dates(meant.head(100)).null_count() or _written_dates(meant).null_count():
-        return None
-    return _written_dates(times)
-
-
-def _written_dates(times: pl.Series) -> pl.Series:
-    text = times.cast(pl.String).str.pad_end(len("YYYYmmddHHMMSSfff"), "0")
-    return text.str.to_datetime(CALENDAR, strict=False, time_unit="us").dt.epoch("us")
+    for some in (times.head(100), times):
+        text = some.cast(pl.String).str.pad_end(len("YYYYmmddHHMMSSfff"), "0")
+        dates = text.str.to_datetime(CALENDAR, strict=False, time_unit="us").dt.epoch("us")
+        if dates.null_count():
+            return None
+    return dates

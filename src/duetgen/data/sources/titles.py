@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
 from duetgen.data.errors import MissingColumnError
+from duetgen.data.sources.files import TITLE_TABLES
 from duetgen.data.sources.header import SYNONYMS, Found, listed, plain
 from duetgen.data.sources.ids import canonical
 from duetgen.data.sources.raw import read_raw
@@ -30,15 +31,12 @@ class Titles:
     encoding: str
 
 
-TABLES: Final = ("items.csv", "movies.csv")
-"""Names of tables of titles that are looked for beside a log; and the log's own name with `.item`."""
-
-
 def beside(log: Path, layout: Titles | None) -> Path | None:
-    """The file of titles, plain or gzip, in the folder of the log, or None."""
-    names = (layout.name,) if layout else (*TABLES, f"{log.name.removesuffix('.gz').rsplit('.', 1)[0]}.item")
-    for name in names:
-        for path in (log.parent / name, log.parent / f"{name}.gz"):
+    """The file of titles, plain or gzip, beside the log or in the folder of its parts, or None."""
+    names = (layout.name,) if layout else (*TITLE_TABLES, f"{log.name.removesuffix('.gz').rsplit('.', 1)[0]}.item")
+    folders = (log, log.parent) if log.is_dir() else (log.parent,)
+    for folder, name in product(folders, names):
+        for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file() and path != log and path.stat().st_size:
                 return path
     return None
