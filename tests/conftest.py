@@ -19,12 +19,12 @@ from duetgen.data.store import (
     Counts,
     Dataset,
     Manifest,
-    MetPolicy,
     Repeats,
     Source,
     Split,
 )
 from duetgen.data.synthetic import SyntheticConfig
+from duetgen.wire.messages import MetPolicy
 from tests.bundles import synthetic_dataset, tiny_bundle
 
 MakeDataset = Callable[..., Dataset]

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, MetPolicy
+from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
 from duetgen.device import Device, load_model
 from duetgen.evaluation import ZERO
 from duetgen.evaluation.evaluator import measuring, score, select
@@ -21,6 +21,7 @@ from duetgen.evaluation.protocols import make_ranking
 from duetgen.export.published import Published
 from duetgen.replay.quality import rank_of
 from duetgen.wire.bundle import open_bundle
+from duetgen.wire.messages import MetPolicy
 
 TARGETS = 60
 

@@ -39,14 +39,13 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     width: int = 64
     embedding_width: int = 64
     share_embedding: bool | Literal["auto"] = "auto"
+    dropout: float = 0.3
+    event_dropout: float = 0.3
 
     @property
     def shares(self) -> bool:
         """Whether the embedding is shared; not where no dataset has decided it."""
         return self.share_embedding is True
-
-    dropout: float = 0.3
-    event_dropout: float = 0.3
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):

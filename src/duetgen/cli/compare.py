@@ -96,7 +96,7 @@ def compare(
         "optimiser.patience": patience,
         "optimiser.learning_rate": learning_rate,
     }
-    settings = build_config(config, {key: value for key, value in overrides.items() if value is not None}, set_ or [])
+    settings = build_config(config, overrides, set_ or [])
     data = open_dataset(dataset, protocol)
     job = make_job(data, settings, protocol or default_protocols(data), ages, limit_devices)
     numbers = [settings.seed + index for index in range(seeds)]

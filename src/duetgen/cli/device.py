@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import DuetError
-from duetgen.wire.messages import Encoding
+from duetgen.wire.messages import Encoding, MetPolicy
 
 if TYPE_CHECKING:
     from duetgen.device import DeviceConfig, Policy
@@ -44,7 +45,7 @@ def device(
     budget: Annotated[int | None, Parameter(help="At most so many requests a device and day.")] = None,
     encoding: Annotated[Encoding, Parameter(help="Theta on the wire.")] = "float16",
     met: Annotated[
-        Literal["hide", "show"] | None,
+        MetPolicy | None,
         Parameter(help="Hide items that the device has met from its rankings, or show them [as the bundle says]."),
     ] = None,
     trust: Annotated[
@@ -233,20 +234,8 @@ def print_report(report: FleetReport) -> None:
         f"{report.devices:,} devices of {report.dataset} lived {report.targets:,} targets {pace}, in "
         f"{report.seconds:.1f} s; policy {report.policy}, theta as {report.encoding}"
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for metric in report.quality:
-        table.add_column(metric, justify="right")
-    rows = {
-        "as the devices ranked": report.quality,
-        "with theta = 0": report.quality_global,
-        "new items alone": report.quality_new,
-        "new items alone, theta = 0": report.quality_global_new,
-    }
-    for name, found in rows.items():
-        if found is not None:
-            table.add_row(name, *(f"{value:.4f}" for value in found.values()))
-    say(table)
+    rows = ("as the devices ranked", "with theta = 0", "new items alone", "new items alone, theta = 0")
+    say(quality_table(report, list(report.quality), rows))
     if report.repeat_targets:
         share = report.repeat_targets / max(1, report.targets)
         outcome = "hidden, so missed" if report.met == "hide" else "shown"
@@ -265,6 +254,19 @@ def print_report(report: FleetReport) -> None:
     for name, times in (("request", report.request), ("ranking", report.ranking), ("late", report.late)):
         if times is not None:
             say(f"{name:<10} {describe(times)}")
+
+
+def quality_table(report: FleetReport, metrics: Sequence[str], names: tuple[str, str, str, str]) -> Table:
+    """Some metrics of a replay; the names are of all targets with theta and without, then of new items alone."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    found = (report.quality, report.quality_global, report.quality_new, report.quality_global_new)
+    for name, values in zip(names, found):
+        if values is not None:
+            table.add_row(name, *(f"{values[metric]:.4f}" for metric in metrics))
+    return table
 
 
 def describe(times: Percentiles) -> str:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from rich.table import Table
 
 from duetgen.cli import console
-from duetgen.cli.device import describe, run_replay
+from duetgen.cli.device import describe, quality_table, run_replay
 from duetgen.errors import DuetError
 
 if TYPE_CHECKING:
@@ -90,21 +89,10 @@ def run_live(run: Run, dataset: Dataset, out: Path, seed: int, silent: bool) -> 
 
 def print_live(report: FleetReport) -> None:
     """What went over the network, and what it bought."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "ndcg@10", "hr@10", "user_auc"):
-        table.add_column(name, justify="right" if name else "left")
-    rows = {
-        "with theta from the cloud": report.quality,
-        "with theta = 0": report.quality_global,
-        "new items alone, with theta": report.quality_new,
-        "new items alone, theta = 0": report.quality_global_new,
-    }
-    for name, found in rows.items():
-        if found is not None:
-            table.add_row(name, *(f"{found[metric]:.4f}" for metric in ("ndcg@10", "hr@10", "user_auc")))
+    rows = ("with theta from the cloud", "with theta = 0", "new items alone, with theta", "new items alone, theta = 0")
     say = console.results.print
     say(f"{report.devices} devices asked before each of their {report.targets:,} targets")
-    say(table)
+    say(quality_table(report, ("ndcg@10", "hr@10", "user_auc"), rows))
     each = max(report.requests, 1)
     say(
         f"  {report.requests:,} requests, {report.bytes_sent / each:,.0f} bytes up and "

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from duetgen.cli import console
 from duetgen.errors import DuetError
+from duetgen.wire.messages import MetPolicy
 
 if TYPE_CHECKING:
     from duetgen.data import Manifest
@@ -44,7 +45,7 @@ def prepare(
     test_share: Annotated[float, Parameter(help="Share of events in the test part (temporal).")] = 0.1,
     valid_share: Annotated[float, Parameter(help="Share of the rest in the validation part (temporal).")] = 0.1,
     met: Annotated[
-        Literal["auto", "hide", "show"],
+        Literal["auto", MetPolicy],
         Parameter(
             help="Hide items that a device has met from its rankings, or show them; auto: hide where repeats are rare."
         ),

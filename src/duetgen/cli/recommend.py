@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from duetgen.cli import console
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import OutputExistsError
+from duetgen.wire.messages import MetPolicy
 
 if TYPE_CHECKING:
     from duetgen.data.store import Dataset, Int64
@@ -31,7 +32,7 @@ def recommend(
         bool, Parameter(negative="--no-theta", help="With each device's own theta, or with the global model.")
     ] = True,
     met: Annotated[
-        Literal["hide", "show"] | None,
+        MetPolicy | None,
         Parameter(help="Hide items that a device has met, or show them [as the dataset has it]."),
     ] = None,
     threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,

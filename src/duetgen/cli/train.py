@@ -96,7 +96,7 @@ def train(
         "seed": seed,
         "global_model": None if global_model is None else str(global_model),
     }
-    settled = build_config(config, {key: value for key, value in overrides.items() if value is not None}, set_ or [])
+    settled = build_config(config, overrides, set_ or [])
     use_machine(threads)
     data = Dataset(dataset)
     title = f"{settled.model.name} {settled.model.method}"
@@ -170,7 +170,8 @@ def told(config: TrainConfig) -> str:
 
 
 def build_config(file: Path | None, overrides: dict[str, Any], assignments: list[str]) -> TrainConfig:
-    """A configuration from a file, options and KEY=VALUE assignments, in this order of precedence.
+    """A configuration from a file, options and KEY=VALUE assignments, in this order of precedence; an option that is
+    None was not given.
 
     Raises:
         InvalidConfigError: unreadable, unknown, or of a wrong type.
@@ -189,6 +190,7 @@ def build_config(file: Path | None, overrides: dict[str, Any], assignments: list
                 f"cannot read {file}: {cause.strerror}", "give the path of a config.toml"
             ) from cause
     tree: dict[str, Any] = msgspec.to_builtins(start)
+    overrides = {key: value for key, value in overrides.items() if value is not None}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:

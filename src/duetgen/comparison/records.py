@@ -25,11 +25,12 @@ import numpy as np
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
-from duetgen.data.store import Int64, MetPolicy
+from duetgen.data.store import Int64
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64
 from duetgen.evaluation.provenance import Provenance
 from duetgen.training import TrainConfig
+from duetgen.wire.messages import MetPolicy
 
 FORMAT_VERSION: Final = 2
 

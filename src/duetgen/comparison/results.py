@@ -10,10 +10,10 @@ from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.comparison.records import CellRecord, Failure, Job
-from duetgen.data.store import MetPolicy
 from duetgen.errors import DuetError
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.provenance import Machine
+from duetgen.wire.messages import MetPolicy
 
 RESULTS_VERSION: Final = 2
 HEADLINE: Final = "ndcg@10"

@@ -17,9 +17,10 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.filters import Indexed
-from duetgen.data.store import FIRST_ITEM, MetPolicy, Repeats
+from duetgen.data.store import FIRST_ITEM, Repeats
+from duetgen.wire.messages import MetPolicy
 
-Met = Literal["auto", "hide", "show"]
+Met = Literal["auto", MetPolicy]
 HIDE_BELOW: Final = 0.01
 """Share of repeats below which `auto` hides what was met."""
 

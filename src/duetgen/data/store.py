@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duetgen.errors import DuetError
+from duetgen.wire.messages import MetPolicy
 
 FORMAT_VERSION: Final = 2
 PADDING: Final = 0
@@ -40,8 +41,6 @@ MAX_TARGETS: Final = 20
 """Most targets of one device in one part: its first ones after the boundary."""
 
 Part = Literal["valid", "test"]
-MetPolicy = Literal["hide", "show"]
-"""Whether items that a device has met are hidden from its rankings; see `repeats`."""
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]

@@ -7,10 +7,11 @@ import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, get_args
 
 from duetgen.device.errors import InvalidDeviceConfigError
 from duetgen.wire.limits import MAX_DEVICE_BYTES, MAX_TOKEN_BYTES
+from duetgen.wire.messages import MetPolicy
 
 DEVICE_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}")
 LARGEST: Final = sys.float_info.max
@@ -116,5 +117,5 @@ def check_count(name: str, count: object, least: int = 0) -> None:
 
 def check_met(met: object) -> None:
     """Refuse a policy of met items that is none."""
-    if not isinstance(met, str) or met not in ("hide", "show"):
+    if not isinstance(met, str) or met not in get_args(MetPolicy):
         refuse("met", f"{met!r} is none", "give hide, show or None")

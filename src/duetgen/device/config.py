@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict, Unpack, get_args
+from typing import Any, Final, TypedDict, Unpack, get_args
 
 import msgspec
 
@@ -25,10 +25,9 @@ from duetgen.device.counts import HIDDEN
 from duetgen.device.patience import PatienceConfig
 from duetgen.device.policy import EveryEvents, Policy
 from duetgen.device.store import GRACE_SECONDS
-from duetgen.wire.messages import Encoding
+from duetgen.wire.messages import Encoding, MetPolicy
 
 Clock = Callable[[], float]
-MetPolicy = Literal["hide", "show"]
 
 UPDATE_SECONDS: Final = 3600.0
 """How often a device looks for a new version, by default."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from duetgen.device.checks import check_met, check_path, refuse
-from duetgen.device.config import DeviceConfig, DeviceOptions, MetPolicy
+from duetgen.device.config import DeviceConfig, DeviceOptions
 from duetgen.device.counts import Counts, survivable
 from duetgen.device.errors import NotForgottenError
 from duetgen.device.items import UNKNOWN, item_id
@@ -31,6 +31,7 @@ from duetgen.device.status import Status, describe
 from duetgen.device.updates import Versions
 from duetgen.device.upkeep import Upkeep
 from duetgen.wire.authentication import answer_key
+from duetgen.wire.messages import MetPolicy
 
 if TYPE_CHECKING:
     from types import TracebackType

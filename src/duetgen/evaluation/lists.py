@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from duetgen.data.gather import gather
-from duetgen.data.store import FIRST_ITEM, Dataset, Int64, MetPolicy
+from duetgen.data.store import FIRST_ITEM, Dataset, Int64
 from duetgen.evaluation.evaluator import batch_size, check_vocabulary, measuring
 from duetgen.evaluation.metrics import Float32
 from duetgen.evaluation.protocols import Recommender
 from duetgen.wire.limits import MAX_LOG_EVENTS
+from duetgen.wire.messages import MetPolicy
 
 
 def best_items(
@@ -48,7 +49,7 @@ def best_items(
     recommender = cast(Recommender, model)
     check_vocabulary(recommender, dataset)
     size, k = batch_size(recommender), min(k, recommender.vocabulary - FIRST_ITEM)
-    hide = (met or dataset.manifest.met) == "hide"
+    hide, own = (met or dataset.manifest.met) == "hide", personal and recommender.personal
     item_UK, score_UK = np.zeros((len(device_U), k), dtype=np.int64), np.zeros((len(device_U), k), dtype=np.float32)
     with measuring(model) as place:
         for first in range(0, len(device_U), size):
@@ -58,9 +59,7 @@ def best_items(
             def last(length: int, start_B: Int64 = start_B, end_B: Int64 = end_B) -> torch.Tensor:
                 return torch.from_numpy(gather(dataset.events, start_B, end_B, length)).to(place)
 
-            theta_BP = (
-                recommender.generate(last(recommender.generator_history)) if _own(recommender, personal) else None
-            )
+            theta_BP = recommender.generate(last(recommender.generator_history)) if own else None
             scores_BV = recommender.score_catalogue(last(recommender.window), theta_BP).float()
             if hide:
                 count = int(min(MAX_LOG_EVENTS, (end_B - start_B).max(initial=1)))
@@ -73,7 +72,3 @@ def best_items(
             if progress is not None:
                 progress("listing", min(rows.stop, len(device_U)), len(device_U))
     return item_UK, score_UK
-
-
-def _own(recommender: Recommender, personal: bool) -> bool:
-    return personal and recommender.personal

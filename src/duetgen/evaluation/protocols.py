@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Dataset, Int32, Int64, MetPolicy, Part
+from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Dataset, Int32, Int64, Part
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
 from duetgen.evaluation.inputs import target_items
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import LAST, Float32, Float64, mean_rank
+from duetgen.wire.messages import MetPolicy
 
 ProtocolName = Literal["full", "candidates", "given"]
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("full", "candidates", "given")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from duetgen.data.store import MetPolicy, Part
+from duetgen.data.store import Part
 from duetgen.evaluation import bootstrap
 from duetgen.evaluation.averages import DeviceMetrics, Group, HistoryBucket
 from duetgen.evaluation.bootstrap import RESAMPLES, Interval
@@ -17,6 +17,7 @@ from duetgen.evaluation.conditions import OWN, Condition
 from duetgen.evaluation.errors import NotComparableError
 from duetgen.evaluation.protocols import ProtocolName
 from duetgen.evaluation.provenance import Provenance
+from duetgen.wire.messages import MetPolicy
 
 POOLED = "auc"
 """Name of the pooled AUC, the one metric that is not a mean over devices."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
+
+from duetgen.wire.messages import MetPolicy
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     targets: int
     quality: dict[str, float]
     quality_global: dict[str, float]
-    met: Literal["hide", "show"]
+    met: MetPolicy
     repeat_targets: int
     quality_new: dict[str, float] | None
     quality_global_new: dict[str, float] | None

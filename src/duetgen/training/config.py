@@ -10,6 +10,7 @@ from duetgen.backbones import ModelConfig
 from duetgen.core.encoders import HALF_LIVES
 from duetgen.errors import DuetError
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
+from duetgen.wire.messages import MetPolicy
 
 
 class InvalidConfigError(DuetError):
@@ -39,7 +40,7 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     fallback_weight: float = 1.0
     fallback_share: float = 1.0
     staleness: int = 20
-    met: Literal["auto", "hide", "show"] = "auto"
+    met: Literal["auto", MetPolicy] = "auto"
 
 
 class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ class MetItems:
     row_N: Tensor
     count_N: Tensor
 
-    def items(self, rows: slice) -> Tensor:
+    def items(self, rows: slice | Tensor) -> Tensor:
         """The items met at some positions: int64 [R, m], the first one again where there are no more."""
         count_R1 = self.count_N[rows, None]
         events_Rm = self.events_BM[self.row_N[rows], : int(count_R1.max())]

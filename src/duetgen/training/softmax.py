@@ -4,7 +4,7 @@ Scores, loss and gradients are computed a few dozen rows at a time, in a buffer 
 the scores become probabilities and then the gradient in place. Against `cross_entropy(query @ items.T)` that saves most
 of the memory traffic and all large allocations; `tests/training/test_softmax.py` holds it to the same values.
 
-Shapes: N rows, D width, M items, R rows of a block.
+Shapes: N rows, D width, M items, R rows of a block, F rows whose target is all but impossible.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+LeftOut = Callable[[slice | Tensor], Tensor]
+"""See `catalogue_cross_entropy`."""
 
 BLOCK_ELEMENTS = 2**19
 """Scores held at a time: 2 MB of float32."""
@@ -27,9 +30,7 @@ class CatalogueCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of `softmax(query @ items.T)`; gradients are made in the forward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query_ND: Tensor, items_MD: Tensor, target_N: Tensor, left_out: Callable[[slice], Tensor] | None
-    ) -> Tensor:
+    def forward(ctx: Any, query_ND: Tensor, items_MD: Tensor, target_N: Tensor, left_out: LeftOut | None) -> Tensor:
         """Loss of queries [N, D] against items [M, D] and the index of each row's target [N]."""
         rows = len(query_ND)
         block = max(1, min(rows, BLOCK_ELEMENTS // max(1, len(items_MD))))
@@ -52,12 +53,13 @@ class CatalogueCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(grad_query_ND, grad_items_MD)
         ctx.rows = rows
         loss_N = -own_N1.squeeze(1).log()
-        for row in (loss_N > FAINT).nonzero().flatten().tolist():
-            part = slice(row, row + 1)
-            scores_1M = query_ND[part] @ items_MD.T
+        faint_F = (loss_N > FAINT).nonzero().flatten()
+        for first in range(0, len(faint_F), block):
+            faint_R = faint_F[first : first + block]
+            scores_RM = query_ND[faint_R] @ items_MD.T
             if left_out is not None:
-                leave_out(scores_1M, left_out(part), target_N[part, None])
-            loss_N[part] = functional.cross_entropy(scores_1M, target_N[part])
+                leave_out(scores_RM, left_out(faint_R), target_N[faint_R, None])
+            loss_N[faint_R] = functional.cross_entropy(scores_RM, target_N[faint_R], reduction="none")
         return loss_N.mean()
 
     @staticmethod
@@ -75,7 +77,7 @@ def leave_out(scores_RM: Tensor, items_Rm: Tensor, target_R1: Tensor) -> None:
 
 
 def catalogue_cross_entropy(
-    query_ND: Tensor, items_MD: Tensor, target_N: Tensor, left_out: Callable[[slice], Tensor] | None = None
+    query_ND: Tensor, items_MD: Tensor, target_N: Tensor, left_out: LeftOut | None = None
 ) -> Tensor:
     """Mean of `-log softmax(query @ items.T)[target]` over rows: a scalar; `target_N` indexes rows of `items_MD`.
 
@@ -83,7 +85,7 @@ def catalogue_cross_entropy(
         query_ND: what items are compared with.
         items_MD: their embeddings.
         target_N: each row's target.
-        left_out: gives for a slice of rows the items [R, m] that take no part in their softmax; the target does.
+        left_out: gives for some rows the items [R, m] that take no part in their softmax; the target does.
     """
     loss: Tensor = CatalogueCrossEntropy.apply(query_ND, items_MD, target_N, left_out)  # type: ignore[no-untyped-call]
     return loss

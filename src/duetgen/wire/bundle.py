@@ -38,6 +38,7 @@ from duetgen.wire.limits import (
     MAX_PARAMETERS,
     MAX_WINDOW,
 )
+from duetgen.wire.messages import MetPolicy
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -104,7 +105,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     opset: Annotated[int, Meta(ge=1, le=1000)]
     embeddings: Literal["float32", "int8"]
     metrics: dict[str, float]
-    met: Literal["hide", "show"] = "hide"
+    met: MetPolicy = "hide"
     created: Annotated[str, Meta(max_length=64)]
     provenance: dict[str, str]
     files: dict[str, BundleFile]

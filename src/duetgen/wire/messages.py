@@ -14,6 +14,8 @@ from msgspec import Meta
 from duetgen.wire.limits import MAX_BATCH_DEVICES, MAX_DEVICE_BYTES, MAX_GENERATOR_HISTORY
 
 Encoding: TypeAlias = Literal["float32", "float16", "int8"]
+MetPolicy: TypeAlias = Literal["hide", "show"]
+"""Whether items that a device has met are hidden from its rankings."""
 # Python's `$` also matches before a line break at the end, hence `(?!\n)`.
 ModelId: TypeAlias = Annotated[str, Meta(pattern=r"^([0-9a-f]{64}|latest)$(?!\n)", description="model_id, or `latest`")]
 DeviceId: TypeAlias = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}$(?!\n)")]
