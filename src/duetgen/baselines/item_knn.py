@@ -28,16 +28,16 @@ def neighbours(met_UV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     items, met_VU = met_UV.shape[1], met_UV.t().coalesce()
     norm_V = torch.zeros(items).index_add_(0, met_VU.indices()[0], met_VU.values()).sqrt().clamp(min=1)
-    near, cosine = [], []
+    # Made before the blocks: small results kept from every block would lie between the large, passing ones.
+    near_VK = torch.empty(items, min(count, items), dtype=torch.int64)
+    cosine_VK = torch.empty(near_VK.shape)
     for begin in range(0, items, BLOCK_ITEMS):
         block_R = torch.arange(begin, min(items, begin + BLOCK_ITEMS))
         met_UR = met_UV.index_select(1, block_R).to_dense()
         cosine_RV = (torch.sparse.mm(met_VU, met_UR) / norm_V[:, None] / norm_V[block_R]).T.contiguous()
         cosine_RV[torch.arange(len(block_R)), block_R] = 0
-        value_RK, index_RK = cosine_RV.topk(min(count, items), dim=1)
-        near.append(index_RK)
-        cosine.append(value_RK)
-    return torch.cat(near), torch.cat(cosine)
+        cosine_VK[block_R], near_VK[block_R] = cosine_RV.topk(near_VK.shape[1], dim=1)
+    return near_VK, cosine_VK
 
 
 class ItemKNN(Counting):
