@@ -26,11 +26,11 @@ from quality_pages import write_cell
 
 COMMAND: Final = [sys.executable, "-c", "from duetgen.cli import main; main()"]
 AGES: Final = "0,5,20"
-CORE: Final = ("base", "duet", "duet-on-base")
+CORE: Final = ("base", "base-small", "duet", "duet-on-base")
 EASE: Final = ("popular", "ease", *CORE)
 KNN: Final = ("popular", "item-knn", *CORE)
 """For larger catalogues: EASE inverts a matrix of items by items."""
-MORE: Final = ("base-small", "base-long", "finetune", "apg", "concat")
+MORE: Final = ("base-long", "finetune", "apg", "concat")
 
 LEAVE_ONE_OUT: Final = (
     "ml-1m",

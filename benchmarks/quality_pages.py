@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from duetgen.comparison.methods import METHODS
 from duetgen.comparison.results import BASE, DUET, HEADLINE, ON_BASE, Comparison, Results, Row, Table
 from duetgen.comparison.svg import GRID, INK, MUTED, SERIES, VARIABLES, draw_figure
 from duetgen.evaluation.protocols import full_name
@@ -65,6 +66,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         auc_less_base: the difference in `user_auc` among drawn negatives, fresh.
         validation: `ndcg@10` on the validation part.
         seconds: of training.
+        device_bytes: of what a device holds, its items in int8; None where it was not kept.
+        theta_bytes: of theta as it travels; 0 without.
+        scoring_ms: to score 100 candidates on one thread; None where it was not kept.
     """
 
     ndcg: dict[str, float]
@@ -75,6 +79,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     auc_less_base: Difference | None
     validation: float | None
     seconds: float
+    device_bytes: int | None = None
+    theta_bytes: int = 0
+    scoring_ms: float | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +158,9 @@ def measured(row: Row, full: Table, drawn: Table) -> Measured:
         auc_less_base=difference(against_base(drawn, row.method, row.headline, "user_auc")),
         validation=None if row.validation is None else round(row.validation, 6),
         seconds=round(row.fit_seconds, 1),
+        device_bytes=row.cost.device_bytes,
+        theta_bytes=row.cost.theta_bytes,
+        scoring_ms=round(row.cost.scoring_ms, 3),
     )
 
 
@@ -175,10 +185,27 @@ def records() -> list[Record]:
     return sorted(found, key=lambda one: (list(DATASETS).index(one.names[0]), list(BACKBONES).index(one.names[1])))
 
 
+def merged(before: Record | None, now: Record) -> Record:
+    """A cell's new record, with the methods of the one before that it has not, where both have the same base model.
+
+    A method less base is paired with the base model of its own run, so records of different ones are not mixed.
+    """
+    if before is None or before.methods[BASE].ndcg != now.methods[BASE].ndcg:
+        return now
+    found = before.methods | now.methods
+    return msgspec.structs.replace(
+        now,
+        methods={name: found[name] for name in METHODS if name in found},
+        commits=sorted({*before.commits, *now.commits}),
+        days=sorted({*before.days, *now.days}),
+    )
+
+
 def write_cell(cell: str, results: Results) -> None:
-    """Keep a cell, and make the page anew."""
+    """Keep what was measured of a cell, and make the page anew."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    kept = [*(one for one in records() if one.cell != cell), keep(cell, results)]
+    before = {one.cell: one for one in records()}
+    kept = list((before | {cell: merged(before.get(cell), keep(cell, results))}).values())
     (RESULTS / "cells.json").write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
     write_page()
 
@@ -212,10 +239,11 @@ def page(found: list[Record]) -> str:
         "## Every method",
         "",
         "`ndcg@10` in full; in brackets, where repeats are shown, of new items alone. *drawn*: `ndcg@10` among 99",
-        "drawn negatives. Minutes of training are of one busy core.",
+        "drawn negatives. *kB*: what a device holds, its items in int8, and θ. *ms*: to score 100 candidates in",
+        "torch on one thread. Minutes of training are of one busy core.",
         "",
-        "| cell | method | ndcg@10 | less base | θ = 0 | drawn | user AUC | AUC | minutes |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| cell | method | ndcg@10 | less base | θ = 0 | drawn | user AUC | AUC | kB | ms | minutes |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         *(method_line(one, name) for one in found for name in one.methods),
         "",
         "Commits "
@@ -268,7 +296,10 @@ def method_line(record: Record, name: str) -> str:
         less += f"; new {interval(one.new_less_base)}"
     drawn = [figure(one.drawn.get(metric)) for metric in (HEADLINE, "user_auc", "auc")]
     zero = figure(one.ndcg.get(ZERO)) if ANOTHER in one.ndcg else ""
-    cells = [title(record), name, figure(one.ndcg[FRESH]) + new, less, zero, *drawn, f"{one.seconds / 60:.0f}"]
+    size = "" if one.device_bytes is None else f"{one.device_bytes / 1000:,.0f}"
+    size += f" + {one.theta_bytes / 1000:.1f}" if size and one.theta_bytes else ""
+    spent = ["" if one.scoring_ms is None else f"{one.scoring_ms:.2f}", f"{one.seconds / 60:.0f}"]
+    cells = [title(record), name, figure(one.ndcg[FRESH]) + new, less, zero, *drawn, size, *spent]
     return f"| {' | '.join(cells)} |"
 
 

@@ -55,6 +55,18 @@ def test_a_record_goes_to_json_and_back() -> None:
     assert msgspec.json.decode(msgspec.json.encode(record), type=pages.Record) == record
 
 
+def test_a_cell_that_is_run_again_keeps_what_it_has_not_measured_where_the_base_model_is_the_same() -> None:
+    before = msgspec.structs.replace(kept(), commits=["a"])
+    now = msgspec.structs.replace(kept(shifts={"base": 0.0, "duet": 0.04}), commits=["b"])
+    both = pages.merged(before, now)
+    assert list(both.methods) == ["base", "finetune", "duet", "duet-on-base"]
+    assert (both.methods["duet"], both.methods["finetune"]) == (now.methods["duet"], before.methods["finetune"])
+    assert both.commits == ["a", "b"]
+    other = kept(shifts={"base": 0.01, "duet": 0.04})
+    assert pages.merged(before, other) == other
+    assert pages.merged(None, now) == now
+
+
 def test_the_validation_part_chooses_how_duet_is_trained() -> None:
     assert kept().way == "duet-on-base"
     assert kept(shifts={"base": 0.0, "duet": 0.03, "duet-on-base": 0.01}).way == "duet"
