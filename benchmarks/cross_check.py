@@ -20,7 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-WIDTH, WINDOW, PASSES, THEIR_PASSES = 64, 10, 40, 200
+WIDTH, WINDOW, PASSES, THEIR_PASSES = 64, 200, 40, 100
+"""RecTools trains on the newest `WINDOW` events of a user alone: a short window would keep most of the data from it."""
 NEIGHBOURS, REGULARISATION = 200, 300.0
 MODELS: Final = {"ease": "ease", "ease, weights transposed": "ease", "item-knn": "item-knn", "sasrec": "sasrec"}
 """Ours to theirs. RecTools 0.19 ranks EASE by the weights transposed: item i gets the sum of B_ij, not of B_ji."""
@@ -51,7 +52,7 @@ def theirs(folder: Path) -> None:
             epochs=THEIR_PASSES,
             loss="softmax",
             dropout_rate=0.3,
-            batch_size=32,
+            batch_size=64,
             lr=1e-3,
         ),
     }
