@@ -128,7 +128,7 @@ def test_several_runs_are_compared_with_the_first(folder: Path) -> None:
     assert (fresh["run"], fresh["condition"], fresh["reference_condition"]) == (runs[1], "own", "zero")
     assert fresh["mean"] == pytest.approx(values[1] - values[0])
     assert fresh["low"] <= fresh["mean"] <= fresh["high"]
-    assert fresh["verdict"] in ("better", "worse", "not told apart")
+    assert fresh["verdict"] in ("ahead", "behind", "not told apart")
 
 
 def test_evaluate_without_a_dataset_is_refused(folder: Path) -> None:

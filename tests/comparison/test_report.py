@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from tests.comparison.conftest import make_results
 
-from duetgen.comparison.numbers import count, milliseconds, signed
+from duetgen.comparison.numbers import count, interval, milliseconds, signed
 from duetgen.comparison.records import Failure
 from duetgen.comparison.report import render
 from duetgen.comparison.results import Results
+from duetgen.evaluation.significance import outcome
 
 HOSTILE = """</title><script>alert("x")</script><img src=x onerror='y'>&amp; $title ${facts} \\1 $\\frac"""
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -56,7 +57,7 @@ def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
     page = Page(text)
     assert (page.open, page.wrong) == ([], [])
     for words in (
-        "duet ranks better than base",
+        "duet is ahead of base",
         "Quality as θ grows old",
         "Quality by length of history",
         "Quality against parameters on the device",
@@ -71,7 +72,7 @@ def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
         "Provenance",
     ):
         assert words in page.text
-    assert text.index("duet ranks better") < text.index("<table")
+    assert text.index("duet is ahead of base") < text.index("<table")
 
 
 def test_nothing_is_fetched(text: str) -> None:
@@ -103,6 +104,62 @@ def test_every_plot_has_alternative_text_with_its_figures(text: str) -> None:
         assert re.search(r"\d", description)
 
 
+def plot(text: str, title: str) -> str:
+    """The `svg` element under a title."""
+    found = re.search(rf"<strong>{re.escape(title)}</strong>(<svg .*?</svg>)", text, flags=re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_an_axis_that_is_cut_or_logarithmic_says_so(text: str) -> None:
+    said = {
+        "Spread over seeds": ["ndcg@10, a dot a seed, axis does not reach 0"],
+        "Quality by length of history": ["ndcg@10, axis does not reach 0"],
+        "Quality against parameters on the device": ["ndcg@10, axis does not reach 0", ", log axis"],
+        "Time for one device": [", log axis"],
+    }
+    for title, notes in said.items():
+        for note in notes:
+            assert note in plot(text, title)
+    for title in ("Difference to base", "Quality as θ grows old", "What one more event changes"):
+        assert "axis does not reach 0" not in plot(text, title)
+        assert "log axis" not in plot(text, title)
+
+
+def test_curves_of_age_have_the_bands_of_the_tables() -> None:
+    results = make_results(shifts={"base": 0.0, "duet": 0.03})
+    svg = plot(render(results), "Quality as θ grows old")
+    fresh = results.tables[0].against("duet", "base")
+    old = results.tables[0].find("duet", "own+20", "base", "zero", "ndcg@10")
+    for one, age in ((fresh, 0), (old, 20)):
+        assert one is not None
+        assert f"{one.mean:.4f} ({interval(one.low, one.high)}) at {age}" in svg
+    assert svg.count("fill-opacity: 0.2") == 1
+
+
+def test_without_base_curves_of_age_have_the_intervals_of_the_metric() -> None:
+    results = make_results(shifts={"apg": 0.02, "duet": 0.03})
+    svg = plot(render(results), "Quality as θ grows old")
+    row = results.tables[0].row("duet")
+    value = None if row is None else row.value("ndcg@10", "own+20")
+    assert value is not None
+    assert f"{value.mean:.4f} ({interval(value.low, value.high)}) at 20" in svg
+    assert svg.count("fill-opacity: 0.2") == 2
+
+
+def test_what_does_not_last_after_correction_stands_with_its_p_value() -> None:
+    results = make_results(shifts={"base": 0.0, "duet": 0.03})
+    table = results.tables[0]
+    doubtful = [
+        msgspec.structs.replace(one, p_holm=0.212, outcome=outcome(one.low, one.high, 0.212))
+        for one in table.comparisons
+    ]
+    text = render(msgspec.structs.replace(results, tables=[msgspec.structs.replace(table, comparisons=doubtful)]))
+    assert "not after correction (p&nbsp;0.212)" in text
+    assert "Against base in ndcg@10, not after correction: duet." in text
+    assert "ahead</small>" not in text
+
+
 def test_plots_take_the_colours_of_the_page(text: str) -> None:
     for svg in re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL):
         assert not re.search(r"#0[0-9a-f]{5}\b", svg)
@@ -126,8 +183,8 @@ def test_a_report_of_the_same_results_is_the_same(text: str) -> None:
 
 def test_losses_and_ties_are_said_plainly() -> None:
     text = Page(render(make_results(shifts={"base": 0.05, "base-long": 0.05, "duet": 0.01}))).text
-    assert "Against base in ndcg@10, worse: duet; no difference shown: base-long." in text
-    assert "Against duet in ndcg@10, better: base-long." in text
+    assert "Against base in ndcg@10, behind: duet; not told apart: base-long." in text
+    assert "Against duet in ndcg@10, ahead: base-long." in text
 
 
 def test_what_is_missing_or_failed_comes_first() -> None:
@@ -167,4 +224,9 @@ def test_nothing_at_all_makes_a_report_too() -> None:
 def test_numbers_as_people_read_them() -> None:
     assert [count(value) for value in (12, 950, 2112, 260_352, 1.4e6)] == ["12", "950", "2.11k", "260k", "1.4M"]
     assert [milliseconds(v) for v in (0.34, 12.4, 2500, 60_000)] == ["0.34 ms", "12 ms", "2.5 s", "1 min"]
+    assert [interval(*bounds) for bounds in ((-0.0123, 0.00002), (0.0, 1.5), (None, None))] == [
+        "-0.0123 to +0.00002",
+        "+0.0000 to +1.5000",
+        "",
+    ]
     assert [signed(value) for value in (0.01, -0.01, -0.00001)] == ["+0.0100", "−0.0100", "+0.0000"]

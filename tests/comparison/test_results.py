@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.results import Results, ResultsFormatError
 from duetgen.comparison.tables import Finished, make_table, paired_seeds, plan_pairs
 from duetgen.comparison.verdict import listed, verdict
-from duetgen.evaluation.significance import holm
+from duetgen.evaluation.significance import holm, outcome
 
 
 def test_results_go_to_json_and_back() -> None:
@@ -19,7 +21,7 @@ def test_results_go_to_json_and_back() -> None:
     assert Results.from_json(results.to_json()) == results
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format_version": 99}', b'{"format_version": 1}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format_version": 99}', b'{"format_version": 2}'])
 def test_what_is_no_results_file_is_refused(content: bytes) -> None:
     with pytest.raises(ResultsFormatError):
         Results.from_json(content)
@@ -40,7 +42,7 @@ def test_seeds_are_averaged_within_a_device_first() -> None:
     assert one.mean == pytest.approx(difference_U.mean())
     assert one.effect_size == pytest.approx(difference_U.mean() / difference_U.std(ddof=1))
     assert one.std == pytest.approx(np.std([seed_U.mean() for seed_U in difference_SU], ddof=1))
-    assert (one.devices, one.seeds, one.outcome) == (DEVICES, [0, 1], "better")
+    assert (one.devices, one.seeds, one.outcome) == (DEVICES, [0, 1], "ahead")
 
 
 def test_holm_counts_all_comparisons_of_a_question() -> None:
@@ -55,6 +57,13 @@ def test_holm_counts_all_comparisons_of_a_question() -> None:
     by_group = {"groups": 4, "repeats": 4 * 2, "vocabulary": 4}
     assert sizes == {"methods": 4 + 3, **by_group, "age": 4 * 2, "fallback": 4, "controls": 4 * 3}
     assert len(table.comparisons) == 2 * sum(sizes.values())
+
+
+def test_every_outcome_follows_from_the_interval_and_the_corrected_p_value_beside_it() -> None:
+    shifts = {"base": 0.0, "apg": 0.001, "finetune": 0.0005, "duet": 0.03}
+    found = [one for table in make_results(shifts=shifts).tables for one in table.comparisons]
+    assert [one.outcome for one in found] == [outcome(one.low, one.high, one.p_holm) for one in found]
+    assert {"ahead", "behind", "not told apart"} <= {one.outcome for one in found}
 
 
 def test_what_is_compared_with_what() -> None:
@@ -78,7 +87,7 @@ def test_another_devices_theta_is_found_worse() -> None:
     (table,) = make_results().tables
     one = table.find("duet", "another", "duet", "own", "ndcg@10")
     assert one is not None
-    assert (one.outcome, one.mean) == ("worse", pytest.approx(-0.06, abs=0.005))
+    assert (one.outcome, one.mean) == ("behind", pytest.approx(-0.06, abs=0.005))
 
 
 def test_a_method_without_seeds_goes_with_every_seed_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,17 +146,37 @@ class TestVerdict:
 
     def test_a_win(self) -> None:
         words = make_results().verdict
-        assert words.startswith("On made (30 devices), duet ranks better than base by 0.03")
-        assert "it beats finetune and apg" in words
-        assert "cannot be told from duet-no-swa" in words
+        assert words.startswith("On made (30 devices), duet is ahead of base: +0.03")
+        assert "it is ahead of finetune and apg and not told apart from duet-no-swa" in words
 
     def test_a_loss(self) -> None:
         words = make_results(shifts={"base": 0.05, "finetune": 0.09, "duet": 0.01}).verdict
-        assert "duet ranks worse than base by 0.0" in words
-        assert "it loses to finetune" in words
+        assert "duet is behind base: -0.0" in words
+        assert "it is behind finetune" in words
 
     def test_a_tie(self) -> None:
-        assert "duet cannot be told from base" in make_results(shifts={"base": 0.02, "duet": 0.02}, seeds=1).verdict
+        assert (
+            "duet is not told apart from base: " in make_results(shifts={"base": 0.02, "duet": 0.02}, seeds=1).verdict
+        )
+
+    def test_what_only_the_corrected_p_value_decides_is_said_with_it(self) -> None:
+        (table,) = make_results(seeds=1).tables
+        against = [
+            msgspec.structs.replace(one, low=0.001, high=0.02, p_holm=0.212, outcome=outcome(0.001, 0.02, 0.212))
+            for one in table.comparisons
+        ]
+        words = verdict("made", [msgspec.structs.replace(table, comparisons=against)], 0)
+        assert "duet is not told apart from base: +0.0" in words
+        assert "95 % interval +0.0010 to +0.0200, not after correction (p 0.212); it is not told apart from" in words
+
+    def test_of_one_device(self) -> None:
+        (table,) = make_results(seeds=1).tables
+        alone = [
+            msgspec.structs.replace(one, low=None, high=None, p_holm=1.0, outcome=outcome(None, None, 1.0))
+            for one in table.comparisons
+        ]
+        words = verdict("made", [msgspec.structs.replace(table, comparisons=alone)], 0)
+        assert re.search(r"duet is not told apart from base: \+0.0\d+ ndcg@10, \+\d+%, no interval; ", words)
 
     def test_without_duet(self) -> None:
         assert "finetune has the highest ndcg@10" in make_results(shifts={"base": 0.0, "finetune": 0.05}).verdict

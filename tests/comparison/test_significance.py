@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from duetgen.evaluation.significance import effect_sizes, holm, paired, sign_flip_p, spread
+from duetgen.evaluation.significance import effect_sizes, holm, outcome, paired, sign_flip_p, spread
 
 
 def enumerated_p(difference_U: list[float]) -> float:
@@ -89,6 +89,30 @@ def test_paired_puts_all_together() -> None:
     assert 0.1 < found.low < found.mean < found.high < 0.3
     assert found.p == pytest.approx(2 / 256, abs=0.004)
     assert found.devices == 8
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_corrected", "said"),
+    [
+        (0.001, 0.02, None, "ahead"),
+        (0.001, 0.02, 0.049, "ahead"),
+        (0.001, 0.02, 0.05, "not after correction"),
+        (-0.02, -0.001, None, "behind"),
+        (-0.02, -0.001, 0.049, "behind"),
+        (-0.02, -0.001, 0.05, "not after correction"),
+        (-0.001, 0.02, None, "not told apart"),
+        (-0.001, 0.02, 0.001, "not told apart"),  # the interval that stands there holds zero
+        (0.0, 0.02, None, "not told apart"),
+        (-0.02, 0.0, 0.001, "not told apart"),
+        (0.0, 0.0, 1.0, "not told apart"),
+        (None, None, None, "no interval"),
+        (None, None, 0.001, "no interval"),
+    ],
+)
+def test_one_rule_for_every_interval(
+    low: float | None, high: float | None, p_corrected: float | None, said: str
+) -> None:
+    assert outcome(low, high, p_corrected) == said
 
 
 def test_false_alarms_come_as_often_as_alpha_says() -> None:

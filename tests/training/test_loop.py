@@ -20,9 +20,10 @@ from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recomm
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError, OutputUnwritableError
-from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
+from duetgen.training import Losses, ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.defaults import fill_in
 from duetgen.training.loop import Trainer, TrainingFailedError, make_batches
+from duetgen.training.progress import Silent
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
 
 SMALL = TrainConfig(
@@ -71,6 +72,50 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(wandering:
     assert weights_of(tmp_path / "one") != weights_of(tmp_path / "three")
 
 
+class Hearing(Silent):
+    """Keeps what it is told of each pass, and of the last step before."""
+
+    def __init__(self) -> None:
+        self.last, self.passes = Losses(total=0.0), list[tuple[Losses, Losses]]()
+
+    def stepped(self, step: int, losses: Losses, positions_per_second: float) -> None:
+        self.last = losses
+
+    def measured(self, epoch: int, losses: Losses, ndcg: float, best: float) -> None:
+        self.passes.append((self.last, losses))
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_the_two_losses_of_duet_are_told_apart_and_make_up_the_joint_one(
+    wandering: Dataset, tmp_path: Path, weight: float
+) -> None:
+    config = msgspec.structs.replace(SMALL, objective=ObjectiveConfig(staleness=3, fallback_weight=weight))
+    heard = Hearing()
+    train(wandering, config, tmp_path / "run", progress=heard)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == len(heard.passes) == 3
+    for line, (last, told) in zip(lines, heard.passes):
+        assert line["loss"] == pytest.approx(line["own_loss"] + weight * line["zero_loss"], rel=1e-5)
+        assert line["own_loss"] != line["zero_loss"]
+        assert last == told == Losses(total=line["loss"], own=line["own_loss"], zero=line["zero_loss"])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_model(SMALL, method="base"),
+        msgspec.structs.replace(SMALL, objective=ObjectiveConfig(staleness=3, fallback_weight=0.0)),
+    ],
+    ids=["base", "duet-without-the-second"],
+)
+def test_where_there_is_one_loss_one_is_told(wandering: Dataset, tmp_path: Path, config: TrainConfig) -> None:
+    heard = Hearing()
+    train(wandering, config, tmp_path / "run", progress=heard)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert not any({"own_loss", "zero_loss"} & set(line) for line in lines)
+    assert [told for _, told in heard.passes] == [Losses(total=line["loss"]) for line in lines]
+
+
 class PowerCutError(Exception):
     """Stands in for a power cut between two steps."""
 
@@ -84,11 +129,11 @@ class StopAt:
     def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
         self.now = resumed_epoch
 
-    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+    def stepped(self, step: int, losses: Losses, positions_per_second: float) -> None:
         if (self.now, step) == (self.epoch, self.at):
             raise PowerCutError
 
-    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+    def measured(self, epoch: int, losses: Losses, ndcg: float, best: float) -> None:
         self.now = epoch
 
 
@@ -107,7 +152,7 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(
     train(wandering, config, tmp_path / "cut")
     assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
     one, two = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut"))
-    keys = ("epoch", "loss", "validation_ndcg10", "learning_rate")
+    keys = ("epoch", "loss", "own_loss", "zero_loss", "validation_ndcg10", "learning_rate")
     assert [[json.loads(line)[key] for key in keys] for line in one] == [
         [json.loads(line)[key] for key in keys] for line in two
     ]

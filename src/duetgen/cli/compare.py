@@ -17,6 +17,7 @@ from duetgen.cli.cell_bar import CellBar
 from duetgen.cli.evaluate import ProtocolName, parse_ages
 from duetgen.cli.prepare import UsageError
 from duetgen.cli.train import build_config
+from duetgen.comparison.numbers import interval
 
 if TYPE_CHECKING:
     from duetgen.comparison.results import Comparison, Results, Table
@@ -219,10 +220,10 @@ def print_table(table: Table) -> None:
     shown = RichTable(box=None, pad_edge=False, header_style="bold")
     columns = (
         HEADLINE,
-        "user AUC",
         "against base",
         "95 % interval",
         "",
+        "user AUC",
         "θ 20 old",
         "another's θ",
         "on device",
@@ -230,7 +231,7 @@ def print_table(table: Table) -> None:
     )
     shown.add_column("")
     for index, name in enumerate(columns):
-        shown.add_column(name, justify="left" if index == 4 else "right")
+        shown.add_column(name, justify="left" if index == 3 else "right")
     best = best_row(table)
     for row in table.rows:
 
@@ -242,8 +243,8 @@ def print_table(table: Table) -> None:
         shown.add_row(
             name,
             value(HEADLINE),
-            value("user_auc"),
             *difference(table.against(row.method, BASE)),
+            value("user_auc"),
             value(HEADLINE, "own+20"),
             value(HEADLINE, "another"),
             f"{row.cost.device_parameters:,}",
@@ -256,9 +257,6 @@ def print_table(table: Table) -> None:
 
 def difference(one: Comparison | None) -> tuple[str, str, str]:
     """A difference, its interval, and what it comes to."""
-    from duetgen.comparison.verdict import OUTCOMES
+    from duetgen.comparison.verdict import said
 
-    if one is None:
-        return "", "", ""
-    bounds = "" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
-    return f"{one.mean:+.4f}", bounds, OUTCOMES[one.outcome]
+    return ("", "", "") if one is None else (f"{one.mean:+.4f}", interval(one.low, one.high), said(one))

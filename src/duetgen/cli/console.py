@@ -7,11 +7,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from duetgen.training import Losses
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where people read what is going on."""
@@ -68,6 +71,12 @@ def counting(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
+def told(losses: Losses) -> str:
+    """The loss; behind it DUET's two apart."""
+    apart = "" if losses.own is None else f" (own theta {losses.own:.3f}, theta = 0 {losses.zero:.3f})"
+    return f"loss {losses.total:.3f}{apart}"
+
+
 class TrainingBar:
     """Progress of a training run: a bar with loss, throughput and time left; a line an epoch elsewhere."""
 
@@ -101,14 +110,14 @@ class TrainingBar:
         if resumed_epoch and not self.quiet:
             notes.print(f"{self.title}: goes on after epoch {resumed_epoch}")
 
-    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+    def stepped(self, step: int, losses: Losses, positions_per_second: float) -> None:
         """A step is done."""
-        note = f"loss {loss:.3f}  {positions_per_second:,.0f} positions/s"
+        note = f"{told(losses)}  {positions_per_second:,.0f} positions/s"
         self.bar.update(self.task, completed=self.epoch * self.steps + step, note=note)
 
-    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+    def measured(self, epoch: int, losses: Losses, ndcg: float, best: float) -> None:
         """An epoch is done."""
         self.epoch = epoch
         mark = "  best so far" if ndcg == best else ""
         if not self.quiet:
-            notes.print(f"{self.title}  epoch {epoch:>3}  loss {loss:.3f}  validation ndcg@10 {ndcg:.4f}{mark}")
+            notes.print(f"{self.title}  epoch {epoch:>3}  {told(losses)}  validation ndcg@10 {ndcg:.4f}{mark}")

@@ -16,6 +16,7 @@ from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import print_manifest
 from duetgen.cli.train import BackboneName, build_config
+from duetgen.comparison.numbers import interval
 from duetgen.errors import OutputExistsError
 from duetgen.files import unwritable, write_bytes
 
@@ -42,7 +43,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the closing table: a model under a condition, and its difference to the base model."""
+    """A row of the closing table: a model under a condition, its difference to the base model, and what that comes to,
+    see `evaluation.significance.outcome`.
+    """
 
     name: str
     metrics: dict[str, float]
@@ -51,6 +54,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
+    verdict: str | None = None
 
 
 def demo(
@@ -219,6 +223,7 @@ def prepare_log(input: Path | None, out: Path, source: str, split: str | None, s
 def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
     """The rows of the closing table, `ndcg@10` compared with the base model device by device."""
     from duetgen.evaluation import compare
+    from duetgen.evaluation.significance import outcome
 
     def row(name: str, evaluation: Evaluation, condition: str) -> Row:
         metrics = evaluation[condition].metrics
@@ -235,6 +240,7 @@ def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
             difference=difference.mean,
             difference_low=difference.low,
             difference_high=difference.high,
+            verdict=outcome(difference.low, difference.high),
         )
 
     wanted = [result.name for result in duet.conditions if result.name not in ("own+1", "random")]
@@ -244,31 +250,30 @@ def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
 def new_items(base: Evaluation, duet: Evaluation) -> str | None:
     """DUET less base on new items alone, in one sentence; None where nothing repeats, or repeats are hidden."""
     from duetgen.evaluation import compare
+    from duetgen.evaluation.significance import outcome
 
     if duet.met == "hide" or "new" not in duet["own"].groups:
         return None
     its, mine = (one.groups["new"].metrics["ndcg@10"] for one in (base["zero"], duet["own"]))
     found = compare(duet, base, "ndcg@10", condition_one="own", condition_other="zero", group="new")
-    bounds = "" if found.low is None or found.high is None else f", {found.low:+.4f} to {found.high:+.4f}"
-    return f"On new items alone base has {its:.4f} and DUET {mine:.4f} ({found.mean:+.4f}{bounds})."
+    told = [f"{found.mean:+.4f}", interval(found.low, found.high), outcome(found.low, found.high)]
+    return f"On new items alone base has {its:.4f} and DUET {mine:.4f} ({', '.join(part for part in told if part)})."
 
 
 def print_result(evaluation: Evaluation, rows: list[Row], new: str | None) -> None:
     """The closing table, what it says, and where the files lie."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for name in ("ndcg@10", "hr@10", "AUC", "against base", "95 % interval"):
-        table.add_column(name, justify="right")
+    for name in ("ndcg@10", "hr@10", "AUC", "against base", "95 % interval", ""):
+        table.add_column(name, justify="right" if name else "left")
     for row in rows:
         values = [f"{row.metrics[metric]:.4f}" for metric in ("ndcg@10", "hr@10", "user_auc")]
         if row.difference is None:
-            table.add_row(row.name, *values, "", "")
+            table.add_row(row.name, *values)
             continue
         share = f" ({row.difference / rows[0].metrics['ndcg@10']:+.0%})" if rows[0].metrics["ndcg@10"] else ""
-        bounds = ""
-        if row.difference_low is not None and row.difference_high is not None:
-            bounds = f"{row.difference_low:+.4f} to {row.difference_high:+.4f}"
-        table.add_row(row.name, *values, f"{row.difference:+.4f}{share}", bounds)
+        bounds = interval(row.difference_low, row.difference_high)
+        table.add_row(row.name, *values, f"{row.difference:+.4f}{share}", bounds, row.verdict)
     console.results.print(f"\n{heading(evaluation)}")
     for line in notes(evaluation):
         console.results.print(line)
@@ -281,11 +286,8 @@ def print_result(evaluation: Evaluation, rows: list[Row], new: str | None) -> No
 
 def verdict(rows: list[Row]) -> str:
     """One sentence, whichever way it went."""
-    fresh = rows[1]
-    if fresh.difference_low is None or fresh.difference_high is None or fresh.difference is None:
-        return "Too few devices to tell the two apart."
-    if fresh.difference_low > 0:
-        return "DUET ranks better than its base model, by more than chance between devices explains."
-    if fresh.difference_high < 0:
-        return "DUET ranks worse than its base model here, by more than chance between devices explains."
-    return "The interval of the difference holds zero: on so few devices the two cannot be told apart."
+    return {
+        "ahead": "DUET is ahead of its base model, by more than chance between devices explains.",
+        "behind": "DUET is behind its base model here, by more than chance between devices explains.",
+        "not told apart": "The interval of the difference holds zero: on so few devices the two are not told apart.",
+    }.get(rows[1].verdict or "", "Too few devices to tell the two apart.")

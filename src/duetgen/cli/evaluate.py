@@ -12,6 +12,7 @@ from rich.table import Table
 
 from duetgen.cli import console
 from duetgen.cli.prepare import UsageError
+from duetgen.comparison.numbers import interval
 
 if TYPE_CHECKING:
     from duetgen.evaluation import Evaluation
@@ -32,7 +33,9 @@ COLUMNS = {
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """How much better a run is than the first under a condition, device by device, with the 95 % interval."""
+    """How much better a run is than the first under a condition, device by device, with the 95 % interval and what it
+    comes to, see `evaluation.significance.outcome`.
+    """
 
     run: str
     label: str
@@ -132,6 +135,7 @@ def gaps_of(root: Path, found: list[Evaluation], reference: Path, theirs: list[E
     """A run under every condition against the first run as it is judged: with fresh theta, or with its global model."""
     from duetgen.evaluation import compare
     from duetgen.evaluation.protocols import full_name
+    from duetgen.evaluation.significance import outcome
 
     gaps = []
     for one, other in zip(found, theirs):
@@ -161,17 +165,10 @@ def gaps_of(root: Path, found: list[Evaluation], reference: Path, theirs: list[E
                     mean=found_gap.mean,
                     low=found_gap.low,
                     high=found_gap.high,
-                    verdict=verdict_of(found_gap.low, found_gap.high),
+                    verdict=outcome(found_gap.low, found_gap.high),
                 )
             )
     return gaps
-
-
-def verdict_of(low: float | None, high: float | None) -> str:
-    """What a 95 % interval of a difference says."""
-    if low is None or high is None:
-        return "no interval"
-    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
 
 
 def print_gaps(gaps: list[Gap]) -> None:
@@ -180,8 +177,7 @@ def print_gaps(gaps: list[Gap]) -> None:
     for column in ("", "", gaps[0].metric, "95 % interval", ""):
         table.add_column(column, justify="right" if column else "left")
     for one in gaps:
-        bounds = "" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
-        table.add_row(one.run, one.label, f"{one.mean:+.4f}", bounds, one.verdict)
+        table.add_row(one.run, one.label, f"{one.mean:+.4f}", interval(one.low, one.high), one.verdict)
     console.results.print(f"less {gaps[0].reference} ({gaps[0].protocol})")
     console.results.print(table)
 

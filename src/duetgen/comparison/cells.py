@@ -31,7 +31,7 @@ from duetgen.data.store import Dataset
 from duetgen.evaluation import Condition, Evaluation, default_conditions, evaluate
 from duetgen.evaluation.protocols import Recommender
 from duetgen.files import write_bytes
-from duetgen.training import TrainConfig
+from duetgen.training import Losses, TrainConfig
 
 FIT_SHARE: Final = 0.8
 """How much of a cell's bar is fitting; the rest is measuring."""
@@ -78,14 +78,14 @@ class FitProgress:
     def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
         """A run begins or goes on."""
         self.epochs, self.steps, self.epoch = max(1, epochs), max(1, steps), resumed_epoch
-        self.stepped(0, 0.0, 0.0)
+        self.stepped(0, Losses(total=0.0), 0.0)
 
-    def stepped(self, step: int, loss: float, positions_per_second: float) -> None:
+    def stepped(self, step: int, losses: Losses, positions_per_second: float) -> None:
         """A step is done."""
         done = (self.epoch + step / self.steps) / self.epochs
         self.tell(FIT_SHARE * min(1.0, done), f"epoch {min(self.epoch + 1, self.epochs)} of at most {self.epochs}")
 
-    def measured(self, epoch: int, loss: float, ndcg: float, best: float) -> None:
+    def measured(self, epoch: int, losses: Losses, ndcg: float, best: float) -> None:
         """An epoch is done."""
         self.epoch = epoch
 

@@ -9,7 +9,7 @@ from duetgen.comparison.costs import Cost
 from duetgen.comparison.numbers import count, milliseconds
 from duetgen.comparison.plots import colours, focus, plain_colour, rows_of, tall
 from duetgen.comparison.results import DUET, HEADLINE, Table
-from duetgen.comparison.svg import MUTED, SERIES, draw, label_points
+from duetgen.comparison.svg import MUTED, PAPER, SERIES, draw, label_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,6 +61,12 @@ def cost_plot(table: Table, name: str, label: str, read: Callable[[Cost], float 
     return draw(name, f"{HEADLINE} against {label}", words, paint)
 
 
+def note_beside(axes: Axes, note: str, x: float, y: float) -> None:
+    """A figure in words beside its dot, on paper of its own so that no line runs through it."""
+    paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
+    axes.annotate(note, (x, y), (7, 0), textcoords="offset points", va="center", color=MUTED, bbox=paper)
+
+
 def oscillation_plot(table: Table, name: str) -> str | None:
     """What one more event does to the log loss, and to theta."""
     found = [(row.method, row.oscillation) for row in table.rows if row.oscillation is not None]
@@ -72,9 +78,9 @@ def oscillation_plot(table: Table, name: str) -> str | None:
             axes.plot([0, one.log_loss], [y, y], color=plain_colour(method), linewidth=1.4)
             axes.plot(one.log_loss, y, "o", color=plain_colour(method), markersize=5)
             note = f"{one.log_loss:.3f} nats; θ moves {one.theta:.0%}"
-            axes.annotate(note, (one.log_loss, y), (7, 0), textcoords="offset points", va="center", color=MUTED)
+            note_beside(axes, note, one.log_loss, y)
         rows_of(axes, [method for method, _ in found])
-        axes.set_xlim(0, 1.9 * max(max(one.log_loss for _, one in found), 1e-6))
+        axes.set_xlim(0, 2.2 * max(max(one.log_loss for _, one in found), 1e-6))
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x", visible=False)
         axes.set_xlabel("mean change of log loss by one more event, nats")
@@ -106,14 +112,14 @@ def delay_plot(tables: Sequence[Table], name: str) -> str | None:
         axes.set_xscale("log")
         for y, (_, (spent, colour)) in enumerate(ordered):
             axes.plot(spent, y, "o", color=colour, markersize=5)
-            axes.annotate(milliseconds(spent), (spent, y), (7, 0), textcoords="offset points", va="center", color=MUTED)
+            note_beside(axes, milliseconds(spent), spent, y)
         rows_of(axes, [place for place, _ in ordered])
         low, high = ordered[0][1][0], ordered[-1][1][0]
         axes.set_xlim(low / 2, high * max(3.0, (high / low) ** 0.35))
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 10 else (1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 10 else (1.0, 2.0, 5.0), numticks=5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
         axes.xaxis.set_tick_params(which="minor", size=0, labelbottom=False)
-        axes.set_xlabel("time for one device, one thread, log axis")
+        axes.set_xlabel("time for one device, one thread")
 
     words = "; ".join(f"{place}: {milliseconds(spent)}" for place, (spent, _) in ordered)
     return draw(name, "Delay of generation and of fine-tuning for one device", words, paint, tall(len(ordered)))

@@ -30,6 +30,16 @@ def p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def interval(low: float | None, high: float | None) -> str:
+    """The bounds of a difference, empty without them. A bound has as many digits as tell it from nought, on which side
+    of it an outcome depends.
+    """
+    if low is None or high is None:
+        return ""
+    digits = [next((d for d in range(4, 10) if float(f"{bound:.{d}f}")), 4) for bound in (low, high)]
+    return f"{low:+.{digits[0]}f} to {high:+.{digits[1]}f}"
+
+
 def signed(value: float, digits: int = 4) -> str:
     """With its sign, a true minus, and no minus before nought."""
     text = f"{value:+.{digits}f}"

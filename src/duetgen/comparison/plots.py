@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Row, Table
-from duetgen.comparison.svg import GRID, INK, MUTED, SERIES, draw, label_ends
+from duetgen.comparison.numbers import interval
+from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Estimate, Row, Table
+from duetgen.comparison.svg import FONT_SIZE, GRID, INK, MUTED, PAPER, SERIES, WIDTH, draw, draw_figure, label_ends
+from duetgen.comparison.verdict import said
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LINES: Final = 6
 """Most lines of one plot; more are no longer told apart."""
@@ -59,58 +62,79 @@ def difference_plot(table: Table, name: str) -> str | None:
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=MUTED, linewidth=1)
         for y, one in enumerate(found):
-            sure = one.outcome != "undecided"
             if one.low is not None and one.high is not None:
                 axes.plot([one.low, one.high], [y, y], color=plain_colour(one.method), linewidth=2)
-            axes.plot(one.mean, y, "o", color=plain_colour(one.method), markersize=5.5 if sure else 4)
+            axes.plot(one.mean, y, "o", color=plain_colour(one.method), **dot(one))
         rows_of(axes, [one.method for one in found])
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{HEADLINE}, difference to base")
 
-    words = "; ".join(f"{one.method} {one.mean:+.4f}{bounds(one)}" for one in found)
+    words = "; ".join(f"{one.method} {one.mean:+.4f}{bounds(one)}, {said(one)}" for one in found)
     return draw(name, f"Difference to base in {HEADLINE}", words, paint, tall(len(found)))
 
 
-def bounds(one: Comparison) -> str:
+def bounds(one: Comparison | Estimate) -> str:
     """An interval in words."""
-    return "" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})"
+    return "" if one.low is None or one.high is None else f" ({interval(one.low, one.high)})"
+
+
+def dot(one: Comparison | Estimate) -> dict[str, Any]:
+    """How the mark of a figure looks: hollow for a difference that is neither ahead nor behind."""
+    hollow = isinstance(one, Comparison) and one.outcome not in ("ahead", "behind")
+    return {"markersize": 4.5, "markeredgewidth": 1.2} | ({"markerfacecolor": PAPER} if hollow else {})
 
 
 def staleness_plot(table: Table, name: str) -> str | None:
-    """Quality against the age of theta; base, which has none, as a line across."""
-    rows = focus([row for row in table.rows if row.personal])
+    """Quality against the age of theta, with 95 % bands: less base, or as it is where there is no base."""
+    base = table.row(BASE)
+    rows = [row for row in focus(table.rows) if row.personal]
     ages = sorted({0, *(age_of(one.name) for row in rows for one in row.conditions if one.name.startswith("own+"))})
     if not rows or len(ages) < 2:
         return None
-    palette, base = colours(table.rows), table.row(BASE)
-    level = base.value() if base is not None else None
-    lines = {row.method: [row.value(HEADLINE, f"own+{age}" if age else "own") for age in ages] for row in rows}
+    palette, what = colours(table.rows), HEADLINE if base is None else f"{HEADLINE}, less base"
 
-    def paint(axes: Axes) -> None:
-        ends = []
-        if level is not None:
-            axes.axhline(level.mean, color=palette[BASE], linestyle=(0, (4, 3)), linewidth=1.4)
-            ends.append((level.mean, BASE, palette[BASE]))
-        for method, values in lines.items():
-            known = [(x, value) for x, value in enumerate(values) if value is not None]
-            heights = [value.mean for _, value in known]
-            width = 2.2 if method == DUET else 1.5
-            axes.plot([x for x, _ in known], heights, "o-", color=palette[method], markersize=3.5, linewidth=width)
-            ends.append((heights[-1], method, palette[method]))
-        axes.set_xticks(range(len(ages)), [str(age) for age in ages])
-        axes.set_xlabel("age of θ in events")
-        axes.set_ylabel(HEADLINE)
-        axes.margins(y=0.12)
-        axes.grid(axis="x", visible=False)
-        label_ends(axes, ends)
+    def value(row: Row, age: int) -> Comparison | Estimate | None:
+        condition = f"own+{age}" if age else "own"
+        if base is None:
+            return row.value(HEADLINE, condition)
+        return table.find(row.method, condition, BASE, base.headline, HEADLINE)
+
+    found = {
+        row.method: [(x, one) for x, age in enumerate(ages) if (one := value(row, age)) is not None] for row in rows
+    }
+    lines = {method: points for method, points in found.items() if points}
+    if not lines:
+        return None
+
+    def paint(figure: Figure) -> None:
+        panels = figure.subplots(-(-len(lines) // 2), min(2, len(lines)), sharex=True, sharey=True, squeeze=False)
+        for axes in list(panels.flat)[len(lines) :]:
+            axes.set_visible(False)
+        for axes, (method, points) in zip(panels.flat, lines.items()):
+            if base is not None:
+                axes.axhline(0, color=palette[BASE], linestyle=(0, (4, 3)), linewidth=1.4)
+            places, means = [x for x, _ in points], [one.mean for _, one in points]
+            low = [one.mean if one.low is None else one.low for _, one in points]
+            high = [one.mean if one.high is None else one.high for _, one in points]
+            axes.fill_between(places, low, high, color=palette[method], alpha=0.2, linewidth=0)
+            axes.plot(places, means, color=palette[method])
+            for x, one in points:
+                axes.plot(x, one.mean, "o", color=palette[method], **dot(one))
+            axes.set_title(method, fontsize=FONT_SIZE, color=palette[method], loc="left")
+            axes.set_xticks(range(len(ages)), [str(age) for age in ages])
+            axes.grid(axis="x", visible=False)
+        for axes in list(panels.flat)[max(0, len(lines) - 2) : len(lines)]:
+            axes.tick_params(axis="x", labelbottom=True)
+        figure.supxlabel("age of θ in events", fontsize=FONT_SIZE, color=MUTED)
+        panels[0, 0].margins(y=0.12)
+        panels[0, 0].set_ylabel(what)
 
     words = "; ".join(
-        f"{method}: " + ", ".join(f"{v.mean:.4f} at {age}" for age, v in zip(ages, values) if v is not None)
-        for method, values in lines.items()
+        f"{method}: " + ", ".join(f"{one.mean:.4f}{bounds(one)} at {ages[x]}" for x, one in points)
+        for method, points in lines.items()
     )
-    if level is not None:
-        words += f"; base: {level.mean:.4f}"
-    return draw(name, f"{HEADLINE} against the age of theta in events", words, paint)
+    size = (WIDTH, 0.4 + 1.5 * -(-len(lines) // 2))
+    return draw_figure(name, f"{what}, against the age of theta in events", words, paint, size)
 
 
 def age_of(condition: str) -> int:

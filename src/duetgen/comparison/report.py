@@ -14,10 +14,11 @@ from duetgen.comparison.methods import METHODS
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
-from duetgen.comparison.results import DUET, HEADLINE, Results, Table
+from duetgen.comparison.results import BASE, DUET, HEADLINE, Results, Table
 from duetgen.evaluation.protocols import full_name, missed_targets
 
 NO_SWA = "duet-no-swa"
+HOLLOW = "A hollow dot is a method that is not told apart from base, or not after correction."
 GROUPS = {
     "Cold and warm devices": (HEADLINE, {"cold": "cold: fewer than<br>5 events before", "warm": "warm"}),
     "Repeats and new items": (HEADLINE, {"repeat": "repeat: the device<br>had the item before", "new": "new"}),
@@ -83,7 +84,8 @@ def figure(svg: str | None, title: str, caption: str) -> str:
     """A plot with its title and caption; nothing where there is no plot."""
     if svg is None:
         return ""
-    return f"<figure><strong>{escape(title)}</strong>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
+    said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"<figure><strong>{escape(title)}</strong>{svg}{said}</figure>\n"
 
 
 def backbone_sections(results: Results) -> list[tuple[str, str, str]]:
@@ -137,13 +139,13 @@ def plots(table: Table, name: str) -> str:
         figure(
             difference_plot(table, f"{name}-difference"),
             "Difference to base",
-            "Lines are 95 % intervals over devices; large dots remain after Holm's correction.",
+            f"Lines are 95 % intervals over devices. {HOLLOW}",
         ),
         figure(seeds_plot(table, f"{name}-seeds"), "Spread over seeds", "A dot for each seed, a bar at their mean."),
         figure(
             staleness_plot(table, f"{name}-staleness"),
             "Quality as θ grows old",
-            "θ generated so many events before it is used. Base, dashed, has none to grow old.",
+            of_age(table),
         ),
         figure(
             history_plot(table, f"{name}-history"),
@@ -151,7 +153,7 @@ def plots(table: Table, name: str) -> str:
             "Few devices lie behind some points; the last stands for all longer histories.",
         ),
         *(
-            figure(cost_plot(table, f"{name}-{key}", label, read), f"Quality against {label}", "Logarithmic axis.")
+            figure(cost_plot(table, f"{name}-{key}", label, read), f"Quality against {label}", "")
             for key, label, read in COSTS
         ),
         figure(oscillation_plot(table, f"{name}-oscillation"), "What one more event changes", adapter(table)),
@@ -160,6 +162,14 @@ def plots(table: Table, name: str) -> str:
     return (f'<div class="plots">{shown}</div>' if shown else "") + (
         f"<details><summary>All costs</summary>{cost_table(table)}</details>"
     )
+
+
+def of_age(table: Table) -> str:
+    """What the curves of age show."""
+    words = "θ generated so many events before it is used; bands are 95 % intervals over devices"
+    if table.row(BASE) is None:
+        return f"{words}."
+    return f"{words} of the difference, as in the tables. Base, dashed, has no θ to grow old. {HOLLOW}"
 
 
 def adapter(table: Table) -> str:
@@ -224,7 +234,9 @@ HOW_TO_READ: Sequence[str] = (
         "p-values are corrected by Holm's method for all comparisons of a metric in a table: in the first one both "
         "columns of differences together, cold and warm targets, repeats and new items, ages of θ and controls each on "
         "their own. "
-        "“No difference shown” means a corrected p-value of 0.05 or more; it does not mean that two methods are equal."
+        "A method is ahead where the whole interval lies above zero, behind where it lies below, and not told apart "
+        "where it holds zero, which does not mean that two methods are equal. “Not after correction” is an interval "
+        "that leaves zero out beside a corrected p-value of 0.05 or more: with so many comparisons that may be chance."
     ),
     (
         "d_z is the mean difference in standard deviations of the differences. “Another's” is the quality with the θ "

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import get_args
 
 import msgspec
 
-from duetgen.comparison.numbers import count, milliseconds, p_value, seconds, signed
+from duetgen.comparison.numbers import count, interval, milliseconds, p_value, seconds, signed
 from duetgen.comparison.results import BASE, DUET, HEADLINE, METRICS, ON_BASE, Comparison, Estimate, Row, Table
-from duetgen.comparison.verdict import OUTCOMES, best_row, listed
+from duetgen.comparison.verdict import best_row, listed, said
+from duetgen.evaluation.significance import Outcome, outcome
 
-MARKS = {"better": "▲", "worse": "▼", "undecided": "○"}
+MARKS = {"ahead": "▲", "behind": "▼"}
 
 
 def grid(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], marked: str = "") -> str:
@@ -42,9 +44,10 @@ def difference_cell(one: Comparison | None) -> str:
     """A difference, its interval, and what it comes to, in colour, sign and word."""
     if one is None:
         return "–"
-    bounds = "" if one.low is None or one.high is None else f"{signed(one.low)} to {signed(one.high)}"
-    mark = f'<span aria-hidden="true">{MARKS[one.outcome]}</span> {OUTCOMES[one.outcome]}'
-    return f'<span class="{one.outcome}">{signed(one.mean)}</span><small>{bounds}</small><small>{mark}</small>'
+    bounds = interval(one.low, one.high).replace("-", "−")
+    mark = f'<span aria-hidden="true">{MARKS.get(one.outcome, "○")}</span> {said(one).replace("(p ", "(p&nbsp;")}'
+    colour = one.outcome if one.outcome in MARKS else "undecided"
+    return f'<span class="{colour}">{signed(one.mean)}</span><small>{bounds}</small><small class="said">{mark}</small>'
 
 
 def quality_table(table: Table) -> str:
@@ -102,8 +105,8 @@ def flipped(table: Table) -> Comparison | None:
     one = table.against(DUET, BASE)
     if one is None:
         return None
-    other = {"better": "worse", "worse": "better"}.get(one.outcome, one.outcome)
     low, high = (None if one.high is None else -one.high), (None if one.low is None else -one.low)
+    other = outcome(low, high, one.p_holm)
     return msgspec.structs.replace(one, mean=-one.mean, low=low, high=high, outcome=other)
 
 
@@ -117,12 +120,12 @@ def said_plainly(table: Table) -> list[str]:
     """Wins, ties and losses in words: against base, then against DUET."""
     lines = []
     for reference in (BASE, DUET):
-        found: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+        found: dict[str, list[str]] = {name: [] for name in get_args(Outcome)}
         for row in table.rows:
             one = table.against(row.method, reference)
             if one is not None:
                 found[one.outcome].append(row.method)
-        words = [f"{OUTCOMES[outcome]}: {listed(names)}" for outcome, names in found.items() if names]
+        words = [f"{name}: {listed(methods)}" for name, methods in found.items() if methods]
         if words:
             lines.append(f"Against {reference} in {HEADLINE}, {'; '.join(words)}.")
     # The validation part is ranked in full, whatever the protocol of the test part is: said once.

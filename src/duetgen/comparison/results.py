@@ -13,9 +13,10 @@ from duetgen.comparison.records import CellRecord, Failure, Job
 from duetgen.errors import DuetError
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.provenance import Machine
+from duetgen.evaluation.significance import Outcome
 from duetgen.wire.messages import MetPolicy
 
-RESULTS_VERSION: Final = 2
+RESULTS_VERSION: Final = 3
 HEADLINE: Final = "ndcg@10"
 METRICS: Final = ("ndcg@10", "user_auc")
 """Metrics that are compared and tested; the more, the better."""
@@ -106,7 +107,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         p_holm: corrected for all comparisons of the same question and metric in the table.
         effect_size: Cohen's d_z.
         std: of the difference over seeds; None for one seed.
-        outcome: `better` or `worse` where p_holm < 0.05, else `undecided`.
+        outcome: by the interval and p_holm, see `evaluation.significance.outcome`.
     """
 
     question: str
@@ -126,7 +127,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     effect_size: float | None
     std: float | None
     devices: int
-    outcome: str
+    outcome: Outcome
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FONT_SIZE: Final = 9.0
-WIDTH: Final = 4.7
+WIDTH: Final = 4.0
 """Inches; a plot is as wide as a phone, and two of them stand side by side on a desk."""
 
-INK, MUTED, GRID = "#010203", "#040506", "#070809"
+INK, MUTED, GRID, PAPER = "#010203", "#040506", "#070809", "#0d0e0f"
 SERIES: Final = tuple(f"#0a0b0{index}" for index in range(8))
 """Stand-ins: each colour that is drawn becomes a variable of the page. The first is DUET's, the second base's."""
 
@@ -26,6 +26,7 @@ VARIABLES: Final = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     GRID: "var(--grid)",
+    PAPER: "var(--paper)",
     **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)},
 }
 SETTINGS: Final[dict[str, Any]] = {
@@ -56,9 +57,19 @@ SETTINGS: Final[dict[str, Any]] = {
 }
 
 
-def draw(name: str, title: str, description: str, paint: Callable[[Axes], None], height: float = 2.9) -> str:
+def draw(name: str, title: str, description: str, paint: Callable[[Axes], None], height: float = 2.7) -> str:
     """One plot of one pair of axes, into which `paint` draws; otherwise as `draw_figure`."""
     return draw_figure(name, title, description, lambda figure: paint(figure.add_subplot()), (WIDTH, height))
+
+
+def tell_cut(axes: Axes) -> None:
+    """Say in the label of an axis that it is logarithmic, or that it is cut and does not reach 0."""
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        label = axis.get_label_text()
+        if label and axis.get_scale() == "log":
+            axis.set_label_text(f"{label}, log axis")
+        elif label and not min(limits) <= 0 <= max(limits):
+            axis.set_label_text(f"{label}, axis does not reach 0")
 
 
 def draw_figure(
@@ -86,6 +97,8 @@ def draw_figure(
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure)
+        for axes in figure.axes:
+            tell_cut(axes)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return inline(file.getvalue(), name, title, description)

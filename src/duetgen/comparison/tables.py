@@ -235,7 +235,6 @@ def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str
         corrected_M[family] = significance.holm(p_M[family])
     for m, (pair, seeds, reference, mean_S) in enumerate(pairs):
         one, p_holm = tested[m], corrected_M[m]
-        outcome = "undecided" if p_holm >= significance.ALPHA else "better" if one.mean > 0 else "worse"
         found.append(
             Comparison(
                 question=pair.question,
@@ -255,7 +254,7 @@ def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str
                 effect_size=one.effect_size,
                 std=significance.spread(mean_S),
                 devices=one.devices,
-                outcome=outcome,
+                outcome=significance.outcome(one.low, one.high, float(p_holm)),
             )
         )
     return found

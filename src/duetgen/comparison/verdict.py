@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from duetgen.comparison.numbers import interval, p_value
 from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Row, Table
 
-OUTCOMES: Final = {"better": "better", "worse": "worse", "undecided": "no difference shown"}
-"""How an outcome is said."""
 MOST_NAMES: Final = 5
 
 
@@ -29,24 +28,24 @@ def about_duet(tables: Sequence[Table]) -> str | None:
     if not found:
         return None
     parts = [f"{against_base(one)}{with_backbone(table, tables)}" for table, one in found]
-    rivals = {"worse": list[str](), "better": list[str](), "undecided": list[str]()}
+    beaten, alike, ahead = list[str](), list[str](), list[str]()
     for table, _ in found:
         for row in table.rows:
-            # The comparison has the rival first: where it is worse, DUET wins.
+            # The comparison has the rival first: where it is behind, DUET wins.
             other = None if row.method in (DUET, BASE) else table.against(row.method, DUET)
-            if other is not None and row.method not in rivals[other.outcome]:
-                rivals[other.outcome].append(row.method)
+            if other is not None:
+                those = {"behind": beaten, "ahead": ahead}.get(other.outcome, alike)
+                if row.method not in those:
+                    those.append(row.method)
     words = []
-    if rivals["worse"]:
-        words.append(f"it beats {named(rivals['worse'])}")
-    if rivals["undecided"]:
-        words.append(f"cannot be told from {named(rivals['undecided'])}")
-    if rivals["better"]:
-        words.append(f"loses to {listed(rivals['better'])}")
-    if words and not words[0].startswith("it "):
-        words[0] = f"it {words[0]}"
-    if len(words) == 1 and rivals["undecided"] and found[-1][1].outcome == "undecided":
-        return f"duet {listed(parts)}, nor from {named(rivals['undecided'])}"
+    if beaten:
+        words.append(f"it is ahead of {named(beaten)}")
+    if alike:
+        words.append(f"not told apart from {named(alike)}")
+    if ahead:
+        words.append(f"behind {listed(ahead)}")
+    if words and not beaten:
+        words[0] = f"it is {words[0]}"
     return "duet " + listed(parts) + ("; " + listed(words) if words else "")
 
 
@@ -62,14 +61,18 @@ def with_backbone(table: Table, tables: Sequence[Table]) -> str:
 
 def against_base(one: Comparison) -> str:
     """DUET against base, in numbers."""
-    share = "" if one.relative is None else f" ({one.relative:+.0%})"
-    bounds = "" if one.low is None or one.high is None else f", 95 % interval {one.low:+.4f} to {one.high:+.4f}"
-    numbers = f"by {abs(one.mean):.4f} {HEADLINE}{share}{bounds}"
-    if one.outcome == "better":
-        return f"ranks better than base {numbers}"
-    if one.outcome == "worse":
-        return f"ranks worse than base {numbers}"
-    return f"cannot be told from base ({one.mean:+.4f} {HEADLINE}{bounds})"
+    told = {"ahead": "is ahead of base", "behind": "is behind base"}.get(one.outcome, "is not told apart from base")
+    numbers = [f"{one.mean:+.4f} {HEADLINE}", *([] if one.relative is None else [f"{one.relative:+.0%}"])]
+    if one.outcome != "no interval":
+        numbers.append(f"95 % interval {interval(one.low, one.high)}")
+    if one.outcome in ("no interval", "not after correction"):
+        numbers.append(said(one))
+    return f"{told}: {', '.join(numbers)}"
+
+
+def said(one: Comparison) -> str:
+    """The outcome as it stands beside the interval; with the corrected p-value where that decides against it."""
+    return f"{one.outcome} (p {p_value(one.p_holm)})" if one.outcome == "not after correction" else one.outcome
 
 
 def about_best(tables: Sequence[Table]) -> str:

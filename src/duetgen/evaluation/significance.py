@@ -8,7 +8,7 @@ Shapes: S seeds, U devices, M comparisons, R rounds.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -24,6 +24,28 @@ BLOCK_VALUES: Final = 2**18
 ROUNDING: Final = 1e-9
 """Sums that differ by less than this share of the sum of sizes are ties: their terms were added in another order."""
 ALPHA: Final = 0.05
+
+Outcome = Literal["ahead", "behind", "not after correction", "not told apart", "no interval"]
+"""What a difference comes to; also the words that stand beside its interval."""
+
+
+def outcome(low: float | None, high: float | None, p_corrected: float | None = None) -> Outcome:
+    """The one rule by which a difference is judged, wherever its interval is shown.
+
+    The interval decides: above zero is ahead, below is behind, and one that holds zero is not told apart. Where many
+    comparisons were made, the corrected p-value has to agree, else it is not after correction.
+
+    Args:
+        low, high: bounds of the 95 % interval; None where there are none.
+        p_corrected: by Holm's method; None where nothing is corrected.
+    """
+    if low is None or high is None:
+        return "no interval"
+    if low <= 0 <= high:
+        return "not told apart"
+    if p_corrected is not None and p_corrected >= ALPHA:
+        return "not after correction"
+    return "ahead" if low > 0 else "behind"
 
 
 class Paired(msgspec.Struct, frozen=True, kw_only=True):

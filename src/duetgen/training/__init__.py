@@ -15,10 +15,11 @@
 
 from duetgen.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
 from duetgen.training.loop import TrainResult, train
-from duetgen.training.progress import Progress
+from duetgen.training.progress import Losses, Progress
 from duetgen.training.run import Run, load_run
 
 __all__ = [
+    "Losses",
     "ObjectiveConfig",
     "OptimiserConfig",
     "Progress",

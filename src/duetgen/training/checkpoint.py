@@ -26,7 +26,8 @@ class Counters(msgspec.Struct, kw_only=True):
         total_steps: steps since the start.
         best: best validation `ndcg@10` so far, and the epoch it was measured after; -1 before the first.
         metrics_bytes: length of `metrics.jsonl` that belongs to this state; what is behind it is written again.
-        loss_sum: sum of the losses of the pass under way, and positions trained in it.
+        loss_sum, own_sum, zero_sum: sums of the losses of the pass under way, see `progress.Losses`.
+        positions: trained in the pass under way.
         pass_seconds: time spent on the pass under way, measuring left out.
         seconds: time spent so far, measuring included.
     """
@@ -38,6 +39,8 @@ class Counters(msgspec.Struct, kw_only=True):
     best_epoch: int = -1
     metrics_bytes: int = 0
     loss_sum: float = 0.0
+    own_sum: float = 0.0
+    zero_sum: float = 0.0
     positions: int = 0
     pass_seconds: float = 0.0
     seconds: float = 0.0

@@ -32,7 +32,7 @@ from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.defaults import fill_in
 from duetgen.training.frozen_base import freeze_global_model, refuse_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
-from duetgen.training.progress import Progress, Silent
+from duetgen.training.progress import Losses, Progress, Silent
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe, open_folder
 from duetgen.training.step import TrainingStep
@@ -46,11 +46,13 @@ class TrainingFailedError(DuetError):
     code = "training-failed"
 
 
-class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of `metrics.jsonl`."""
+class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of `metrics.jsonl`; see `progress.Losses`."""
 
     epoch: int
     loss: float
+    own_loss: float | None = None
+    zero_loss: float | None = None
     validation_ndcg10: float
     learning_rate: float
     positions_per_second: float
@@ -181,7 +183,7 @@ class Trainer:
             scale = rate_share(self.config.optimiser, counters.total_steps, self.steps_per_epoch)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.optimiser.learning_rate * group["rate"] * scale
-            loss, _, _ = self.step(batch.to(self.fabric.device), seed)
+            loss, own, zero = self.step(batch.to(self.fabric.device), seed)
             self.optimiser.zero_grad()
             self.fabric.backward(loss)
             if self.config.optimiser.clip > 0:
@@ -196,16 +198,28 @@ class Trainer:
             counters.step += 1
             counters.total_steps += 1
             counters.loss_sum += value
+            if zero is not None:
+                counters.own_sum += float(own.detach())
+                counters.zero_sum += float(zero.detach())
             counters.positions += batch.trained * world
             now = time.monotonic()
             counters.seconds, counters.pass_seconds = before + now - begun, pass_before + now - begun
             rate = (counters.positions - positions_before) / (now - begun)
-            progress.stepped(counters.step, counters.loss_sum / counters.step, rate)
+            progress.stepped(counters.step, self.losses, rate)
             if now - saved > self.config.checkpoint_seconds:
                 self.save()
                 saved = now
         spent = time.monotonic() - begun
         counters.seconds, counters.pass_seconds = before + spent, pass_before + spent
+
+    @property
+    def losses(self) -> Losses:
+        """The means of the pass under way."""
+        counters, steps = self.counters, max(1, self.counters.step)
+        total = counters.loss_sum / steps
+        if self.model.generator is None or self.config.objective.fallback_weight == 0:
+            return Losses(total=total)
+        return Losses(total=total, own=counters.own_sum / steps, zero=counters.zero_sum / steps)
 
     def update_average(self) -> None:
         """Move the average towards the weights; quickly at first, so that it does not remember the initial ones."""
@@ -220,7 +234,7 @@ class Trainer:
         counters = self.counters
         begun = time.monotonic()
         ndcg = self.validate(self.average, self.dataset)
-        loss = counters.loss_sum / max(1, counters.step)
+        losses = self.losses
         counters.epoch += 1
         if ndcg > counters.best:
             counters.best, counters.best_epoch = ndcg, counters.epoch
@@ -228,14 +242,17 @@ class Trainer:
         seconds = counters.seconds + time.monotonic() - begun
         record = EpochRecord(
             epoch=counters.epoch,
-            loss=loss,
+            loss=losses.total,
+            own_loss=losses.own,
+            zero_loss=losses.zero,
             validation_ndcg10=ndcg,
             learning_rate=float(self.optimiser.param_groups[0]["lr"]),
             positions_per_second=counters.positions / max(counters.pass_seconds, 1e-9),
             seconds=seconds,
         )
         counters.seconds = seconds
-        counters.step, counters.loss_sum, counters.positions, counters.pass_seconds = 0, 0.0, 0, 0.0
+        counters.step, counters.positions, counters.pass_seconds = 0, 0, 0.0
+        counters.loss_sum = counters.own_sum = counters.zero_sum = 0.0
         if self.fabric.is_global_zero:
             with self.folder.metrics.open("r+b" if self.folder.metrics.exists() else "w+b") as file:
                 # A run killed after writing this line and before its checkpoint writes it once more.
@@ -243,7 +260,7 @@ class Trainer:
                 file.seek(counters.metrics_bytes)
                 counters.metrics_bytes += file.write(msgspec.json.encode(record) + b"\n")
         self.save()
-        progress.measured(counters.epoch, loss, ndcg, counters.best)
+        progress.measured(counters.epoch, losses, ndcg, counters.best)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
