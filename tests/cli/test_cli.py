@@ -151,7 +151,14 @@ def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder:
     trained = duet(*arguments)
     assert trained.returncode == 0, trained.stderr
     config = RunFolder(run).config.read_text()
-    for line in ("width = 8", "window = 4", "epochs = 1", 'method = "duet"', f'global_model = "{base}"'):
+    for line in (
+        "width = 8",
+        "window = 4",
+        "epochs = 1",
+        'method = "duet"',
+        f'global_model = "{base}"',
+        "staleness = 20",
+    ):
         assert line in config.splitlines(), line
     alone = json.loads(duet("train", folder / "data", *small, "--out", base, "--json").stdout)["validation_ndcg@10"]
     again = duet(*arguments)

@@ -238,7 +238,7 @@ def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
         )
 
     wanted = [result.name for result in duet.conditions if result.name not in ("own+1", "random")]
-    return [row("base", base, "zero"), *(row(label(name, True), duet, name) for name in wanted)]
+    return [row("base", base, "zero"), *(row(label(name, duet), duet, name) for name in wanted)]
 
 
 def new_items(base: Evaluation, duet: Evaluation) -> str | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from duetgen.training import TrainConfig
 
 BackboneName = Literal["sasrec", "gru4rec", "din"]
-Method = Literal["base", "duet"]
+Method = Literal["base", "finetune", "duet"]
 
 
 def train(
@@ -25,13 +25,17 @@ def train(
     out: Annotated[Path, Parameter(help="Run folder to write.")],
     backbone: Annotated[BackboneName | None, Parameter(help="Device model [sasrec].")] = None,
     method: Annotated[
-        Method | None, Parameter(help="duet: global model and generator; base: global model alone [duet].")
+        Method | None,
+        Parameter(
+            help="duet: global model and generator; base: global model alone; finetune: a base model, and how each "
+            "device best trains a copy of it [duet]."
+        ),
     ] = None,
     global_model: Annotated[
         Path | None,
         Parameter(
-            help="Run whose global model is kept as it is: only a generator is trained for it. Its settings are the "
-            "defaults [none: both are trained together]."
+            help="Run whose global model is kept as it is: only a generator is trained for it, or only fine-tuning is "
+            "left. Its settings are the defaults [none: all is trained]."
         ),
     ] = None,
     window: Annotated[int | None, Parameter(help="Events that the device model reads, L_d [10].")] = None,
@@ -71,8 +75,10 @@ def train(
     """
     from duetgen.data.store import Dataset
     from duetgen.machine import use_machine
+    from duetgen.training import ObjectiveConfig
     from duetgen.training import train as run_training
     from duetgen.training.defaults import fill_in
+    from duetgen.training.finetune_run import read_choice
     from duetgen.training.frozen_base import to_beat
     from duetgen.training.run import RunFolder
 
@@ -81,6 +87,8 @@ def train(
         if config is None:
             RunFolder(global_model).read_environment()  # Refuses what is no run by its own name.
             config = RunFolder(global_model).config
+            if staleness is None and build_config(config, {}, []).model.method != "duet":
+                staleness = ObjectiveConfig().staleness  # A run without a generator keeps none.
     overrides: dict[str, Any] = {
         "model.name": backbone,
         "model.method": method,
@@ -99,36 +107,41 @@ def train(
     settled = build_config(config, overrides, set_ or [])
     use_machine(threads)
     data = Dataset(dataset)
+    tuned = settled.model.method == "finetune"
     title = f"{settled.model.name} {settled.model.method}"
     # Under torchrun every process runs this; the first one speaks.
     chief = os.environ.get("RANK", "0") == "0"
     if chief and not (quiet or json):
         console.notes.print(f"settings: {told(fill_in(settled, data))}")
-    with console.TrainingBar(title, quiet or json or not chief) as bar:
+    with console.TrainingBar(f"{settled.model.name} base" if tuned else title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
     if not chief:
         return
-    without = to_beat(settled)
+    choice = read_choice(RunFolder(result.root)) if tuned else None
+    without = choice.base_validation_ndcg10 if choice is not None else to_beat(settled)
     if json:
         console.print_json(
             {
                 "run": str(result.root),
-                "best_epoch": result.best_epoch,
+                "best_epoch": result.best_epoch if choice is None else None,
                 "validation_ndcg@10": result.best,
                 "global_model_validation_ndcg@10": without,
                 "epochs": result.epochs,
                 "seconds": result.seconds,
                 "already_finished": result.already_finished,
+                "finetune": choice,
             }
         )
         return
     had = "was trained before" if result.already_finished else f"trained in {result.seconds:.0f} s"
-    console.results.print(
-        f"{title} {had}: validation ndcg@10 {result.best:.4f} after epoch {result.best_epoch} of {result.epochs}"
-    )
+    how = f"after epoch {result.best_epoch} of {result.epochs}"
+    if choice is not None:
+        how = f"with {choice.steps} steps at {choice.learning_rate:g}"
+    console.results.print(f"{title} {had}: validation ndcg@10 {result.best:.4f} {how}")
     if without is not None:
-        gains = "" if result.best > without else ": the generator gains nothing there"
-        console.results.print(f"  without theta, by its global model alone: {without:.4f}{gains}")
+        it, what = ("fine-tuning", "fine-tuning") if tuned else ("theta", "the generator")
+        gains = "" if result.best > without else f": {what} gains nothing there"
+        console.results.print(f"  without {it}, by its global model alone: {without:.4f}{gains}")
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 

@@ -89,6 +89,10 @@ class FitProgress:
         """An epoch is done."""
         self.epoch = epoch
 
+    def tried(self, done: int, total: int, steps: int, learning_rate: float, ndcg: float) -> None:
+        """Settings of fine-tuning are measured."""
+        self.tell(FIT_SHARE, f"choosing steps and rate, {done} of {total}")
+
 
 def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: Tell) -> CellRecord:
     """Fit and measure one cell and keep it; a cell that was begun before goes on, a finished one is read.
@@ -153,9 +157,12 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
 
 
 def finished_base(cell: Cell, folder: CellFolder) -> dict[str, Path]:
-    """The base run of the same comparison, backbone and seed as an argument for `Method.fit`, if it is finished."""
+    """The base run of the same comparison, backbone and seed as an argument for `Method.fit`, if it is finished.
+
+    A cell that has begun with a base run of its own goes on with that one.
+    """
     base = CellFolder(folder.root.parent / Cell(cell.backbone, "base", cell.seed).name)
-    return {} if base.read() is None else {"base": base.fit}
+    return {} if (folder.fit / "base").is_dir() or base.read() is None else {"base": base.fit}
 
 
 def protocol_record(evaluation: Evaluation) -> ProtocolRecord:

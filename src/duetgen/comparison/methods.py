@@ -15,11 +15,10 @@ from torch import nn
 
 from duetgen.comparison import changes, counts
 from duetgen.comparison.changes import Change, duet, with_settings
-from duetgen.comparison.finetuned import finetuned
 from duetgen.data.store import Dataset
-from duetgen.training import TrainConfig, load_run, train
-from duetgen.training.loop import TrainResult
+from duetgen.training import TrainConfig, load_run, recommender_of, train
 from duetgen.training.progress import Progress
+from duetgen.training.run import RunFolder
 
 Family = Literal["global", "generated", "finetuned", "counting"]
 
@@ -77,20 +76,13 @@ def trained(change: Change) -> Callable[..., Fitted]:
     return fit
 
 
-def base_run(
-    dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None
-) -> TrainResult:
-    """The finished base model of these settings: that of `base`, else one of its own in FOLDER/base."""
-    return train(dataset, changes.base(config, dataset), base or folder / "base", progress=progress)
-
-
 def trained_on_base(change: Change) -> Callable[..., Fitted]:
     """A method that trains a generator for the finished base model; `base` may name a base run to take."""
 
     def fit(
         dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
     ) -> Fitted:
-        start = base_run(dataset, config, folder, progress, base)
+        start = train(dataset, changes.base(config, dataset), base or folder / "base", progress=progress)
         own = with_settings(change(config, dataset), {"global_model": str(start.root)})
         result = train(dataset, own, folder / "run", progress=progress)
         return Fitted(load_run(result.root).model, start.seconds + result.seconds, result.root, result.best)
@@ -99,13 +91,21 @@ def trained_on_base(change: Change) -> Callable[..., Fitted]:
 
 
 def finetuning(scope: Literal["head", "whole"]) -> Callable[..., Fitted]:
-    """A method that fine-tunes a part of the base model for each device; `base` may name a base run to start from."""
+    """A method that fine-tunes a part of the base model for each device; `base` may name a base run to start from.
+
+    It has no figure for `Fitted.validation`: what chose its steps and rate was measured on few devices.
+    """
 
     def fit(
         dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
     ) -> Fitted:
-        model, seconds = finetuned(scope, dataset, config, folder, base_run(dataset, config, folder, progress, base))
-        return Fitted(model, seconds, folder)
+        own = changes.finetune(scope)(config, dataset)
+        seconds = 0.0
+        if base is not None:
+            own = with_settings(own, {"global_model": str(base)})
+            seconds = RunFolder(base).read_environment().seconds
+        result = train(dataset, own, folder, progress=progress)
+        return Fitted(recommender_of(load_run(folder), dataset), seconds + result.seconds, folder)
 
     return fit
 

@@ -74,12 +74,29 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
     unknown_share: float = 0.05
 
 
+class FineTuneConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a device's copy of the global model is trained on its own events, as many of them as a generator reads.
+
+    Attributes:
+        scope: the `head` alone, or the `whole` model but for its item embedding.
+        steps: steps of Adam, each over the whole history; 0: chosen on the validation part.
+        learning_rate: of Adam; 0: chosen on the validation part.
+        negatives: items drawn for each step; 0: 64, 8 for DIN, 4 for binary cross-entropy.
+    """
+
+    scope: Literal["head", "whole"] = "head"
+    steps: int = 0
+    learning_rate: float = 0.0
+    negatives: int = 0
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One training run.
 
     Attributes:
         global_model: folder of a finished run whose global model is kept as it is, so that only the generator is
-            trained; empty: both are trained together, by the joint objective.
+            trained, or only fine-tuning is left; empty: global model and generator are trained together, by the joint
+            objective, and what is fine-tuned is trained first.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
         validation_devices: at most so many devices, drawn by seed, measure each epoch.
         checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
@@ -88,6 +105,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    finetune: FineTuneConfig = FineTuneConfig()
     global_model: str = ""
     seed: int = 0
     feed: Literal["sequences", "rows"] = "sequences"
@@ -120,7 +138,7 @@ def check_config(config: TrainConfig) -> None:
         InvalidConfigError: with the setting's name and the range it may have.
     """
     backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
-    objective, optimiser = config.objective, config.optimiser
+    objective, optimiser, finetune = config.objective, config.optimiser, config.finetune
     ranges: list[tuple[str, float | Literal["auto"], float, float]] = [
         ("model.backbone.width", backbone.width, 1, 4096),
         ("model.backbone.window", backbone.window, 1, MAX_WINDOW),
@@ -152,6 +170,9 @@ def check_config(config: TrainConfig) -> None:
         ("optimiser.epochs", optimiser.epochs, 0, 100_000),
         ("optimiser.patience", optimiser.patience, 0, 100_000),
         ("optimiser.unknown_share", optimiser.unknown_share, 0, 0.9),
+        ("finetune.steps", finetune.steps, 0, 1000),
+        ("finetune.learning_rate", finetune.learning_rate, 0, 10),
+        ("finetune.negatives", finetune.negatives, 0, 1_000_000),
         ("validation_devices", config.validation_devices, 1, 2**31 - 1),
         ("checkpoint_seconds", config.checkpoint_seconds, 0, 1e9),
         ("seed", config.seed, 0, 2**31 - 1),
@@ -171,9 +192,9 @@ def check_config(config: TrainConfig) -> None:
         )
     if config.global_model and config.model.method == "base":
         raise InvalidConfigError(
-            "a base model has no use for global_model", "leave it out, or train a generator with the method duet"
+            "a base model has no use for global_model", "leave it out, or use it with the method duet or finetune"
         )
-    if config.global_model and generator.frozen:
+    if config.global_model and config.model.method == "duet" and generator.frozen:
         raise InvalidConfigError(
             "with global_model and model.generator.frozen nothing is left to train", "leave one of them out"
         )
@@ -181,7 +202,8 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             f"model.backbone.head {backbone.head!r} has no replacing form", "leave model.backbone.residual at true"
         )
-    if backbone.head != "full" and config.model.method == "base":
+    if backbone.head != "full" and config.model.method != "duet":
         raise InvalidConfigError(
-            f"a base model has no use for model.backbone.head {backbone.head!r}", "use it with the method duet"
+            f"the method {config.model.method} has no use for model.backbone.head {backbone.head!r}",
+            "use it with the method duet",
         )
