@@ -15,7 +15,8 @@ from duetgen.cli import console
 from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import print_manifest
-from duetgen.cli.train import BackboneName, build_config
+from duetgen.cli.settings import build_config
+from duetgen.cli.train import BackboneName
 from duetgen.errors import OutputExistsError
 from duetgen.files import unwritable, write_bytes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Row, Table
+from duetgen.comparison.results import DUET, HEADLINE, Comparison, Row, Table
 from duetgen.comparison.svg import GRID, INK, MUTED, SERIES, draw, label_ends
 
 if TYPE_CHECKING:
@@ -16,11 +16,12 @@ LINES: Final = 6
 ROW_INCHES: Final = 0.24
 
 
-def colours(rows: Sequence[Row]) -> dict[str, str]:
+def colours(table: Table) -> dict[str, str]:
     """A colour for each method: DUET's and base's own, the rest in turn, the best first, so that lines differ."""
-    others = [row.method for row in focus(rows, len(rows)) if row.method not in (DUET, BASE)]
+    first = (DUET, table.reference)
+    others = [row.method for row in focus(table.rows, table.reference, len(table.rows)) if row.method not in first]
     turn = {method: SERIES[2 + index % (len(SERIES) - 2)] for index, method in enumerate(others)}
-    return {DUET: SERIES[0], BASE: SERIES[1], **turn}
+    return {DUET: SERIES[0], table.reference: SERIES[1], **turn}
 
 
 def plain_colour(method: str) -> str:
@@ -28,12 +29,12 @@ def plain_colour(method: str) -> str:
     return SERIES[0] if method == DUET else SERIES[1]
 
 
-def focus(rows: Sequence[Row], most: int = LINES) -> list[Row]:
-    """DUET, base, and of the others those with the highest `ndcg@10`: few enough lines to read."""
+def focus(rows: Sequence[Row], reference: str, most: int = LINES) -> list[Row]:
+    """DUET, base or what stands for it, and of the others those with the highest `ndcg@10`: few enough to read."""
 
     def key(row: Row) -> tuple[bool, float]:
         value = row.value()
-        return (row.method not in (DUET, BASE), -(value.mean if value else 0))
+        return (row.method not in (DUET, reference), -(value.mean if value else 0))
 
     return sorted((row for row in rows if row.value() is not None), key=key)[:most]
 
@@ -52,7 +53,7 @@ def tall(rows: int) -> float:
 
 def difference_plot(table: Table, name: str) -> str | None:
     """How far each method is from base, with the interval over devices."""
-    found = [one for row in table.rows if (one := table.against(row.method, BASE)) is not None]
+    found = [one for row in table.rows if (one := table.against(row.method, table.reference)) is not None]
     if not found:
         return None
 
@@ -65,10 +66,10 @@ def difference_plot(table: Table, name: str) -> str | None:
             axes.plot(one.mean, y, "o", color=plain_colour(one.method), markersize=5.5 if sure else 4)
         rows_of(axes, [one.method for one in found])
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"{HEADLINE}, difference to base")
+        axes.set_xlabel(f"{HEADLINE}, difference to {table.reference}")
 
     words = "; ".join(f"{one.method} {one.mean:+.4f}{bounds(one)}" for one in found)
-    return draw(name, f"Difference to base in {HEADLINE}", words, paint, tall(len(found)))
+    return draw(name, f"Difference to {table.reference} in {HEADLINE}", words, paint, tall(len(found)))
 
 
 def bounds(one: Comparison) -> str:
@@ -78,19 +79,19 @@ def bounds(one: Comparison) -> str:
 
 def staleness_plot(table: Table, name: str) -> str | None:
     """Quality against the age of theta; base, which has none, as a line across."""
-    rows = focus([row for row in table.rows if row.personal])
+    rows = focus([row for row in table.rows if row.personal], table.reference)
     ages = sorted({0, *(age_of(one.name) for row in rows for one in row.conditions if one.name.startswith("own+"))})
     if not rows or len(ages) < 2:
         return None
-    palette, base = colours(table.rows), table.row(BASE)
-    level = base.value() if base is not None else None
+    palette, base = colours(table), table.row(table.reference)
+    level = base.value() if base is not None and not base.personal else None
     lines = {row.method: [row.value(HEADLINE, f"own+{age}" if age else "own") for age in ages] for row in rows}
 
     def paint(axes: Axes) -> None:
         ends = []
         if level is not None:
-            axes.axhline(level.mean, color=palette[BASE], linestyle=(0, (4, 3)), linewidth=1.4)
-            ends.append((level.mean, BASE, palette[BASE]))
+            axes.axhline(level.mean, color=palette[table.reference], linestyle=(0, (4, 3)), linewidth=1.4)
+            ends.append((level.mean, table.reference, palette[table.reference]))
         for method, values in lines.items():
             known = [(x, value) for x, value in enumerate(values) if value is not None]
             heights = [value.mean for _, value in known]
@@ -109,7 +110,7 @@ def staleness_plot(table: Table, name: str) -> str | None:
         for method, values in lines.items()
     )
     if level is not None:
-        words += f"; base: {level.mean:.4f}"
+        words += f"; {table.reference}: {level.mean:.4f}"
     return draw(name, f"{HEADLINE} against the age of theta in events", words, paint)
 
 
@@ -120,10 +121,12 @@ def age_of(condition: str) -> int:
 
 def history_plot(table: Table, name: str) -> str | None:
     """Quality by the number of events before the target."""
-    rows = [row for row in focus(table.rows) if (found := row.condition()) is not None and found.by_history]
+    rows = [
+        row for row in focus(table.rows, table.reference) if (found := row.condition()) is not None and found.by_history
+    ]
     if not rows:
         return None
-    palette = colours(table.rows)
+    palette = colours(table)
     first = rows[0].condition()
     assert first is not None
     buckets = [bucket_name(b.shortest, b.longest) for b in first.by_history]

@@ -24,7 +24,7 @@ def verdict(dataset: str, tables: Sequence[Table], missing: int) -> str:
 
 def about_duet(tables: Sequence[Table]) -> str | None:
     """DUET against base, and against all others, over the backbones; None where either is missing."""
-    against = [(table, table.against(DUET, BASE)) for table in tables]
+    against = [(table, table.against(DUET, table.reference)) for table in tables]
     found = [(table, one) for table, one in against if one is not None]
     if not found:
         return None
@@ -33,7 +33,7 @@ def about_duet(tables: Sequence[Table]) -> str | None:
     for table, _ in found:
         for row in table.rows:
             # The comparison has the rival first: where it is worse, DUET wins.
-            other = None if row.method in (DUET, BASE) else table.against(row.method, DUET)
+            other = None if row.method in (DUET, table.reference) else table.against(row.method, DUET)
             if other is not None and row.method not in rivals[other.outcome]:
                 rivals[other.outcome].append(row.method)
     words = []
@@ -61,26 +61,29 @@ def with_backbone(table: Table, tables: Sequence[Table]) -> str:
 
 
 def against_base(one: Comparison) -> str:
-    """DUET against base, in numbers."""
+    """DUET, or another, against base, or what stands for it, in numbers."""
     share = "" if one.relative is None else f" ({one.relative:+.0%})"
     bounds = "" if one.low is None or one.high is None else f", 95 % interval {one.low:+.4f} to {one.high:+.4f}"
     numbers = f"by {abs(one.mean):.4f} {HEADLINE}{share}{bounds}"
     if one.outcome == "better":
-        return f"ranks better than base {numbers}"
+        return f"ranks better than {one.reference} {numbers}"
     if one.outcome == "worse":
-        return f"ranks worse than base {numbers}"
-    return f"cannot be told from base ({one.mean:+.4f} {HEADLINE}{bounds})"
+        return f"ranks worse than {one.reference} {numbers}"
+    return f"cannot be told from {one.reference} ({one.mean:+.4f} {HEADLINE}{bounds})"
 
 
 def about_best(tables: Sequence[Table]) -> str:
-    """Which method has the highest figure, where DUET or base is missing."""
+    """Which method has the highest figure, where DUET or base is missing; of finished runs, against the first."""
     parts = []
     for table in tables:
         best = best_row(table)
         if best is not None:
             value = best.value()
             assert value is not None
-            parts.append(f"{best.method} has the highest {HEADLINE}, {value.mean:.4f}{with_backbone(table, tables)}")
+            said = f"{best.method} has the highest {HEADLINE}, {value.mean:.4f}{with_backbone(table, tables)}"
+            one = table.against(best.method, table.reference)
+            beside = one is not None and table.reference != BASE
+            parts.append(f"{said}, and {against_base(one)}" if one is not None and beside else said)
     return listed(parts) if parts else f"no cell has {HEADLINE}"
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Final, Literal
 
 import msgspec
+import msgspec.inspect
 
 from duetgen.backbones import ModelConfig
 from duetgen.core.encoders import HALF_LIVES
-from duetgen.errors import DuetError
+from duetgen.errors import DuetError, did_you_mean, nearest
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
 from duetgen.wire.messages import MetPolicy
+
+SEE: Final = "see docs/configuration.md for every setting"
 
 
 class InvalidConfigError(DuetError):
@@ -124,11 +128,67 @@ def decode_config(content: bytes, source: str = "config.toml") -> TrainConfig:
         InvalidConfigError: malformed, or with an unknown or impossible setting.
     """
     try:
-        config = msgspec.toml.decode(content, type=TrainConfig)
+        tree = msgspec.toml.decode(content)
     except (msgspec.DecodeError, ValueError) as cause:
-        raise InvalidConfigError(f"{source}: {cause}", "see docs/configuration.md for every setting") from cause
+        raise InvalidConfigError(f"{source}: {cause}", SEE) from cause
+    return convert_config(tree, f"{source}: ")
+
+
+def convert_config(tree: dict[str, Any], source: str = "") -> TrainConfig:
+    """A configuration from plain data; what is not there has its default.
+
+    Args:
+        tree: as `config.toml` has it.
+        source: begins what a refusal says.
+
+    Raises:
+        InvalidConfigError: with an unknown or impossible setting.
+    """
+    known = words_by_setting()
+    for name, _ in leaves(tree):
+        if name not in known and not any(one.startswith(f"{name}.") for one in known):
+            raise InvalidConfigError(f"{source}there is no setting {name}", near_setting(name))
+    try:
+        config = msgspec.convert(tree, TrainConfig)
+    except msgspec.ValidationError as cause:
+        name = str(cause).rpartition("`$.")[2].rstrip("`")
+        meant = did_you_mean(str(dict(leaves(tree)).get(name)), known.get(name, ()))
+        raise InvalidConfigError(f"{source}a setting has a wrong value: {cause}", meant or SEE) from cause
     check_config(config)
     return config
+
+
+def leaves(tree: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables, by their full names; of a table that is empty, itself."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
+def words_by_setting() -> dict[str, tuple[str, ...]]:
+    """Every setting by its full name, the device model's first, with the words that it may be."""
+
+    def walk(kind: msgspec.inspect.Type, before: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        if isinstance(kind, msgspec.inspect.StructType):
+            for field in kind.fields:
+                yield from walk(field.type, f"{before}.{field.name}" if before else field.name)
+            return
+        parts = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
+        yield before, tuple(str(w) for p in parts if isinstance(p, msgspec.inspect.LiteralType) for w in p.values)
+
+    return dict(walk(msgspec.inspect.type_info(TrainConfig), ""))
+
+
+def near_setting(key: str) -> str:
+    """The hint for a setting that does not exist: the one that was meant, if that can be told."""
+    names = list(words_by_setting())
+    last = key.rpartition(".")[2]
+    # Of several with one ending the first in the order of the tree, which is the device model's.
+    ends = {name.rpartition(".")[2]: name for name in reversed(names)}
+    end = nearest(last, ends)
+    return f"did you mean {ends[end]}?" if end else did_you_mean(key, names) or SEE
 
 
 def check_config(config: TrainConfig) -> None:
