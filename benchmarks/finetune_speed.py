@@ -27,7 +27,9 @@ from torch import Tensor
 
 from duetgen.backbones import ModelConfig, Recommender
 from duetgen.machine import use_machine
-from duetgen.training.finetune import FineTuneConfig, FineTuned, finetune_alone, negatives_for
+from duetgen.training import FineTuneConfig
+from duetgen.training.defaults import fill_in_finetune
+from duetgen.training.finetune import FineTuned, finetune_alone
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -64,10 +66,9 @@ def main() -> None:
     vocabulary = options.items + 2
     base = Recommender(vocabulary, ModelConfig(name=options.backbone, method="base")).eval()
     duet = Recommender(vocabulary, ModelConfig(name=options.backbone)).eval()
-    settings = FineTuneConfig(
-        scope=options.scope, length=options.length, steps=options.steps, negatives=negatives_for(base)
-    )
-    model = FineTuned(base, torch.ones(vocabulary), settings).eval()
+    settings = FineTuneConfig(scope=options.scope, steps=options.steps, learning_rate=3e-3)
+    settings = fill_in_finetune(settings, base.config)
+    model = FineTuned(base, torch.ones(vocabulary), settings, length=options.length).eval()
     history = draw_histories(options.devices, vocabulary, options.length)
     few = [row[row > 0] for row in history[: options.alone]]
 

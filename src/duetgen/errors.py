@@ -6,12 +6,26 @@ Each part of the project declares its own errors beside the code that raises the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
 def printable(text: str) -> str:
     """A text in one line, without what a terminal would obey and not show: control characters, lone surrogates."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is nearest to an unknown one; empty where none is near."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The same as a question, for the hint of a refusal; `otherwise` follows it, or stands alone where none is near."""
+    near = nearest(name, known)
+    return f"did you mean {near}? {otherwise}".strip() if near else otherwise
 
 
 class DuetError(Exception):

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duetgen.cli.app import main
 from duetgen.cli.evaluate import parse_ages
 from duetgen.cli.prepare import UsageError
-from duetgen.cli.train import build_config
+from duetgen.cli.settings import build_config
+from duetgen.training import TrainConfig
 from duetgen.training.config import InvalidConfigError
 from duetgen.training.run import RunFolder
 
@@ -151,7 +153,14 @@ def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder:
     trained = duet(*arguments)
     assert trained.returncode == 0, trained.stderr
     config = RunFolder(run).config.read_text()
-    for line in ("width = 8", "window = 4", "epochs = 1", 'method = "duet"', f'global_model = "{base}"'):
+    for line in (
+        "width = 8",
+        "window = 4",
+        "epochs = 1",
+        'method = "duet"',
+        f'global_model = "{base}"',
+        "staleness = 20",
+    ):
         assert line in config.splitlines(), line
     alone = json.loads(duet("train", folder / "data", *small, "--out", base, "--json").stdout)["validation_ndcg@10"]
     again = duet(*arguments)
@@ -345,6 +354,58 @@ def test_a_setting_that_does_not_exist_is_told_with_the_one_that_was_meant(key: 
     with pytest.raises(InvalidConfigError) as caught:
         build_config(None, {}, [f"{key}=1"])
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "hint"),
+    [
+        ("[optimiser]\nepoch = 3", "there is no setting optimiser.epoch", "did you mean optimiser.epochs?"),
+        ("sede = 3", "there is no setting sede", "did you mean seed?"),
+        ("[model]\nmethod = 'dute'", "Invalid enum value 'dute'", "did you mean duet?"),
+        ("[model.backbone]\ndropout = 'aut'", "Invalid enum value 'aut'", "did you mean auto?"),
+        ("[finetune]\nscope = 'hole'", "Invalid enum value 'hole'", "did you mean whole?"),
+        ("[seed]\nx = 1", "there is no setting seed.x", "did you mean seed?"),
+        ("model = 3", "Expected `object`", "see docs/configuration.md for every setting"),
+        ("seed = 'one'", "Expected `int`", "see docs/configuration.md for every setting"),
+    ],
+)
+def test_what_a_file_of_settings_says_wrongly_is_told_with_what_was_meant(
+    tmp_path: Path, content: str, cause: str, hint: str
+) -> None:
+    (tmp_path / "my.toml").write_text(content)
+    with pytest.raises(InvalidConfigError, match=cause) as caught:
+        build_config(tmp_path / "my.toml", {}, [])
+    assert caught.value.message.startswith(f"{tmp_path}/my.toml: ")
+    assert caught.value.hint == hint
+
+
+def test_an_empty_file_of_settings_leaves_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text("[model]\n[model.history]\n")
+    assert build_config(tmp_path / "my.toml", {}, []) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("train", "data", "--out", "run", "--method", "dute"), "duet"),
+        (("train", "data", "--out", "run", "--backbone", "sasrce"), "sasrec"),
+        (("train", "data", "--out", "run", "--widht", "8"), "--width"),
+        (("train", "data", "--out", "run", "--set", "model.name=gru4rce"), "gru4rec"),
+        (("compare", "data", "--out", "out", "--widht", "8"), "--width"),
+        (("compare", "data", "--out", "out", "--objective", "softmx"), "softmax"),
+        (("compare", "data", "--out", "out", "--methods", "dute"), "duet"),
+        (("compare", "data", "--out", "out", "--set", "epoch=1"), "optimiser.epochs"),
+        (("prepare", "movielns-100k", "u.data", "--out", "out"), "movielens-100k"),
+        (("evalute", "run", "data"), "evaluate"),
+    ],
+)
+def test_every_unknown_name_is_told_with_the_one_that_was_meant(
+    words: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(list(words))
+    told = capsys.readouterr().err.lower()
+    assert f"did you mean {meant}?" in told.replace('"', "")
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from duetgen.comparison.assemble import make_job, make_tables, origin_of
 from duetgen.comparison.costs import Cost
+from duetgen.comparison.methods import METHODS
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.comparison.records import (
     FORMAT_VERSION,
@@ -57,7 +58,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="session")
 def tiny_job(tiny: Dataset) -> Job:
     """The job of `SETTINGS` on `tiny`, both protocols."""
-    from duetgen.cli.train import build_config
+    from duetgen.cli.settings import build_config
 
     return make_job(tiny, build_config(None, {}, list(SETTINGS)), ["full", "candidates"], [0, 20], None)
 
@@ -168,7 +169,7 @@ def make_results(name: str = "made", shifts: dict[str, float] | None = None, see
         for seed in range(seeds)
         for method, shift in shifts.items()
     }
-    tables = make_tables(["full"], ["sasrec"], list(shifts), cells)
+    tables = make_tables(["full"], ["sasrec"], [METHODS[method] for method in shifts], cells)
     records = [one.record for one in cells.values()]
     return Results(
         format_version=RESULTS_VERSION,

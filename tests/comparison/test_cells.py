@@ -57,7 +57,7 @@ def command(dataset: Dataset, root: Path, *more: str) -> list[str]:
 def test_first_seeds_come_first_and_each_method_as_often_as_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "counted", Method("counted", "", "counting", METHODS["base"].fit, False, False))
     monkeypatch.setitem(METHODS, "drawn", Method("drawn", "", "counting", METHODS["base"].fit, False, True))
-    cells = plan_cells(["sasrec", "din"], ["base", "counted", "drawn"], [4, 5])
+    cells = plan_cells(["sasrec", "din"], [METHODS[name] for name in ("base", "counted", "drawn")], [4, 5])
     assert [cell.name for cell in cells] == [
         "any-counted-4",
         "any-drawn-4",
@@ -168,7 +168,8 @@ def test_a_failing_cell_is_told_by_its_code_and_stops_no_other(
     assert [(failure.cell, failure.code) for failure in outcome.failures] == [("sasrec-base-0", "output-exists")]
     assert b"output-exists" in occupied.failed.read_bytes()
     assert cell_folder(root, CELLS[1]).read() is not None
-    results = assemble(root, tiny, tiny_job, CELLS, ["sasrec"], ["base", "duet"], [0], outcome.failures)
+    methods = [METHODS["base"], METHODS["duet"]]
+    results = assemble(root, tiny, tiny_job, CELLS, ["sasrec"], methods, [0], outcome.failures)
     assert (results.complete, results.missing) == (False, [])
     (occupied.fit / "somebody").unlink()
     assert run_in(root, tiny, tiny_job, CELLS, 1).failures == []

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.training.config import FineTuneConfig
 from duetgen.training.copies import Copies, UnrolledGRU, WholeCopies
+from duetgen.training.defaults import fill_in_finetune
 from duetgen.training.drawn import Drawn, query_gradient
-from duetgen.training.finetune import FineTuneConfig, FineTuned, finetune_alone, negatives_for
+from duetgen.training.finetune import FineTuned, finetune_alone
 from duetgen.training.objectives import NegativeSampler, sampled_softmax
 
 V = 30
@@ -37,9 +39,10 @@ def make(name: str = "sasrec", scope: str = "head", normalised: bool = True, **o
             history=HistoryConfig(length=10),
         ),
     ).eval()
-    settings = {"scope": scope, "length": 10, "steps": 4, "learning_rate": 0.02, "negatives": 12} | options
+    settings = {"scope": scope, "steps": 4, "learning_rate": 0.02, "negatives": 12} | options
     # In double, so that Adam's division by the size of a gradient does not make rounding visible.
-    return FineTuned(base.double(), torch.arange(V), FineTuneConfig(**settings)).double().eval()  # type: ignore[arg-type]
+    chosen = FineTuneConfig(**settings)  # type: ignore[arg-type]
+    return FineTuned(base.double(), torch.arange(V), chosen, length=10).double().eval()
 
 
 def copy_of(backbone: nn.Module, scope: str) -> Tensor:
@@ -153,9 +156,11 @@ def test_the_unrolled_gru_is_the_gru(layers: int) -> None:
 
 
 def test_negatives_are_few_where_they_cost_or_count() -> None:
-    counts = [negatives_for(make(name, normalised=kind).base) for name, kind in (("sasrec", True), ("din", True))]
-    assert counts == [64, 8]
-    assert negatives_for(make(normalised=False).base) == 4
+    models = [make("sasrec"), make("din"), make(normalised=False)]
+    filled = [fill_in_finetune(FineTuneConfig(steps=3), model.base.config) for model in models]
+    assert [settings.negatives for settings in filled] == [64, 8, 4]
+    assert {settings.steps for settings in filled} == {3}
+    assert fill_in_finetune(FineTuneConfig(negatives=5), models[0].base.config).negatives == 5
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
@@ -163,8 +168,8 @@ def test_deeper_models_are_copied_whole_too(name: str) -> None:
     torch.manual_seed(0)
     backbone = BackboneConfig(width=8, window=4, layers=2, heads=2)
     base = Recommender(V, ModelConfig(name=name, method="base", backbone=backbone)).eval()  # type: ignore[arg-type]
-    settings = FineTuneConfig(scope="whole", steps=2, length=10, negatives=12)
-    model = FineTuned(base.double(), torch.arange(V), settings).double().eval()
+    settings = FineTuneConfig(scope="whole", steps=2, learning_rate=3e-3, negatives=12)
+    model = FineTuned(base.double(), torch.arange(V), settings, length=10).double().eval()
     theta = model.generate(HISTORY[:1])
     alone = copy_of(finetune_alone(model, HISTORY[0]), "whole")
     torch.testing.assert_close(model.copies.start_P + theta[0], alone, atol=1e-5, rtol=1e-5)

@@ -53,12 +53,12 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: `sasrec`, `gru4rec` or `din`.
-        method: `base`, the global model alone, or `duet`.
+        method: `base`, the global model alone; `finetune`, the same, of which each device trains a copy; or `duet`.
         normalised: whether scores are logits of a softmax over the catalogue, as the softmax objectives train them.
     """
 
     name: Literal["sasrec", "gru4rec", "din"] = "sasrec"
-    method: Literal["base", "duet"] = "duet"
+    method: Literal["base", "finetune", "duet"] = "duet"
     normalised: bool = True
     backbone: BackboneConfig = BackboneConfig()
     history: HistoryConfig = HistoryConfig()
@@ -132,7 +132,7 @@ class Recommender(nn.Module):
     def generate(self, history_BL: Tensor) -> Tensor:
         """Histories [B, L_g] to theta [B, P]: what the cloud runs."""
         if self.generator is None:
-            raise ValueError("a base model has no generator")
+            raise ValueError("there is no generator")
         theta_BP: Tensor = self.generator(history_BL)
         return theta_BP
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -16,15 +16,20 @@ from duetgen.cli import console
 from duetgen.cli.cell_bar import CellBar
 from duetgen.cli.evaluate import ProtocolName, parse_ages
 from duetgen.cli.prepare import UsageError
-from duetgen.cli.train import build_config
+from duetgen.cli.settings import NONE_GIVEN, Settings
 from duetgen.comparison.numbers import interval
+from duetgen.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from duetgen.comparison.methods import Method
     from duetgen.comparison.results import Comparison, Results, Table
     from duetgen.data.store import Dataset
 
 MAX_SEEDS = 100
 MAX_JOBS = 256
+DEFAULT_METHODS = "base,base-long,apg,duet"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+"""What a finished run may be called: it names a folder too."""
 
 
 def compare(
@@ -33,13 +38,24 @@ def compare(
     *,
     out: Annotated[Path, Parameter(help="Folder for the cells, the results and the report.")],
     backbones: Annotated[str, Parameter(help="Device models, separated by commas, or all.")] = "sasrec",
-    methods: Annotated[str, Parameter(help="Methods, separated by commas, or all.")] = "base,base-long,apg,duet",
+    methods: Annotated[
+        str | None, Parameter(help=f"Methods, separated by commas, or all [{DEFAULT_METHODS}; beside --runs none].")
+    ] = None,
+    runs: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="Finished run of `duet train` on this dataset, as RUN or NAME=RUN: a row of its own, measured and not "
+            "trained; may be repeated.",
+        ),
+    ] = None,
     seeds: Annotated[int, Parameter(help="How often each method is trained, each time with another seed.")] = 3,
     protocol: Annotated[
         list[ProtocolName] | None,
         Parameter(negative="", help="As for `duet evaluate`; may be repeated [full and candidates, or given]."),
     ] = None,
     staleness: Annotated[str, Parameter(help="Ages of theta in events.")] = "0,1,5,20,100",
+    settings: Settings = NONE_GIVEN,
     budget: Annotated[
         float | None,
         Parameter(help="Minutes after which no cell is started; those that run go on to their end [none]."),
@@ -50,29 +66,20 @@ def compare(
     ] = None,
     threads: Annotated[int, Parameter(help="Processor threads of each cell.")] = 1,
     limit_devices: Annotated[int | None, Parameter(help="Measure a seeded choice of so many devices [all].")] = None,
-    window: Annotated[int | None, Parameter(help="Events that the device model reads, L_d [10].")] = None,
-    history: Annotated[int | None, Parameter(help="Events that the generator reads, L_g [100].")] = None,
-    width: Annotated[int | None, Parameter(help="Width of the device model [64].")] = None,
-    epochs: Annotated[int | None, Parameter(help="Most passes over the training part [by the data].")] = None,
-    patience: Annotated[int | None, Parameter(help="Epochs without a better one before it stops [a third].")] = None,
-    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.003].")] = None,
-    config: Annotated[Path | None, Parameter(help="A config.toml to start from, for all methods.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        Parameter(name="--set", negative="", help="Any setting, as KEY=VALUE, for all methods; may be repeated."),
-    ] = None,
     overwrite: Annotated[
         bool, Parameter(negative="", help="Replace a comparison on other data or with other settings.")
     ] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Compare methods on one dataset: each with each backbone and several seeds, paired over devices and seeds.
+    """Compare methods, and finished runs, on one dataset: each method with each backbone and several seeds, paired over
+    devices and seeds.
 
     Every cell (a backbone, a method, a seed) has a folder of its own. Stopped or killed at any moment, the same command
     goes on where it was; cells that are finished are read, and more methods, backbones or seeds may be added. The
     results lie in results.json, and in report.html for people.
     """
+    from duetgen.backbones import BACKBONES
     from duetgen.comparison.assemble import assemble, make_job, open_folder, unfinished, write_results
     from duetgen.comparison.cells import plan_cells
     from duetgen.comparison.lock import alone_in
@@ -80,8 +87,10 @@ def compare(
     from duetgen.comparison.runner import Outcome, run_cells
 
     begun = time.monotonic()
-    named = choose("--backbones", backbones, ("sasrec", "gru4rec", "din"))
-    wanted = choose("--methods", methods, tuple(METHODS))
+    named = choose("--backbones", backbones, tuple(BACKBONES))
+    # Beside finished runs only what is asked for by name is trained.
+    asked = methods if methods is not None else "" if runs else DEFAULT_METHODS
+    wanted = choose("--methods", asked, tuple(METHODS)) if asked.strip() or not runs else []
     ages = parse_ages(staleness)
     within("--seeds", seeds, 1, MAX_SEEDS)
     within("--threads", threads, 1, 1024)
@@ -89,19 +98,12 @@ def compare(
     within("--jobs", jobs, 1, MAX_JOBS)
     if budget is not None and not budget >= 0:
         raise UsageError(f"--budget {budget} is no time", "give minutes, 0 or more")
-    overrides = {
-        "model.backbone.window": window,
-        "model.backbone.width": width,
-        "model.history.length": history,
-        "optimiser.epochs": epochs,
-        "optimiser.patience": patience,
-        "optimiser.learning_rate": learning_rate,
-    }
-    settings = build_config(config, overrides, set_ or [])
+    config = settings.build()
     data = open_dataset(dataset, protocol)
-    job = make_job(data, settings, protocol or default_protocols(data), ages, limit_devices)
-    numbers = [settings.seed + index for index in range(seeds)]
-    cells = plan_cells(named, wanted, numbers)
+    job = make_job(data, config, protocol or default_protocols(data), ages, limit_devices)
+    rows = [METHODS[name] for name in wanted] + open_runs(runs or [], data, wanted)
+    numbers = [config.seed + index for index in range(seeds)] if wanted else []
+    cells = plan_cells(named, rows, numbers)
     open_folder(out, job, overwrite)
     with alone_in(out):
         waiting = unfinished(out, cells)
@@ -121,7 +123,7 @@ def compare(
                     watcher=bar,
                 )
         with console.spinner("statistics and report", quiet or json):
-            results = assemble(out, data, job, cells, named, wanted, numbers, outcome.failures)
+            results = assemble(out, data, job, cells, named, rows, numbers, outcome.failures)
             paths = write_results(out, results)
     if json:
         console.print_json(results)
@@ -142,12 +144,40 @@ def choose(option: str, text: str, known: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"{option} has no {name!r}", f"{hint}choose among {', '.join(known)}")
+            hint = did_you_mean(name, known, f"choose among {', '.join(known)}")
+            raise UsageError(f"{option} has no {name!r}", hint)
     if not names:
         raise UsageError(f"{option} names nothing", f"choose among {', '.join(known)}")
     return names
+
+
+def open_runs(texts: Sequence[str], dataset: Dataset, methods: Sequence[str]) -> list[Method]:
+    """The finished runs of `RUN` or `NAME=RUN`, by name, which is that of the folder where none is given.
+
+    A method's name is free for a run of that kind, where the method is not asked for: a row named base is a base model.
+
+    Raises:
+        UsageError: two rows with one name, or a name that says something else or cannot be one.
+        NotARunError, DatasetMismatchError: it is no finished run, or of another dataset.
+    """
+    from duetgen.comparison.methods import METHODS, finished_run
+    from duetgen.comparison.runs import open_run
+
+    found: dict[str, Method] = {}
+    hint = "give the run a name of its own: --runs NAME=RUN"
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or Path(text).is_dir():
+            name, path = Path(text).resolve().name, text
+        run, _ = open_run(Path(path), dataset)
+        if not NAME.fullmatch(name):
+            raise UsageError(f"--runs {text}: {name!r} is no name for a row", f"{hint}, of letters, digits and . _ + -")
+        if name in found or name in methods:
+            raise UsageError(f"--runs {text}: two rows would be named {name}", hint)
+        if name in METHODS and name != run.kind:
+            raise UsageError(f"--runs {text}: {name} is a method, and this is a {run.kind} run", hint)
+        found[name] = finished_run(name, run)
+    return list(found.values())
 
 
 def within(option: str, value: int | None, low: int, high: int) -> None:
@@ -214,13 +244,13 @@ def print_results(results: Results, paths: tuple[Path, Path]) -> None:
 
 def print_table(table: Table) -> None:
     """A row a method: quality, difference to base, controls, size."""
-    from duetgen.comparison.results import BASE, HEADLINE
+    from duetgen.comparison.results import HEADLINE
     from duetgen.comparison.verdict import best_row
 
     shown = RichTable(box=None, pad_edge=False, header_style="bold")
     columns = (
         HEADLINE,
-        "against base",
+        f"against {table.reference}",
         "95 % interval",
         "",
         "user AUC",
@@ -243,7 +273,7 @@ def print_table(table: Table) -> None:
         shown.add_row(
             name,
             value(HEADLINE),
-            *difference(table.against(row.method, BASE)),
+            *difference(table.against(row.method, table.reference)),
             value("user_auc"),
             value(HEADLINE, "own+20"),
             value(HEADLINE, "another"),

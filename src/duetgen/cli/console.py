@@ -121,3 +121,9 @@ class TrainingBar:
         mark = "  best so far" if ndcg == best else ""
         if not self.quiet:
             notes.print(f"{self.title}  epoch {epoch:>3}  {told(losses)}  validation ndcg@10 {ndcg:.4f}{mark}")
+
+    def tried(self, done: int, total: int, steps: int, learning_rate: float, ndcg: float) -> None:
+        """Settings of fine-tuning are measured."""
+        self.bar.update(self.task, total=total, completed=done, note="choosing steps and rate")
+        if not self.quiet:
+            notes.print(f"fine-tuning  {steps:>3} steps at {learning_rate:g}  validation ndcg@10 {ndcg:.4f}")

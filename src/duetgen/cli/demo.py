@@ -15,7 +15,8 @@ from duetgen.cli import console
 from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import print_manifest
-from duetgen.cli.train import BackboneName, build_config
+from duetgen.cli.settings import build_config
+from duetgen.cli.train import BackboneName
 from duetgen.comparison.numbers import interval
 from duetgen.errors import OutputExistsError
 from duetgen.files import unwritable, write_bytes
@@ -244,7 +245,7 @@ def compare_all(base: Evaluation, duet: Evaluation) -> list[Row]:
         )
 
     wanted = [result.name for result in duet.conditions if result.name not in ("own+1", "random")]
-    return [row("base", base, "zero"), *(row(label(name, True), duet, name) for name in wanted)]
+    return [row("base", base, "zero"), *(row(label(name, duet), duet, name) for name in wanted)]
 
 
 def new_items(base: Evaluation, duet: Evaluation) -> str | None:

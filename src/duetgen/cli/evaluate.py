@@ -25,6 +25,12 @@ LABELS = {
     "another": "DUET, another device's theta",
     "random": "DUET, theta of a random history",
 }
+FINETUNED = {
+    "own": "fine-tuned",
+    "zero": "base",
+    "another": "fine-tuned on another device's events",
+    "random": "fine-tuned on a random history",
+}
 COLUMNS = {
     "full": ("ndcg@10", "hr@10", "mrr", "user_auc", "log_loss"),
     "candidates": ("ndcg@10", "hr@10", "user_auc", "auc", "log_loss"),
@@ -76,7 +82,8 @@ def evaluate(
     """Measure runs on the test part: `duet evaluate RUN [RUN …] DATASET`.
 
     A DUET run is measured with each device's own theta at several ages, with theta = 0 (the global model), and, as
-    controls, with another device's theta and that of a random history. A base run has its global model alone. Of
+    controls, with another device's theta and that of a random history. A base run has its global model alone; a
+    fine-tuned run is measured like DUET, with a copy of the model trained for each device in place of a theta. Of
     several runs the first is the one that the others are compared with, device by device. The 95 % intervals come from
     a bootstrap over devices.
     """
@@ -155,7 +162,7 @@ def gaps_of(root: Path, found: list[Evaluation], reference: Path, theirs: list[E
             gaps.append(
                 Gap(
                     run=str(root),
-                    label=label(result.name, one.personal) + (", new items alone" if group == "new" else ""),
+                    label=label(result.name, one) + (", new items alone" if group == "new" else ""),
                     reference=str(reference),
                     protocol=full_name(one.protocol, one.met),
                     condition=result.name,
@@ -197,12 +204,18 @@ def parse_ages(text: str) -> tuple[int, ...]:
     return ages
 
 
-def label(name: str, personal: bool) -> str:
+def label(name: str, evaluation: Evaluation) -> str:
     """What a condition is called in a table."""
-    if not personal:
+    if not evaluation.personal:
         return "base"
+    settings = evaluation.provenance.config or {}
+    tuned = settings.get("model", {}).get("method") == "finetune"
     kind, _, age = name.partition("+")
-    return f"{LABELS[kind]}, theta {age} event{'s' if age != '1' else ''} old" if age else LABELS[kind]
+    said = (FINETUNED if tuned else LABELS)[kind]
+    if not age:
+        return said
+    events = f"{age} event{'s' if age != '1' else ''}"
+    return f"{said} {events} ago" if tuned else f"{said}, theta {events} old"
 
 
 def heading(evaluation: Evaluation) -> str:
@@ -232,7 +245,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         first = result.metrics[columns[0]]
         values = [f"{result.metrics[m].mean:.4f}" if m in result.metrics else "" for m in columns]
         bounds = "" if first.low is None or first.high is None else f"{first.low:.4f} to {first.high:.4f}"
-        table.add_row(label(result.name, evaluation.personal), *values, bounds)
+        table.add_row(label(result.name, evaluation), *values, bounds)
     console.results.print(heading(evaluation))
     for line in notes(evaluation):
         console.results.print(line)
@@ -263,7 +276,7 @@ def print_groups(evaluation: Evaluation) -> None:
             said = "\n"
     for result in evaluation.conditions:
         values = [f"{value:.4f}" for kind in kinds for value in result.groups[kind].metrics.values()]
-        table.add_row(label(result.name, evaluation.personal), *values)
+        table.add_row(label(result.name, evaluation), *values)
     console.results.print(table)
 
 
@@ -277,5 +290,5 @@ def print_history(evaluation: Evaluation) -> None:
         table.add_column(f"{span}\n({bucket.devices:,} devices)", justify="right")
     for result in evaluation.conditions:
         values = [f"{bucket.metrics['ndcg@10']:.4f}" for bucket in result.by_history]
-        table.add_row(label(result.name, evaluation.personal), *values)
+        table.add_row(label(result.name, evaluation), *values)
     console.results.print(table)

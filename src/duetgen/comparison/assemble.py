@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from duetgen.comparison.lock import LOCK, alone_in
-from duetgen.comparison.methods import METHODS
+from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.records import FORMAT_VERSION, Cell, CellRecord, Failure, Job, cell_folder
-from duetgen.comparison.results import METRICS, RESULTS_VERSION, DatasetFacts, Origin, Results, Table
+from duetgen.comparison.results import BASE, METRICS, RESULTS_VERSION, DatasetFacts, Origin, Results, Table
 from duetgen.comparison.tables import Finished, make_table
 from duetgen.comparison.verdict import verdict
 from duetgen.data.store import Dataset
@@ -32,7 +32,7 @@ def make_job(
     staleness: Sequence[int],
     limit_devices: int | None,
 ) -> Job:
-    """What all cells have in common. Backbone, method and seed of the settings are each cell's own.
+    """What all cells have in common. Backbone, method, global model and seed of the settings are each cell's own.
 
     Raises:
         InvalidConfigError: a setting is out of its range.
@@ -47,7 +47,7 @@ def make_job(
         protocols=list(dict.fromkeys(protocols)),
         staleness=sorted({0, *staleness}),
         limit_devices=limit_devices,
-        config=msgspec.structs.replace(config, model=model, seed=default.seed),
+        config=msgspec.structs.replace(config, model=model, seed=default.seed, global_model=default.global_model),
     )
 
 
@@ -99,7 +99,7 @@ def assemble(
     job: Job,
     cells: Sequence[Cell],
     backbones: Sequence[str],
-    methods: Sequence[str],
+    methods: Sequence[Method],
     seeds: Sequence[int],
     failures: Sequence[Failure] = (),
 ) -> Results:
@@ -131,7 +131,7 @@ def assemble(
             note=notes[0] if notes else None,
         ),
         backbones=list(backbones),
-        methods=list(methods),
+        methods=[method.name for method in methods],
         seeds=list(seeds),
         job=job,
         tables=tables,
@@ -143,20 +143,24 @@ def assemble(
 
 
 def make_tables(
-    protocols: Sequence[str], backbones: Sequence[str], methods: Sequence[str], finished: dict[Cell, Finished]
+    protocols: Sequence[str], backbones: Sequence[str], methods: Sequence[Method], finished: dict[Cell, Finished]
 ) -> list[Table]:
-    """One table for each protocol and backbone, rows in the order of `METHODS`."""
-    uses = any(METHODS[name].uses_backbone for name in methods)
+    """One table for each protocol and backbone, rows in the order of `METHODS`, then the finished runs as they are."""
+    uses = any(method.uses_backbone for method in methods)
+    runs = [method for method in methods if method.run is not None]
+    ordered = [method for name in METHODS for method in methods if method.name == name and method.run is None] + runs
+    # Without a base model the first run is what the others are compared with, as in `duet evaluate`.
+    reference = BASE if not runs or any(method.name == BASE for method in methods) else runs[0].name
     tables = []
     for protocol in protocols:
         for backbone in backbones if uses else [None]:
             rows: dict[str, list[Finished]] = {}
-            for name in METHODS:
-                wanted = backbone if METHODS[name].uses_backbone else None
-                those = [one for cell, one in finished.items() if cell.method == name and cell.backbone == wanted]
-                if name in methods and those:
-                    rows[name] = sorted(those, key=lambda one: one.record.seed)
-            table = make_table(protocol, backbone, rows)
+            for method in ordered:
+                wanted = backbone if method.uses_backbone else None
+                those = [one for cell, one in finished.items() if (cell.method, cell.backbone) == (method.name, wanted)]
+                if those:
+                    rows[method.name] = sorted(those, key=lambda one: one.record.seed)
+            table = make_table(protocol, backbone, rows, reference)
             if table is not None:
                 tables.append(table)
     return tables

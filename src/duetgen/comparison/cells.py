@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from duetgen.comparison.costs import measure_cost
-from duetgen.comparison.methods import METHODS, Method
+from duetgen.comparison.methods import METHODS, Method, finished_run
 from duetgen.comparison.oscillation import measure_oscillation
 from duetgen.comparison.records import (
     FORMAT_VERSION,
@@ -40,20 +40,22 @@ Tell = Callable[[float, str], None]
 """Hears which share of a cell is done and what is going on."""
 
 
-def plan_cells(backbones: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """All cells, the first seed of everything first, so that an early end still leaves whole comparisons.
+def plan_cells(backbones: Sequence[str], methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
+    """All cells: finished runs, which are only measured, then the first seed of everything, so that an early end still
+    leaves whole comparisons.
 
-    A method without a backbone has one cell a seed, one that no seed changes has the first seed alone.
+    A method without a backbone has one cell a seed, one that no seed changes has the first seed alone; a finished run
+    has its own.
     """
-    cells: dict[Cell, None] = {}
+    cells = {Cell(None, method.name, method.run.seed, method.run): None for method in methods if method.run is not None}
     for seed in seeds:
         for backbone in backbones:
-            for name in methods:
-                method = METHODS[name]
-                cell = Cell(backbone if method.uses_backbone else None, name, seed if method.seeded else seeds[0])
-                cells.setdefault(cell)
+            for method in methods:
+                if method.run is None:
+                    own = seed if method.seeded else seeds[0]
+                    cells.setdefault(Cell(backbone if method.uses_backbone else None, method.name, own))
     # Within a seed, what has no backbone is quick, and a plain comparison to have early.
-    return sorted(cells, key=lambda cell: (cell.seed, cell.backbone is not None))
+    return sorted(cells, key=lambda cell: (cell.run is None, cell.run is None and cell.seed, cell.backbone is not None))
 
 
 def cell_config(job: Job, cell: Cell) -> TrainConfig:
@@ -89,6 +91,10 @@ class FitProgress:
         """An epoch is done."""
         self.epoch = epoch
 
+    def tried(self, done: int, total: int, steps: int, learning_rate: float, ndcg: float) -> None:
+        """Settings of fine-tuning are measured."""
+        self.tell(FIT_SHARE, f"choosing steps and rate, {done} of {total}")
+
 
 def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: Tell) -> CellRecord:
     """Fit and measure one cell and keep it; a cell that was begun before goes on, a finished one is read.
@@ -100,7 +106,8 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     if done is not None:
         return done
     folder.root.mkdir(parents=True, exist_ok=True)
-    method: Method = METHODS[cell.method]
+    folder.record.unlink(missing_ok=True)  # Of a run that was another one then; its devices are replaced first.
+    method = METHODS[cell.method] if cell.run is None else finished_run(cell.method, cell.run)
     config = cell_config(job, cell)
     start = finished_base(cell, folder) if method.on_base else {}
     fitted = method.fit(dataset, config, folder.fit, FitProgress(tell), **start)
@@ -124,7 +131,7 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
         limit_devices=job.limit_devices,
         bootstrap=0,
         seed=0,
-        config=cast(dict[str, Any], msgspec.to_builtins(config)),
+        config=fitted.settings or cast(dict[str, Any], msgspec.to_builtins(config)),
         progress=measuring,
     )
     tell(1.0, "measuring costs")
@@ -145,6 +152,7 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
         evaluation_seconds=evaluation_seconds,
         provenance=found[0].provenance,
         validation=fitted.validation,
+        run=cell.run,
     )
     write_bytes(folder.devices, device_arrays(found))
     write_bytes(folder.record, msgspec.json.encode(record))
@@ -153,9 +161,12 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
 
 
 def finished_base(cell: Cell, folder: CellFolder) -> dict[str, Path]:
-    """The base run of the same comparison, backbone and seed as an argument for `Method.fit`, if it is finished."""
+    """The base run of the same comparison, backbone and seed as an argument for `Method.fit`, if it is finished.
+
+    A cell that has begun with a base run of its own goes on with that one.
+    """
     base = CellFolder(folder.root.parent / Cell(cell.backbone, "base", cell.seed).name)
-    return {} if base.read() is None else {"base": base.fit}
+    return {} if (folder.fit / "base").is_dir() or base.read() is None else {"base": base.fit}
 
 
 def protocol_record(evaluation: Evaluation) -> ProtocolRecord:

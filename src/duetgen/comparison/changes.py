@@ -6,7 +6,7 @@ What is not changed here is the same for every method: backbone, width, objectiv
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import torch
@@ -42,6 +42,12 @@ def with_settings(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
 def base(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The global model alone."""
     return with_settings(config, {"model.method": "base", "model.backbone.head": "full"})
+
+
+def finetune(scope: Literal["head", "whole"]) -> Change:
+    """The global model and a copy of a part of it for each device, trained on that device's own events."""
+    settings = {"model.method": "finetune", "model.backbone.head": "full", "finetune.scope": scope}
+    return lambda config, dataset: with_settings(config, settings)
 
 
 def base_long(config: TrainConfig, dataset: Dataset) -> TrainConfig:

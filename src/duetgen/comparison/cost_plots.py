@@ -31,12 +31,12 @@ def cost_plot(table: Table, name: str, label: str, read: Callable[[Cost], float 
     """Quality against one cost, on a log axis; methods without that cost are left out."""
     points = [
         (float(cost), value.mean, row.method)
-        for row in focus(table.rows, len(table.rows))
+        for row in focus(table.rows, table.reference, len(table.rows))
         if (value := row.value()) is not None and (cost := read(row.cost))
     ]
     if not points:
         return None
-    palette = colours(table.rows)
+    palette = colours(table)
 
     def paint(axes: Axes) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

@@ -11,9 +11,8 @@ import torch
 
 from duetgen.baselines import EASE, ItemKNN, Popularity, recent_counts
 from duetgen.baselines.ease import gram, solve
-from duetgen.comparison.finetuned import few_devices
 from duetgen.data.store import Dataset
-from duetgen.evaluation import validate
+from duetgen.evaluation import few_devices, validate
 from duetgen.training import TrainConfig
 
 HALF_LIVES: Final = (0.5, 1.0, 3.0, 10.0, float("inf"))

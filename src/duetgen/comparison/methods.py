@@ -15,11 +15,11 @@ from torch import nn
 
 from duetgen.comparison import changes, counts
 from duetgen.comparison.changes import Change, duet, with_settings
-from duetgen.comparison.finetuned import finetuned
+from duetgen.comparison.runs import FinishedRun, open_run
 from duetgen.data.store import Dataset
-from duetgen.training import TrainConfig, load_run, train
-from duetgen.training.loop import TrainResult
+from duetgen.training import TrainConfig, load_run, recommender_of, train
 from duetgen.training.progress import Progress
+from duetgen.training.run import NotARunError, RunFolder
 
 Family = Literal["global", "generated", "finetuned", "counting"]
 
@@ -33,12 +33,14 @@ class Fitted:
         seconds: spent on fitting, in this process and those before that it went on from.
         root: the run folder, where there is one.
         validation: `ndcg@10` on the validation part of the training pass that was kept, where there were passes.
+        settings: its own, where they are not those of the comparison.
     """
 
     model: nn.Module
     seconds: float
     root: Path | None = None
     validation: float | None = None
+    settings: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Method:
         uses_backbone: whether it differs between backbones.
         seeded: whether the seed changes anything.
         on_base: whether it starts from the finished base model.
+        run: the finished run that it is, where it is one and no entry of `METHODS`.
         fit: (dataset, shared settings, folder to keep what is made in, progress) to the fitted model; the same call on
             an unfinished folder goes on where it stopped. One that is `on_base` also takes `base`, the folder of a
             finished base run of the same settings, and spares itself that training.
@@ -65,6 +68,7 @@ class Method:
     uses_backbone: bool = True
     seeded: bool = True
     on_base: bool = False
+    run: FinishedRun | None = None
 
 
 def trained(change: Change) -> Callable[..., Fitted]:
@@ -77,20 +81,13 @@ def trained(change: Change) -> Callable[..., Fitted]:
     return fit
 
 
-def base_run(
-    dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None
-) -> TrainResult:
-    """The finished base model of these settings: that of `base`, else one of its own in FOLDER/base."""
-    return train(dataset, changes.base(config, dataset), base or folder / "base", progress=progress)
-
-
 def trained_on_base(change: Change) -> Callable[..., Fitted]:
     """A method that trains a generator for the finished base model; `base` may name a base run to take."""
 
     def fit(
         dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
     ) -> Fitted:
-        start = base_run(dataset, config, folder, progress, base)
+        start = train(dataset, changes.base(config, dataset), base or folder / "base", progress=progress)
         own = with_settings(change(config, dataset), {"global_model": str(start.root)})
         result = train(dataset, own, folder / "run", progress=progress)
         return Fitted(load_run(result.root).model, start.seconds + result.seconds, result.root, result.best)
@@ -99,13 +96,21 @@ def trained_on_base(change: Change) -> Callable[..., Fitted]:
 
 
 def finetuning(scope: Literal["head", "whole"]) -> Callable[..., Fitted]:
-    """A method that fine-tunes a part of the base model for each device; `base` may name a base run to start from."""
+    """A method that fine-tunes a part of the base model for each device; `base` may name a base run to start from.
+
+    It has no figure for `Fitted.validation`: what chose its steps and rate was measured on few devices.
+    """
 
     def fit(
         dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
     ) -> Fitted:
-        model, seconds = finetuned(scope, dataset, config, folder, base_run(dataset, config, folder, progress, base))
-        return Fitted(model, seconds, folder)
+        own = changes.finetune(scope)(config, dataset)
+        seconds = 0.0
+        if base is not None:
+            own = with_settings(own, {"global_model": str(base)})
+            seconds = RunFolder(base).read_environment().seconds
+        result = train(dataset, own, folder, progress=progress)
+        return Fitted(recommender_of(load_run(folder), dataset), seconds + result.seconds, folder)
 
     return fit
 
@@ -119,6 +124,25 @@ def counted(make: Callable[[Dataset, TrainConfig], nn.Module]) -> Callable[..., 
         return Fitted(model, time.monotonic() - begun)
 
     return fit
+
+
+def finished_run(name: str, run: FinishedRun) -> Method:
+    """A finished run as a method: it has its own backbone and seed, and its fit loads it.
+
+    Its validation figure is left out: it need not be of the devices that the comparison's runs are validated on.
+    """
+    families: dict[str, Family] = {"base": "global", "duet": "generated"}
+
+    def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None) -> Fitted:
+        found, loaded = open_run(Path(run.path), dataset)
+        if found != run:
+            raise NotARunError(f"{run.path} has changed since the comparison began", "give the same command again")
+        model = recommender_of(loaded, dataset)
+        return Fitted(model, loaded.environment.seconds, loaded.root, settings=loaded.settings())
+
+    description = f"a finished run, {run.backbone}"
+    family = families.get(run.kind, "finetuned")
+    return Method(name, description, family, fit, uses_backbone=False, seeded=False, run=run)
 
 
 def counting(name: str, description: str, make: Callable[[Dataset, TrainConfig], nn.Module]) -> Method:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from duetgen.comparison.numbers import interval
-from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Estimate, Row, Table
+from duetgen.comparison.results import DUET, HEADLINE, Comparison, Estimate, Row, Table
 from duetgen.comparison.svg import FONT_SIZE, GRID, INK, MUTED, PAPER, SERIES, WIDTH, draw, draw_figure, label_ends
 from duetgen.comparison.verdict import said
 
@@ -19,11 +19,12 @@ LINES: Final = 6
 ROW_INCHES: Final = 0.24
 
 
-def colours(rows: Sequence[Row]) -> dict[str, str]:
+def colours(table: Table) -> dict[str, str]:
     """A colour for each method: DUET's and base's own, the rest in turn, the best first, so that lines differ."""
-    others = [row.method for row in focus(rows, len(rows)) if row.method not in (DUET, BASE)]
+    first = (DUET, table.reference)
+    others = [row.method for row in focus(table.rows, table.reference, len(table.rows)) if row.method not in first]
     turn = {method: SERIES[2 + index % (len(SERIES) - 2)] for index, method in enumerate(others)}
-    return {DUET: SERIES[0], BASE: SERIES[1], **turn}
+    return {DUET: SERIES[0], table.reference: SERIES[1], **turn}
 
 
 def plain_colour(method: str) -> str:
@@ -31,12 +32,12 @@ def plain_colour(method: str) -> str:
     return SERIES[0] if method == DUET else SERIES[1]
 
 
-def focus(rows: Sequence[Row], most: int = LINES) -> list[Row]:
-    """DUET, base, and of the others those with the highest `ndcg@10`: few enough lines to read."""
+def focus(rows: Sequence[Row], reference: str, most: int = LINES) -> list[Row]:
+    """DUET, base or what stands for it, and of the others those with the highest `ndcg@10`: few enough to read."""
 
     def key(row: Row) -> tuple[bool, float]:
         value = row.value()
-        return (row.method not in (DUET, BASE), -(value.mean if value else 0))
+        return (row.method not in (DUET, reference), -(value.mean if value else 0))
 
     return sorted((row for row in rows if row.value() is not None), key=key)[:most]
 
@@ -55,7 +56,7 @@ def tall(rows: int) -> float:
 
 def difference_plot(table: Table, name: str) -> str | None:
     """How far each method is from base, with the interval over devices."""
-    found = [one for row in table.rows if (one := table.against(row.method, BASE)) is not None]
+    found = [one for row in table.rows if (one := table.against(row.method, table.reference)) is not None]
     if not found:
         return None
 
@@ -67,10 +68,10 @@ def difference_plot(table: Table, name: str) -> str | None:
             axes.plot(one.mean, y, "o", color=plain_colour(one.method), **dot(one))
         rows_of(axes, [one.method for one in found])
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"{HEADLINE}, difference to base")
+        axes.set_xlabel(f"{HEADLINE}, difference to {table.reference}")
 
     words = "; ".join(f"{one.method} {one.mean:+.4f}{bounds(one)}, {said(one)}" for one in found)
-    return draw(name, f"Difference to base in {HEADLINE}", words, paint, tall(len(found)))
+    return draw(name, f"Difference to {table.reference} in {HEADLINE}", words, paint, tall(len(found)))
 
 
 def bounds(one: Comparison | Estimate) -> str:
@@ -86,18 +87,18 @@ def dot(one: Comparison | Estimate) -> dict[str, Any]:
 
 def staleness_plot(table: Table, name: str) -> str | None:
     """Quality against the age of theta, with 95 % bands: less base, or as it is where there is no base."""
-    base = table.row(BASE)
-    rows = [row for row in focus(table.rows) if row.personal]
+    base = table.row(table.reference)
+    rows = [row for row in focus(table.rows, table.reference) if row.personal]
     ages = sorted({0, *(age_of(one.name) for row in rows for one in row.conditions if one.name.startswith("own+"))})
     if not rows or len(ages) < 2:
         return None
-    palette, what = colours(table.rows), HEADLINE if base is None else f"{HEADLINE}, less base"
+    palette, what = colours(table), HEADLINE if base is None else f"{HEADLINE}, less {table.reference}"
 
     def value(row: Row, age: int) -> Comparison | Estimate | None:
         condition = f"own+{age}" if age else "own"
         if base is None:
             return row.value(HEADLINE, condition)
-        return table.find(row.method, condition, BASE, base.headline, HEADLINE)
+        return table.find(row.method, condition, base.method, base.headline, HEADLINE)
 
     found = {
         row.method: [(x, one) for x, age in enumerate(ages) if (one := value(row, age)) is not None] for row in rows
@@ -112,7 +113,7 @@ def staleness_plot(table: Table, name: str) -> str | None:
             axes.set_visible(False)
         for axes, (method, points) in zip(panels.flat, lines.items()):
             if base is not None:
-                axes.axhline(0, color=palette[BASE], linestyle=(0, (4, 3)), linewidth=1.4)
+                axes.axhline(0, color=palette[base.method], linestyle=(0, (4, 3)), linewidth=1.4)
             places, means = [x for x, _ in points], [one.mean for _, one in points]
             low = [one.mean if one.low is None else one.low for _, one in points]
             high = [one.mean if one.high is None else one.high for _, one in points]
@@ -144,10 +145,12 @@ def age_of(condition: str) -> int:
 
 def history_plot(table: Table, name: str) -> str | None:
     """Quality by the number of events before the target."""
-    rows = [row for row in focus(table.rows) if (found := row.condition()) is not None and found.by_history]
+    rows = [
+        row for row in focus(table.rows, table.reference) if (found := row.condition()) is not None and found.by_history
+    ]
     if not rows:
         return None
-    palette = colours(table.rows)
+    palette = colours(table)
     first = rows[0].condition()
     assert first is not None
     buckets = [bucket_name(b.shortest, b.longest) for b in first.by_history]

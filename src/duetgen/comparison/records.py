@@ -2,7 +2,7 @@
 
 ```
 comparison.json               what all cells have in common; by it the folder is known
-cells/BACKBONE-METHOD-SEED/
+cells/BACKBONE-METHOD-SEED/   of a finished run: run-NAME-SEED
   fit/                        what the method keeps, a run folder mostly
   devices.npz                 metrics of each device, for paired statistics without the models
   cell.json                   everything else; written last, so a cell that has it is finished
@@ -25,6 +25,7 @@ import numpy as np
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
+from duetgen.comparison.runs import FinishedRun
 from duetgen.data.store import Int64
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64
@@ -37,16 +38,17 @@ FORMAT_VERSION: Final = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one backbone and one seed; no backbone where the method has none."""
+    """One method with one backbone and one seed; no backbone where the method has none, or is a finished run."""
 
     backbone: str | None
     method: str
     seed: int
+    run: FinishedRun | None = None
 
     @property
     def name(self) -> str:
         """Name of the cell's folder, and how people read it."""
-        return f"{self.backbone or 'any'}-{self.method}-{self.seed}"
+        return f"{'run' if self.run else self.backbone or 'any'}-{self.method}-{self.seed}"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +101,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
         evaluation_seconds: what measuring took, all conditions and protocols together.
         oscillation: what one more event does to theta; None without theta.
         validation: `ndcg@10` on the validation part of the training pass that was kept; None where there were none.
+        run: the finished run that was measured, where it is one.
     """
 
     format_version: int
@@ -114,11 +117,12 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_seconds: float
     provenance: Provenance
     validation: float | None = None
+    run: FinishedRun | None = None
 
     @property
     def cell(self) -> Cell:
         """Which cell it is."""
-        return Cell(self.backbone, self.method, self.seed)
+        return Cell(self.backbone, self.method, self.seed, self.run)
 
     @property
     def headline(self) -> str:
@@ -137,9 +141,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class CellFolder:
-    """The files of a cell, by name."""
+    """The files of a cell, by name, and the finished run that they have to be of, if any."""
 
     root: Path
+    run: FinishedRun | None = None
 
     @property
     def fit(self) -> Path:
@@ -162,12 +167,13 @@ class CellFolder:
         return self.root / "failed.json"
 
     def read(self) -> CellRecord | None:
-        """The record of a finished cell; None where it is not finished, is damaged, or is of another version."""
+        """The record of a finished cell; None where it is not finished, is damaged, or is of another version or run."""
         try:
             found = msgspec.json.decode(self.record.read_bytes(), type=CellRecord)
         except (OSError, msgspec.DecodeError):
             return None
-        return found if found.format_version == FORMAT_VERSION and self.devices.is_file() else None
+        same = found.format_version == FORMAT_VERSION and found.run == self.run
+        return found if same and self.devices.is_file() else None
 
     def by_device(self, metrics: Sequence[str]) -> DeviceTable:
         """Some metrics of each device."""
@@ -194,4 +200,4 @@ class DeviceTable:
 
 def cell_folder(root: Path, cell: Cell) -> CellFolder:
     """Where a comparison keeps a cell."""
-    return CellFolder(root / "cells" / cell.name)
+    return CellFolder(root / "cells" / cell.name, cell.run)

@@ -14,11 +14,12 @@ from duetgen.comparison.methods import METHODS
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
-from duetgen.comparison.results import BASE, DUET, HEADLINE, Results, Table
+from duetgen.comparison.results import DUET, HEADLINE, Results, Table
+from duetgen.comparison.runs import FinishedRun
 from duetgen.evaluation.protocols import full_name, missed_targets
 
 NO_SWA = "duet-no-swa"
-HOLLOW = "A hollow dot is a method that is not told apart from base, or not after correction."
+HOLLOW = "A hollow dot is a difference that is not told apart, or not after correction."
 GROUPS = {
     "Cold and warm devices": (HEADLINE, {"cold": "cold: fewer than<br>5 events before", "warm": "warm"}),
     "Repeats and new items": (HEADLINE, {"repeat": "repeat: the device<br>had the item before", "new": "new"}),
@@ -52,13 +53,16 @@ def escape(text: str) -> str:
 def facts(results: Results) -> str:
     """What was measured, in one paragraph."""
     data, job = results.dataset, results.job
-    seeds = len(results.seeds)
-    parts = [
-        f"{data.devices:,} devices, {data.items:,} items, {data.events:,} events; {data.split} split.",
-        f"{seeds} seed{'s' if seeds != 1 else ''}; every method with the same data, settings and training budget.",
-    ]
+    seeds, runs = len(results.seeds), runs_of(results)
+    parts = [f"{data.devices:,} devices, {data.items:,} items, {data.events:,} events; {data.split} split."]
+    if seeds:
+        parts.append(
+            f"{seeds} seed{'s' if seeds != 1 else ''}; every method with the same data, settings and training budget."
+        )
+    if runs:
+        parts.append(f"Finished runs on the same data, with settings and seeds of their own: {', '.join(runs)}.")
     found = dict.fromkeys(row.method for table in results.tables for row in table.rows)
-    later = [name for name in found if name in METHODS and METHODS[name].on_base]
+    later = [name for name in found if name not in runs and name in METHODS and METHODS[name].on_base]
     if later:
         parts.append(f"What starts from the finished base model has its training besides: {', '.join(later)}.")
     if job.limit_devices is not None:
@@ -66,6 +70,11 @@ def facts(results: Results) -> str:
     if data.note:
         parts.append(data.note)
     return " ".join(parts)
+
+
+def runs_of(results: Results) -> dict[str, FinishedRun]:
+    """The finished runs among the rows, by name."""
+    return {row.method: row.run for table in results.tables for row in table.rows if row.run is not None}
 
 
 def alerts(results: Results) -> str:
@@ -94,7 +103,8 @@ def backbone_sections(results: Results) -> list[tuple[str, str, str]]:
     for number, backbone in enumerate(dict.fromkeys(table.backbone for table in results.tables)):
         tables = [table for table in results.tables if table.backbone == backbone]
         body = "".join(protocol_part(table) for table in tables) + plots(tables[0], f"b{number}")
-        sections.append((f"backbone-{number}", backbone or "Without a backbone", body))
+        alone = "Without a backbone" if results.seeds else "Finished runs"
+        sections.append((f"backbone-{number}", backbone or alone, body))
     return sections
 
 
@@ -138,7 +148,7 @@ def plots(table: Table, name: str) -> str:
     figures = [
         figure(
             difference_plot(table, f"{name}-difference"),
-            "Difference to base",
+            f"Difference to {table.reference}",
             f"Lines are 95 % intervals over devices. {HOLLOW}",
         ),
         figure(seeds_plot(table, f"{name}-seeds"), "Spread over seeds", "A dot for each seed, a bar at their mean."),
@@ -167,9 +177,9 @@ def plots(table: Table, name: str) -> str:
 def of_age(table: Table) -> str:
     """What the curves of age show."""
     words = "θ generated so many events before it is used; bands are 95 % intervals over devices"
-    if table.row(BASE) is None:
+    if table.row(table.reference) is None:
         return f"{words}."
-    return f"{words} of the difference, as in the tables. Base, dashed, has no θ to grow old. {HOLLOW}"
+    return f"{words} of the difference to {table.reference}, dashed, as in the tables. {HOLLOW}"
 
 
 def adapter(table: Table) -> str:
@@ -199,7 +209,8 @@ def provenance_section(results: Results) -> tuple[str, str, str]:
     """Where the figures come from, and how to read them."""
     entries: list[tuple[str, str]] = [
         ("dataset", f"{results.dataset.name}, content {results.dataset.sha256[:16]}"),
-        ("seeds", ", ".join(map(str, results.seeds))),
+        *([("seeds", ", ".join(map(str, results.seeds)))] if results.seeds else []),
+        *((f"run {name}", f"{run.path}, content {run.sha256[:16]}") for name, run in runs_of(results).items()),
     ]
     origin = results.origin
     if origin is not None:
@@ -216,11 +227,10 @@ def provenance_section(results: Results) -> tuple[str, str, str]:
     items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in entries)
     settings = msgspec.toml.encode(results.job.config).decode()
     reading = "".join(f"<p>{escape(line)}</p>" for line in HOW_TO_READ)
-    body = (
-        f"<dl>{items}</dl>\n"
-        f"<details><summary>How to read the figures</summary>{reading}</details>\n"
-        f"<details><summary>Settings that all methods share</summary><pre>{escape(settings)}</pre></details>"
-    )
+    body = f"<dl>{items}</dl>\n<details><summary>How to read the figures</summary>{reading}</details>"
+    if results.seeds:
+        shared = f"<summary>Settings that all methods share</summary><pre>{escape(settings)}</pre>"
+        body += f"\n<details>{shared}</details>"
     return ("provenance", "Provenance", body)
 
 

@@ -9,7 +9,7 @@ from typing import get_args
 import msgspec
 
 from duetgen.comparison.numbers import count, interval, milliseconds, p_value, seconds, signed
-from duetgen.comparison.results import BASE, DUET, HEADLINE, METRICS, ON_BASE, Comparison, Estimate, Row, Table
+from duetgen.comparison.results import DUET, HEADLINE, METRICS, ON_BASE, Comparison, Estimate, Row, Table
 from duetgen.comparison.verdict import best_row, listed, said
 from duetgen.evaluation.significance import Outcome, outcome
 
@@ -55,22 +55,25 @@ def quality_table(table: Table) -> str:
     ages = [int(c.name[4:]) for row in table.rows for c in row.conditions if c.name.startswith("own+")]
     aged = 20 if 20 in ages else max(ages, default=0)
     best = {metric: best_row(table, metric) for metric in METRICS}
-    has_base, has_duet = table.row(BASE) is not None, table.row(DUET) is not None
+    has_base = table.row(table.reference) is not None
+    has_duet = table.row(DUET) is not None and table.reference != DUET
+    against = f"against {html.escape(table.reference)}"
     shows_repeats = table.met == "show" and table.repeat_targets > 0
     rows = []
     for row in table.rows:
         headline = row.value()
         cells = [figure_cell(headline, best[HEADLINE] is row)]
         if has_base:
-            cells.append(difference_cell(table.against(row.method, BASE)))
+            cells.append(difference_cell(table.against(row.method, table.reference)))
         if has_duet:
-            cells.append(difference_cell(table.against(row.method, DUET) if row.method != BASE else flipped(table)))
+            turned = row.method == table.reference
+            cells.append(difference_cell(flipped(table) if turned else table.against(row.method, DUET)))
         if shows_repeats:
             condition = row.condition()
             new = condition.groups.get("new") if condition is not None else None
             cells.append("–" if new is None else f"{new.metrics[HEADLINE]:.4f}")
             if has_base:
-                cells.append(difference_cell(table.against(row.method, BASE, group="new")))
+                cells.append(difference_cell(table.against(row.method, table.reference, group="new")))
         cells.append(figure_cell(row.value("user_auc"), best["user_auc"] is row))
         if aged:
             cells.append(plain(row, f"own+{aged}"))
@@ -79,10 +82,10 @@ def quality_table(table: Table) -> str:
         rows.append((row.method, cells))
     head = [
         HEADLINE,
-        *(["against base"] if has_base else []),
+        *([against] if has_base else []),
         *(["against duet"] if has_duet else []),
         *(["new items<br>alone"] if shows_repeats else []),
-        *(["new items,<br>against base"] if shows_repeats and has_base else []),
+        *([f"new items,<br>{against}"] if shows_repeats and has_base else []),
         "user AUC",
         *([f"θ {aged}<br>events old"] if aged else []),
         "another's<br>θ",
@@ -101,8 +104,8 @@ def spread_cell(value: Estimate | None) -> str:
 
 
 def flipped(table: Table) -> Comparison | None:
-    """Base against DUET, from the comparison the other way round."""
-    one = table.against(DUET, BASE)
+    """Base, or what stands for it, against DUET, from the comparison the other way round."""
+    one = table.against(DUET, table.reference)
     if one is None:
         return None
     low, high = (None if one.high is None else -one.high), (None if one.low is None else -one.low)
@@ -119,7 +122,7 @@ def plain(row: Row, condition: str) -> str:
 def said_plainly(table: Table) -> list[str]:
     """Wins, ties and losses in words: against base, then against DUET."""
     lines = []
-    for reference in (BASE, DUET):
+    for reference in dict.fromkeys((table.reference, DUET)):
         found: dict[str, list[str]] = {name: [] for name in get_args(Outcome)}
         for row in table.rows:
             one = table.against(row.method, reference)
@@ -148,9 +151,10 @@ def group_table(table: Table, metric: str, groups: dict[str, str]) -> str:
         for group in groups:
             kept = condition.groups.get(group) if condition is not None else None
             cells += ["–" if kept is None else f"{kept.metrics[metric]:.4f}<small>{kept.devices:,} devices</small>"]
-            cells.append(difference_cell(table.against(row.method, BASE, metric, group=group)))
+            cells.append(difference_cell(table.against(row.method, table.reference, metric, group=group)))
         rows.append((row.method, cells))
-    head = [text for group, said in groups.items() for text in (said, f"{group},<br>against base")]
+    against = f"against {html.escape(table.reference)}"
+    head = [text for group, said in groups.items() for text in (said, f"{group},<br>{against}")]
     return grid(head, rows, DUET)
 
 

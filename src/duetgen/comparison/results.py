@@ -10,6 +10,7 @@ from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.comparison.records import CellRecord, Failure, Job
+from duetgen.comparison.runs import FinishedRun
 from duetgen.errors import DuetError
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.provenance import Machine
@@ -66,6 +67,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         oscillation: means over seeds.
         fit_seconds: mean over seeds.
         validation: mean over seeds of what their cells have; None where one has none.
+        run: the finished run that stands in this row, where it is one.
     """
 
     method: str
@@ -79,6 +81,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     oscillation: Oscillation | None
     fit_seconds: float
     validation: float | None = None
+    run: FinishedRun | None = None
 
     def condition(self, name: str | None = None) -> RowCondition | None:
         """A condition by its name, the headline by default; None where it was not measured."""
@@ -99,7 +102,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
             `groups` (against base, on cold and on warm targets), `repeats` (against base, on repeats and on new items),
             `vocabulary` (against base, on targets that training knows),
             `age` (old theta against base), `fallback` (theta = 0 against base), `controls` (theta of none, of another
-            device or of random items against one's own).
+            device or of random items against one's own). What stands for base is told by `Table.reference`.
         group: `all` targets, or only those of a group, see `evaluation.averages.DeviceMetrics`.
         seeds: those that both have; they are averaged within a device first.
         relative: the mean over the reference's mean; None where that is 0.
@@ -138,6 +141,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         unknown_targets: targets of an item that training does not know.
         repeat_targets: targets of an item that the device had met.
         candidates: mean number of entries that a target was ranked among, itself included.
+        reference: what the others are compared with: base; where only finished runs could be it, the first of them.
     """
 
     protocol: str
@@ -150,6 +154,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     candidates: float
     rows: list[Row]
     comparisons: list[Comparison]
+    reference: str = BASE
 
     def row(self, method: str) -> Row | None:
         """The row of a method."""

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from duetgen.comparison.costs import Cost
-from duetgen.comparison.methods import METHODS
+from duetgen.comparison.methods import METHODS, Method, finished_run
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.comparison.records import CellRecord, ConditionRecord, DeviceTable, ProtocolRecord
 from duetgen.comparison.results import BASE, DUET, METRICS, Comparison, Estimate, Row, RowCondition, Table
@@ -50,13 +50,16 @@ class Pair(msgspec.Struct, frozen=True):
     group: str = "all"
 
 
-def make_table(protocol: str, backbone: str | None, cells: dict[str, list[Finished]]) -> Table | None:
+def make_table(
+    protocol: str, backbone: str | None, cells: dict[str, list[Finished]], reference: str = BASE
+) -> Table | None:
     """The table of a protocol and a backbone.
 
     Args:
         protocol: its name.
         backbone: its name.
         cells: by method, in the order of the rows; each method's cells in the order of seeds.
+        reference: the method that the others are compared with.
 
     Returns:
         The table; None where no cell was measured by the protocol.
@@ -81,7 +84,8 @@ def make_table(protocol: str, backbone: str | None, cells: dict[str, list[Finish
         repeat_targets=first.repeat_targets,
         candidates=first.candidates,
         rows=rows,
-        comparisons=[one for metric in METRICS for one in compare_all(protocol, metric, rows, finished)],
+        comparisons=[one for metric in METRICS for one in compare_all(protocol, metric, rows, finished, reference)],
+        reference=reference,
     )
 
 
@@ -89,6 +93,7 @@ def make_row(protocol: str, cells: list[tuple[Finished, ProtocolRecord]]) -> Row
     """A method's cells, averaged over seeds."""
     records = [cell.record for cell, _ in cells]
     first = records[0]
+    method = method_of(first)
     names = [condition.name for condition in cells[0][1].conditions]
     conditions = []
     for name in names:
@@ -98,7 +103,7 @@ def make_row(protocol: str, cells: list[tuple[Finished, ProtocolRecord]]) -> Row
     validated = [record.validation for record in records if record.validation is not None]
     return Row(
         method=first.method,
-        description=METHODS[first.method].description if first.method in METHODS else "",
+        description=method.description if method is not None else "",
         family=first.family,
         personal=first.personal,
         seeds=[record.seed for record in records],
@@ -108,7 +113,13 @@ def make_row(protocol: str, cells: list[tuple[Finished, ProtocolRecord]]) -> Row
         oscillation=mean_oscillation(moves) if moves else None,
         fit_seconds=statistics.fmean(record.fit_seconds for record in records),
         validation=statistics.fmean(validated) if len(validated) == len(records) else None,
+        run=first.run,
     )
+
+
+def method_of(record: CellRecord) -> Method | None:
+    """The method of a cell; None for one that this version does not know."""
+    return METHODS.get(record.method) if record.run is None else finished_run(record.method, record.run)
 
 
 def make_condition(
@@ -172,25 +183,25 @@ def mean_oscillation(moves: Sequence[Oscillation]) -> Oscillation:
     )
 
 
-def plan_pairs(rows: Sequence[Row]) -> list[Pair]:
-    """What a table compares: all with base, on all targets and on those of each group; old theta and theta = 0
-    with base; the controls with fresh theta of one's own; all with DUET."""
+def plan_pairs(rows: Sequence[Row], reference: str = BASE) -> list[Pair]:
+    """What a table compares: all with base, or what stands for it, on all targets and on those of each group; old theta
+    and theta = 0 with base; the controls with fresh theta of one's own; all with DUET."""
     by_name = {row.method: row for row in rows}
-    base, duet = by_name.get(BASE), by_name.get(DUET)
+    base, duet = by_name.get(reference), by_name.get(DUET)
     pairs = []
     for row in rows:
         if base is not None and row is not base:
-            pairs.append(Pair("methods", row.method, row.headline, BASE, base.headline))
+            pairs.append(Pair("methods", row.method, row.headline, reference, base.headline))
             pairs += [
-                Pair(question, row.method, row.headline, BASE, base.headline, group)
+                Pair(question, row.method, row.headline, reference, base.headline, group)
                 for question, groups in GROUPS.items()
                 for group in groups
             ]
             aged = [one.name for one in row.conditions if one.name.startswith("own+")]
-            pairs += [Pair("age", row.method, name, BASE, base.headline) for name in aged]
+            pairs += [Pair("age", row.method, name, reference, base.headline) for name in aged]
             if row.personal:
-                pairs.append(Pair("fallback", row.method, "zero", BASE, base.headline))
-        if duet is not None and row is not duet and row is not base:
+                pairs.append(Pair("fallback", row.method, "zero", reference, base.headline))
+        if duet is not None and duet is not base and row is not duet and row is not base:
             pairs.append(Pair("methods", row.method, row.headline, DUET, duet.headline))
         if row.personal:
             controls = [name for name in CONTROLS if row.condition(name) is not None]
@@ -210,17 +221,19 @@ def paired_seeds(one: Sequence[Finished], other: Sequence[Finished]) -> list[tup
 
 def seeded(cells: Sequence[Finished]) -> bool:
     """Whether a seed changes anything."""
-    method = METHODS.get(cells[0].record.method)
+    method = method_of(cells[0].record)
     return method is None or method.seeded
 
 
-def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str, list[Finished]]) -> list[Comparison]:
+def compare_all(
+    protocol: str, metric: str, rows: Sequence[Row], cells: dict[str, list[Finished]], reference: str
+) -> list[Comparison]:
     """Every comparison of a table by one metric; those of one question are one family for Holm's correction."""
     pairs, found, differences = [], [], []
-    for pair in plan_pairs(rows):
-        difference_SU, seeds, reference = differ(protocol, metric, pair, cells)
+    for pair in plan_pairs(rows, reference):
+        difference_SU, seeds, level = differ(protocol, metric, pair, cells)
         if len(difference_SU):
-            pairs.append((pair, seeds, reference, difference_SU.mean(1)))
+            pairs.append((pair, seeds, level, difference_SU.mean(1)))
             differences.append(difference_SU.mean(0))
     # The smallest p-value, corrected, has to stay well below the level, however many comparisons there are.
     rounds = max(significance.ROUNDS, 100 * len(pairs))
@@ -233,7 +246,7 @@ def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str
     for question in {pair.question for pair, *_ in pairs}:
         family = np.array([m for m, (pair, *_) in enumerate(pairs) if pair.question == question])
         corrected_M[family] = significance.holm(p_M[family])
-    for m, (pair, seeds, reference, mean_S) in enumerate(pairs):
+    for m, (pair, seeds, level, mean_S) in enumerate(pairs):
         one, p_holm = tested[m], corrected_M[m]
         found.append(
             Comparison(
@@ -248,7 +261,7 @@ def compare_all(protocol: str, metric: str, rows: Sequence[Row], cells: dict[str
                 mean=one.mean,
                 low=one.low,
                 high=one.high,
-                relative=one.mean / reference if reference else None,
+                relative=one.mean / level if level else None,
                 p=one.p,
                 p_holm=float(p_holm),
                 effect_size=one.effect_size,

@@ -23,7 +23,7 @@ def verdict(dataset: str, tables: Sequence[Table], missing: int) -> str:
 
 def about_duet(tables: Sequence[Table]) -> str | None:
     """DUET against base, and against all others, over the backbones; None where either is missing."""
-    against = [(table, table.against(DUET, BASE)) for table in tables]
+    against = [(table, table.against(DUET, table.reference)) for table in tables]
     found = [(table, one) for table, one in against if one is not None]
     if not found:
         return None
@@ -32,7 +32,7 @@ def about_duet(tables: Sequence[Table]) -> str | None:
     for table, _ in found:
         for row in table.rows:
             # The comparison has the rival first: where it is behind, DUET wins.
-            other = None if row.method in (DUET, BASE) else table.against(row.method, DUET)
+            other = None if row.method in (DUET, table.reference) else table.against(row.method, DUET)
             if other is not None:
                 those = {"behind": beaten, "ahead": ahead}.get(other.outcome, alike)
                 if row.method not in those:
@@ -60,14 +60,14 @@ def with_backbone(table: Table, tables: Sequence[Table]) -> str:
 
 
 def against_base(one: Comparison) -> str:
-    """DUET against base, in numbers."""
-    told = {"ahead": "is ahead of base", "behind": "is behind base"}.get(one.outcome, "is not told apart from base")
+    """DUET, or another, against base, or what stands for it, in numbers."""
+    told = {"ahead": "is ahead of", "behind": "is behind"}.get(one.outcome, "is not told apart from")
     numbers = [f"{one.mean:+.4f} {HEADLINE}", *([] if one.relative is None else [f"{one.relative:+.0%}"])]
     if one.outcome != "no interval":
         numbers.append(f"95 % interval {interval(one.low, one.high)}")
     if one.outcome in ("no interval", "not after correction"):
         numbers.append(said(one))
-    return f"{told}: {', '.join(numbers)}"
+    return f"{told} {one.reference}: {', '.join(numbers)}"
 
 
 def said(one: Comparison) -> str:
@@ -76,14 +76,17 @@ def said(one: Comparison) -> str:
 
 
 def about_best(tables: Sequence[Table]) -> str:
-    """Which method has the highest figure, where DUET or base is missing."""
+    """Which method has the highest figure, where DUET or base is missing; of finished runs, against the first."""
     parts = []
     for table in tables:
         best = best_row(table)
         if best is not None:
             value = best.value()
             assert value is not None
-            parts.append(f"{best.method} has the highest {HEADLINE}, {value.mean:.4f}{with_backbone(table, tables)}")
+            said = f"{best.method} has the highest {HEADLINE}, {value.mean:.4f}{with_backbone(table, tables)}"
+            one = table.against(best.method, table.reference)
+            beside = one is not None and table.reference != BASE
+            parts.append(f"{said}, and {against_base(one)}" if one is not None and beside else said)
     return listed(parts) if parts else f"no cell has {HEADLINE}"
 
 

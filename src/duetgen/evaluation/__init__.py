@@ -14,7 +14,7 @@
 
 from duetgen.evaluation.bootstrap import Interval
 from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
-from duetgen.evaluation.evaluator import evaluate, validate
+from duetgen.evaluation.evaluator import evaluate, few_devices, validate
 from duetgen.evaluation.result import ConditionResult, Difference, Evaluation, compare
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "compare",
     "default_conditions",
     "evaluate",
+    "few_devices",
     "validate",
 ]

@@ -45,7 +45,8 @@ PAIRWISE_COST: Final = 256
 """How many values a model that reads the window anew for each candidate holds for each score, roughly."""
 CALIBRATION_DEVICES: Final = 2_000
 """Devices of the validation part that the calibration of log loss is fitted on, at most."""
-
+FEW_TARGETS: Final = 2_000
+"""Targets of the validation part that settings are chosen on, about, where each measurement is dear."""
 
 Progress = Callable[[str, int, int], None]
 """What an evaluation tells while it goes on: under the condition named, so many of so many targets are scored."""
@@ -379,6 +380,16 @@ def _evaluate(
         )
         evaluations.append(evaluation.keep(by_device))
     return evaluations
+
+
+def few_devices(dataset: Dataset, most: int) -> int:
+    """How many devices of the validation part have about `FEW_TARGETS` targets together; `most` of them at most.
+
+    Enough to choose among many settings of a model that is dear to measure.
+    """
+    targets = dataset.targets("valid")
+    per_device = len(targets) / max(1, len(np.unique(targets.device_N)))
+    return max(1, min(most, int(FEW_TARGETS / max(1.0, per_device))))
 
 
 def validate(

@@ -95,6 +95,12 @@ def check_exportable(model: Recommender) -> None:
     Raises:
         NotExportableError: it generates nothing, or too much.
     """
+    if model.config.method == "finetune":
+        raise NotExportableError(
+            "this run is fine-tuned: each device trains a copy of its own, so there is nothing for a cloud to serve",
+            "give its base model a generator, `duet train DATASET --global-model RUN --method duet --out DUET`, and "
+            "export that",
+        )
     if not model.personal:
         raise NotExportableError(
             "this run is a base model: it has no generator, so there is nothing for a cloud to serve",

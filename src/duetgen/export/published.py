@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from duetgen.data.store import Dataset
 from duetgen.export import parity
-from duetgen.training.run import DatasetMismatchError, load_run
+from duetgen.training import load_run, recommender_of
+from duetgen.training.run import DatasetMismatchError
 from duetgen.wire.bundle import MANIFEST, Bundle, open_bundle
 
 SCORES: Final = 2**22
@@ -78,7 +79,7 @@ def load_model(root: Path, dataset: Dataset) -> tuple[nn.Module, dict[str, Any]]
     if not (root / MANIFEST).is_file():
         run = load_run(root)
         run.check_dataset(dataset)
-        return run.model, run.settings()
+        return recommender_of(run, dataset), run.settings()
     bundle = open_bundle(root, contents=True)
     provenance = bundle.manifest.provenance
     if provenance.get("dataset_sha256", dataset.manifest.content_sha256) != dataset.manifest.content_sha256:

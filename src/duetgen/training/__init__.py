@@ -11,14 +11,24 @@
 `progress`     what a run tells while it goes on
 `loop`         the loop that ties them together
 `finetune`     a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss
+`finetune_run` a run of it: the base model, steps and rate by the validation part
 """
 
-from duetgen.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
+from duetgen.training.config import (
+    FineTuneConfig,
+    ObjectiveConfig,
+    OptimiserConfig,
+    TrainConfig,
+    check_config,
+    decode_config,
+)
+from duetgen.training.finetune_run import recommender_of
 from duetgen.training.loop import TrainResult, train
 from duetgen.training.progress import Losses, Progress
 from duetgen.training.run import Run, load_run
 
 __all__ = [
+    "FineTuneConfig",
     "Losses",
     "ObjectiveConfig",
     "OptimiserConfig",
@@ -29,5 +39,6 @@ __all__ = [
     "check_config",
     "decode_config",
     "load_run",
+    "recommender_of",
     "train",
 ]

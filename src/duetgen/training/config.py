@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Final, Literal
 
 import msgspec
+import msgspec.inspect
 
 from duetgen.backbones import ModelConfig
 from duetgen.core.encoders import HALF_LIVES
-from duetgen.errors import DuetError
+from duetgen.errors import DuetError, did_you_mean, nearest
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
 from duetgen.wire.messages import MetPolicy
+
+SEE: Final = "see docs/configuration.md for every setting"
 
 
 class InvalidConfigError(DuetError):
@@ -74,12 +78,29 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True):
     unknown_share: float = 0.05
 
 
+class FineTuneConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a device's copy of the global model is trained on its own events, as many of them as a generator reads.
+
+    Attributes:
+        scope: the `head` alone, or the `whole` model but for its item embedding.
+        steps: steps of Adam, each over the whole history; 0: chosen on the validation part.
+        learning_rate: of Adam; 0: chosen on the validation part.
+        negatives: items drawn for each step; 0: 64, 8 for DIN, 4 for binary cross-entropy.
+    """
+
+    scope: Literal["head", "whole"] = "head"
+    steps: int = 0
+    learning_rate: float = 0.0
+    negatives: int = 0
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One training run.
 
     Attributes:
         global_model: folder of a finished run whose global model is kept as it is, so that only the generator is
-            trained; empty: both are trained together, by the joint objective.
+            trained, or only fine-tuning is left; empty: global model and generator are trained together, by the joint
+            objective, and what is fine-tuned is trained first.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
         validation_devices: at most so many devices, drawn by seed, measure each epoch.
         checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
@@ -88,6 +109,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    finetune: FineTuneConfig = FineTuneConfig()
     global_model: str = ""
     seed: int = 0
     feed: Literal["sequences", "rows"] = "sequences"
@@ -106,11 +128,67 @@ def decode_config(content: bytes, source: str = "config.toml") -> TrainConfig:
         InvalidConfigError: malformed, or with an unknown or impossible setting.
     """
     try:
-        config = msgspec.toml.decode(content, type=TrainConfig)
+        tree = msgspec.toml.decode(content)
     except (msgspec.DecodeError, ValueError) as cause:
-        raise InvalidConfigError(f"{source}: {cause}", "see docs/configuration.md for every setting") from cause
+        raise InvalidConfigError(f"{source}: {cause}", SEE) from cause
+    return convert_config(tree, f"{source}: ")
+
+
+def convert_config(tree: dict[str, Any], source: str = "") -> TrainConfig:
+    """A configuration from plain data; what is not there has its default.
+
+    Args:
+        tree: as `config.toml` has it.
+        source: begins what a refusal says.
+
+    Raises:
+        InvalidConfigError: with an unknown or impossible setting.
+    """
+    known = words_by_setting()
+    for name, _ in leaves(tree):
+        if name not in known and not any(one.startswith(f"{name}.") for one in known):
+            raise InvalidConfigError(f"{source}there is no setting {name}", near_setting(name))
+    try:
+        config = msgspec.convert(tree, TrainConfig)
+    except msgspec.ValidationError as cause:
+        name = str(cause).rpartition("`$.")[2].rstrip("`")
+        meant = did_you_mean(str(dict(leaves(tree)).get(name)), known.get(name, ()))
+        raise InvalidConfigError(f"{source}a setting has a wrong value: {cause}", meant or SEE) from cause
     check_config(config)
     return config
+
+
+def leaves(tree: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables, by their full names; of a table that is empty, itself."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
+def words_by_setting() -> dict[str, tuple[str, ...]]:
+    """Every setting by its full name, the device model's first, with the words that it may be."""
+
+    def walk(kind: msgspec.inspect.Type, before: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        if isinstance(kind, msgspec.inspect.StructType):
+            for field in kind.fields:
+                yield from walk(field.type, f"{before}.{field.name}" if before else field.name)
+            return
+        parts = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
+        yield before, tuple(str(w) for p in parts if isinstance(p, msgspec.inspect.LiteralType) for w in p.values)
+
+    return dict(walk(msgspec.inspect.type_info(TrainConfig), ""))
+
+
+def near_setting(key: str) -> str:
+    """The hint for a setting that does not exist: the one that was meant, if that can be told."""
+    names = list(words_by_setting())
+    last = key.rpartition(".")[2]
+    # Of several with one ending the first in the order of the tree, which is the device model's.
+    ends = {name.rpartition(".")[2]: name for name in reversed(names)}
+    end = nearest(last, ends)
+    return f"did you mean {ends[end]}?" if end else did_you_mean(key, names) or SEE
 
 
 def check_config(config: TrainConfig) -> None:
@@ -120,7 +198,7 @@ def check_config(config: TrainConfig) -> None:
         InvalidConfigError: with the setting's name and the range it may have.
     """
     backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
-    objective, optimiser = config.objective, config.optimiser
+    objective, optimiser, finetune = config.objective, config.optimiser, config.finetune
     ranges: list[tuple[str, float | Literal["auto"], float, float]] = [
         ("model.backbone.width", backbone.width, 1, 4096),
         ("model.backbone.window", backbone.window, 1, MAX_WINDOW),
@@ -152,6 +230,9 @@ def check_config(config: TrainConfig) -> None:
         ("optimiser.epochs", optimiser.epochs, 0, 100_000),
         ("optimiser.patience", optimiser.patience, 0, 100_000),
         ("optimiser.unknown_share", optimiser.unknown_share, 0, 0.9),
+        ("finetune.steps", finetune.steps, 0, 1000),
+        ("finetune.learning_rate", finetune.learning_rate, 0, 10),
+        ("finetune.negatives", finetune.negatives, 0, 1_000_000),
         ("validation_devices", config.validation_devices, 1, 2**31 - 1),
         ("checkpoint_seconds", config.checkpoint_seconds, 0, 1e9),
         ("seed", config.seed, 0, 2**31 - 1),
@@ -171,9 +252,9 @@ def check_config(config: TrainConfig) -> None:
         )
     if config.global_model and config.model.method == "base":
         raise InvalidConfigError(
-            "a base model has no use for global_model", "leave it out, or train a generator with the method duet"
+            "a base model has no use for global_model", "leave it out, or use it with the method duet or finetune"
         )
-    if config.global_model and generator.frozen:
+    if config.global_model and config.model.method == "duet" and generator.frozen:
         raise InvalidConfigError(
             "with global_model and model.generator.frozen nothing is left to train", "leave one of them out"
         )
@@ -181,7 +262,8 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             f"model.backbone.head {backbone.head!r} has no replacing form", "leave model.backbone.residual at true"
         )
-    if backbone.head != "full" and config.model.method == "base":
+    if backbone.head != "full" and config.model.method != "duet":
         raise InvalidConfigError(
-            f"a base model has no use for model.backbone.head {backbone.head!r}", "use it with the method duet"
+            f"the method {config.model.method} has no use for model.backbone.head {backbone.head!r}",
+            "use it with the method duet",
         )

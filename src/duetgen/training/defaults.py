@@ -15,7 +15,7 @@ import numpy as np
 
 from duetgen.backbones import BACKBONES, ModelConfig
 from duetgen.data.store import Dataset
-from duetgen.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
+from duetgen.training.config import FineTuneConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
 
 FULL_SOFTMAX_ITEMS: Final = 5_000
 """Largest catalogue over which `auto` takes the full softmax: above it drawn items give the same quality for less."""
@@ -38,6 +38,9 @@ SHORT_HISTORY: Final = 20
 """Training events a device below which a generator reads the device model's item embedding, and learns more slowly: it
 would else memorise."""
 SLOW_RATE: Final = 0.2
+
+NEGATIVES, PAIRWISE_NEGATIVES, BINARY_NEGATIVES = 64, 8, 4
+"""Items that a step of fine-tuning draws: few where each costs a reading of the window, or their share matters."""
 
 
 def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -65,7 +68,8 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     if history.share_embedding == "auto":
         history = msgspec.structs.replace(history, share_embedding=short)
     complete: ModelConfig = msgspec.structs.replace(model, backbone=backbone, history=history)
-    return msgspec.structs.replace(config, optimiser=filled, model=complete)
+    finetune = fill_in_finetune(config.finetune, model) if model.method == "finetune" else config.finetune
+    return msgspec.structs.replace(config, optimiser=filled, model=complete, finetune=finetune)
 
 
 def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -88,6 +92,13 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     )
     model = msgspec.structs.replace(config.model, normalised=kind != "bce")
     return msgspec.structs.replace(config, objective=filled, model=model)
+
+
+def fill_in_finetune(finetune: FineTuneConfig, model: ModelConfig) -> FineTuneConfig:
+    """Replace an unset number of drawn items; steps and rate are left to the validation part."""
+    negatives = PAIRWISE_NEGATIVES if BACKBONES[model.name].pairwise else NEGATIVES
+    negatives = negatives if model.normalised else BINARY_NEGATIVES
+    return msgspec.structs.replace(finetune, negatives=finetune.negatives or negatives)
 
 
 def training_positions(config: TrainConfig, dataset: Dataset) -> int:

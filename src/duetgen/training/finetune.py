@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from duetgen.backbones import Recommender, windows
 from duetgen.data.store import UNKNOWN
+from duetgen.training.config import FineTuneConfig
 from duetgen.training.copies import Copies, HeadCopies, WholeCopies, logits
 from duetgen.training.drawn import Drawn, query_gradient
 from duetgen.training.objectives import NegativeSampler
@@ -33,33 +33,6 @@ EPSILON: Final = 1e-6
 """Of Adam; above the noise of float32, so that gradients of zero do not become steps."""
 
 
-class FineTuneConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a device's copy is trained.
-
-    Attributes:
-        scope: the `head` alone, or the `whole` model but for its item embedding.
-        length: how many of the newest events are trained on.
-        steps: steps of Adam, each over the whole history.
-        learning_rate: of Adam.
-        negatives: M, items drawn for each step; for binary cross-entropy at most 4.
-        seed: of the drawn items.
-    """
-
-    scope: Literal["head", "whole"] = "head"
-    length: int = 100
-    steps: int = 5
-    learning_rate: float = 3e-3
-    negatives: int = 64
-    seed: int = 0
-
-
-def negatives_for(model: Recommender) -> int:
-    """How many items a step draws: few where each costs a reading of the window, or where their share matters."""
-    if not model.normalised:
-        return 4
-    return 8 if model.backbone.pairwise else 64
-
-
 class FineTuned(nn.Module):
     """A recommender whose `generate` fine-tunes (`evaluation.protocols.Recommender`): theta is what the device's own
     copy differs by from the global model, so that theta = 0 is the global model as everywhere else.
@@ -67,20 +40,24 @@ class FineTuned(nn.Module):
     Args:
         base: the trained global model.
         counts_V: how often each item occurs in the training part.
-        config: see `FineTuneConfig`.
+        config: see `FineTuneConfig`; filled in, steps and rate too.
+        length: how many of the newest events are trained on; two at least, one to read and one to predict.
+        seed: of the drawn items.
     """
 
     personal = True
     items_SM: Tensor
     correction_SM: Tensor
 
-    def __init__(self, base: Recommender, counts_V: Tensor, config: FineTuneConfig) -> None:
+    def __init__(
+        self, base: Recommender, counts_V: Tensor, config: FineTuneConfig, *, length: int = 100, seed: int = 0
+    ) -> None:
         super().__init__()
-        self.base, self.config = base, config
+        self.base, self.config, self.length = base, config, max(2, length)
         self.vocabulary = base.vocabulary
         self.copies: Copies = (HeadCopies if config.scope == "head" else WholeCopies)(base.backbone)
         sampler = NegativeSampler(counts_V, power=0.5 if base.normalised else 0.0)
-        random = torch.Generator().manual_seed(config.seed)
+        random = torch.Generator().manual_seed(seed)
         draws = [Drawn.of(sampler, config.negatives, random) for _ in range(DRAWS)]
         self.register_buffer("items_SM", torch.stack([draw.items_M for draw in draws]), persistent=False)
         self.register_buffer("correction_SM", torch.stack([draw.correction_M for draw in draws]), persistent=False)
@@ -102,7 +79,7 @@ class FineTuned(nn.Module):
     @property
     def generator_history(self) -> int:
         """How many events are trained on."""
-        return self.config.length
+        return self.length
 
     @property
     def backbone(self) -> nn.Module:

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.defaults import fill_in
+from duetgen.training.finetune_run import FineTuning, base_config
 from duetgen.training.frozen_base import freeze_global_model, refuse_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
 from duetgen.training.progress import Losses, Progress, Silent
@@ -37,7 +39,7 @@ from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import NotARunError, RunFolder, describe, open_folder
 from duetgen.training.step import TrainingStep
 
-Validate = Callable[[Recommender, Dataset], float]
+Validate = Callable[[nn.Module, Dataset], float]
 
 
 class TrainingFailedError(DuetError):
@@ -314,21 +316,28 @@ def train(
     fabric.barrier()
     begun = folder.read_environment() if folder.environment.is_file() else None
     if begun is not None and begun.finished:
-        epochs = len(folder.metrics.read_bytes().splitlines())
+        epochs = len(folder.metrics.read_bytes().splitlines()) if folder.metrics.is_file() else 0
         return TrainResult(folder.root, begun.best_epoch, begun.best, epochs, begun.seconds, True)
-    trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
+    progress = progress or Silent()
+    trainer: Trainer | FineTuning
+    measure = validate or default_validation(config)
+    if config.model.method == "finetune":
+        base = partial(train, dataset, base_config(config), folder.base, validate=validate, progress=progress)
+        trainer = FineTuning(dataset, config, folder, measure, fabric, base)
+    else:
+        trainer = Trainer(dataset, config, folder, measure, fabric)
     if begun is not None and begun.global_model_sha256 != trainer.frozen_base:
         raise NotARunError(
             f"{folder.root} was begun for another global model than {config.global_model} now is",
             "give --overwrite to begin again",
         )
-    environment = describe(dataset, trainer.fabric.device.type, trainer.frozen_base)
-    if trainer.fabric.is_global_zero:
+    environment = describe(dataset, fabric.device.type, trainer.frozen_base)
+    if fabric.is_global_zero:
         folder.write_environment(environment)
     trainer.resume()
-    trainer.run(progress or Silent())
+    trainer.run(progress)
     counters = trainer.counters
-    if trainer.fabric.is_global_zero:
+    if fabric.is_global_zero:
         write_bytes(folder.weights, safetensors.torch.save({k: v.clone() for k, v in trainer.best.items()}))
         folder.write_environment(
             msgspec.structs.replace(
@@ -344,7 +353,12 @@ def train(
 
 
 def default_validation(config: TrainConfig) -> Validate:
-    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta."""
-    from duetgen.evaluation import validate
+    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta; of few devices where each is dear."""
+    from duetgen.evaluation import few_devices, validate
 
-    return lambda model, dataset: validate(model, dataset, limit_devices=config.validation_devices, seed=config.seed)
+    def measure(model: nn.Module, dataset: Dataset) -> float:
+        devices = config.validation_devices
+        few = few_devices(dataset, devices) if config.model.method == "finetune" else devices
+        return validate(model, dataset, limit_devices=few, seed=config.seed)
+
+    return measure

@@ -32,6 +32,9 @@ class Progress(Protocol):
     def measured(self, epoch: int, losses: Losses, ndcg: float, best: float) -> None:
         """A pass is done and measured on validation."""
 
+    def tried(self, done: int, total: int, steps: int, learning_rate: float, ndcg: float) -> None:
+        """So many settings of fine-tuning are measured on validation, these the last."""
+
 
 class Silent:
     """Tells nothing."""
@@ -39,3 +42,4 @@ class Silent:
     def started(self, epochs: int, steps: int, resumed_epoch: int) -> None: ...  # noqa: D102
     def stepped(self, step: int, losses: Losses, positions_per_second: float) -> None: ...  # noqa: D102
     def measured(self, epoch: int, losses: Losses, ndcg: float, best: float) -> None: ...  # noqa: D102
+    def tried(self, done: int, total: int, steps: int, learning_rate: float, ndcg: float) -> None: ...  # noqa: D102

@@ -5,6 +5,8 @@ config.toml          every setting of the run
 environment.json     format version, dataset and its content hash, vocabulary, versions; `finished` when it is
 metrics.jsonl        one line an epoch
 weights.safetensors  the best weights by validation; appears when the run ends
+finetune.json        of fine-tuning: steps and rate, and what else was tried
+base/                of fine-tuning that was given no global model: the run of its base model
 checkpoint/          what resuming needs; gone when the run has ended
 ```
 """
@@ -111,6 +113,16 @@ class RunFolder:
     def weights(self) -> Path:
         """`weights.safetensors`."""
         return self.root / "weights.safetensors"
+
+    @property
+    def finetune(self) -> Path:
+        """`finetune.json`."""
+        return self.root / "finetune.json"
+
+    @property
+    def base(self) -> Path:
+        """`base`, a run folder."""
+        return self.root / "base"
 
     @property
     def checkpoint(self) -> Path:

@@ -20,6 +20,7 @@ from duetgen.data.sources.raw import form_of
 from duetgen.data.sources.table import REVIEW, read_table
 from duetgen.data.sources.titles import titles_of
 from duetgen.data.synthetic import SyntheticConfig, read_synthetic
+from duetgen.errors import did_you_mean
 
 SOURCES: Final = (
     "auto",
@@ -58,7 +59,8 @@ def read(
     """
     columns, reading = columns or Columns(), reading or Reading()
     if source not in SOURCES:
-        raise UnknownSourceError(f"there is no source {source!r}", f"choose one of {', '.join(SOURCES)}")
+        hint = did_you_mean(source, SOURCES, f"choose one of {', '.join(SOURCES)}")
+        raise UnknownSourceError(f"there is no source {source!r}", hint)
     if source == "synthetic":
         if path is not None or test_input is not None:
             raise BadSettingError("the source synthetic reads no file", "leave the input out")

@@ -1,0 +1,173 @@
+"""A run of fine-tuning: the global model, and how many steps at which rate its copies are best trained.
+
+What each device trains is made when it is asked for (`finetune.FineTuned`); the run folder holds the global model's
+weights and, in `finetune.json`, what was chosen on the validation part and all that was tried.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from duetgen.backbones import Recommender
+from duetgen.data.store import Dataset
+from duetgen.files import write_bytes
+from duetgen.training.checkpoint import Counters
+from duetgen.training.config import FineTuneConfig, TrainConfig
+from duetgen.training.finetune import FineTuned
+from duetgen.training.frozen_base import freeze_global_model
+from duetgen.training.progress import Progress
+from duetgen.training.run import NotARunError, Run, RunFolder
+
+if TYPE_CHECKING:
+    from duetgen.training.loop import TrainResult, Validate
+
+STEPS: Final = (2, 5, 15)
+RATES: Final = (1e-4, 3e-4, 1e-3, 3e-3)
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps and learning rate, and what they gave on the validation part."""
+
+    steps: int
+    learning_rate: float
+    validation_ndcg10: float
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """`finetune.json`: the best of what was tried so far; at a tie the cheaper.
+
+    Attributes:
+        validation_ndcg10: what it gave on the validation part.
+        base_validation_ndcg10: what the global model alone gave for the same devices.
+        tried: all that was measured, in order.
+        seconds: spent on choosing.
+    """
+
+    steps: int
+    learning_rate: float
+    validation_ndcg10: float
+    base_validation_ndcg10: float
+    tried: list[Tried]
+    seconds: float
+
+
+def read_choice(folder: RunFolder) -> Choice:
+    """`finetune.json` of a run.
+
+    Raises:
+        NotARunError: it is missing or damaged.
+    """
+    try:
+        return msgspec.json.decode(folder.finetune.read_bytes(), type=Choice)
+    except (OSError, msgspec.DecodeError) as cause:
+        raise NotARunError(f"{folder.finetune} is damaged: {cause}", "train again with --overwrite") from cause
+
+
+def finetuned(base: Recommender, dataset: Dataset, config: TrainConfig, settings: FineTuneConfig) -> FineTuned:
+    """The global model of a run with fine-tuning by these settings."""
+    counts_V = torch.from_numpy(dataset.training_counts())
+    return FineTuned(base, counts_V, settings, length=config.model.history.length, seed=config.seed).eval()
+
+
+def recommender_of(run: Run, dataset: Dataset) -> nn.Module:
+    """What a run is measured by, see `evaluation.protocols.Recommender`: its model, or one that it fine-tunes.
+
+    Raises:
+        NotARunError: what was chosen is missing or damaged.
+    """
+    if run.config.model.method != "finetune":
+        return run.model
+    choice = read_choice(RunFolder(run.root))
+    settings = msgspec.structs.replace(run.config.finetune, steps=choice.steps, learning_rate=choice.learning_rate)
+    return finetuned(run.model, dataset, run.config, settings)
+
+
+def base_config(config: TrainConfig) -> TrainConfig:
+    """The settings of the base run that fine-tuning starts from."""
+    model = msgspec.structs.replace(config.model, method="base")
+    return msgspec.structs.replace(config, model=model, finetune=FineTuneConfig())
+
+
+class FineTuning:
+    """Takes the place of `loop.Trainer` in a run of fine-tuning.
+
+    Args:
+        train_base: trains the base model that the run begins with, where it is given none, or goes on with it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        folder: RunFolder,
+        validate: Validate,
+        fabric: Fabric,
+        train_base: Callable[[], TrainResult],
+    ) -> None:
+        self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
+        self.fabric, self.train_base = fabric, train_base
+        self.model = Recommender(dataset.vocabulary, config.model)
+        self.frozen_base = freeze_global_model(self.model, dataset, config) if config.global_model else ""
+        self.counters = Counters()
+        self.best: dict[str, Tensor] = {}
+        self.tried: list[Tried] = []
+        self.base_ndcg: float | None = None
+        self.seconds = 0.0
+
+    def resume(self) -> None:
+        """Go on with what was tried before.
+
+        Raises:
+            NotARunError: `finetune.json` is damaged.
+        """
+        if self.folder.finetune.is_file():
+            choice = read_choice(self.folder)
+            self.tried, self.base_ndcg, self.seconds = choice.tried, choice.base_validation_ndcg10, choice.seconds
+
+    def run(self, progress: Progress) -> None:
+        """Train the base model, if it is not there yet, and measure every pair of steps and rate."""
+        if not self.config.global_model:
+            start = self.train_base()
+            self.fabric.barrier()
+            own = msgspec.structs.replace(self.config, global_model=str(start.root))
+            freeze_global_model(self.model, self.dataset, own)
+            self.counters.seconds = start.seconds
+        self.best = self.model.state_dict()
+        settings = self.config.finetune
+        model = finetuned(self.model, self.dataset, self.config, settings).to(self.fabric.device)
+        if self.base_ndcg is None:
+            self.base_ndcg = self.validate(self.model, self.dataset)
+        rates = [settings.learning_rate] if settings.learning_rate else RATES
+        pairs = list(itertools.product([settings.steps] if settings.steps else STEPS, rates))
+        for steps, rate in pairs[len(self.tried) :]:
+            begun = time.monotonic()
+            model.config = msgspec.structs.replace(settings, steps=steps, learning_rate=rate)
+            ndcg = self.validate(model, self.dataset)
+            self.tried.append(Tried(steps=steps, learning_rate=rate, validation_ndcg10=ndcg))
+            self.seconds += time.monotonic() - begun
+            self.keep(self.base_ndcg)
+            progress.tried(len(self.tried), len(pairs), steps, rate, ndcg)
+        self.counters.best = max(one.validation_ndcg10 for one in self.tried)
+        self.counters.seconds += self.seconds
+
+    def keep(self, base_ndcg: float) -> None:
+        """Write `finetune.json`."""
+        best = max(self.tried, key=lambda one: one.validation_ndcg10)
+        choice = Choice(
+            steps=best.steps,
+            learning_rate=best.learning_rate,
+            validation_ndcg10=best.validation_ndcg10,
+            base_validation_ndcg10=base_ndcg,
+            tried=self.tried,
+            seconds=self.seconds,
+        )
+        if self.fabric.is_global_zero:
+            write_bytes(self.folder.finetune, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
