@@ -9,6 +9,7 @@ import pytest
 
 from duetgen.cli.app import main
 from duetgen.data.store import Dataset
+from duetgen.training.run import RunFolder
 
 SMALL = ("--width", "8", "--window", "4", "--history", "12", "--epochs", "1", "--set", "validation_devices=10")
 
@@ -47,3 +48,11 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     assert "fine-tuned" in cause
     assert cause.endswith("[not-exportable]")
     assert "--global-model" in hint
+
+
+def test_a_generator_for_a_base_run_is_trained_for_old_theta_by_default(people: Dataset, tmp_path: Path) -> None:
+    base, data = str(tmp_path / "base"), str(people.root)
+    main(["train", data, "--method", "base", *SMALL, "--out", base, "--quiet"])
+    assert RunFolder(Path(base)).config.read_text().count("staleness = 0") == 1
+    main(["train", data, "--global-model", base, "--out", str(tmp_path / "duet"), "--quiet"])
+    assert "staleness = 20" in RunFolder(tmp_path / "duet").config.read_text()
