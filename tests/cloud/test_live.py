@@ -23,6 +23,7 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+from tests.certificates import make_certificate
 
 from duetgen.cloud.sqlite_tokens import SQLiteTokens
 from duetgen.wire.authentication import answer_key, verify
@@ -353,38 +354,6 @@ def test_tls(live: Start, version: Path, tmp_path: Path) -> None:
     context = ssl.create_default_context(cafile=str(certificate))
     with httpx.Client(base_url=service.url, verify=context, trust_env=False) as client:
         assert post(client, GOOD).status_code == 200
-
-
-def make_certificate(certificate: Path, key: Path) -> None:
-    """Of 127.0.0.1, signed by itself."""
-    import datetime
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cloud")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
 
 
 def test_web_pages_may_ask_only_if_their_origin_is_named(client: Any, version: Path) -> None:

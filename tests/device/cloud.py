@@ -57,6 +57,7 @@ class FakeCloud:
         self.answers: list[ParametersAnswer] = []
         self.paths: list[str] = []
         self.tokens: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.traffic = None
 
     def parameters(self, request: ParametersRequest, limit: int = 2**30) -> ParametersAnswer:
@@ -127,6 +128,7 @@ class Handler(BaseHTTPRequestHandler):
     def note(self) -> None:
         self.server.cloud.paths.append(self.path)
         self.server.cloud.tokens.append(self.headers.get("Authorization", ""))
+        self.server.cloud.headers.append(dict(self.headers))
 
     def refuse(self) -> bool:
         refusal = self.server.cloud.refusal

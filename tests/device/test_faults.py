@@ -509,12 +509,13 @@ cloud = FakeCloud(tiny)
 cloud.sequence = int(time.time() * 1e6)
 options = dict(token="secret", device_id="d1", policy=Always(), state={state!r}, background=False)
 with Device(tiny.root, cloud=cloud, **options) as device:
-    print("ready", flush=True)
-    n = device.status().events
+    n = first = device.status().events
     while True:
         n += 1
         device.observe(f"item-{{2 + n % 28}}")
         device.keep_up()
+        if n == first + 1:
+            print("ready", flush=True)
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from duetgen.device import Device, InvalidItemsError
-from duetgen.device.items import LAST, find_items, item_id
+from duetgen.device import Device, DeviceModel, InvalidItemsError, load_model
+from duetgen.device.items import LAST, ItemIndex, item_id, item_values
 from duetgen.wire.bundle import Items
 
-from .conftest import Tiny, describe
+from .conftest import Tiny, describe, make_tiny
 
 
 class Kind(str, enum.Enum):  # noqa: UP042 - StrEnum hashes by its text
@@ -29,14 +31,23 @@ class Number(enum.IntEnum):
     SEVEN = 7
 
 
-@pytest.fixture
-def numbered(new_tiny: Any) -> Tiny:
-    """A bundle whose ids are numbers: index i has the id i."""
-    tiny = new_tiny()
+def make_numbered(tiny: Tiny) -> Tiny:
     ids = ["", "", *map(str, range(2, 30))]
     (tiny.root / "items.json").write_bytes(msgspec.json.encode(Items(ids, [])))
     describe(tiny.root, vocabulary=30)
     return tiny
+
+
+@pytest.fixture
+def numbered(new_tiny: Any) -> Tiny:
+    """A bundle whose ids are numbers: index i has the id i."""
+    return make_numbered(new_tiny())
+
+
+@pytest.fixture(scope="module")
+def numbered_model(tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
+    """The same, loaded."""
+    return load_model(make_numbered(make_tiny(tmp_path_factory.mktemp("numbered") / "bundle")).root)
 
 
 SEVENS = ["7", 7, 7.0, np.int64(7), np.int8(7), np.uint64(7), np.float32(7), np.str_("7"), Kind.SEVEN, Number.SEVEN]
@@ -133,16 +144,86 @@ def test_a_list_that_changes_between_two_calls_is_read_anew(tiny: Tiny) -> None:
             device.rank(ids)
 
 
+def found(index: ItemIndex, values: Iterable[Any]) -> tuple[list[str], list[int]]:
+    ids, index_N = index.find(item_values(values))
+    assert index_N.dtype == np.int64
+    return list(map(str, ids)), index_N.tolist()
+
+
 def test_items_are_found_by_text_and_what_stands_for_it() -> None:
-    index_of = {"a": 2, "7": 3}
-    ids, found = find_items(index_of, ["a", "x", 7])
-    assert (ids, found.tolist(), found.dtype) == (["a", "x", "7"], [2, 1, 3], np.int64)
-    assert find_items(index_of, ["a", "7"])[1].tolist() == [2, 3]
-    assert find_items(index_of, [])[1].tolist() == []
-    assert find_items(index_of, ["x"])[1].tolist() == [1]
-    assert find_items(index_of, [7.0])[0] == ["7"]
+    index = ItemIndex(["", "", "a", "7"])
+    assert found(index, ["a", "x", 7]) == (["a", "x", "7"], [2, 1, 3])
+    assert found(index, ["a", "7"]) == (["a", "7"], [2, 3])
+    assert found(index, []) == ([], [])
+    assert found(index, ["x"]) == (["x"], [1])
+    assert found(index, [7.0]) == (["7"], [3])
+    assert found(index, np.array([7, 2**62, 8, -(2**63)])) == (["7", str(2**62), "8", str(-(2**63))], [3, 1, 1, 1])
     with pytest.raises(InvalidItemsError):
-        find_items(index_of, ["a", ["a"]])
+        index.find(("a", ["a"]))
+
+
+def test_a_number_stands_for_its_digits_alone() -> None:
+    index = ItemIndex(["", "", "007", "-5", "0", "-0", "+1", "٣", "1"])
+    assert found(index, [7, -5, 0, 1, 3]) == (["7", "-5", "0", "1", "3"], [1, 3, 4, 8, 1])
+    assert found(index, ["007", "-0", "+1", "٣"])[1] == [2, 5, 6, 7]
+
+
+@pytest.mark.parametrize("first", [0, -(2**63), 2**53, 2**63 - 3, 2**63, 2**64 - 3, 10**30])
+@pytest.mark.parametrize("step", [1, 1000])
+def test_numbers_near_the_ends_of_every_kind_of_whole_number(first: int, step: int) -> None:
+    numbers = [first + step * place for place in range(5)]
+    index = ItemIndex(["", "", *map(str, numbers)])
+    near = [number + shift for number in numbers for shift in (-1, 0, 1, 2**63, -(2**63), 2**64, -(2**64))]
+    assert found(index, near)[1] == [2 + numbers.index(number) if number in numbers else 1 for number in near]
+    for kind in (np.int8, np.int64, np.uint64):
+        held = np.array([number for number in near if np.iinfo(kind).min <= number <= np.iinfo(kind).max], dtype=kind)
+        assert found(index, held)[1] == [2 + numbers.index(n) if n in numbers else 1 for n in held.tolist()]
+
+
+WHOLE = st.integers(0, 34)
+FORMS: list[Callable[[list[int]], Iterable[Any]]] = [
+    lambda numbers: list(map(str, numbers)),
+    lambda numbers: numbers,
+    lambda numbers: np.array(numbers, dtype=np.int16),
+    lambda numbers: np.array(numbers, dtype=np.uint64),
+    lambda numbers: np.array(numbers, dtype=str) if numbers else [],
+    lambda numbers: np.array(numbers, dtype=object),
+    lambda numbers: (number if number % 2 else str(number) for number in numbers),
+    lambda numbers: [np.int32(number) if number % 3 else float(number) for number in numbers],
+]
+
+
+@settings(deadline=None, max_examples=40)
+@given(candidates=st.lists(WHOLE, max_size=60), events=st.lists(WHOLE, max_size=12), hide=st.booleans())
+def test_every_form_of_candidates_ranks_as_a_plain_loop_does(
+    numbered_model: DeviceModel, candidates: list[int], events: list[int], hide: bool
+) -> None:
+    with Device(numbered_model) as device:
+        device.observe(*events)
+        whole_V = device.score()
+        known = range(2, 30)
+        shown = [number for number in candidates if not (hide and number in events and number in known)]
+        scored = [(str(number), float(whole_V[number]) if number in known else float(LAST)) for number in shown]
+        want = sorted(scored, key=lambda pair: -pair[1])
+        for form in FORMS:
+            before = device.status().unknown_candidates
+            ranking = device.rank(form(candidates), met="hide" if hide else "show")
+            assert ranking.ids == [name for name, _ in ranking] == [name for name, _ in want]
+            np.testing.assert_allclose(ranking.scores_C, [score for _, score in want], rtol=1e-5, atol=1e-6)
+            unknown = sum(number not in known for number in candidates)
+            assert device.status().unknown_candidates - before == unknown
+
+
+def test_an_array_that_changes_afterwards_changes_no_ranking(numbered: Tiny) -> None:
+    numbers = np.array([2, 3, 4])
+    with Device(numbered.root) as device:
+        ranking = device.rank(numbers)
+        before = list(ranking)
+        numbers[:] = 9
+        assert ranking == before
+        assert (ranking[0], ranking[-1], ranking[1:]) == (before[0], before[-1], before[1:])
+        with pytest.raises(IndexError):
+            ranking[3]
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def run_replay(
                 f"{len(missing)} devices have no token, {missing[0]} for one", "make tokens with `duet tokens add`"
             )
     assert isinstance(config.cloud, str)
-    pool = ConnectionPool(config.cloud)
+    pool = ConnectionPool(config.cloud, proxy=config.proxy)
     # A cloud that is not there, or knows nobody here, is one line now and not a table of failures later.
     first = sessions.all[0].name
     HttpCloud(pool, tokens[first] if tokens else config.token).models(first)

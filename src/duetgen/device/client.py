@@ -18,7 +18,7 @@ import msgspec
 
 from duetgen import __version__
 from duetgen.device.checks import check_token
-from duetgen.device.connection import ConnectionPool, TimedSocket, Traffic
+from duetgen.device.connection import ConnectionPool, Traffic, refused_by
 from duetgen.device.counts import told
 from duetgen.device.errors import BadAnswerError, CloudRefusedError, CloudUnreachableError
 from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer, ParametersRequest
@@ -56,9 +56,10 @@ class HttpCloud:
         timeout: seconds for a whole exchange.
         file_timeout: seconds for a file of a bundle.
         tls: for another trust than the system's.
+        proxy: see `DeviceConfig.proxy`.
 
     Raises:
-        InvalidDeviceConfigError: the address or the token is none.
+        InvalidDeviceConfigError: the address, the token or the proxy is none.
 
     Attributes:
         traffic: bytes that went over the network.
@@ -73,9 +74,10 @@ class HttpCloud:
         timeout: float = 10.0,
         file_timeout: float = 600.0,
         tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
     ) -> None:
         self._own = not isinstance(url, ConnectionPool)
-        self.pool = url if isinstance(url, ConnectionPool) else ConnectionPool(url, tls)
+        self.pool = url if isinstance(url, ConnectionPool) else ConnectionPool(url, tls, proxy)
         check_token(token)
         self.token, self.timeout, self.file_timeout = token, timeout, file_timeout
         self.traffic = Traffic()
@@ -119,7 +121,7 @@ class HttpCloud:
 
     def _told(self, text: object) -> str:
         """What a server said, fit to be shown: it may say anything, the token that it was sent among it."""
-        return told(str(text), self.token)
+        return told(str(text), self.token, *(self.pool.proxy.secrets if self.pool.proxy else ()))
 
     def _decode(self, content: bytes, kind: type[T]) -> T:
         try:
@@ -139,23 +141,28 @@ class HttpCloud:
         if body is not None:
             headers["Content-Type"] = MSGPACK
         hint = "the device goes on with what it has, and asks again later"
+        target, for_relay = self.pool.request(path)
         for attempt in (1, 2):
-            connection, reused = self.pool.take(min(timeout, self.timeout), fresh=attempt == 2)
+            connection, reused = self.pool.take(fresh=attempt == 2)
             response, connected = None, False
             try:
                 self._prepare(connection, deadline)
                 connected = True
-                connection.request(method, self.pool.address.prefix + path, body, headers)
+                connection.request(method, target, body, headers | for_relay)
                 response = connection.getresponse()
+                if response.status == 407 and self.pool.relay is not None:
+                    raise refused_by(self.pool.relay, response.status)
                 return self._read(response, limit, into)
             except (ConnectionError, http.client.BadStatusLine) as cause:
                 # A kept connection that the server closed meanwhile: once more on a fresh one.
                 if reused and response is None:
                     continue
-                what = "the cloud broke off" if connected else f"no connection to {self.pool.address.url}"
+                what = "the cloud broke off" if connected else f"no connection to {self.pool.peer}"
                 raise CloudUnreachableError(f"{what}: {self._told(cause) or type(cause).__name__}", hint) from cause
             except http.client.IncompleteRead as cause:
                 raise BadAnswerError("the cloud's answer is cut", hint) from cause
+            except ssl.SSLError as cause:
+                raise CloudUnreachableError(f"no TLS with {self.pool.address.url}: {cause.reason}", hint) from cause
             except (http.client.HTTPException, ValueError) as cause:
                 raise BadAnswerError(f"the cloud's answer is not HTTP: {self._told(cause)}", hint) from cause
             except TimeoutError as cause:
@@ -163,17 +170,19 @@ class HttpCloud:
             except _DiskError as cause:
                 raise cause.cause from None
             except OSError as cause:
-                raise CloudUnreachableError(f"{self.pool.address.url}: {cause.strerror or cause}", hint) from cause
+                raise CloudUnreachableError(f"{self.pool.peer}: {cause.strerror or cause}", hint) from cause
             finally:
-                whole = response is not None and response.isclosed() and not response.length
-                self.pool.give(connection, keep=whole and response is not None and not response.will_close)
+                keep = False
+                if response is not None:
+                    keep = response.isclosed() and not response.length and not response.will_close
+                    response.close()
+                self.pool.give(connection, keep)
         raise AssertionError("unreachable")
 
     def _prepare(self, connection: http.client.HTTPConnection, deadline: float) -> None:
         timed = cast(Any, connection.sock)
         if timed is None:
-            connection.connect()
-            connection.sock = cast(Any, TimedSocket(connection.sock, self.traffic, deadline))
+            self.pool.open(connection, self.traffic, deadline)
         else:
             timed.traffic, timed.deadline = self.traffic, deadline
 

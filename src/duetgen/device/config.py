@@ -9,7 +9,7 @@ from typing import Any, Final, TypedDict, Unpack, get_args
 
 import msgspec
 
-from duetgen.device.address import parse_address
+from duetgen.device.address import parse_address, parse_proxy
 from duetgen.device.checks import (
     check_device_id,
     check_keys,
@@ -38,6 +38,7 @@ class DeviceOptions(TypedDict, total=False):
 
     cloud: str | Cloud | None
     token: str
+    proxy: str | None
     device_id: str | None
     policy: Policy
     state: Path | str | None
@@ -59,6 +60,8 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cloud: address of the cloud, a `Cloud`, or None to stay offline.
         token: the device's access token; empty for the open development mode. No text of a device shows it.
+        proxy: address of an HTTP proxy on the way to the cloud, as `http://NAME:PASSWORD@proxy.example:3128`; an empty
+            text for none; None: what the environment names when the device is made. No text shows name or password.
         device_id: the id that the token was made for; without one, a random id, kept in the state folder.
         policy: when to ask for theta.
         state: folder for all that shall outlive the process; None keeps everything in memory.
@@ -79,6 +82,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     cloud: str | Cloud | None = None
     token: str = ""
+    proxy: str | None = None
     device_id: str | None = None
     policy: Policy = EveryEvents(10)
     state: Path | str | None = None
@@ -99,6 +103,8 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
         elif self.cloud is not None:
             need_methods("cloud", self.cloud, ("parameters", "models", "file", "close"), "an address, or a Cloud")
         check_token(self.token)
+        if self.proxy is not None and self.proxy != "":
+            parse_proxy(self.proxy)
         if self.device_id is not None:
             check_device_id(self.device_id)
         need_methods("policy", self.policy, ("due",), "one, as in policy=EveryEvents(10)")
@@ -126,9 +132,11 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"DeviceConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """What is shown of it: all but the token."""
+        """What is shown of it: all but the token and the proxy's password."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        return list({**shown, "token": HIDDEN if self.token else ""}.items())
+        shown["token"] = HIDDEN if self.token else ""
+        shown["proxy"] = f"http://{parse_proxy(self.proxy).name}" if self.proxy else self.proxy
+        return list(shown.items())
 
     def changed(self, **options: Unpack[DeviceOptions]) -> DeviceConfig:
         """The same with other options.
@@ -147,4 +155,4 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
             return self.cloud
         from duetgen.device.client import HttpCloud
 
-        return HttpCloud(self.cloud, self.token)
+        return HttpCloud(self.cloud, self.token, proxy=self.proxy)

@@ -15,10 +15,12 @@ from duetgen.wire.limits import MAX_TOLD
 HIDDEN: Final = "…"
 
 
-def told(text: str, token: str) -> str:
-    """A text of somebody else's, fit to be shown: one line, no control characters, not the token, not endless."""
+def told(text: str, *secrets: str) -> str:
+    """A text of somebody else's, fit to be shown: one line, no control characters, no secret, not endless."""
     text = printable(text)
-    return (text.replace(token, HIDDEN) if token else text)[:MAX_TOLD]
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text[:MAX_TOLD]
 
 
 def survivable(cause: BaseException) -> bool:

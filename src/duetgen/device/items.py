@@ -8,12 +8,14 @@ Shapes: N ids.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +31,10 @@ LAST: Final = np.finfo(np.float32).min
 EXACT: Final = 2**53
 """Up to here a float is one whole number and no other."""
 DIGITS: Final = 512
+NUMBER: Final = re.compile(r"0|-?[1-9][0-9]*")
+"""A text that a whole number stands for."""
+SPREAD: Final = 8
+"""Entries of a table of numbers for each item, at most."""
 HINT: Final = "give ids as text, one by one: observe(*ids), rank(ids)"
 
 
@@ -52,40 +58,80 @@ def item_id(value: object) -> str:
     raise InvalidItemsError(f"an item's id is text or a whole number, not {named}", HINT)
 
 
-def item_list(values: Iterable[object]) -> list[Any]:
-    """The values of a list of ids, whatever kind of list it is.
+def item_values(values: Iterable[object]) -> tuple[Any, ...] | Int64:
+    """The values of a list of ids, whatever kind of list it is; an array of whole numbers stays one. A copy.
 
     Raises:
         InvalidItemsError: it is none; a lone text is none, though it can be taken apart into letters.
     """
+    if type(values) is np.ndarray and values.ndim == 1:
+        if values.dtype.kind in "iu" and values.dtype != np.uint64:
+            return values.astype(np.int64)
+        if values.dtype.kind == "U":
+            return tuple(values.tolist())
+    if isinstance(values, (list, tuple)):
+        return tuple(values)
     if not isinstance(values, (str, bytes, bytearray, memoryview)):
-        if isinstance(values, list):
-            return values.copy()
         try:
             iterator = iter(values)
         except TypeError:
             pass
         else:
-            return list(iterator)
+            return tuple(iterator)
     raise InvalidItemsError(f"{type(values).__name__} is given where a list of ids is needed", HINT)
 
 
-def find_items(index_of: dict[str, int], values: list[Any]) -> tuple[list[str], Int64]:
-    """The ids of values, and their item indices: int64 [N]; `UNKNOWN` for those that are not in `index_of`.
+class ItemIndex:
+    """The item index of each id of one version.
 
-    Raises:
-        InvalidItemsError: a value is no id.
+    Args:
+        ids: by item index.
+
+    Attributes:
+        of: by id, known items alone.
     """
-    # One call of C for all: looking them up one by one takes longer than the graph takes to score them.
-    if len(values) > 1:
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.of = {name: index for index, name in enumerate(ids) if index >= FIRST_ITEM}
+        numbers = {int(name): index for name, index in self.of.items() if NUMBER.fullmatch(name)}
+        self._before = min(numbers, default=0) - 1
+        self._table: npt.NDArray[np.int32] | None = None
+        """By number less `_before`, from an unknown one before the lowest to one after the highest."""
+        entries = max(numbers, default=0) - self._before + 2
+        if numbers and entries <= SPREAD * len(ids) and abs(self._before) < EXACT:
+            self._table = np.full(entries, UNKNOWN, dtype=np.int32)
+            self._table[np.array(list(numbers)) - self._before] = list(numbers.values())
+
+    def find(self, values: tuple[Any, ...] | Int64) -> tuple[tuple[Any, ...] | Int64, Int64]:
+        """The ids of `item_values`, as texts or as an array of the numbers that stand for them, and their item indices:
+        int64 [N]; `UNKNOWN` for those that the version does not have.
+
+        Raises:
+            InvalidItemsError: a value is no id.
+        """
+        if isinstance(values, np.ndarray):
+            return self._find_numbers(values)
+        # One call of C for all: looking them up one by one takes longer than the graph takes to score them.
+        if len(values) > 1:
+            try:
+                return values, _as_array(itemgetter(*values)(self.of))
+            except (KeyError, TypeError):  # some are unknown, or no text as they stand
+                pass
         try:
-            return values, _as_array(itemgetter(*values)(index_of))
-        except (KeyError, TypeError):  # some are unknown, or no text as they stand
-            pass
-    ids = values if all(kind is str for kind in set(map(type, values))) else [item_id(value) for value in values]
-    return ids, _as_array(tuple(map(index_of.get, ids, repeat(UNKNOWN))))
+            return self._find_numbers(_as_array(msgspec.convert(values, tuple[int, ...])))
+        except (msgspec.ValidationError, struct.error):  # no whole numbers, or one beyond 64 bits
+            all_text = all(kind is str for kind in set(map(type, values)))
+            return self._find_texts(values if all_text else tuple(map(item_id, values)))
+
+    def _find_texts(self, ids: tuple[str, ...]) -> tuple[tuple[str, ...], Int64]:
+        return ids, _as_array(tuple(map(self.of.get, ids, repeat(UNKNOWN))))
+
+    def _find_numbers(self, number_N: Int64) -> tuple[tuple[str, ...] | Int64, Int64]:
+        if self._table is None:
+            return self._find_texts(tuple(map(str, number_N.tolist())))
+        return number_N, self._table.take(number_N - self._before, mode="clip").astype(np.int64)
 
 
-def _as_array(index_N: tuple[int, ...]) -> Int64:
+def _as_array(number_N: tuple[int, ...]) -> Int64:
     # Half the time of what numpy has for it.
-    return np.frombuffer(struct.pack(f"{len(index_N)}q", *index_N), dtype=np.int64)
+    return np.frombuffer(struct.pack(f"{len(number_N)}q", *number_N), dtype=np.int64)

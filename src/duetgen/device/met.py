@@ -38,15 +38,14 @@ class MetItems:
         with self._lock:
             self._catch_up(model)
             met_V: Bool = self._counts_V > 0
-        met_V[:FIRST_ITEM] = False
         return met_V
 
     def among(self, model: DeviceModel, index_C: Int64) -> Bool:
         """Which of some item indices were met: bool [C], in a time that the catalogue's size does not matter to."""
         with self._lock:
             self._catch_up(model)
-            met_C: Bool = self._counts_V[index_C] > 0
-        return met_C & (index_C >= FIRST_ITEM)
+            met_C: Bool = self._counts_V.take(index_C) > 0
+        return met_C
 
     def _catch_up(self, model: DeviceModel) -> None:
         items, count, breaks = self.log.since(self._count)
@@ -63,4 +62,5 @@ class MetItems:
         out = max(0, len(self._indices) + len(index_N) - self.log.capacity)
         np.subtract.at(self._counts_V, [self._indices.popleft() for _ in range(out)], 1)
         np.add.at(self._counts_V, index_N, 1)
+        self._counts_V[:FIRST_ITEM] = 0
         self._indices.extend(index_N)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from duetgen.device.items import FIRST_ITEM, PADDING, find_items, item_list
+from duetgen.device.items import PADDING, ItemIndex, item_values
 from duetgen.wire.bundle import DEVICE_FILES, Bundle, open_bundle
 from duetgen.wire.errors import InvalidBundleError
 
@@ -90,7 +90,8 @@ class DeviceModel:
         items = bundle.items()
         self.ids: list[str] = items.ids
         self.titles: list[str] = items.titles
-        self.index_of = {name: index for index, name in enumerate(items.ids) if index >= FIRST_ITEM}
+        self.items = ItemIndex(items.ids)
+        self.index_of = self.items.of
         self.zeros_P: Float32 = np.zeros(self.size, dtype=np.float32)
         self.catalogue_V: Int64 = np.arange(self.vocabulary, dtype=np.int64)
         options = onnxruntime.SessionOptions()
@@ -142,7 +143,7 @@ class DeviceModel:
         Raises:
             InvalidItemsError: see `items`.
         """
-        return find_items(self.index_of, item_list(ids))[1]
+        return self.items.find(item_values(ids))[1]
 
     def score(self, theta_P: Float32, window_L: Sequence[int] | Int64, candidates_C: Sequence[int] | Int64) -> Float32:
         """Scores of candidates for one device: float32 [C], a fresh array.

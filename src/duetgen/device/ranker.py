@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from duetgen.device.config import Clock
 from duetgen.device.counts import Counts
 from duetgen.device.errors import InvalidItemsError
-from duetgen.device.items import FIRST_ITEM, LAST, PADDING, UNKNOWN, find_items, item_list
+from duetgen.device.items import FIRST_ITEM, LAST, PADDING, UNKNOWN, item_values
 from duetgen.device.log import EventLog
 from duetgen.device.met import MetItems
 from duetgen.device.model import DeviceModel, Float32, Int64
@@ -28,10 +28,8 @@ BOOLS: Final = (bool, np.bool_)
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What was ranked last: an application mostly ranks the same candidates again as events come."""
-
     model: DeviceModel
-    ids: list[str]
+    ids: tuple[Any, ...] | Int64
     index_C: Int64
     unknown_C: Int64
     """Positions of those that the version does not know."""
@@ -39,7 +37,7 @@ class _Candidates:
     def same(self, values: object) -> bool:
         """Whether values are these very ids. Texts are compared by where they lie first, a fraction of a look-up."""
         try:
-            return isinstance(values, list) and self.ids == values
+            return isinstance(values, tuple) and self.ids == values
         except Exception:  # values that are no ids compare as they like, and are refused later
             return False
 
@@ -57,6 +55,7 @@ class Ranker:
         self.log, self.counts, self.clock = log, counts, clock
         self.met = MetItems(log)
         self._last: _Candidates | None = None
+        """What was ranked last: an application mostly ranks the same candidates again as events come."""
 
     def rank(self, runtime: Runtime, candidates: Iterable[object], hide: bool) -> Ranking:
         """See `Device.rank`."""
@@ -72,14 +71,16 @@ class Ranker:
             if hidden:
                 scores_C[met_C] = -np.inf
         order_C = best_first(scores_C)[: len(scores_C) - hidden]
-        return Ranking(found.ids, order_C, scores_C[order_C])
+        return Ranking(found.ids, order_C, scores_C.take(order_C))
 
-    def _find(self, model: DeviceModel, values: Iterable[object]) -> _Candidates:
-        last = self._last
+    def _find(self, model: DeviceModel, candidates: Iterable[object]) -> _Candidates:
+        values, last = item_values(candidates), self._last
         if last is not None and last.model is model and last.same(values):
             return last
-        ids, index_C = find_items(model.index_of, item_list(values))
-        self._last = found = _Candidates(model, ids, index_C, np.flatnonzero(index_C == UNKNOWN))
+        ids, index_C = model.items.find(values)
+        found = _Candidates(model, ids, index_C, np.flatnonzero(index_C == UNKNOWN))
+        if isinstance(ids, tuple):
+            self._last = found
         return found
 
     def recommend(self, runtime: Runtime, k: int, hide: bool) -> Ranking:
