@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint check bench bench-quality clean help
+.PHONY: demo test lint docs package check bench bench-quality clean help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -31,7 +31,13 @@ lint: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test ## what CI runs
+docs: $(INSTALLED) ## the documentation as pages, in site/; a broken link fails
+	$(BIN)/mkdocs build --strict
+
+package: ## the wheel, with each extra alone in a bare environment, and on the newest Python that is here
+	PYTHON="$(PYTHON)" .ci/package
+
+check: lint docs test package ## what CI runs
 
 bench: $(INSTALLED) ## speed: prints ratios against a baseline of the same run
 	$(BIN)/python benchmarks/training_throughput.py
@@ -45,4 +51,4 @@ bench-quality: $(INSTALLED) ## quality on real data (needs DUETGEN_DATA), CELLS=
 	$(BIN)/python benchmarks/quality.py --write $(if $(CELLS),--cells $(CELLS))
 
 clean: ## remove what was made
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(OUT) site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

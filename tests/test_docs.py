@@ -61,3 +61,8 @@ def test_every_page_is_in_the_navigation() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         name = page.relative_to(ROOT / "docs").as_posix()
         assert name in navigation or name.startswith("errors/"), name
+
+
+def test_every_package_has_its_page_of_the_api() -> None:
+    packages = {path.parent.name for path in (ROOT / "src/duetgen").glob("*/__init__.py")} - {"cli"}
+    assert packages == {page.stem for page in (ROOT / "docs/api").glob("*.md")} - {"errors"}

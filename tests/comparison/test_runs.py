@@ -175,7 +175,7 @@ def test_a_row_named_base_is_what_the_others_are_compared_with() -> None:
     assert (table.reference, table.backbone, [row.method for row in table.rows]) == ("base", None, ["new", "base"])
     one = table.against("new", "base")
     assert one is not None
-    assert (one.outcome, one.mean) == ("better", pytest.approx(0.03, abs=0.005))
+    assert (one.outcome, one.mean) == ("ahead", pytest.approx(0.03, abs=0.005))
 
 
 def with_runs(*made: tuple[Method, Cell, Finished]) -> Results:
@@ -198,7 +198,7 @@ def test_without_a_base_the_first_run_is_and_every_word_says_so() -> None:
     assert table.reference == "old"
     assert {one.reference for one in table.comparisons if one.question != "controls"} == {"old"}
     assert "new has the highest ndcg@10" in results.verdict
-    assert "ranks better than old by 0.0" in results.verdict
+    assert "is ahead of old: +0.03" in results.verdict
     page = render(results)
     assert "against old" in page
     assert "against base" not in page

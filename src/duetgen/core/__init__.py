@@ -2,14 +2,14 @@
 
 The flow, one file each:
 
-`layout`      what `theta` holds and where
-`dynamic`     layers whose parameters `theta` shifts or replaces
-`variants`    further such layers: low-rank, scaling, concatenating
-`personal`    runs a module with a given `theta`, without writing it into the module
-`encoders`    a history of behaviour to one vector
-`stabiliser`  blends candidate parameter sets (Stable Weight Adapter)
-`generator`   history to `theta` (Personalized Parameters Generator)
-`duet`        global model and generator joined, with the joint objective
+- `layout`: what `theta` holds and where
+- `dynamic`: layers whose parameters `theta` shifts or replaces
+- `variants`: further such layers: low-rank, scaling, concatenating
+- `personal`: runs a module with a given `theta`, without writing it into the module
+- `encoders`: a history of behaviour to one vector
+- `stabiliser`: blends candidate parameter sets (Stable Weight Adapter)
+- `generator`: history to `theta` (Personalized Parameters Generator)
+- `duet`: global model and generator joined, with the joint objective
 """
 
 from duetgen.core.duet import Duet, joint_loss

@@ -1,31 +1,31 @@
 """The device: ranks on its own, with parameters that the cloud generates for it. Needs numpy, msgspec and onnxruntime.
 
-`device`      `Device`, what an application uses
-`config`      its options
-`checks`      what options are refused
-`items`       what an id is, and which index it has
-`model`       a verified bundle, loaded, that scores
-`runtime`     the version in use and the theta for it
-`ranker`      from both, and the log, to a ranking
-`ranking`     items with their scores, best first
-`log`         what the device has seen
-`store`       the theta that it ranks with, checked and kept
-`upkeep`      when what is due gets done, and by whom
-`policy`      when to ask for a new theta
-`profiles`    what the model thinks of items, for drift
-`refresher`   asking, and what became of it
-`patience`    waits after failures
-`cloud`       the cloud as a device sees it
-`client`      the same over HTTP
-`address`     where it is
-`connection`  connections with deadlines
-`updates`     new versions of the model: fetched, verified, kept
-`updater`     when to look for them
-`state`       the folder that outlives the process
-`statefile`   one file of it
-`counts`      what went wrong, and was survived
-`status`      what a device tells of itself
-`errors`      refusals
+- `device`: `Device`, what an application uses
+- `config`: its options
+- `checks`: what options are refused
+- `items`: what an id is, and which index it has
+- `model`: a verified bundle, loaded, that scores
+- `runtime`: the version in use and the theta for it
+- `ranker`: from both, and the log, to a ranking
+- `ranking`: items with their scores, best first
+- `log`: what the device has seen
+- `store`: the theta that it ranks with, checked and kept
+- `upkeep`: when what is due gets done, and by whom
+- `policy`: when to ask for a new theta
+- `profiles`: what the model thinks of items, for drift
+- `refresher`: asking, and what became of it
+- `patience`: waits after failures
+- `cloud`: the cloud as a device sees it
+- `client`: the same over HTTP
+- `address`: where it is
+- `connection`: connections with deadlines
+- `updates`: new versions of the model: fetched, verified, kept
+- `updater`: when to look for them
+- `state`: the folder that outlives the process
+- `statefile`: one file of it
+- `counts`: what went wrong, and was survived
+- `status`: what a device tells of itself
+- `errors`: refusals
 """
 
 from duetgen.device.config import DeviceConfig

@@ -1,15 +1,15 @@
 """Measuring a model honestly: protocols, controls, intervals over devices, provenance.
 
-`conditions`   where theta comes from while a model is measured
-`inputs`       what the device model and the generator read for each target
-`protocols`    what a target is ranked among
-`metrics`      from ranks and scores to figures
-`calibration`  what makes scores probabilities, for log loss
-`averages`     from targets to devices to one figure
-`bootstrap`    intervals over devices
-`result`       typed records, JSON, paired differences
-`provenance`   where a figure comes from
-`evaluator`    what ties them together: `evaluate` for reports, `validate` for early stopping
+- `conditions`: where theta comes from while a model is measured
+- `inputs`: what the device model and the generator read for each target
+- `protocols`: what a target is ranked among
+- `metrics`: from ranks and scores to figures
+- `calibration`: what makes scores probabilities, for log loss
+- `averages`: from targets to devices to one figure
+- `bootstrap`: intervals over devices
+- `result`: typed records, JSON, paired differences
+- `provenance`: where a figure comes from
+- `evaluator`: what ties them together: `evaluate` for reports, `validate` for early stopping
 """
 
 from duetgen.evaluation.bootstrap import Interval

@@ -1,10 +1,10 @@
 """Replaying a log on a fleet of devices against a live cloud. Needs what a device needs, and no torch.
 
-`sessions`  what each device does, from a dataset folder
-`quality`   ranks and metrics, in numpy
-`fleet`     the devices, in order and in time
-`report`    what came of it
-`errors`    refusals
+- `sessions`: what each device does, from a dataset folder
+- `quality`: ranks and metrics, in numpy
+- `fleet`: the devices, in order and in time
+- `report`: what came of it
+- `errors`: refusals
 """
 
 from duetgen.replay.errors import NotReplayableError

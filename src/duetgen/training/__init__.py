@@ -1,17 +1,17 @@
 """Training: one run of one model on one dataset folder, resumable at any moment.
 
-`config`       what tells a run; `defaults` fills in what it leaves open, by the dataset
-`batches`      whole sequences, every position at once; `rows` feeds the published row format instead
-`objectives`   losses from scores; `softmax` is the one over a whole catalogue
-`met`          what was met before each position, to be left out of the loss
-`step`         a batch in, the joint loss out
-`optimiser`    AdamW and its learning rate at each step
-`checkpoint`   the state of a run between two steps, in one file
-`run`          the run folder; `frozen_base` puts another run's global model into a new one
-`progress`     what a run tells while it goes on
-`loop`         the loop that ties them together
-`finetune`     a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss
-`finetune_run` a run of it: the base model, steps and rate by the validation part
+- `config`: what tells a run; `defaults` fills in what it leaves open, by the dataset
+- `batches`: whole sequences, every position at once; `rows` feeds the published row format instead
+- `objectives`: losses from scores; `softmax` is the one over a whole catalogue
+- `met`: what was met before each position, to be left out of the loss
+- `step`: a batch in, the joint loss out
+- `optimiser`: AdamW and its learning rate at each step
+- `checkpoint`: the state of a run between two steps, in one file
+- `run`: the run folder; `frozen_base` puts another run's global model into a new one
+- `progress`: what a run tells while it goes on
+- `loop`: the loop that ties them together
+- `finetune`: a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss
+- `finetune_run`: a run of it: the base model, steps and rate by the validation part
 """
 
 from duetgen.training.config import (

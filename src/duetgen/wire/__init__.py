@@ -1,10 +1,10 @@
 """What cloud and device agree on. Needs numpy and msgspec only.
 
-`limits`          the maximum of every external input
-`messages`        what they say to each other
-`codec`           theta as bytes
-`authentication`  codes that prove where an answer comes from
-`bundle`          one published version: manifest, digests, signature
-`ed25519`         verification of signatures
-`errors`          refusals that both share
+- `limits`: the maximum of every external input
+- `messages`: what they say to each other
+- `codec`: theta as bytes
+- `authentication`: codes that prove where an answer comes from
+- `bundle`: one published version: manifest, digests, signature
+- `ed25519`: verification of signatures
+- `errors`: refusals that both share
 """
