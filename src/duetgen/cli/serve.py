@@ -10,7 +10,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from duetgen.cli import console
 from duetgen.errors import DuetError, MissingExtraError
 
 
@@ -55,6 +54,7 @@ def serve(
     """
     try:
         from duetgen.cloud.config import ServiceConfig
+        from duetgen.cloud.log import Log
         from duetgen.cloud.server import Address
         from duetgen.cloud.server import serve as run
         from duetgen.cloud.startup import check_settings, check_sources
@@ -82,12 +82,13 @@ def serve(
     )
     check_settings(config, open)
     found, refused = check_sources(config)
+    log = Log(b"", False)
     for path, error in refused:
-        console.notes.print(f"{path} is refused: {error.message} \\[{error.code}]")
+        log.write("error", "bundle refused", folder=path.name, code=error.code, reason=error.message)
     if open:
-        console.notes.print("[bold]open development mode: answers anyone on this machine, without a token[/bold]")
+        log.write("warning", "open mode", reason="anyone on this machine is answered, without a token")
     if trusted is None:
-        console.notes.print("bundles signed by any key are served; name the keys that may sign with --trust")
+        log.write("warning", "any key", reason="bundles signed by any key are served; name those that may with --trust")
 
     def ready(address: Address) -> None:
         models = [manifest.model_id for manifest in found]

@@ -6,21 +6,32 @@ what is written of a refusal is its code, not its message, which may quote what 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import Final
 
 HANDLERS: Final = {
+    "root": {"handlers": ["console"], "level": "WARNING"},
     "formatters": {"json": {"()": "duetgen.cloud.log.LineFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
     "loggers": {"_granian": {"handlers": ["console"], "level": "WARNING", "propagate": False}},
 }
-"""What granian, too, writes with."""
+"""What granian and other libraries write with."""
 LINES_A_SECOND: Final = 50
 """Refusals that are written in a second; beyond, they are counted."""
+MAX_LINE_BYTES: Final = 65_536
+"""Where a longer line that somebody prints is divided."""
+MAX_TEXT: Final = 2_000
+"""Longest text of a field, in characters: lines of several processes must not run into each other."""
+END: Final = b"\x00end\n"
+"""A line that nobody prints."""
 
 
 class LineFormatter(logging.Formatter):
@@ -29,7 +40,64 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         line = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": "server"}
-        return json.dumps({**line, "reason": record.getMessage()})
+        line["reason"] = record.getMessage()[:MAX_TEXT]
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)[-MAX_TEXT:]
+        return json.dumps(line)
+
+
+@contextlib.contextmanager
+def json_lines() -> Iterator[None]:
+    """Make every line on standard error one JSON object, whoever prints it: this process, its children, a library.
+
+    What is no JSON object becomes the `text` of one.
+    """
+    sys.stderr.flush()
+    real = os.dup(2)
+    source, sink = os.pipe()
+    os.dup2(sink, 2)
+    os.close(sink)
+    passing = threading.Thread(target=pass_lines, args=(source, real), daemon=True)
+    passing.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.write(2, END)
+        passing.join()
+        os.dup2(real, 2)
+        os.close(real)
+        os.close(source)
+
+
+def pass_lines(source: int, real: int) -> None:
+    """Pass lines on until `END`."""
+    rest = b""
+    while part := os.read(source, MAX_LINE_BYTES):
+        *lines, rest = (rest + part).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            if line == END.strip(b"\n"):
+                return
+            if line.strip():
+                with contextlib.suppress(OSError):  # nobody reads it any more
+                    write_all(real, as_json(line) + b"\n")
+
+
+def as_json(line: bytes) -> bytes:
+    """A line that is a JSON object, or one made of it."""
+    with contextlib.suppress(ValueError):
+        if isinstance(json.loads(line), dict):
+            return line
+    text = line.decode("utf-8", "replace").rstrip()
+    return json.dumps({"time": round(time.time(), 3), "level": "warning", "event": "printed", "text": text}).encode()
+
+
+def write_all(handle: int, content: bytes) -> None:
+    """Write everything."""
+    while content:
+        content = content[os.write(handle, content) :]
 
 
 class Log:
@@ -51,8 +119,10 @@ class Log:
     def write(self, level: str, event: str, **fields: object) -> None:
         """Write a line."""
         line = {"time": round(time.time(), 3), "level": level, "event": event, **fields}
-        sys.stderr.write(json.dumps(line) + "\n")
-        sys.stderr.flush()
+        line = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in line.items()}
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            sys.stderr.write(json.dumps(line) + "\n")
+            sys.stderr.flush()
 
     def request(self, endpoint: str, status: int, code: str | None, device: str | None, begun: float) -> None:
         """Write of a request, if requests are written or it was refused."""
