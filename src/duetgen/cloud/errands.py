@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -29,6 +29,11 @@ class Errands:
         self._seconds = seconds
         self._left: dict[Hashable, tuple[Future[Any], float]] = {}
 
+    def keep(self, keys: Collection[Hashable]) -> None:
+        """Forget what came of errands of other keys: nobody will ask for it."""
+        for key in [key for key, (future, _) in self._left.items() if key not in keys and future.done()]:
+            del self._left[key]
+
     def run(self, key: Hashable, work: Callable[[], T]) -> T:
         """What `work` gives; where an errand of this key was left to itself, what that one gives.
 
@@ -37,7 +42,7 @@ class Errands:
             Exception: what the work raises.
         """
         if key not in self._left:
-            if len(self._left) >= MAX_LEFT:
+            if sum(not future.done() for future, _ in self._left.values()) >= MAX_LEFT:
                 raise UnfinishedError
             future: Future[Any] = Future()
             threading.Thread(target=perform, args=(future, work), daemon=True).start()

@@ -165,6 +165,7 @@ class Registry:
         states = {path: state for sight in self._sights.values() for path, state in sight.folders.items()}
         for gone in [path for path in self._loaded if path not in states]:
             del self._loaded[gone]
+        self._loads.keep(states)
         for path, state in states.items():
             known = self._loaded.get(path)
             if known is not None and known[0] == state:
