@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import socket
 import subprocess
@@ -257,7 +258,7 @@ def main() -> None:
             from tests.cloud.versions import make_version
 
             make_version(bundle)
-        with contextlib.redirect_stderr(None):
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
             inside = asyncio.run(in_process(bundle, options.messages, rng))
         command = [
             sys.executable,
