@@ -16,7 +16,8 @@ from .sockets import ask, log_lines
 
 PRINTS = """
 import os, subprocess, sys, threading, warnings
-from duetgen.cloud.log import Log, json_lines
+from duetgen.cli.printed import json_lines
+from duetgen.cloud.log import Log
 
 def fail():
     raise ValueError("in a thread")

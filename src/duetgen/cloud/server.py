@@ -31,7 +31,7 @@ from duetgen.cloud.app import create_app
 from duetgen.cloud.clock import clock_offset
 from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errors import CannotListenError, InvalidCertificateError, OpenModeError
-from duetgen.cloud.log import HANDLERS, Log, json_lines
+from duetgen.cloud.log import HANDLERS, Log
 from duetgen.cloud.open_files import raise_limit
 
 CONNECTIONS: Final = 16_384
@@ -135,7 +135,7 @@ class Workers(MPServer):
 
 def load_app(config: ServiceConfig) -> ASGIApp:
     """What each worker process runs first."""
-    # What a library prints on standard output belongs into the log; `json_lines` makes it a part of that.
+    # What a library prints on standard output belongs into the log.
     os.dup2(2, 1)
     logging.captureWarnings(True)
     # Until the application takes SIGHUP over, it must not end the worker.
@@ -161,7 +161,7 @@ def serve(config: ServiceConfig, address: Address, ready: Callable[[Address], No
     check_certificate(address)
     run_folder = Path(tempfile.mkdtemp(prefix="duet-serve-"))
     try:
-        with reserved(address) as settled, json_lines():
+        with reserved(address) as settled:
             config = msgspec.structs.replace(
                 config, run_folder=str(run_folder), log_key=secrets.token_bytes(16), clock_offset=clock_offset()
             )
