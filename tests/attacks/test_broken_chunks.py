@@ -62,6 +62,12 @@ def test_broken_body_is_answered_with_400(service: Live, path: bytes, body: byte
     assert {line.get("status", 400) for line in log_lines(service)} == {400}
 
 
+def test_request_without_a_host_is_refused(service: Live) -> None:
+    status, _, content = ask(service, b"GET /v1/models HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert (status, json.loads(content)["code"]) == (400, "invalid-request")
+    assert ask(service, b"GET /v1/models HTTP/1.0\r\n\r\n")[0] == 200
+
+
 def test_good_chunks_are_read(service: Live) -> None:
     chunks = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in BODY) + b"0\r\n\r\n"
     assert ask(service, HEAD % b"/v1/parameters" + CHUNKED + chunks)[0] == 200

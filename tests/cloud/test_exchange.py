@@ -81,5 +81,6 @@ def test_body_without_a_type_is_told_by_its_first_byte(client: Any) -> None:
 
 def test_host_is_needed_since_http_1_1() -> None:
     assert Headers([], "1.0").answer() == "json"
-    with pytest.raises(InvalidRequestError):
-        Headers([], "1.1")
+    for headers in ([], [(b"host", b"")]):
+        with pytest.raises(InvalidRequestError):
+            Headers(headers, "1.1")

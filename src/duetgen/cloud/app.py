@@ -124,7 +124,7 @@ class Front:
             await send(message)
 
         # With an application in the scope, the router raises what it does not find, for this class to answer.
-        scope["app"] = self
+        scope["app"], scope["read_headers"] = self, headers
         try:
             await self._router(scope, receive, remember)
         except Exception as cause:

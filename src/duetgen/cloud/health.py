@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from duetgen.cloud.errors import NotReadyError, StoppingError
-from duetgen.cloud.exchange import Headers
 from duetgen.cloud.openapi import document
 from duetgen.cloud.registry import LOOK_SECONDS, Served
 from duetgen.cloud.service import Service
@@ -68,7 +67,7 @@ class Health:
 
     async def metrics(self, request: Request) -> Response:
         """What Prometheus reads; for tokens of scope `admin`."""
-        grant = await self._service.grant(Headers(request.scope["headers"]))
+        grant = await self._service.grant(request.scope["read_headers"])
         grant.must_have("admin")
         return Response(self._service.recorder.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 

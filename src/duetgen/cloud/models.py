@@ -46,7 +46,7 @@ class Models:
 
     async def list(self, request: Request) -> Response:
         """The versions in service, and the one for the device that asks."""
-        headers = Headers(request.scope["headers"])
+        headers: Headers = request.scope["read_headers"]
         grant = await self._service.grant(headers)
         device = asked_device(request) or grant.device
         if device is not None:
@@ -62,7 +62,7 @@ class Models:
 
     async def file(self, request: Request) -> Response:
         """A file of a version: for ever the same, so it may be kept for ever."""
-        headers = Headers(request.scope["headers"])
+        headers: Headers = request.scope["read_headers"]
         await self._service.grant(headers)
         name = request.path_params["file"]
         if name not in DOWNLOADS:
