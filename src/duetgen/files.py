@@ -1,4 +1,4 @@
-"""Writing so that nothing is ever half-written: aside first, then one rename."""
+"""Writing so that nothing is ever half-written: aside first, then one rename; reading that waits for nobody."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,20 @@ def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
     return OutputUnwritableError(
         f"cannot write {path}: {cause.strerror or cause}", "choose another --out, or make the folder writable"
     )
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """At most `limit` bytes of a regular file; of a pipe or a device nothing is read, nor waited for.
+
+    Raises:
+        OSError: it cannot be read, or is another kind of file.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with os.fdopen(handle, "rb") as file:
+        return file.read(limit)
 
 
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:

@@ -46,11 +46,13 @@ def client(version: Path) -> Iterator[TestClient]:
 
 
 class Live:
-    """`duet serve` as a process of its own."""
+    """`duet serve` as a process of its own, its limits changed by `ulimit` if that is given."""
 
-    def __init__(self, folder: Path, *arguments: str | Path) -> None:
+    def __init__(self, folder: Path, *arguments: str | Path, ulimit: str = "") -> None:
         self.errors = folder / f"stderr-{time.monotonic_ns()}"
         command = [*COMMAND, "serve", *map(str, arguments), "--port", "0", "--json"]
+        if ulimit:
+            command = ["sh", "-c", f'ulimit {ulimit}; exec "$@"', "sh", *command]
         with self.errors.open("wb") as stderr:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
         assert self.process.stdout is not None
@@ -79,8 +81,8 @@ def live(tmp_path: Path) -> Iterator[Callable[..., Live]]:
     """`live(BUNDLE, …)`: a service on a free port; it is stopped after the test."""
     made: list[Live] = []
 
-    def start(*arguments: str | Path) -> Live:
-        made.append(Live(tmp_path, *arguments))
+    def start(*arguments: str | Path, ulimit: str = "") -> Live:
+        made.append(Live(tmp_path, *arguments, ulimit=ulimit))
         return made[-1]
 
     yield start

@@ -55,7 +55,7 @@ def test_own_token_is_answered_under_its_own_key(guarded: Any, store: SQLiteToke
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", "Basic {token}", "{token}", "Bearer {token}x", "Bearer ü", "Bearer " + "a" * 100_000],
+    ["", "Bearer", "Bearer ", "Basic {token}", "{token}", "Bearer {token}x", "Bearer ü", "Bearer " + "a" * 500],
 )
 def test_no_token_and_wrong_token_refused_everywhere(guarded: Any, store: SQLiteTokens, header: str) -> None:
     sent = {"authorization": header.format(token=store.add("device", "kiosk-1")).encode("utf-8")}

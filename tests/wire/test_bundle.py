@@ -136,7 +136,7 @@ def test_a_link_in_place_of_a_file(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file(folder: Path) -> None:
     (folder / "device.onnx").unlink()
     (folder / "device.onnx").mkdir()
-    refused(folder, "missing")
+    refused(folder, "no file of a bundle")
 
 
 def test_a_model_id_of_other_files(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from duetgen.cli import console
+from duetgen.cli.printed import json_lines
 from duetgen.errors import DuetError, MissingExtraError
 
 
@@ -53,56 +53,61 @@ def serve(
 
     Answers until SIGTERM or SIGINT, then finishes what it has accepted. SIGHUP looks at the registry folders at once.
     """
-    try:
-        from duetgen.cloud.config import ServiceConfig
-        from duetgen.cloud.server import Address
-        from duetgen.cloud.server import serve as run
-        from duetgen.cloud.startup import check_settings, check_sources
-        from duetgen.cloud.tokens import is_url
-        from duetgen.cloud.trust import trusted_keys
-    except ImportError as cause:
-        raise MissingExtraError(
-            f"the service needs packages that are not here ({cause.name})", "pip install 'duetgen[cloud]'"
-        ) from cause
+    with json_lines():
+        try:
+            from duetgen.cloud.config import ServiceConfig
+            from duetgen.cloud.log import Log
+            from duetgen.cloud.server import Address
+            from duetgen.cloud.server import serve as run
+            from duetgen.cloud.startup import check_settings, check_sources
+            from duetgen.cloud.tokens import is_url
+            from duetgen.cloud.trust import trusted_keys
+        except ImportError as cause:
+            raise MissingExtraError(
+                f"the service needs packages that are not here ({cause.name})", "pip install 'duetgen[cloud]'"
+            ) from cause
 
-    trusted = trusted_keys(trust or [])
-    config = ServiceConfig(
-        sources=tuple(str(path.resolve()) for path in bundles),
-        trusted=trusted,
-        tokens=tokens if tokens is None or is_url(tokens) else str(Path(tokens).resolve()),
-        ttl=ttl,
-        rate=rate,
-        burst=burst,
-        waiting=waiting,
-        body_seconds=body_seconds,
-        poll_seconds=poll,
-        origins=tuple(cors or ()),
-        log_requests=log_requests,
-        workers=workers,
-    )
-    check_settings(config, open)
-    found, refused = check_sources(config)
-    for path, error in refused:
-        console.notes.print(f"{path} is refused: {error.message} \\[{error.code}]")
-    if open:
-        console.notes.print("[bold]open development mode: answers anyone on this machine, without a token[/bold]")
-    if trusted is None:
-        console.notes.print("bundles signed by any key are served; name the keys that may sign with --trust")
+        trusted = trusted_keys(trust or [])
+        config = ServiceConfig(
+            sources=tuple(str(path.resolve()) for path in bundles),
+            trusted=trusted,
+            tokens=tokens if tokens is None or is_url(tokens) else str(Path(tokens).resolve()),
+            ttl=ttl,
+            rate=rate,
+            burst=burst,
+            waiting=waiting,
+            body_seconds=body_seconds,
+            poll_seconds=poll,
+            origins=tuple(cors or ()),
+            log_requests=log_requests,
+            workers=workers,
+        )
+        check_settings(config, open)
+        found, refused = check_sources(config)
+        log = Log(b"", False)
+        for path, error in refused:
+            log.write("error", "bundle refused", folder=path.name, code=error.code, reason=error.message)
+        if open:
+            log.write("warning", "open mode", reason="anyone on this machine is answered, without a token")
+        if trusted is None:
+            log.write(
+                "warning", "any key", reason="bundles signed by any key are served; name those that may with --trust"
+            )
 
-    def ready(address: Address) -> None:
-        models = [manifest.model_id for manifest in found]
-        mode = "open" if config.open else "tokens"
-        if json:
-            line = {"url": address.url, "models": models, "mode": mode, "workers": workers, "pid": os.getpid()}
-            sys.stdout.write(jsonlib.dumps(line) + "\n")
-        else:
-            names = ", ".join(f"{manifest.name} {manifest.model_id[:12]}" for manifest in found)
-            sys.stdout.write(f"serving {names} at {address.url} ({mode}, {workers} worker{'s' * (workers > 1)})\n")
-        sys.stdout.flush()
+        def ready(address: Address) -> None:
+            models = [manifest.model_id for manifest in found]
+            mode = "open" if config.open else "tokens"
+            if json:
+                line = {"url": address.url, "models": models, "mode": mode, "workers": workers, "pid": os.getpid()}
+                sys.stdout.write(jsonlib.dumps(line) + "\n")
+            else:
+                names = ", ".join(f"{manifest.name} {manifest.model_id[:12]}" for manifest in found)
+                sys.stdout.write(f"serving {names} at {address.url} ({mode}, {workers} worker{'s' * (workers > 1)})\n")
+            sys.stdout.flush()
 
-    code = run(config, Address(host=host, port=port, certificate=certificate, key=key), ready)
-    if code:
-        raise WorkersFailedError("a worker process failed", "see the lines above")
+        code = run(config, Address(host=host, port=port, certificate=certificate, key=key), ready)
+        if code:
+            raise WorkersFailedError("a worker process failed", "see the lines above")
 
 
 class WorkersFailedError(DuetError):

@@ -10,6 +10,8 @@
 - `access`: who may ask: tokens and their scopes
 - `tokens`: the stores of tokens: `sqlite_tokens`; `postgres_tokens` and `postgres_reader`
 - `metrics`: what is counted
+- `errands`: work that may never end, done aside
+- `open_files`: the limit of connections
 - `errors`: refusals, each with a code
 """
 

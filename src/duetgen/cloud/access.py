@@ -69,7 +69,8 @@ class Access:
     ) -> None:
         self._store, self._seconds, self._changed = store, seconds, changed
         self._reason: str | None = None
-        self._known: dict[bytes, tuple[Grant, float]] = {}
+        self._known: dict[str, tuple[Grant, float]] = {}
+        """By digest of the token, in the order of the last look-up."""
 
     async def grant(self, authorization: bytes | None) -> Grant:
         """The grant of an `Authorization` header.
@@ -78,19 +79,7 @@ class Access:
             UnauthenticatedError: there is no token, or not a known one.
             TokensUnavailableError: the store cannot be read.
         """
-        now = time.monotonic()
-        header = authorization or b""
-        known = self._known.get(header)
-        if known is not None and known[1] > now:
-            return known[0]
-        found = await self._find(header)
-        if len(self._known) >= MAX_REMEMBERED:
-            self._known.clear()
-        self._known[header] = (found, now + self._seconds)
-        return found
-
-    async def _find(self, header: bytes) -> Grant:
-        scheme, _, content = header.partition(b" ")
+        scheme, _, content = (authorization or b"").partition(b" ")
         content = content.strip()
         bearer = scheme.lower() == b"bearer" and 0 < len(content) <= MAX_TOKEN_BYTES and content.isascii()
         token = content.decode("ascii") if bearer else ""
@@ -100,8 +89,21 @@ class Access:
             raise UnauthenticatedError(
                 "the request has no token", "send `Authorization: Bearer TOKEN`, made with `duet tokens add`"
             )
+        now = time.monotonic()
         digest = token_digest(token)
-        entry = await self._look_up(self._store, digest)
+        known = self._known.get(digest)
+        if known is not None and known[1] > now:
+            return known[0]
+        found = await self._find(self._store, token, digest)
+        self._known.pop(digest, None)
+        self._known[digest] = (found, now + self._seconds)
+        if len(self._known) > MAX_REMEMBERED:
+            # The one that was looked up longest ago.
+            del self._known[next(iter(self._known))]
+        return found
+
+    async def _find(self, store: TokenReader, token: str, digest: str) -> Grant:
+        entry = await self._look_up(store, digest)
         if entry is None:
             raise UnauthenticatedError(
                 "the token is not known, or was revoked", "make a new one with `duet tokens add`"

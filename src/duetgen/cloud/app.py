@@ -10,14 +10,12 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errors import InternalError, MethodNotAllowedError, NotFoundError, ServiceError
-from duetgen.cloud.exchange import MEDIA, Answer, DisconnectedError, Headers, answer_format, send_body, send_error
+from duetgen.cloud.exchange import MEDIA, Answer, DisconnectedError, Format, Headers, send_body, send_error
 from duetgen.cloud.health import Health
 from duetgen.cloud.models import Models
 from duetgen.cloud.parameters import Parameters
@@ -77,25 +75,27 @@ class Front:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        endpoint = self._direct.get(scope["path"])
-        if endpoint is None or scope["method"] != "POST":
-            endpoint = partial(self._routed, send)
+        endpoint = self._direct.get(scope["path"]) or partial(self._routed, send)
         await self._answer(endpoint, scope, receive, send)
 
     async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         begun, service = time.perf_counter(), self.service
         path = scope["path"]
         name = PATHS.get(path) or ("file" if path.startswith("/v1/models/") else "other")
-        headers = Headers(scope["headers"])
+        form: Format = "json"
         answer: Answer | None = None
         error: DuetError | None = None
         try:
+            headers = Headers(scope["headers"], scope["http_version"])
+            form = headers.answer(headers.content if scope["method"] == "POST" else None)
+            if path in self._direct and scope["method"] != "POST":
+                raise MethodNotAllowedError("POST")
             answer = await endpoint(scope, receive, headers)
             status = answer.status
         except DuetError as refusal:
             error = refusal
         except HTTPException as refusal:
-            error = no_route(refusal.status_code)
+            error = no_route(refusal)
         except DisconnectedError:
             status = GONE
         except Exception as cause:
@@ -105,7 +105,7 @@ class Front:
             if error is not None:
                 status = getattr(error, "status", 500)
                 service.recorder.totals.errors[error.code] += 1
-                await send_error(send, error, answer_format(scope, headers))
+                await send_error(send, error, form)
             elif answer is not None and answer.content is not None:
                 await send_body(send, 200, answer.content, MEDIA[answer.form])
         except Exception:  # what sending raises when nobody is there any more depends on the server
@@ -124,7 +124,7 @@ class Front:
             await send(message)
 
         # With an application in the scope, the router raises what it does not find, for this class to answer.
-        scope["app"] = self
+        scope["app"], scope["read_headers"] = self, headers
         try:
             await self._router(scope, receive, remember)
         except Exception as cause:
@@ -134,10 +134,10 @@ class Front:
         return Answer(status)
 
 
-def no_route(status: int) -> ServiceError:
+def no_route(refusal: HTTPException) -> ServiceError:
     """The refusal of what the router does not find."""
-    if status == 405:
-        return MethodNotAllowedError("the path is not for this method", "see /openapi.json")
+    if refusal.status_code == 405:
+        return MethodNotAllowedError((refusal.headers or {})["Allow"])
     return NotFoundError("there is nothing at this path", "see /openapi.json")
 
 
@@ -158,13 +158,8 @@ def routes(service: Service) -> Router:
         async with service.running():
             yield
 
-    async def post_only(request: Request) -> Response:
-        raise HTTPException(405)
-
     return Router(
         routes=[
-            Route("/v1/parameters", post_only),
-            Route("/v1/parameters:batch", post_only),
             Route("/v1/models", models.list),
             Route("/v1/models/{model_id}/{file}", models.file),
             Route("/healthz", health.alive),

@@ -5,6 +5,7 @@ Shapes: B devices, L history length (at most L_g), P values in theta.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from duetgen.cloud.errors import CanaryError, InvalidHistoryError
-from duetgen.cloud.thetas import Float32, Thetas, open_session
+from duetgen.cloud.thetas import Float32, Thetas, open_session, session_options
 from duetgen.wire.bundle import Bundle
 
 Int64 = npt.NDArray[np.int64]
@@ -24,6 +25,8 @@ TOLERANCE: Final = 1e-3
 ROWS: Final = (8, 16, 32, 64)
 """Devices a call that are tried for the best throughput on a processor."""
 CUDA_ROWS: Final = 1024
+LOAD_SECONDS: Final = 20.0
+"""How long the graphs of a version may take until they have proved what they compute: some never end."""
 
 
 def available_providers() -> list[str]:
@@ -50,18 +53,35 @@ class Engine:
         self.size, self.codec = manifest.size, bundle.codec()
         self._window, self._canary = manifest.window, bundle.canary()
         generator, device = bundle.read("generator.onnx"), bundle.read("device.onnx")
-        try:
-            self._session = open_session(generator, providers or available_providers())
-            self._device = open_session(device, ["CPUExecutionProvider"])
-        except Exception as cause:  # ONNX Runtime raises many kinds, none with a common base of its own
-            raise CanaryError(
-                f"ONNX Runtime does not load the graphs of {self.model_id[:12]}: {cause}", "export the model again"
-            ) from cause
-        self.on_cuda = self._session.get_providers()[0] == "CUDAExecutionProvider"
+        options = session_options()
+        self._options = onnxruntime.RunOptions()
         self.rows = 1
         """Devices that are best generated in one call."""
-        self.check()
-        self.rows = CUDA_ROWS if self.on_cuda else self.fastest_rows()
+
+        def give_up() -> None:
+            options.set_load_cancellation_flag(True)
+            self._options.terminate = True
+
+        timer = threading.Timer(LOAD_SECONDS, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            self._session = open_session(generator, providers or available_providers(), options)
+            self._device = open_session(device, ["CPUExecutionProvider"], options)
+            self.on_cuda = self._session.get_providers()[0] == "CUDAExecutionProvider"
+            self.check()
+            self.rows = CUDA_ROWS if self.on_cuda else self.fastest_rows()
+        except CanaryError:
+            raise
+        except Exception as cause:  # ONNX Runtime raises many kinds, none with a common base of its own
+            raise CanaryError(
+                f"ONNX Runtime does not load the graphs of {self.model_id[:12]}: {cause!s:.1000}",
+                "export the model again",
+            ) from cause
+        finally:
+            timer.cancel()
+        # A run that the timer has met after all would otherwise end every later one.
+        self._options = onnxruntime.RunOptions()
 
     def history(self, items: list[int]) -> Int64:
         """The part of a history that counts, at most [L_g].
@@ -112,7 +132,7 @@ class Engine:
             history_BL = np.zeros((len(histories), max(map(len, histories))), dtype=np.int64)
             for row, history_L in enumerate(histories):
                 history_BL[row, : len(history_L)] = history_L
-        theta_BP: Float32 = self._session.run(None, {"history": history_BL})[0]
+        theta_BP: Float32 = self._session.run(None, {"history": history_BL}, self._options)[0]
         return theta_BP
 
     def check(self) -> None:
@@ -130,10 +150,13 @@ class Engine:
                 "history": np.array([canary.history[-self._window :]], dtype=np.int64),
                 "candidates": np.array([canary.candidates], dtype=np.int64),
             }
-            scores_C = self._device.run(None, inputs)[0][0]
-            fallback_C = self._device.run(None, {**inputs, "theta": np.zeros_like(theta_P)[None]})[0][0]
+            scores_C = self._device.run(None, inputs, self._options)[0][0]
+            inputs["theta"] = np.zeros_like(theta_P)[None]
+            fallback_C = self._device.run(None, inputs, self._options)[0][0]
         except Exception as cause:
-            raise CanaryError(f"the canary of {model} does not run: {cause}", "export the model again") from cause
+            raise CanaryError(
+                f"the canary of {model} does not run: {cause!s:.1000}", "export the model again"
+            ) from cause
         for what, found, wanted in (
             ("generator", theta_P, expected_P),
             ("device", scores_C, np.array(canary.scores, dtype=np.float32)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from duetgen.errors import DuetError
@@ -13,10 +14,12 @@ class ServiceError(DuetError):
     Attributes:
         status: of the HTTP answer.
         retry_after: seconds after which the same request may succeed; None: it never will.
+        headers: further ones of the HTTP answer.
     """
 
     status: ClassVar[int] = 400
     retry_after: int | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 class InvalidRequestError(ServiceError):
@@ -36,6 +39,7 @@ class UnauthenticatedError(ServiceError):
 
     code = "unauthenticated"
     status = 401
+    headers = ((b"www-authenticate", b"Bearer"),)
 
 
 class ForbiddenError(ServiceError):
@@ -60,10 +64,14 @@ class UnknownModelError(ServiceError):
 
 
 class MethodNotAllowedError(ServiceError):
-    """A path that exists, but not for this method."""
+    """A path that exists, but not for this method; `allow` names those that it has."""
 
     code = "method-not-allowed"
     status = 405
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"the path is for {allow} alone", "see /openapi.json")
+        self.headers = ((b"allow", allow.encode("ascii")),)
 
 
 class RequestTimeoutError(ServiceError):
@@ -72,6 +80,14 @@ class RequestTimeoutError(ServiceError):
     code = "request-timeout"
     status = 408
     retry_after = 1
+    headers = ((b"connection", b"close"),)
+
+
+class PreconditionFailedError(ServiceError):
+    """A condition of the request that the file does not meet."""
+
+    code = "precondition-failed"
+    status = 412
 
 
 class BodyTooLargeError(ServiceError):
@@ -89,10 +105,14 @@ class UnsupportedContentError(ServiceError):
 
 
 class InvalidRangeError(ServiceError):
-    """A range of a file that the file does not have."""
+    """A range that a file of `size` bytes does not have."""
 
     code = "invalid-range"
     status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the file has {size} bytes, not that range", "ask for one range, as bytes=FIRST-LAST")
+        self.headers = ((b"content-range", b"bytes */%d" % size),)
 
 
 class RateLimitedError(ServiceError):
@@ -101,6 +121,13 @@ class RateLimitedError(ServiceError):
     code = "rate-limited"
     status = 429
     retry_after = 1
+
+
+class HeadersTooLargeError(ServiceError):
+    """A header that is longer than anything that is meant to stand in it."""
+
+    code = "headers-too-large"
+    status = 431
 
 
 class InternalError(ServiceError):

@@ -1,27 +1,30 @@
 """Bodies in and out: bounded reading, msgpack or JSON, strict decoding.
 
-msgpack is the default; a request says with `content-type` what it sends and with `accept` what it wants, by default the
-same. Compressed bodies are not read at all: a history is too small for compression to be worth its risk.
+A request says with `content-type` what it sends and with `accept` what it wants (RFC 9110, section 12.5.1): of what it
+takes equally, the format of its own body, and JSON where it has none. Compressed bodies are not read at all: a history
+is too small for compression to be worth its risk.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from duetgen.cloud.errors import (
     BodyTooLargeError,
+    HeadersTooLargeError,
     InvalidHistoryError,
     InvalidRequestError,
     ServiceError,
     UnsupportedContentError,
 )
 from duetgen.errors import DuetError
-from duetgen.wire.limits import MAX_BODY_BYTES
+from duetgen.wire.limits import MAX_BODY_BYTES, MAX_HEADER_BYTES
 from duetgen.wire.messages import ErrorAnswer
 
 Format = Literal["msgpack", "json"]
@@ -35,6 +38,13 @@ FORMATS: Final[dict[bytes, Format]] = {
     b"application/vnd.msgpack": "msgpack",
     b"application/json": "json",
 }
+LISTS: Final = frozenset((b"accept", b"content-encoding", b"if-match", b"if-none-match"))
+"""Headers that are read and may come in several lines, which are then one list."""
+SINGLE: Final = frozenset(
+    (b"authorization", b"content-length", b"content-type", b"host", b"if-range", b"range"),
+)
+"""Headers that are read and may come once."""
+QUALITY: Final = re.compile(rb"[ \t]*q[ \t]*=[ \t]*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*", re.IGNORECASE)
 
 encode_msgpack = msgspec.msgpack.Encoder().encode
 encode_json = msgspec.json.Encoder().encode
@@ -56,52 +66,93 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: int
     content: bytes | None = None
-    form: Format = "msgpack"
+    form: Format = "json"
     device: str | None = None
 
 
 class Headers:
     """The headers of a request that the service reads, found in one pass.
 
+    Args:
+        headers: all of them.
+        version: of HTTP; one of 1.1 must name its host.
+
     Attributes:
+        found: those that are read, by name.
         authorization: as sent, or None.
-        accept: the format wanted, or None where the caller does not say.
-        content: format of the body: msgpack if not said; None if it is another type.
+        content: format of the body; None where it is not said, or is another type.
+        foreign: it is another type.
         encoding: of the content, if any.
         length: of the body, if said; -1 if it is no number.
+
+    Raises:
+        HeadersTooLargeError: one of those that are read is too long.
+        InvalidRequestError: one that may come once is repeated, or the host is missing.
     """
 
-    __slots__ = ("accept", "authorization", "content", "encoding", "length")
+    __slots__ = ("authorization", "content", "encoding", "foreign", "found", "length")
 
-    def __init__(self, headers: Iterable[Header]) -> None:
-        found = dict(headers)
+    def __init__(self, headers: Iterable[Header], version: str = "1.1") -> None:
+        self.found: dict[bytes, bytes] = {}
+        found = self.found
+        for name, value in headers:
+            if name not in SINGLE and name not in LISTS:
+                continue
+            if name in found:
+                if name in SINGLE:
+                    raise InvalidRequestError(f"the header {name.decode()} is repeated", "send it once")
+                value = found[name] + b"," + value
+            if len(value) > MAX_HEADER_BYTES:
+                raise HeadersTooLargeError(
+                    f"the header {name.decode()} is above {MAX_HEADER_BYTES} bytes", "send a shorter one"
+                )
+            found[name] = value
+        # The server puts an empty one where there is none.
+        if version == "1.1" and not found.get(b"host"):
+            raise InvalidRequestError("the request names no host", "send the header `host`")
         self.authorization = found.get(b"authorization")
         self.encoding = found.get(b"content-encoding")
-        content, accept, length = found.get(b"content-type"), found.get(b"accept"), found.get(b"content-length")
-        self.content: Format | None = "msgpack"
+        content, length = found.get(b"content-type"), found.get(b"content-length")
+        self.content: Format | None = None
         if content is not None:
             self.content = FORMATS.get(content) or FORMATS.get(content.partition(b";")[0].strip().lower())
-        self.accept: Format | None = None
-        if accept is not None:
-            self.accept = FORMATS.get(accept) or accepted(accept)
+        self.foreign = content is not None and self.content is None
         self.length: int | None = None
         if length is not None:
             self.length = int(length) if length.isdigit() and len(length) < 16 else -1
 
-    def answer(self, otherwise: Format = "msgpack") -> Format:
-        """The format of the answer: what is accepted, else what was sent, else the default."""
-        if self.accept is not None:
-            return self.accept
-        return "json" if self.content == "json" else otherwise
+    def answer(self, sent: Format | None = None) -> Format:
+        """The format of the answer to a body of the format `sent`, if there is one."""
+        accept = self.found.get(b"accept")
+        if accept is None:
+            return sent or "json"
+        return FORMATS.get(accept) or accepted(accept, sent or "json")
 
 
-def accepted(value: bytes) -> Format | None:
-    """The first format that an `accept` header names, or None."""
-    for part in value.lower().split(b","):
-        found = FORMATS.get(part.partition(b";")[0].strip())
-        if found is not None:
-            return found
-    return None
+def accepted(accept: bytes, otherwise: Format) -> Format:
+    """The format that an `accept` header rates highest; `otherwise` among equals; JSON where it takes neither."""
+    ratings: dict[Format, tuple[int, float]] = {"msgpack": (0, 0.0), "json": (0, 0.0)}
+    for part in accept.lower().split(b","):
+        media, *parameters = part.split(b";")
+        media, quality = media.strip(), 1.0
+        for parameter in parameters:
+            match = QUALITY.fullmatch(parameter)
+            if match is not None:
+                quality = float(match[1])
+                break
+        for form, rating in ratings.items():
+            closeness = 3 if FORMATS.get(media) == form else {b"application/*": 2, b"*/*": 1}.get(media, 0)
+            if closeness > rating[0] or (closeness == rating[0] == 3 and quality > rating[1]):
+                ratings[form] = (closeness, quality)
+    msgpack, json = ratings["msgpack"][1], ratings["json"][1]
+    if msgpack == json:
+        return otherwise if json else "json"
+    return "msgpack" if msgpack > json else "json"
+
+
+def format_of(body: bytes) -> Format:
+    """The format of a body that does not say: a msgpack map begins with a byte that no JSON begins with."""
+    return "msgpack" if body[:1] >= b"\x80" else "json"
 
 
 async def read_body(headers: Headers, receive: Receive) -> bytes:
@@ -110,32 +161,27 @@ async def read_body(headers: Headers, receive: Receive) -> bytes:
     Raises:
         UnsupportedContentError: it is compressed, or neither msgpack nor JSON.
         BodyTooLargeError: it is above the limit, said or sent.
-        InvalidRequestError: its length is no number.
-        DisconnectedError: the caller went away in the middle.
+        InvalidRequestError: its length is no number, it breaks off, or its chunks are malformed.
     """
-    if headers.content is None or (headers.encoding is not None and headers.encoding.lower() != b"identity"):
+    if headers.foreign or (headers.encoding is not None and headers.encoding.lower() != b"identity"):
         raise UnsupportedContentError(
             "the body is compressed, or neither application/msgpack nor application/json",
             "send msgpack or JSON as it is, with its content-type",
         )
     if headers.length is not None and not 0 <= headers.length <= MAX_BODY_BYTES:
         raise too_large() if headers.length > 0 else InvalidRequestError("content-length is no number", "send a number")
-    message = await receive()
-    if message["type"] != "http.request":
-        raise DisconnectedError
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        parts, size = [body], len(body)
-        while message.get("more_body", False) and size <= MAX_BODY_BYTES:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise DisconnectedError
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-        body = b"".join(parts)
-    if len(body) > MAX_BODY_BYTES:
+    parts, size, more = [], 0, True
+    while more and size <= MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] != "http.request":
+            # Whether its chunks are malformed or the caller has gone, the server does not tell.
+            raise InvalidRequestError("the body breaks off, or its chunks are malformed", "send it whole")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        more = message.get("more_body", False)
+    if size > MAX_BODY_BYTES:
         raise too_large()
-    return body
+    return b"".join(parts)
 
 
 def too_large() -> BodyTooLargeError:
@@ -230,16 +276,10 @@ async def send_value(send: Send, status: int, value: object, form: Format, extra
 async def send_error(send: Send, error: DuetError, form: Format) -> None:
     """A refusal as an answer."""
     answer = ErrorAnswer(error.code, error.message, error.hint)
-    status, extra = 500, []
+    status, extra = 500, list[Header]()
     if isinstance(error, ServiceError):
         status = error.status
+        extra += error.headers
         if error.retry_after is not None:
             extra.append((b"retry-after", b"%d" % error.retry_after))
-        if status == 401:
-            extra.append((b"www-authenticate", b"Bearer"))
     await send_value(send, status, answer, form, extra)
-
-
-def answer_format(scope: Scope, headers: Headers) -> Format:
-    """The format of the answer to a request: msgpack below /v1/, JSON elsewhere, unless the caller says."""
-    return headers.answer("msgpack" if scope["path"].startswith("/v1/") else "json")

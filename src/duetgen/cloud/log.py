@@ -6,6 +6,7 @@ what is written of a refusal is its code, not its message, which may quote what 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,13 +15,16 @@ import time
 from typing import Final
 
 HANDLERS: Final = {
+    "root": {"handlers": ["console"], "level": "WARNING"},
     "formatters": {"json": {"()": "duetgen.cloud.log.LineFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
     "loggers": {"_granian": {"handlers": ["console"], "level": "WARNING", "propagate": False}},
 }
-"""What granian, too, writes with."""
+"""What granian and other libraries write with."""
 LINES_A_SECOND: Final = 50
 """Refusals that are written in a second; beyond, they are counted."""
+MAX_TEXT: Final = 2_000
+"""Longest text of a field, in characters: lines of several processes must not run into each other."""
 
 
 class LineFormatter(logging.Formatter):
@@ -29,7 +33,10 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         line = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": "server"}
-        return json.dumps({**line, "reason": record.getMessage()})
+        line["reason"] = record.getMessage()[:MAX_TEXT]
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)[-MAX_TEXT:]
+        return json.dumps(line)
 
 
 class Log:
@@ -51,8 +58,10 @@ class Log:
     def write(self, level: str, event: str, **fields: object) -> None:
         """Write a line."""
         line = {"time": round(time.time(), 3), "level": level, "event": event, **fields}
-        sys.stderr.write(json.dumps(line) + "\n")
-        sys.stderr.flush()
+        line = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in line.items()}
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            sys.stderr.write(json.dumps(line) + "\n")
+            sys.stderr.flush()
 
     def request(self, endpoint: str, status: int, code: str | None, device: str | None, begun: float) -> None:
         """Write of a request, if requests are written or it was refused."""

@@ -66,6 +66,7 @@ class Totals(msgspec.Struct):
         sent: bytes of answers with theta.
         waiting: requests that wait for the generator now.
         started: when the worker started, seconds since 1970.
+        looked: when it last saw all of the registry, by the machine's monotonic clock; 0: it does not run any more.
     """
 
     requests: dict[str, int] = msgspec.field(default_factory=Counter)
@@ -79,6 +80,7 @@ class Totals(msgspec.Struct):
     sent: int = 0
     waiting: int = 0
     started: float = msgspec.field(default_factory=time.time)
+    looked: float = 0.0
 
 
 class Recorder(Collector):
@@ -113,9 +115,13 @@ class Recorder(Collector):
     def _all(self) -> list[Totals]:
         found = [self.totals]
         for path in [] if self._folder is None else sorted(self._folder.glob("totals-*")):
-            if path.name != f"totals-{os.getpid()}":
+            process = int(path.name.partition("-")[2])
+            if process != os.getpid():
                 with contextlib.suppress(OSError, msgspec.DecodeError):
-                    found.append(msgspec.msgpack.decode(path.read_bytes(), type=Totals))
+                    totals = msgspec.msgpack.decode(path.read_bytes(), type=Totals)
+                    if not alive(process):
+                        totals.looked, totals.waiting = 0.0, 0
+                    found.append(totals)
         return found
 
     def exposition(self) -> bytes:
@@ -167,8 +173,24 @@ class Recorder(Collector):
         for model_id in served:
             models.add_metric([model_id], float(model_id == latest))
         yield models
+        looked = min((t.looked for t in everyone if t.looked), default=0.0)
+        age = time.monotonic() - looked if looked else 0.0
+        yield GaugeMetricFamily(
+            "duet_registry_age_seconds", "Time since all of the registry was seen, by the slowest worker", age
+        )
         yield GaugeMetricFamily("duet_waiting", "Requests waiting", value=sum(t.waiting for t in everyone))
         yield GaugeMetricFamily("duet_started_seconds", "When the service started", min(t.started for t in everyone))
+
+
+def alive(process: int) -> bool:
+    """Whether a process is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def added(parts: Iterable[dict[str, int]]) -> Counter[str]:

@@ -8,9 +8,11 @@ import msgspec
 
 from duetgen import __version__
 from duetgen.cloud.models import DOWNLOADS
+from duetgen.wire.limits import MAX_HEADER_BYTES
 from duetgen.wire.messages import (
     BatchAnswer,
     BatchRequest,
+    DeviceId,
     ErrorAnswer,
     ModelsAnswer,
     ParametersAnswer,
@@ -25,10 +27,12 @@ REFUSALS: Final = {
     "404": "unknown-model or not-found",
     "405": "method-not-allowed",
     "408": "request-timeout",
+    "412": "precondition-failed",
     "413": "body-too-large",
     "415": "unsupported-content",
     "416": "invalid-range",
     "429": "rate-limited",
+    "431": "headers-too-large",
     "503": "overloaded, stopping, not-ready or tokens-unavailable",
 }
 BINARY: Final = {"type": "string", "format": "binary"}
@@ -37,6 +41,7 @@ BINARY: Final = {"type": "string", "format": "binary"}
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     _, schemas = msgspec.json.schema_components(MESSAGES, ref_template="#/components/schemas/{name}")
+    schemas["DeviceId"] = msgspec.json.schema(DeviceId)
     model_id = {
         "name": "model_id",
         "in": "path",
@@ -44,20 +49,33 @@ def document() -> dict[str, Any]:
         "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     }
     file = {"name": "file", "in": "path", "required": True, "schema": {"type": "string", "enum": list(DOWNLOADS)}}
-    part = {"name": "range", "in": "header", "schema": {"type": "string", "examples": ["bytes=1000-"]}}
+    conditions = [
+        {
+            "name": name,
+            "in": "header",
+            "schema": {"type": "string", "maxLength": MAX_HEADER_BYTES, "examples": [example]},
+        }
+        for name, example in (
+            ("range", "bytes=1000-"),
+            ("if-none-match", "*"),
+            ("if-match", "*"),
+            ("if-range", '"0"'),
+        )
+    ]
     device = {
         "name": "device",
         "in": "query",
         "description": "the device to tell `latest` for, where the token is not a device's",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+        "schema": {"$ref": "#/components/schemas/DeviceId"},
     }
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "duetgen",
             "version": __version__,
-            "description": "A device's recent behaviour in, the device's own parameters out. Bodies are msgpack, or "
-            "JSON with bytes as base64. Every refusal has a code, explained in docs/errors.",
+            "description": "A device's recent behaviour in, the device's own parameters out. Bodies are JSON "
+            "with bytes as base64, or msgpack. `accept` says which the answer shall be; where it does not, the answer "
+            "has the format of the request's body, or is JSON. Every refusal has a code, explained in docs/errors.",
         },
         "security": [{"token": []}],
         "paths": {
@@ -73,7 +91,7 @@ def document() -> dict[str, Any]:
             "/v1/models/{model_id}/{file}": {
                 "get": {
                     "summary": "A file of a version",
-                    "parameters": [model_id, file, part],
+                    "parameters": [model_id, file, *conditions],
                     "responses": {
                         "200": {"description": "the file", "content": anything()},
                         "206": {"description": "the part asked for", "content": anything()},

@@ -21,6 +21,7 @@ from duetgen.cloud.exchange import (
     Headers,
     encode_json,
     encode_msgpack,
+    format_of,
     read_body,
 )
 from duetgen.cloud.registry import Served
@@ -52,14 +53,18 @@ class Parameters:
         stages = totals.stages
         begun = time.perf_counter()
         grant = await service.access.grant(headers.authorization)
+        if grant.device is not None:
+            service.limiter.take(grant.device)
         body = await self._read(headers, receive)
         read = time.perf_counter()
         self._admit()
         try:
-            request = self._one.decode(body, headers.content or "msgpack")
+            form = headers.content or format_of(body)
+            request = self._one.decode(body, form)
             device = request.device
             grant.may_ask_for(device)
-            service.limiter.take(device)
+            if grant.device is None:
+                service.limiter.take(device)
             served = service.registry.versions.find(request.model_id, device)
             history_L = served.engine.history(request.history)
             if request.age_ms is not None:
@@ -69,7 +74,7 @@ class Parameters:
             thetas, row = await served.gathering.theta(history_L)
             generated = time.perf_counter()
             answer = self._answer(served, grant, device, thetas.encode(row, request.dtype), request.dtype)
-            form = headers.answer()
+            form = headers.answer(form)
             content = encode_msgpack(answer) if form == "msgpack" else encode_json(answer)
             ended = time.perf_counter()
             stages["encode"].observe(ended - generated)
@@ -83,14 +88,13 @@ class Parameters:
     async def batch(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
         """Answer many devices at once, for a token of scope `batch`."""
         service, totals = self._service, self._service.recorder.totals
-        grant = await service.access.grant(headers.authorization)
+        grant = await service.grant(headers)
         grant.must_have("batch", "admin")
         body = await self._read(headers, receive)
         self._admit()
         try:
-            request = self._many.decode(body, headers.content or "msgpack")
-            if grant.scope is not None:
-                service.limiter.take(grant.caller)
+            form = headers.content or format_of(body)
+            request = self._many.decode(body, form)
             served = service.registry.versions.find(request.model_id, None)
             size = served.engine.size * BYTES[request.dtype] * len(request.devices)
             if size > MAX_BATCH_ANSWER_BYTES:
@@ -98,12 +102,13 @@ class Parameters:
                     f"the answer would have {size} bytes of theta, above {MAX_BATCH_ANSWER_BYTES}",
                     "ask for fewer devices a call",
                 )
-            content = await self._generate(served, grant, request, headers.answer())
+            form = headers.answer(form)
+            content = await self._generate(served, grant, request, form)
             totals.sent += len(content)
             totals.devices[f"{served.model_id} {request.dtype}"] += len(request.devices)
         finally:
             service.waiting -= 1
-        return Answer(200, content, headers.answer())
+        return Answer(200, content, form)
 
     async def _generate(self, served: Served, grant: Grant, request: BatchRequest, form: Format) -> bytes:
         engine, devices = served.engine, request.devices

@@ -9,26 +9,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from duetgen.cloud.engine import Engine
+from duetgen.cloud.engine import LOAD_SECONDS, Engine
+from duetgen.cloud.errands import Errands, UnfinishedError
 from duetgen.cloud.errors import NotReadyError, UnknownModelError
 from duetgen.cloud.gathering import Gathering, Timed
 from duetgen.cloud.log import Log
+from duetgen.cloud.metrics import alive
 from duetgen.cloud.rollout import Rollout, read_rollout
 from duetgen.errors import DuetError
-from duetgen.wire.bundle import DEVICE_FILES, FILES, MANIFEST, SIGNATURE, Bundle, open_bundle
+from duetgen.wire.bundle import DEVICE_FILES, MANIFEST, Bundle, open_bundle
 from duetgen.wire.messages import ModelSummary
 
-State = tuple[tuple[int, int, int], ...]
-"""Inode, time of change and size of a bundle's files: other when any was replaced."""
-BUNDLE_FILES: Final = (MANIFEST, SIGNATURE, *FILES)
-NO_FILE: Final = (0, 0, 0)
+FileState = tuple[int, int, int]
+"""Inode, time of change and size of a file."""
+State = dict[str, FileState]
+"""Of everything in a bundle's folder: other when something was replaced, added or removed."""
+LOOK_SECONDS: Final = 10.0
+"""How long a look into a source, or at the files of a version, is waited for."""
+MAX_ENTRIES: Final = 64
+"""Names in a folder that are looked at to see that it is no bundle, or no longer the same."""
 
 
 class Served:
@@ -36,6 +44,7 @@ class Served:
 
     Args:
         bundle: opened and verified.
+        state: of its files, before they were.
         timed: see `Gathering`.
 
     Raises:
@@ -43,13 +52,13 @@ class Served:
         CanaryError: it does not compute here what was exported.
     """
 
-    def __init__(self, bundle: Bundle, timed: Timed) -> None:
+    def __init__(self, bundle: Bundle, state: State, timed: Timed) -> None:
         self.bundle, self.manifest = bundle, bundle.manifest
         self.model_id = bundle.manifest.model_id
         self.engine = Engine(bundle)
         self.gathering = Gathering(self.engine, timed)
-        self.file_state = dict(zip(BUNDLE_FILES, bundle_state(bundle.root)))
-        """Of each file, when it was verified."""
+        self.file_state = state
+        """When they were verified last."""
         self.signature_tag = bundle.signature.signature[:16]
         files = [bundle.manifest.files[name].bytes for name in DEVICE_FILES]
         self.summary = ModelSummary(
@@ -119,36 +128,58 @@ class Registry:
         self._sources, self._trusted, self._log, self._timed = sources, trusted, log, timed
         self._run_folder = run_folder
         self._loaded: dict[Path, tuple[State, Served | None]] = {}
+        self._sights: dict[Path, Sight] = {}
+        self._looks, self._loads = Errands(LOOK_SECONDS), Errands(LOOK_SECONDS + LOAD_SECONDS)
         self._complaint = ""
+        self._troubles: dict[Path, str] = {}
+        self.looked = time.monotonic()
+        """When all sources could be looked into for the last time, by the machine's monotonic clock."""
         self.versions = Versions()
+
+    def look(self) -> bool:
+        """Look into all sources, each as far as it can be; whether all could be.
+
+        One that cannot be read, or not in time, is taken to be as it was.
+        """
+        complete = True
+        for source in self._sources:
+            trouble = ""
+            try:
+                self._sights[source] = self._looks.run(source, partial(look_into, source))
+            except UnfinishedError:
+                trouble = "it does not answer"
+            except OSError as cause:
+                trouble = str(cause)
+            self._trouble(source, "registry unreadable", trouble)
+            complete = complete and not trouble
+        return complete
 
     def folders(self) -> list[Path]:
         """The folders that hold a bundle, or seem to."""
-        found: list[Path] = []
-        for source in self._sources:
-            if (source / MANIFEST).is_file():
-                found.append(source)
-                continue
-            with contextlib.suppress(OSError):
-                found += sorted(
-                    path
-                    for path in source.iterdir()
-                    if not path.name.startswith(".") and path.is_dir() and (path / MANIFEST).is_file()
-                )
-        return found
+        return [path for sight in self._sights.values() for path in sight.folders]
 
     def refresh(self) -> Versions:
         """Look once, for `adopt` to put in service; slow when there is something new, so not for the event loop."""
-        folders = self.folders()
-        for gone in [path for path in self._loaded if path not in folders]:
+        begun = time.monotonic()
+        complete = self.look()
+        states = {path: state for sight in self._sights.values() for path, state in sight.folders.items()}
+        for gone in [path for path in self._loaded if path not in states]:
             del self._loaded[gone]
-        for path in folders:
-            state = bundle_state(path)
+        self._loads.keep(states)
+        for path, state in states.items():
             known = self._loaded.get(path)
-            if known is None or known[0] != state:
-                before = None if known is None else known[1]
-                # A version in service stays as it was loaded, whatever became of its files.
-                self._loaded[path] = (state, self._load(path) or before)
+            if known is not None and known[0] == state:
+                continue
+            try:
+                state, found = self._loads.run(path, partial(self._load, path))
+            except UnfinishedError:
+                self._trouble(path, "bundle slow", "its files cannot be read in time; it is waited for")
+                continue
+            self._troubles.pop(path, None)
+            # A version in service stays as it was loaded, whatever became of its files.
+            self._loaded[path] = (state, found or (None if known is None else known[1]))
+        if complete:
+            self.looked = begun
         served: dict[str, Served] = {}
         for _, found in self._loaded.values():
             if found is not None:
@@ -169,28 +200,39 @@ class Registry:
             rollout = msgspec.to_builtins(versions.rollout)
             self._log.write("info", "rollout", newest=versions.newest, **rollout)
 
-    def _load(self, path: Path) -> Served | None:
+    def _trouble(self, place: Path, event: str, reason: str) -> None:
+        """Write of what is wrong with a place, once for each reason."""
+        if reason and self._troubles.get(place) != reason:
+            self._log.write("error", event, folder=place.name, reason=reason)
+        self._troubles[place] = reason
+
+    def _load(self, path: Path) -> tuple[State, Served | None]:
+        state: State = {}
         try:
+            state = folder_state(path)
             bundle = open_bundle(path, trusted=self._trusted, contents=True)
-            for _, found in self._loaded.values():
-                if found is not None and found.model_id == bundle.manifest.model_id:
-                    return found if found.bundle.root == path else Served(bundle, self._timed)
-            return Served(bundle, self._timed)
+            bundle.items()
+            known = self._loaded.get(path, (state, None))[1]
+            if known is not None and known.model_id == bundle.manifest.model_id:
+                known.file_state = state
+                return state, known
+            return state, Served(bundle, state, self._timed)
         except DuetError as error:
             self._log.write("error", "bundle refused", folder=path.name, code=error.code, reason=error.message)
         except OSError as cause:
             self._log.write("error", "bundle refused", folder=path.name, code="invalid-bundle", reason=str(cause))
-        return None
+        return state, None
 
     def _rollout(self, available: Sequence[str]) -> Rollout:
         """What the folders say, as far as it can be followed; otherwise what was followed before."""
         complaint = ""
         wanted = Rollout()
         try:
-            for source in self._sources:
-                said = read_rollout(source)
-                if said is not None:
-                    wanted = said
+            for sight in self._sights.values():
+                if isinstance(sight.rollout, DuetError):
+                    raise sight.rollout
+                if sight.rollout is not None:
+                    wanted = sight.rollout
                     break
             named = [wanted.latest, wanted.canary.model_id if wanted.canary else None]
             missing = [model_id for model_id in named if model_id is not None and model_id not in available]
@@ -224,24 +266,59 @@ class Registry:
         return [model_id for model_id in served if model_id in common]
 
 
-def bundle_state(path: Path) -> State:
-    """What tells whether a bundle's files were replaced."""
-    found = []
-    for name in BUNDLE_FILES:
-        try:
-            stat = (path / name).lstat()
-            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
-        except OSError:
-            found.append(NO_FILE)
-    return tuple(found)
+@dataclass(frozen=True)
+class Sight:
+    """What a look into a source saw.
+
+    Attributes:
+        folders: those that hold a bundle, or seem to, with the state of their files.
+        rollout: what the source says; a refusal where that makes no sense.
+    """
+
+    folders: dict[Path, State]
+    rollout: Rollout | DuetError | None
 
 
-def alive(process: int) -> bool:
-    """Whether a process is there."""
+def look_into(source: Path) -> Sight:
+    """See what a source holds; one that is not there holds nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = [source] if holds_manifest(source) else []
+    if not found:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = sorted(path for path in source.iterdir() if path.name[0] != "." and holds_manifest(path))
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        rollout: Rollout | DuetError | None = read_rollout(source)
+    except DuetError as error:
+        rollout = error
+    return Sight({path: folder_state(path) for path in found}, rollout)
+
+
+def holds_manifest(path: Path) -> bool:
+    """Whether there is something of that name, good or not.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    try:
+        (path / MANIFEST).lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:
-        return True
     return True
+
+
+def folder_state(path: Path) -> State:
+    """What tells whether anything in a bundle's folder was replaced.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    found: State = {}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(path))[:MAX_ENTRIES]:  # noqa: PTH208 - names are all that is wanted
+            with contextlib.suppress(FileNotFoundError):
+                stat = (path / name).lstat()
+                found[name] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    return found

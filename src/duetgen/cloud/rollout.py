@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from duetgen.cloud.errors import InvalidRolloutError
+from duetgen.files import read_regular
 from duetgen.wire.bundle import Sha256
 
 ROLLOUT: Final = "rollout.json"
@@ -56,12 +58,10 @@ def read_rollout(folder: Path) -> Rollout | None:
         InvalidRolloutError: it says something that makes no sense.
     """
     try:
-        if (folder / ROLLOUT).is_file():
-            with (folder / ROLLOUT).open("rb") as file:
-                return msgspec.json.decode(file.read(MAX_ROLLOUT_BYTES), type=Rollout)
-        if (folder / LATEST).is_file():
-            with (folder / LATEST).open("rb") as file:
-                text = file.read(MAX_ROLLOUT_BYTES).decode().strip()
+        with contextlib.suppress(FileNotFoundError):
+            return msgspec.json.decode(read_regular(folder / ROLLOUT, MAX_ROLLOUT_BYTES), type=Rollout)
+        with contextlib.suppress(FileNotFoundError):
+            text = read_regular(folder / LATEST, MAX_ROLLOUT_BYTES).decode().strip()
             return Rollout(latest=msgspec.convert(text, Sha256))
     except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as cause:
         raise InvalidRolloutError(

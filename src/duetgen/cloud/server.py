@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import multiprocessing
 import os
 import secrets
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
@@ -30,10 +31,14 @@ from duetgen.cloud.app import create_app
 from duetgen.cloud.clock import clock_offset
 from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errors import CannotListenError, InvalidCertificateError, OpenModeError
-from duetgen.cloud.log import HANDLERS
+from duetgen.cloud.log import HANDLERS, Log
+from duetgen.cloud.open_files import raise_limit
 
 CONNECTIONS: Final = 16_384
-"""Connections of a worker; what is too much of their requests is shed, not left waiting in the kernel."""
+"""Connections of a worker, where it may open so many files; what is too much of their requests is shed, not left
+waiting in the kernel."""
+OWN_FILES: Final = 128
+"""Files that a worker opens beside its connections."""
 STOP_SECONDS: Final = 30
 """How long requests may go on after SIGTERM."""
 READY_SECONDS: Final = 300
@@ -130,6 +135,9 @@ class Workers(MPServer):
 
 def load_app(config: ServiceConfig) -> ASGIApp:
     """What each worker process runs first."""
+    # What a library prints on standard output belongs into the log.
+    os.dup2(2, 1)
+    logging.captureWarnings(True)
     # Until the application takes SIGHUP over, it must not end the worker.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return create_app(config)
@@ -164,6 +172,9 @@ def serve(config: ServiceConfig, address: Address, ready: Callable[[Address], No
 
 def run_workers(config: ServiceConfig, address: Address, run_folder: Path, ready: Callable[[Address], None]) -> int:
     """Run the worker processes to their end; the exit code."""
+    files = raise_limit()
+    connections = max(OWN_FILES, min(CONNECTIONS, files - OWN_FILES))
+    Log(b"", False).write("info", "open files", limit=files, connections=connections)
     # A worker starts clean: a fork would carry over whatever threads and locks are here.
     multiprocessing.set_start_method("spawn", force=True)
     server = Workers(
@@ -174,9 +185,10 @@ def run_workers(config: ServiceConfig, address: Address, run_folder: Path, ready
         # uvloop, but on Windows: a seventh faster.
         loop=Loops.auto,
         workers=config.workers,
+        http=HTTPModes.http1,
         websockets=False,
         backlog=4096,
-        backpressure=CONNECTIONS,
+        backpressure=connections,
         http1_settings=HTTP1Settings(header_read_timeout=int(config.body_seconds * 1000), max_buffer_size=65_536),
         log_level=LogLevels.warning,
         log_dictconfig=HANDLERS,

@@ -7,21 +7,28 @@ import contextlib
 import gc
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from duetgen.cloud.access import Access
+from duetgen.cloud.access import Access, Grant
 from duetgen.cloud.clock import Clock
 from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.deadlines import Deadlines
+from duetgen.cloud.exchange import Headers
 from duetgen.cloud.log import Log
 from duetgen.cloud.metrics import Recorder
+from duetgen.cloud.open_files import none_left
 from duetgen.cloud.rates import RateLimiter
 from duetgen.cloud.registry import Registry
 from duetgen.cloud.tokens import open_reader
 
 WRITE_SECONDS = 0.5
 """How often a worker's totals are put where the others find them."""
+STARVED_SECONDS = 7.0
+"""How long a worker does without a file to open. Connections are fewer than the files that it may open, but TLS
+handshakes are no connections yet; when they have taken all files, the server does nothing any more but try for another.
+Longer than the 5.5 seconds within which granian takes two ends of a worker for a fault of the service."""
 
 
 class Service:
@@ -52,6 +59,18 @@ class Service:
         self.stopping = False
         self._look = asyncio.Event()
 
+    async def grant(self, headers: Headers) -> Grant:
+        """The grant of a request, taken from the bearer's share of requests; the open mode has no bearers.
+
+        Raises:
+            UnauthenticatedError, TokensUnavailableError: see `Access.grant`.
+            RateLimitedError: the share is used up.
+        """
+        found = await self.access.grant(headers.authorization)
+        if found.scope is not None:
+            self.limiter.take(found.caller)
+        return found
+
     def _model_ids(self) -> tuple[list[str], str | None]:
         versions = self.registry.versions
         return list(versions.served), versions.latest(None) if versions.newest else None
@@ -65,7 +84,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load what is to be served, then keep looking for more until the end."""
-        self.registry.adopt(await asyncio.to_thread(self.registry.refresh))
+        await self._refresh()
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look.set)
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._write())]
@@ -82,25 +101,40 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.recorder.totals.waiting = 0
+            self.recorder.totals.waiting, self.recorder.totals.looked = 0, 0.0
             self.recorder.write()
             if self.store is not None:
                 await self.store.aclose()
 
+    async def _refresh(self) -> None:
+        self.registry.adopt(await asyncio.to_thread(self.registry.refresh))
+        self.recorder.totals.looked = self.registry.looked
+
     async def _watch(self) -> None:
+        said = ""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), self.config.poll_seconds)
             self._look.clear()
             try:
-                self.registry.adopt(await asyncio.to_thread(self.registry.refresh))
+                await self._refresh()
+                said = ""
             except Exception as cause:  # whatever it is, the versions in service stay
-                self.log.write("error", "registry", reason=repr(cause))
+                if said != repr(cause):
+                    said = repr(cause)
+                    self.log.write("error", "registry", reason=said)
 
     async def _write(self) -> None:
         parent = os.getppid()
+        fed = time.monotonic()
         while True:
             await asyncio.sleep(WRITE_SECONDS)
+            if not none_left():
+                fed = time.monotonic()
+            elif time.monotonic() - fed > STARVED_SECONDS:
+                # Another takes its place, with all files to open; SIGTERM the server would not heed.
+                self.log.write("error", "no files left")
+                os.kill(os.getpid(), signal.SIGKILL)
             if self.run_folder is not None and os.getppid() != parent:
                 # Nobody is left to stop this worker: it must not go on holding the port.
                 self.log.write("error", "left alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,9 @@ class SQLiteTokens(SQLTokens):
     def _open(self) -> None:
         path = self.path.resolve()
         try:
+            if path.exists() and not path.is_file():
+                # A pipe would be waited for.
+                raise OSError(errno.EINVAL, "it is no regular file")
             # A reader waits no longer than a moment for a writer: it is a service's event loop that waits.
             self._database = sqlite3.connect(
                 f"{path.as_uri()}?mode={'rwc' if self._write else 'ro'}",

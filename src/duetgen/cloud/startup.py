@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from duetgen.cloud.config import ServiceConfig
+from duetgen.cloud.errands import Errands, UnfinishedError
 from duetgen.cloud.errors import InvalidSettingError, NothingToServeError, OpenModeError
 from duetgen.cloud.log import Log
-from duetgen.cloud.registry import Registry
+from duetgen.cloud.registry import LOOK_SECONDS, Registry
 from duetgen.cloud.tokens import open_store
 from duetgen.errors import DuetError
 from duetgen.wire.bundle import Manifest, open_bundle
+from duetgen.wire.errors import InvalidBundleError
 
 
 def check_settings(config: ServiceConfig, open_mode: bool) -> None:
@@ -52,15 +55,19 @@ def check_sources(config: ServiceConfig) -> tuple[list[Manifest], list[tuple[Pat
     """
     sources = [Path(source) for source in config.sources]
     registry = Registry(sources, config.trusted, Log(b"", False), lambda seconds, rows: None)
+    errands = Errands(LOOK_SECONDS)
     found: dict[str, Manifest] = {}
     refused: list[tuple[Path, DuetError]] = []
     for source in sources:
         if not source.is_dir():
             raise NothingToServeError(f"{source} is not a folder", "name a bundle made by `duet export`")
+    registry.look()
     for path in registry.folders():
         try:
-            manifest = open_bundle(path, trusted=config.trusted).manifest
+            manifest = errands.run(path, partial(open_bundle, path, trusted=config.trusted)).manifest
             found.setdefault(manifest.model_id, manifest)
+        except UnfinishedError:
+            refused.append((path, InvalidBundleError("its files cannot be read in time", "look at the disk")))
         except DuetError as error:
             refused.append((path, error))
     if not found:

@@ -27,19 +27,26 @@ CAST: Final = bytes.fromhex(
 long: as long as an answer's code and packing together."""
 
 
-def open_session(content: bytes, providers: Sequence[str]) -> onnxruntime.InferenceSession:
-    """A session of one thread: workers are processes, and one request is too small to share out."""
+def session_options() -> onnxruntime.SessionOptions:
+    """For one thread: workers are processes, and one request is too small to share out."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    return options
+
+
+def open_session(
+    content: bytes, providers: Sequence[str], options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    """A session of a graph."""
     return onnxruntime.InferenceSession(content, options, providers=list(providers))
 
 
 @cache
 def cast_session() -> onnxruntime.InferenceSession:
     """The session of `CAST`."""
-    return open_session(CAST, ["CPUExecutionProvider"])
+    return open_session(CAST, ["CPUExecutionProvider"], session_options())
 
 
 def to_float16(theta_BP: Float32) -> Float16:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from duetgen.files import read_regular
 from duetgen.wire import ed25519
 from duetgen.wire.codec import ThetaCodec
 from duetgen.wire.errors import InvalidBundleError
@@ -190,8 +192,7 @@ class Bundle:
             raise InvalidBundleError(f"a bundle has no file {name!r}", f"it has {', '.join(FILES)}")
         path = self.root / name
         try:
-            with path.open("rb") as file:
-                content = file.read(expected.bytes + 1)
+            content = read_regular(path, expected.bytes + 1)
         except OSError as cause:
             raise InvalidBundleError(f"cannot read {path}: {cause.strerror}", "copy the bundle again") from cause
         check_file(name, content, expected)
@@ -298,10 +299,8 @@ def open_bundle(
     """
     root = Path(root)
     try:
-        with (root / MANIFEST).open("rb") as file:
-            content = file.read(MAX_MANIFEST_BYTES + 1)
-        with (root / SIGNATURE).open("rb") as file:
-            signature = file.read(4096)
+        content = read_regular(root / MANIFEST, MAX_MANIFEST_BYTES + 1)
+        signature = read_regular(root / SIGNATURE, 4096)
     except OSError as cause:
         raise InvalidBundleError(
             f"{root} is not a bundle: cannot read {Path(cause.filename or root).name} ({cause.strerror})",
@@ -310,12 +309,33 @@ def open_bundle(
     signed = verify_manifest(content, signature, trusted, str(root / MANIFEST))
     manifest = decode_manifest(content, str(root / MANIFEST))
     bundle = Bundle(root, manifest, signed)
+    sizes = check_folder(root)
     for name in files:
-        path = root / name
-        if path.is_symlink() or not path.is_file() or path.stat().st_size != manifest.files[name].bytes:
+        if sizes.get(name) != manifest.files[name].bytes:
             raise InvalidBundleError(
-                f"{path} is missing, a link, or not of the size that the manifest says", "copy the bundle again"
+                f"{root / name} is missing, or not of the size that the manifest says", "copy the bundle again"
             )
         if contents:
             bundle.read(name)
     return bundle
+
+
+def check_folder(root: Path) -> dict[str, int]:
+    """The files of a bundle's folder, with their sizes.
+
+    Raises:
+        InvalidBundleError: something else is there: another file, a link, a folder.
+    """
+    sizes: dict[str, int] = {}
+    try:
+        for path in root.iterdir():
+            state = path.lstat()
+            if path.name not in (MANIFEST, SIGNATURE, *FILES) or not stat.S_ISREG(state.st_mode):
+                raise InvalidBundleError(
+                    f"{root} holds {path.name!r:.100}, which is no file of a bundle, or a link to one",
+                    "keep nothing but the bundle's own files there",
+                )
+            sizes[path.name] = state.st_size
+    except OSError as cause:
+        raise InvalidBundleError(f"cannot read {root}: {cause.strerror}", "copy the bundle again") from cause
+    return sizes

@@ -56,6 +56,9 @@ MAX_DEVICE_BYTES: Final = 128
 MAX_TOKEN_BYTES: Final = 256
 """Longest access token."""
 
+MAX_HEADER_BYTES: Final = 512
+"""Longest header of a request that the service reads: a token, some entity tags, what is accepted."""
+
 MAX_ADDRESS_BYTES: Final = 2048
 """Longest address of a cloud."""
 
