@@ -179,12 +179,12 @@ def build_config(file: Path | None, overrides: dict[str, Any], assignments: list
     import msgspec
 
     from duetgen.training import TrainConfig, check_config, decode_config
-    from duetgen.training.config import InvalidConfigError
+    from duetgen.training.config import InvalidConfigError, invalid
 
     start = TrainConfig()
     if file is not None:
         try:
-            start = decode_config(file.read_bytes(), str(file))
+            start = decode_config(file.read_bytes(), lambda cause: invalid(f"{file}: {cause}"))
         except OSError as cause:
             raise InvalidConfigError(
                 f"cannot read {file}: {cause.strerror}", "give the path of a config.toml"

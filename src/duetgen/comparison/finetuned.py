@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from duetgen.data.store import Dataset
+from duetgen.documents import damaged, encode_json, read_json
 from duetgen.evaluation import validate
 from duetgen.files import write_bytes
 from duetgen.training import TrainConfig, load_run
@@ -96,10 +97,10 @@ def finetuned(
     )
     model = FineTuned(recommender, torch.from_numpy(dataset.training_counts()), settings).eval()
     if path.is_file():
-        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
+        choice = read_json(path, Choice, damaged(path, "remove it: it is made anew"))
         model.config = choice.config
     else:
         choice = choose(model, dataset, few_devices(dataset, config.validation_devices), config.seed)
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
+        write_bytes(path, encode_json(choice))
     return model, base.seconds + choice.seconds

@@ -26,6 +26,15 @@ from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.data.store import Int64
+from duetgen.documents import (
+    DamagedError,
+    check_digest,
+    damaged,
+    decode_json,
+    digest_of,
+    format_version,
+    read_document,
+)
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64
 from duetgen.evaluation.provenance import Provenance
@@ -99,6 +108,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
         evaluation_seconds: what measuring took, all conditions and protocols together.
         oscillation: what one more event does to theta; None without theta.
         validation: `ndcg@10` on the validation part of the training pass that was kept; None where there were none.
+        devices_sha256: digest of `devices.npz`.
     """
 
     format_version: int
@@ -114,6 +124,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_seconds: float
     provenance: Provenance
     validation: float | None = None
+    devices_sha256: str = ""
 
     @property
     def cell(self) -> Cell:
@@ -162,12 +173,18 @@ class CellFolder:
         return self.root / "failed.json"
 
     def read(self) -> CellRecord | None:
-        """The record of a finished cell; None where it is not finished, is damaged, or is of another version."""
+        """The record of a finished cell; None where it is not finished, is damaged, or is of another version: it runs
+        again then."""
+        refuse = damaged(self.record, "the cell runs again")
         try:
-            found = msgspec.json.decode(self.record.read_bytes(), type=CellRecord)
-        except (OSError, msgspec.DecodeError):
+            content = read_document(self.record, refuse)
+            if format_version(content, refuse) != FORMAT_VERSION:
+                return None
+            found = decode_json(content, CellRecord, refuse)
+            check_digest(digest_of(self.devices), found.devices_sha256, refuse)
+        except (OSError, DamagedError):
             return None
-        return found if found.format_version == FORMAT_VERSION and self.devices.is_file() else None
+        return found
 
     def by_device(self, metrics: Sequence[str]) -> DeviceTable:
         """Some metrics of each device."""

@@ -146,7 +146,7 @@ def score(
 
 def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: int) -> Calibration | None:
     """Fit what makes scores probabilities on the validation part's candidates; None where there are none."""
-    if not len(dataset.targets("valid")) or not (dataset.root / "candidates/valid.npy").is_file():
+    if not len(dataset.targets("valid")) or not dataset.has("candidates/valid.npy"):
         return None
     selection = select(dataset, "valid", CALIBRATION_DEVICES, seed)
     ranking = protocols.make_ranking(

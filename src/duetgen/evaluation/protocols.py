@@ -281,7 +281,7 @@ def make_ranking(
 
     Raises:
         ProtocolUnavailableError: there is no such protocol, or the dataset lacks its candidates.
-        NotADatasetError: the file of the candidates is damaged.
+        DamagedError: the file of the candidates is damaged.
     """
     target_N = target_items(dataset, dataset.targets(part).take(index_N))
     if name == "full":
@@ -292,8 +292,7 @@ def make_ranking(
         raise ProtocolUnavailableError(
             "the protocol `given` measures the test part only", "use `full` or `candidates` on the validation part"
         )
-    path = dataset.root / ("given/test.npy" if name == "given" else f"candidates/{part}.npy")
-    if not path.is_file():
+    if not dataset.has("given/test.npy" if name == "given" else f"candidates/{part}.npy"):
         raise ProtocolUnavailableError(
             f"the dataset {dataset.manifest.name} has no candidates for the protocol `{name}`",
             "use the protocol `full`" if name == "given" else "prepare the logs again, or use the protocol `full`",

@@ -8,6 +8,7 @@ import msgspec
 
 from duetgen.backbones import ModelConfig
 from duetgen.core.encoders import HALF_LIVES
+from duetgen.documents import Refuse, decode_toml
 from duetgen.errors import DuetError
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
 from duetgen.wire.messages import MetPolicy
@@ -99,16 +100,18 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.toml.encode(self)
 
 
-def decode_config(content: bytes, source: str = "config.toml") -> TrainConfig:
-    """A configuration from TOML.
+def invalid(cause: str) -> InvalidConfigError:
+    """The refusal of a configuration that somebody wrote."""
+    return InvalidConfigError(cause, "see docs/configuration.md for every setting")
+
+
+def decode_config(content: bytes, refuse: Refuse = invalid) -> TrainConfig:
+    """A configuration from TOML; one that is malformed is refused as told.
 
     Raises:
-        InvalidConfigError: malformed, or with an unknown or impossible setting.
+        InvalidConfigError: a setting is impossible.
     """
-    try:
-        config = msgspec.toml.decode(content, type=TrainConfig)
-    except (msgspec.DecodeError, ValueError) as cause:
-        raise InvalidConfigError(f"{source}: {cause}", "see docs/configuration.md for every setting") from cause
+    config = decode_toml(content, TrainConfig, refuse)
     check_config(config)
     return config
 

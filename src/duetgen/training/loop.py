@@ -5,7 +5,9 @@ It reads from top to bottom: `train` prepares, resumes if there is something to 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import math
 import os
 import shutil
@@ -23,18 +25,29 @@ from torch import Tensor, nn
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
+from duetgen.documents import damaged
 from duetgen.errors import DuetError
 from duetgen.files import write_bytes
+from duetgen.jobfolder import work_in
 from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.defaults import fill_in
-from duetgen.training.frozen_base import freeze_global_model, refuse_global_model
+from duetgen.training.frozen_base import check_global_model, freeze_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
 from duetgen.training.progress import Progress, Silent
 from duetgen.training.rows import RowBatch, RowBatches
-from duetgen.training.run import NotARunError, RunFolder, describe, open_folder
+from duetgen.training.run import (
+    AGAIN,
+    Environment,
+    EpochRecord,
+    NotARunError,
+    RunFolder,
+    describe,
+    is_of,
+    job_of,
+)
 from duetgen.training.step import TrainingStep
 
 Validate = Callable[[Recommender, Dataset], float]
@@ -44,17 +57,6 @@ class TrainingFailedError(DuetError):
     """Training cannot go on: a loss that is not finite, or nothing to train on."""
 
     code = "training-failed"
-
-
-class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of `metrics.jsonl`."""
-
-    epoch: int
-    loss: float
-    validation_ndcg10: float
-    learning_rate: float
-    positions_per_second: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class Trainer:
         self.fabric = fabric or make_fabric()
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
-        self.frozen_base = freeze_global_model(self.model, dataset, config) if config.global_model else ""
+        if config.global_model:
+            freeze_global_model(self.model, dataset, config)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         step = TrainingStep(self.model, config.objective, torch.from_numpy(dataset.training_counts()))
         optimiser = make_optimiser(self.model, config)
@@ -136,7 +139,7 @@ class Trainer:
         """Go on from the checkpoint, if there is one.
 
         Raises:
-            NotARunError: the checkpoint is damaged.
+            DamagedError: the checkpoint, or what `metrics.jsonl` holds of it, is damaged.
         """
         path = self.folder.checkpoint
         if not path.is_file():
@@ -144,7 +147,9 @@ class Trainer:
         try:
             self.counters, self.best = checkpoint.load(path, self.model, self.average, self.raw_optimiser)
         except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as cause:
-            raise NotARunError(f"{path} is damaged: {cause}", "train again with --overwrite") from cause
+            raise damaged(path, AGAIN)(str(cause)) from cause
+        if self.counters.epoch and len(self.folder.read_metrics()) < self.counters.epoch:
+            raise damaged(self.folder.metrics, AGAIN)(f"it has fewer lines than {self.counters.epoch}")
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -167,7 +172,7 @@ class Trainer:
         counters, world = self.counters, self.fabric.world_size
         self.step.train()
         # A global model that is kept runs as on a device, without dropout.
-        self.model.backbone.train(not self.frozen_base)
+        self.model.backbone.train(not self.config.global_model)
         saved = begun = time.monotonic()
         before, pass_before, positions_before = counters.seconds, counters.pass_seconds, counters.positions
         # The number of batches may differ a little from epoch to epoch; every process takes the same number of them.
@@ -237,13 +242,29 @@ class Trainer:
         counters.seconds = seconds
         counters.step, counters.loss_sum, counters.positions, counters.pass_seconds = 0, 0.0, 0, 0.0
         if self.fabric.is_global_zero:
-            with self.folder.metrics.open("r+b" if self.folder.metrics.exists() else "w+b") as file:
-                # A run killed after writing this line and before its checkpoint writes it once more.
-                file.truncate(counters.metrics_bytes)
-                file.seek(counters.metrics_bytes)
-                counters.metrics_bytes += file.write(msgspec.json.encode(record) + b"\n")
+            # A run killed after writing this line and before its checkpoint writes it once more.
+            before = self.folder.metrics.read_bytes()[: counters.metrics_bytes] if counters.metrics_bytes else b""
+            content = before + msgspec.json.encode(record) + b"\n"
+            write_bytes(self.folder.metrics, content)
+            counters.metrics_bytes = len(content)
         self.save()
         progress.measured(counters.epoch, loss, ndcg, counters.best)
+
+    def finish(self, environment: Environment) -> None:
+        """Write the best weights, and that the run has finished; what only resuming needs goes."""
+        weights = safetensors.torch.save({name: tensor.clone() for name, tensor in self.best.items()})
+        write_bytes(self.folder.weights, weights)
+        self.folder.write_environment(
+            msgspec.structs.replace(
+                environment,
+                finished=True,
+                best_epoch=self.counters.best_epoch,
+                best=self.counters.best,
+                seconds=self.counters.seconds,
+                weights_sha256=hashlib.sha256(weights).hexdigest(),
+            )
+        )
+        shutil.rmtree(self.folder.checkpoint.parent, ignore_errors=True)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -282,48 +303,47 @@ def train(
         InvalidConfigError: a setting is out of its range, or the global model is another one than it tells.
         DatasetMismatchError: the global model was trained on another dataset folder.
         OutputExistsError, OutputUnwritableError: the run folder cannot be used, or holds the global model.
-        NotARunError: the folder or its checkpoint, or the global model's, is damaged or of another version.
+        FolderBusyError: another process trains in the run folder.
+        NotARunError: the folder, or the global model's, is of another version.
+        DamagedError: a file of one of them, or of the dataset folder, is not what it was.
         TrainingFailedError: nothing to train on, or a loss that is not finite.
     """
     check_config(config)
     config = fill_in(config, dataset)
     make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
-    fabric = make_fabric()
     folder = RunFolder(Path(out))
-    if config.global_model and (overwrite or not folder.environment.is_file()):
-        refuse_global_model(dataset, config, folder)  # As above, and before anything is replaced.
-    if fabric.is_global_zero:
-        open_folder(folder, dataset, config, overwrite)
-    fabric.barrier()
-    begun = folder.read_environment() if folder.environment.is_file() else None
-    if begun is not None and begun.finished:
-        epochs = len(folder.metrics.read_bytes().splitlines())
-        return TrainResult(folder.root, begun.best_epoch, begun.best, epochs, begun.seconds, True)
-    trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
-    if begun is not None and begun.global_model_sha256 != trainer.frozen_base:
-        raise NotARunError(
-            f"{folder.root} was begun for another global model than {config.global_model} now is",
-            "give --overwrite to begin again",
-        )
-    environment = describe(dataset, trainer.fabric.device.type, trainer.frozen_base)
-    if trainer.fabric.is_global_zero:
-        folder.write_environment(environment)
-    trainer.resume()
-    trainer.run(progress or Silent())
-    counters = trainer.counters
-    if trainer.fabric.is_global_zero:
-        write_bytes(folder.weights, safetensors.torch.save({k: v.clone() for k, v in trainer.best.items()}))
-        folder.write_environment(
-            msgspec.structs.replace(
-                environment,
-                finished=True,
-                best_epoch=counters.best_epoch,
-                best=counters.best,
-                seconds=counters.seconds,
+    # A finished run is told of without holding its folder: several jobs may build on one.
+    if not overwrite and (told := finished(folder, dataset, config)) is not None:
+        return told
+    fabric = make_fabric()
+    begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
+    environment = describe(dataset, fabric.device.type, begun_from)
+    with contextlib.ExitStack() as held:
+        if fabric.is_global_zero:
+            held.enter_context(work_in(folder.root, job_of(folder, dataset, config, environment), overwrite=overwrite))
+        fabric.barrier()
+        if folder.read_environment().global_model_sha256 != begun_from:
+            raise NotARunError(
+                f"{folder.root} was begun for another global model than {config.global_model} now is",
+                "give --overwrite to begin again",
             )
-        )
-        shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
+        trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
+        trainer.resume()
+        trainer.run(progress or Silent())
+        if fabric.is_global_zero:
+            trainer.finish(environment)
+    counters = trainer.counters
     return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
+
+
+def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainResult | None:
+    """How the run that is there ended, if it is this one and has."""
+    if not folder.environment.is_file() or not is_of(folder, dataset, config):
+        return None
+    ended = folder.read_environment()
+    if not ended.finished:
+        return None
+    return TrainResult(folder.root, ended.best_epoch, ended.best, len(folder.read_metrics()), ended.seconds, True)
 
 
 def default_validation(config: TrainConfig) -> Validate:
