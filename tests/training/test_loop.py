@@ -25,6 +25,7 @@ from duetgen.jobfolder import FolderBusyError, alone_in
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.defaults import fill_in
 from duetgen.training.loop import Trainer, TrainingFailedError, make_batches
+from duetgen.training.processes import Processes
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
 
 SMALL = TrainConfig(
@@ -355,7 +356,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(wandering: Dataset, tmp_path: Pa
         SMALL, optimiser=msgspec.structs.replace(SMALL.optimiser, learning_rate=10.0, clip=0.0, epochs=200)
     )
     trainer_config = fill_in(config, wandering)
-    trainer = Trainer(wandering, trainer_config, RunFolder(tmp_path), validate=lambda model, dataset: 0.0)
+    trainer = Trainer(wandering, trainer_config, RunFolder(tmp_path), lambda model, dataset: 0.0, Processes())
     with torch.no_grad():
         trainer.model.backbone.item_embedding.weight.fill_(float("inf"))
     with pytest.raises(TrainingFailedError, match="the loss is nan after 0 steps"):

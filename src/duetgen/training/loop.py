@@ -9,7 +9,6 @@ import contextlib
 import copy
 import hashlib
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,13 +19,11 @@ import msgspec
 import safetensors
 import safetensors.torch
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.documents import damaged
-from duetgen.errors import DuetError
 from duetgen.files import write_bytes
 from duetgen.jobfolder import work_in
 from duetgen.training import checkpoint
@@ -36,6 +33,7 @@ from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.defaults import fill_in
 from duetgen.training.frozen_base import check_global_model, freeze_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
+from duetgen.training.processes import Processes, TrainingFailedError
 from duetgen.training.progress import Progress, Silent
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import (
@@ -51,12 +49,6 @@ from duetgen.training.run import (
 from duetgen.training.step import TrainingStep
 
 Validate = Callable[[Recommender, Dataset], float]
-
-
-class TrainingFailedError(DuetError):
-    """Training cannot go on: a loss that is not finite, or nothing to train on."""
-
-    code = "training-failed"
 
 
 @dataclass(frozen=True)
@@ -111,29 +103,24 @@ class Trainer:
         config: TrainConfig,
         folder: RunFolder,
         validate: Validate,
-        fabric: Fabric | None = None,
+        processes: Processes,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
-        self.fabric = fabric or make_fabric()
+        self.processes = processes
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
         if config.global_model:
             freeze_global_model(self.model, dataset, config)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        step = TrainingStep(self.model, config.objective, torch.from_numpy(dataset.training_counts()))
-        optimiser = make_optimiser(self.model, config)
-        self.step, self.optimiser = self.fabric.setup(step, optimiser)
-        self.raw_optimiser = optimiser
-        self.average.to(self.fabric.device)
+        counts_V = torch.from_numpy(dataset.training_counts())
+        self.step = TrainingStep(self.model, config.objective, counts_V).to(processes.device)
+        self.average.to(processes.device)
+        self.optimiser = make_optimiser(self.model, config)
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.batches = make_batches(dataset, config)
         self.counters = Counters()
         self.best: dict[str, Tensor] = {}
-        self.steps_per_epoch = len(self.batches.plan(0)) // self.fabric.world_size
-        if self.steps_per_epoch == 0:
-            raise TrainingFailedError(
-                f"an epoch has fewer batches than there are processes ({self.fabric.world_size})",
-                "start fewer processes, or lower optimiser.batch_positions",
-            )
+        self.steps_per_epoch = len(self.batches.plan(0))
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one.
@@ -141,23 +128,35 @@ class Trainer:
         Raises:
             DamagedError: the checkpoint, or what `metrics.jsonl` holds of it, is damaged.
         """
+        state = self.processes.of_first(self.read_checkpoint)
+        if state is not None:
+            self.counters, self.best = state.put(self.model, self.average, self.optimiser)
+        for model in (self.model, self.average):
+            self.processes.share_weights(model)
+
+    def read_checkpoint(self) -> checkpoint.State | None:
+        """The checkpoint, if there is one and it fits the model.
+
+        Raises:
+            DamagedError: it is damaged, or `metrics.jsonl` is shorter than it was.
+        """
         path = self.folder.checkpoint
         if not path.is_file():
-            return
+            return None
         try:
-            self.counters, self.best = checkpoint.load(path, self.model, self.average, self.raw_optimiser)
+            state = checkpoint.load(path)
+            state.check(self.model)
         except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as cause:
             raise damaged(path, AGAIN)(str(cause)) from cause
-        if self.counters.epoch and len(self.folder.read_metrics()) < self.counters.epoch:
-            raise damaged(self.folder.metrics, AGAIN)(f"it has fewer lines than {self.counters.epoch}")
+        if state.counters.epoch and len(self.folder.read_metrics()) < state.counters.epoch:
+            raise damaged(self.folder.metrics, AGAIN)(f"it has fewer lines than {state.counters.epoch}")
+        return state
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if self.fabric.is_global_zero:
+        if self.processes.first:
             self.folder.checkpoint.parent.mkdir(exist_ok=True)
-            checkpoint.save(
-                self.folder.checkpoint, self.model, self.average, self.best, self.raw_optimiser, self.counters
-            )
+            checkpoint.save(self.folder.checkpoint, self.model, self.average, self.best, self.optimiser, self.counters)
 
     def run(self, progress: Progress) -> None:
         """Train until the epochs or the patience end."""
@@ -169,31 +168,28 @@ class Trainer:
 
     def run_epoch(self, progress: Progress) -> None:
         """One pass, or the rest of one, over the training part."""
-        counters, world = self.counters, self.fabric.world_size
+        counters, processes = self.counters, self.processes
         self.step.train()
         # A global model that is kept runs as on a device, without dropout.
         self.model.backbone.train(not self.config.global_model)
         saved = begun = time.monotonic()
         before, pass_before, positions_before = counters.seconds, counters.pass_seconds, counters.positions
-        # The number of batches may differ a little from epoch to epoch; every process takes the same number of them.
-        last = len(self.batches.plan(counters.epoch)) // world
-        batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step * world)
-        for index, batch in enumerate(batches):
-            if index % world != self.fabric.global_rank or counters.step >= last:
-                continue
-            seed = step_seed(self.config.seed, counters.total_steps, self.fabric.global_rank)
-            torch.manual_seed(seed)
+        batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step)
+        for batch in batches:
+            # What each process draws for itself, dropout above all, is its own; the rest is drawn alike in all.
+            seed, own_seed = (step_seed(self.config.seed, counters.total_steps, rank) for rank in (0, processes.rank))
+            torch.manual_seed(own_seed)
             scale = rate_share(self.config.optimiser, counters.total_steps, self.steps_per_epoch)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.optimiser.learning_rate * group["rate"] * scale
-            loss, _, _ = self.step(batch.to(self.fabric.device), seed)
+            part, positions = processes.part(batch)
+            loss, _, _ = self.step(part.to(processes.device), seed, own_seed if processes.rank else None)
             self.optimiser.zero_grad()
-            self.fabric.backward(loss)
+            (value,) = processes.backward(self.trained, [loss], positions)
             if self.config.optimiser.clip > 0:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
             self.optimiser.step()
             self.update_average()
-            value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingFailedError(
                     f"the loss is {value} after {counters.total_steps} steps", "lower --learning-rate"
@@ -201,7 +197,7 @@ class Trainer:
             counters.step += 1
             counters.total_steps += 1
             counters.loss_sum += value
-            counters.positions += batch.trained * world
+            counters.positions += batch.trained
             now = time.monotonic()
             counters.seconds, counters.pass_seconds = before + now - begun, pass_before + now - begun
             rate = (counters.positions - positions_before) / (now - begun)
@@ -241,7 +237,7 @@ class Trainer:
         )
         counters.seconds = seconds
         counters.step, counters.loss_sum, counters.positions, counters.pass_seconds = 0, 0.0, 0, 0.0
-        if self.fabric.is_global_zero:
+        if self.processes.first:
             # A run killed after writing this line and before its checkpoint writes it once more.
             before = self.folder.metrics.read_bytes()[: counters.metrics_bytes] if counters.metrics_bytes else b""
             content = before + msgspec.json.encode(record) + b"\n"
@@ -272,14 +268,6 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % (2**63 - 1)
 
 
-def make_fabric() -> Fabric:
-    """CUDA when present; several processes when torchrun started them."""
-    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator="auto", devices=world, strategy="ddp" if world > 1 else "auto")
-    fabric.launch()
-    return fabric
-
-
 def train(
     dataset: Dataset,
     config: TrainConfig,
@@ -290,6 +278,8 @@ def train(
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train one model; the same call on an unfinished folder goes on where it stopped, with the same end.
+
+    Started by torchrun, all processes make this call and train the one model together; the first one writes.
 
     Args:
         dataset: the dataset folder.
@@ -306,31 +296,35 @@ def train(
         FolderBusyError: another process trains in the run folder.
         NotARunError: the folder, or the global model's, is of another version.
         DamagedError: a file of one of them, or of the dataset folder, is not what it was.
-        TrainingFailedError: nothing to train on, or a loss that is not finite.
+        TrainingFailedError: nothing to train on, a loss that is not finite, or a process that is gone.
     """
     check_config(config)
     config = fill_in(config, dataset)
     make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
     folder = RunFolder(Path(out))
+    processes = Processes()
+    processes.check_alike(config.to_toml(), dataset.manifest.content_sha256.encode())
     # A finished run is told of without holding its folder: several jobs may build on one.
-    if not overwrite and (told := finished(folder, dataset, config)) is not None:
+    told = None if overwrite else processes.of_first(lambda: finished(folder, dataset, config))
+    if told is not None:
         return told
-    fabric = make_fabric()
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
-    environment = describe(dataset, fabric.device.type, begun_from)
+    environment = describe(dataset, processes.device.type, begun_from)
     with contextlib.ExitStack() as held:
-        if fabric.is_global_zero:
+
+        def open_folder() -> None:
             held.enter_context(work_in(folder.root, job_of(folder, dataset, config, environment), overwrite=overwrite))
-        fabric.barrier()
-        if folder.read_environment().global_model_sha256 != begun_from:
-            raise NotARunError(
-                f"{folder.root} was begun for another global model than {config.global_model} now is",
-                "give --overwrite to begin again",
-            )
-        trainer = Trainer(dataset, config, folder, validate or default_validation(config), fabric)
+            if folder.read_environment().global_model_sha256 != begun_from:
+                raise NotARunError(
+                    f"{folder.root} was begun for another global model than {config.global_model} now is",
+                    "give --overwrite to begin again",
+                )
+
+        processes.of_first(open_folder)
+        trainer = Trainer(dataset, config, folder, validate or default_validation(config, processes), processes)
         trainer.resume()
         trainer.run(progress or Silent())
-        if fabric.is_global_zero:
+        if processes.first:
             trainer.finish(environment)
     counters = trainer.counters
     return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
@@ -346,8 +340,10 @@ def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainR
     return TrainResult(folder.root, ended.best_epoch, ended.best, len(folder.read_metrics()), ended.seconds, True)
 
 
-def default_validation(config: TrainConfig) -> Validate:
-    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta."""
+def default_validation(config: TrainConfig, processes: Processes) -> Validate:
+    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta, shared out over the processes."""
     from duetgen.evaluation import validate
 
-    return lambda model, dataset: validate(model, dataset, limit_devices=config.validation_devices, seed=config.seed)
+    return lambda model, dataset: validate(
+        model, dataset, limit_devices=config.validation_devices, seed=config.seed, helpers=processes
+    )
