@@ -87,7 +87,7 @@ def write_dataset(
 def seal(root: Path) -> Dataset:
     """The dataset folder with the digests of what it now holds, so that something else than damage is found in it."""
     manifest = msgspec.json.decode((root / "manifest.json").read_bytes(), type=Manifest)
-    files = {name: digest_of(root / name) for name in manifest.files}
+    files = {name: digest_of(root / name) for name in manifest.files if (root / name).exists()}
     (root / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
     return Dataset(root)
 
