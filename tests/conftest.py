@@ -24,6 +24,7 @@ from duetgen.data.store import (
     Split,
 )
 from duetgen.data.synthetic import SyntheticConfig
+from duetgen.documents import digest_of
 from duetgen.wire.messages import MetPolicy
 from tests.bundles import synthetic_dataset, tiny_bundle
 
@@ -84,6 +85,14 @@ def write_dataset(
         duetgen_version="0",
     )
     (root / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    return Dataset(root)
+
+
+def seal(root: Path) -> Dataset:
+    """The dataset folder with the digests of what it now holds, so that something else than damage is found in it."""
+    manifest = msgspec.json.decode((root / "manifest.json").read_bytes(), type=Manifest)
+    files = {name: digest_of(root / name) for name in manifest.files if (root / name).exists()}
+    (root / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
     return Dataset(root)
 
 

@@ -1,23 +1,44 @@
-"""Writing so that nothing is ever half-written: aside first, then one rename; reading that waits for nobody."""
+"""Writing so that nothing is ever half-written: aside first, then one rename; reading that waits for nobody.
+
+What is aside has a hidden name beside its place and is locked by who writes it, so that the next write to that place
+tells what a killed process left there and sweeps it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from duetgen.errors import OutputExistsError, OutputUnwritableError
+
+ASIDE: Final = ".duet"
+"""How a hidden name ends: `.NAME.xxxxxxxx.duet`."""
+KEPT: Final = ".old"
+"""Ends the name of a folder that waits for another to take its place, where the file system cannot exchange them."""
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+BLOCK: Final = 2**16
+"""Free bytes below which a disk that takes no more is called full, where the cause is not told, as by numpy."""
 
 
 def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
     """The refusal for an output that the operating system will not take."""
-    if cause.errno == errno.ENOSPC:
-        return OutputUnwritableError(f"no space left to write {path}", "free some space or choose another --out")
+    place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() fails where links go round
+    while not os.path.ismount(place) and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if cause.errno in FULL or (cause.errno is None and free < BLOCK):
+        return OutputUnwritableError(
+            f"no space left to write {path}: the disk at {place} has {free:,} bytes free",
+            "free some space or choose another --out",
+        )
     return OutputUnwritableError(
         f"cannot write {path}: {cause.strerror or cause}", "choose another --out, or make the folder writable"
     )
@@ -37,26 +58,46 @@ def read_regular(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
-def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_bytes(path: Path, content: bytes, mode: int = 0o644, *, replace: bool = True) -> None:
     """Write a file whole or not at all, for those whom `mode` names to read.
 
     Raises:
+        OutputExistsError: it is there, and not to be replaced.
         OutputUnwritableError: the file cannot be written.
     """
     aside: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        sweep(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
         aside = Path(name)
         with os.fdopen(handle, "wb") as file:
+            lock(handle)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.chmod(mode)
-        aside.replace(path)
+            aside.chmod(mode)
+            if replace:
+                aside.replace(path)
+            else:
+                _place(aside, path)
+    except FileExistsError as cause:
+        raise OutputExistsError(f"{path} exists and is never overwritten", "choose another --out") from cause
     except OSError as cause:
+        raise unwritable(path, cause) from cause
+    finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
-        raise unwritable(path, cause) from cause
+
+
+def _place(aside: Path, path: Path) -> None:
+    """Give a file its name, which nothing has yet; where there are no links, the name is taken first."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        aside.replace(path)
 
 
 @contextlib.contextmanager
@@ -78,6 +119,7 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link at `path`
     try:
+        sweep(path)
         occupied = path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir())))
         if occupied and not (overwrite and path.is_dir() and (path / marker).is_file()):
             kind = "a folder with other content" if path.is_dir() else "a file"
@@ -86,20 +128,111 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
                 kind, hint = "the result of an earlier run", "give --overwrite to replace it, or choose another --out"
             raise OutputExistsError(f"{path} exists and is {kind}", hint)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        with folder_aside(path) as aside:
+            try:
+                yield aside
+                put(aside, path)
+            except OSError as cause:  # Told of before what filled the disk is removed.
+                raise unwritable(path, cause) from cause
     except OSError as cause:
         raise unwritable(path, cause) from cause
+
+
+@contextlib.contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """A new folder with a hidden name beside `path`; what bears that name when the block ends is removed."""
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
+    handle = os.open(aside, os.O_RDONLY) if os.name == "posix" else None
     try:
+        if handle is not None:
+            lock(handle)
         aside.chmod(0o755)
         yield aside
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            path.replace(old / "content")
-            aside.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            aside.replace(path)
-    except OSError as cause:
-        raise unwritable(path, cause) from cause
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
+        if handle is not None:
+            os.close(handle)
+
+
+def put(aside: Path, path: Path) -> None:
+    """Rename a folder to `path`; what is there gets the folder's name, so that one of the two is always there."""
+    if not os.path.lexists(path):
+        aside.rename(path)
+    elif not exchange(aside, path):
+        kept = aside.with_name(aside.name + KEPT)
+        path.rename(kept)
+        try:
+            aside.rename(path)
+        except OSError:
+            kept.rename(path)
+            raise
+        kept.rename(aside)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Give two folders each other's name in one step; False where the system or the file system cannot."""
+    if os.name != "posix":
+        return False
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    names, here, swap = (os.fsencode(one), os.fsencode(other)), -100, 2
+    if linux := getattr(library, "renameat2", None):
+        return bool(linux(here, names[0], here, names[1], swap) == 0)
+    if macos := getattr(library, "renamex_np", None):
+        return bool(macos(*names, swap) == 0)
+    return False
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed process left aside for `path`, or put it back where `path` is gone.
+
+    What another process still writes is locked and stays, as does everything where nothing can be locked.
+    """
+    name = re.compile(rf"(\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(ASIDE)})({re.escape(KEPT)})?")
+    with contextlib.suppress(OSError):
+        left = [found for one in os.listdir(path.parent) if (found := name.fullmatch(one))]  # noqa: PTH208
+        for found in sorted(left, key=lambda one: one[2] is None):
+            aside = path.parent / found[0]
+            if found[2] and not os.path.lexists(path):
+                if is_abandoned(path.parent / found[1]):
+                    aside.rename(path)
+            elif is_abandoned(aside):
+                remove(aside)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody holds the lock of a file or folder."""
+    if path.is_symlink() or not path.exists():
+        return True
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    try:
+        return lock(handle)
+    finally:
+        os.close(handle)
+
+
+def lock(handle: int) -> bool:
+    """Lock an open file or folder for this process until it is closed; False where another holds it, or none can.
+
+    The operating system lets go of it when the process ends, however it ends.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, as far as that goes."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

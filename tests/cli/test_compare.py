@@ -16,7 +16,7 @@ from tests.cli.test_cli import duet, refused
 from duetgen.cli.app import main
 from duetgen.cli.compare import choose
 from duetgen.cli.prepare import UsageError
-from duetgen.comparison.lock import alone_in
+from duetgen.jobfolder import alone_in
 
 QUICK = ("--set", "optimiser.epochs=1", "--set", "model.backbone.width=8", "--staleness", "0,20", "--jobs", "1")
 

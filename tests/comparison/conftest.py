@@ -208,21 +208,22 @@ def make_results(name: str = "made", shifts: dict[str, float] | None = None, see
 @pytest.fixture
 def run_in() -> Callable[[Path, Dataset, Job, list[Cell], int], Any]:
     """`run_in(root, dataset, job, cells, jobs)`: the outcome of running the cells in processes."""
-    from duetgen.comparison.assemble import open_folder, unfinished
+    from duetgen.comparison.assemble import folder_job, unfinished
     from duetgen.comparison.runner import run_cells
+    from duetgen.jobfolder import work_in
 
     def run(root: Path, dataset: Dataset, job: Job, cells: list[Cell], jobs: int) -> Any:
-        open_folder(root, job, False)
-        return run_cells(
-            root,
-            dataset.root,
-            job,
-            unfinished(root, cells),
-            jobs=jobs,
-            threads=1,
-            deadline=None,
-            watcher=Deaf(),
-        )
+        with work_in(root, folder_job(root, job)):
+            return run_cells(
+                root,
+                dataset.root,
+                job,
+                unfinished(root, cells),
+                jobs=jobs,
+                threads=1,
+                deadline=None,
+                watcher=Deaf(),
+            )
 
     return run
 

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 from tests.comparison.conftest import SETTINGS
 
-from duetgen.comparison.assemble import assemble, make_job, open_folder, unfinished
+from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished
 from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run_cell
-from duetgen.comparison.lock import FolderBusyError, alone_in
 from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.records import Cell, Job, cell_folder
 from duetgen.comparison.results import METRICS
 from duetgen.data.store import Dataset
+from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError
+from duetgen.jobfolder import FolderBusyError, alone_in, work_in
 from duetgen.training import TrainConfig
 
 CELLS = [Cell("sasrec", "base", 0), Cell("sasrec", "duet", 0)]
@@ -52,6 +53,12 @@ def command(dataset: Dataset, root: Path, *more: str) -> list[str]:
     words = ["compare", str(dataset.root), "--methods", "base,duet", "--seeds", "1", "--staleness", "0,20"]
     words += [word for setting in SETTINGS for word in ("--set", setting)] + ["--jobs", "1", "--out", str(root), *more]
     return [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()", *words]
+
+
+def open_folder(root: Path, job: Job, overwrite: bool) -> None:
+    """Begin a comparison in a folder, or take it up."""
+    with work_in(root, folder_job(root, job), overwrite=overwrite):
+        pass
 
 
 def test_first_seeds_come_first_and_each_method_as_often_as_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +213,26 @@ def test_a_damaged_record_is_no_finished_cell(tmp_path: Path) -> None:
     folder.record.write_text("{")
     assert folder.read() is None
     assert unfinished(tmp_path, CELLS) == CELLS
+
+
+def test_damaged_metrics_of_devices_are_no_finished_cell(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    folder = cell_folder(tmp_path / "copy", CELLS[0])
+    content = folder.devices.read_bytes()
+    folder.devices.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    assert folder.read() is None
+    folder.devices.unlink()
+    assert unfinished(tmp_path / "copy", CELLS) == CELLS[:1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_comparison_whose_job_is_damaged_is_told_so(tiny_job: Job, tmp_path: Path, content: bytes) -> None:
+    root = tmp_path / "out"
+    open_folder(root, tiny_job, False)
+    (root / "comparison.json").write_bytes(content)
+    with pytest.raises(DamagedError, match=r"comparison\.json is damaged"):
+        open_folder(root, tiny_job, False)
+    open_folder(root, tiny_job, True)
 
 
 def test_a_folder_is_taken_up_by_the_same_job_only(tiny: Dataset, tiny_job: Job, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from tests.conftest import seal
 
 from duetgen.data import filters, leakage, sequences, splits
 from duetgen.data.filters import Indexed
@@ -43,7 +44,7 @@ def plant(folder: Path, name: str, change: Callable[[np.ndarray], None]) -> list
     array = np.load(folder / name)
     change(array)
     np.save(folder / name, array)
-    return failed(check(Dataset(folder)))
+    return failed(check(seal(folder)))
 
 
 class TestFolder:
@@ -74,7 +75,7 @@ class TestFolder:
         items = pl.read_parquet(folder / "items.parquet")
         everything = np.bincount(np.load(folder / "sequences/events.npy"), minlength=len(items) + 2)[2:]
         items.with_columns(count=pl.Series(everything)).write_parquet(folder / "items.parquet")
-        assert failed(check(Dataset(folder))) == ["vocabulary"]
+        assert failed(check(seal(folder))) == ["vocabulary"]
 
     def test_item_that_training_does_not_know(self, folder: Path) -> None:
         manifest = Dataset(folder).manifest
@@ -84,7 +85,7 @@ class TestFolder:
         items = pl.read_parquet(folder / "items.parquet")
         new = pl.DataFrame({"index": [len(items) + 2], "item": ["new"], "title": ["new"], "count": [0]})
         pl.concat([items, new.cast(dict(items.schema))]).write_parquet(folder / "items.parquet")
-        assert failed(check(Dataset(folder))) == ["vocabulary"]
+        assert failed(check(seal(folder))) == ["vocabulary"]
 
     def test_event_outside_the_vocabulary(self, folder: Path) -> None:
         assert "vocabulary" in plant(folder, "sequences/events.npy", lambda events: events.put(0, 10_000))

@@ -1,11 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
+import polars as pl
 import pytest
+from tests.conftest import seal
 
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset, NotADatasetError, content_hash, find_targets
 from duetgen.data.synthetic import SyntheticConfig
+from duetgen.documents import DamagedError
 
 
 @pytest.fixture
@@ -33,8 +39,14 @@ class TestRefusals:
         with pytest.raises(NotADatasetError, match=r"no manifest\.json"):
             Dataset(tmp_path / "none")
 
-    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b"{}", b"\xff", b'{"format_version": 1}'])
-    def test_manifest_that_is_none(self, folder: Path, manifest: bytes) -> None:
+    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'{"format_version": 2}', b"\xff", b"[" * 100_000])
+    def test_manifest_that_is_damaged(self, folder: Path, manifest: bytes) -> None:
+        (folder / "manifest.json").write_bytes(manifest)
+        with pytest.raises(DamagedError):
+            Dataset(folder)
+
+    @pytest.mark.parametrize("manifest", [b"{}", b'{"format_version": 1}'])
+    def test_manifest_of_another_format(self, folder: Path, manifest: bytes) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         with pytest.raises(NotADatasetError):
             Dataset(folder)
@@ -50,13 +62,13 @@ class TestRefusals:
         path = folder / f"sequences/{name}.npy"
         whole = path.read_bytes()
         path.write_bytes(whole[:-4])
-        with pytest.raises(NotADatasetError):
+        with pytest.raises(DamagedError):
             Dataset(folder)
         np.save(path, np.load(folder / "candidates/test.npy").astype(np.float32))
-        with pytest.raises(NotADatasetError):
+        with pytest.raises(DamagedError):
             Dataset(folder)
         path.unlink()
-        with pytest.raises(NotADatasetError):
+        with pytest.raises(DamagedError):
             Dataset(folder)
 
     @pytest.mark.parametrize(("name", "value"), [("offsets", 10**6), ("offsets", -5), ("bounds", 99), ("bounds", -1)])
@@ -65,13 +77,53 @@ class TestRefusals:
         array = np.load(path)
         array[1] = value
         np.save(path, array)
-        with pytest.raises(NotADatasetError, match="do not fit"):
-            Dataset(folder)
+        with pytest.raises(DamagedError, match="do not fit"):
+            seal(folder)
 
     def test_array_that_is_read_late(self, folder: Path) -> None:
         (folder / "candidates/test.npy").unlink()
-        with pytest.raises(NotADatasetError):
+        with pytest.raises(DamagedError):
             Dataset(folder).candidates("test")
+
+    @pytest.mark.parametrize("name", ["items", "devices"])
+    def test_table_of_another_length(self, folder: Path, name: Literal["items", "devices"]) -> None:
+        path = folder / f"{name}.parquet"
+        pl.read_parquet(path)[1:].write_parquet(path)
+        with pytest.raises(DamagedError, match="rows instead of"):
+            seal(folder).table(name)
+
+
+class TestDigests:
+    def test_one_changed_bit_of_any_file_is_refused_by_what_reads_it(self, folder: Path) -> None:
+        reads: dict[str, Callable[[Dataset], object]] = {
+            "sequences/events.npy": lambda dataset: dataset,
+            "sequences/offsets.npy": lambda dataset: dataset,
+            "sequences/bounds.npy": lambda dataset: dataset,
+            "sequences/timestamps.npy": lambda dataset: dataset.timestamps,
+            "candidates/valid.npy": lambda dataset: dataset.candidates("valid"),
+            "candidates/test.npy": lambda dataset: dataset.candidates("test"),
+            "items.parquet": lambda dataset: dataset.table("items"),
+            "devices.parquet": lambda dataset: dataset.table("devices"),
+        }
+        assert set(Dataset(folder).manifest.files) == set(reads)
+        for name, read in reads.items():
+            path = folder / name
+            whole = path.read_bytes()
+            read(Dataset(folder))
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+            with pytest.raises(DamagedError, match="not what was written"):
+                read(Dataset(folder))
+            path.write_bytes(whole)
+
+    def test_a_folder_without_digests_is_taken_as_it_is(self, folder: Path) -> None:
+        manifest = msgspec.structs.replace(Dataset(folder).manifest, files={})
+        (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+        assert Dataset(folder).candidates("test").shape[1] == 99
+
+    def test_what_the_manifest_names_is_missed(self, folder: Path) -> None:
+        (folder / "candidates/test.npy").unlink()
+        assert Dataset(folder).has("candidates/test.npy")
+        assert not Dataset(folder).has("given/test.npy")
 
 
 class TestContentHash:

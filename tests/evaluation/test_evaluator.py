@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import MakeDataset
+from tests.conftest import MakeDataset, seal
 from torch import Tensor
 
 from duetgen.backbones import Recommender
@@ -406,7 +406,7 @@ class TestHowItIsRun:
     ) -> None:
         shutil.copytree(temporal.root, tmp_path / "copy")
         (tmp_path / "copy/candidates/valid.npy").unlink()
-        dataset = Dataset(tmp_path / "copy")
+        dataset = seal(tmp_path / "copy")
         (found,) = evaluate(make_model(dataset), dataset, protocols=["candidates"], conditions=[ZERO])
         assert found.calibration is None
         assert "log_loss" not in found["zero"].metrics

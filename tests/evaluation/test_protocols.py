@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import seal
 from torch import Tensor
 
-from duetgen.data.store import UNKNOWN, Dataset, NotADatasetError
+from duetgen.data.store import UNKNOWN, Dataset
+from duetgen.documents import DamagedError
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
 from duetgen.evaluation.metrics import LAST
 from duetgen.evaluation.protocols import CandidateRanking, Collector, FullRanking, Scored, Scores, make_ranking
@@ -207,13 +209,14 @@ class TestMakeRanking:
     def test_damaged_candidates(self, copy: Dataset, name: str, file: str, content: bytes | None) -> None:
         path = copy.root / file
         path.write_bytes(path.read_bytes()[:-4] if content is None else content)
-        with pytest.raises(NotADatasetError, match="damaged"):
+        with pytest.raises(DamagedError, match="damaged"):
             make_ranking(name, copy, "test", self.rows(copy))
 
     @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
     def test_candidates_of_other_targets(self, copy: Dataset, name: str, file: str) -> None:
         np.save(copy.root / file, np.load(copy.root / file)[:-1])
-        with pytest.raises(NotADatasetError, match="damaged"):
+        copy = seal(copy.root)
+        with pytest.raises(DamagedError, match="damaged"):
             make_ranking(name, copy, "test", self.rows(copy))
 
     @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
@@ -222,6 +225,7 @@ class TestMakeRanking:
         others = np.load(copy.root / file)
         others[-1, -1] = bad
         np.save(copy.root / file, others)
+        copy = seal(copy.root)
         with pytest.raises(ProtocolUnavailableError, match="items that it does not have"):
             make_ranking(name, copy, "test", self.rows(copy))
 
@@ -229,5 +233,6 @@ class TestMakeRanking:
     def test_given_candidates_that_do_not_begin_with_the_target(self, copy: Dataset, cut: slice) -> None:
         given = np.load(copy.root / "given/test.npy")
         np.save(copy.root / "given/test.npy", given[:, cut].copy())
+        copy = seal(copy.root)
         with pytest.raises(ProtocolUnavailableError, match="do not begin with the targets"):
             make_ranking("given", copy, "test", self.rows(copy))

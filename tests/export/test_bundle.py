@@ -17,7 +17,8 @@ from tests.bundles import untrained_run
 from tests.conftest import MakeDataset, wandering_sequences
 from tests.signing import KEY, public
 
-from duetgen.data.store import UNKNOWN, Dataset, NotADatasetError
+from duetgen.data.store import UNKNOWN, Dataset
+from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError
 from duetgen.export import export_bundle, graphs
 from duetgen.export.canary import shortest
@@ -104,7 +105,7 @@ def test_items_by_index(bundle: Bundle, bundle_dataset: Dataset) -> None:
 
 def test_items_without_titles_and_with_some(make_dataset: MakeDataset) -> None:
     dataset = make_dataset([[2, 3, 4, 5]])
-    with pytest.raises(NotADatasetError, match=r"items\.parquet"):
+    with pytest.raises(DamagedError, match=r"items\.parquet"):
         read_items(dataset)
     table = pl.DataFrame(
         {"item": ["a", "b", "c", "d"], "title": [None] * 4}, schema={"item": pl.String, "title": pl.String}
@@ -114,7 +115,7 @@ def test_items_without_titles_and_with_some(make_dataset: MakeDataset) -> None:
     table.with_columns(title=pl.Series(["A", None, None, "Ø"])).write_parquet(dataset.root / "items.parquet")
     assert read_items(dataset).titles == ["", "", "A", "", "", "Ø"]
     table[:3].write_parquet(dataset.root / "items.parquet")
-    with pytest.raises(NotADatasetError, match="of 3 items"):
+    with pytest.raises(DamagedError, match="3 rows instead of 4"):
         read_items(dataset)
 
 

@@ -19,10 +19,13 @@ from tests.conftest import MakeDataset
 from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
+from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError, OutputUnwritableError
+from duetgen.jobfolder import FolderBusyError, alone_in
 from duetgen.training import Losses, ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.defaults import fill_in
 from duetgen.training.loop import Trainer, TrainingFailedError, make_batches
+from duetgen.training.processes import Processes
 from duetgen.training.progress import Silent
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
 
@@ -258,7 +261,7 @@ def test_a_run_of_a_version_without_some_setting_is_the_same_run(wandering: Data
     path.write_text("\n".join(lines))
     assert train(wandering, SMALL, tmp_path / "run").already_finished
     path.write_text("seed = [")
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(DamagedError, match=r"config\.toml is damaged"):
         train(wandering, SMALL, tmp_path / "run")
 
 
@@ -304,25 +307,61 @@ def test_a_damaged_checkpoint_is_refused(wandering: Dataset, tmp_path: Path) -> 
         train(wandering, SMALL, tmp_path / "run", progress=StopAt(1, 1))
     path = RunFolder(tmp_path / "run").checkpoint
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(NotARunError, match="is damaged"):
+    with pytest.raises(DamagedError, match=r"state\.safetensors is damaged"):
         train(wandering, SMALL, tmp_path / "run")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "other-shapes", "no-toml"])
-def test_a_damaged_run_is_refused(wandering: Dataset, tmp_path: Path, damage: str) -> None:
-    train(wandering, SMALL, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
-    if damage == "truncated":
-        folder.weights.write_bytes(folder.weights.read_bytes()[:-1])
-    elif damage == "empty":
-        folder.weights.write_bytes(b"")
-    elif damage == "other-shapes":
-        folder.config.write_bytes(with_model(SMALL, backbone=BackboneConfig(width=16)).to_toml())
+@pytest.mark.parametrize("content", [None, b"", b'{"epoch": 1}', b"\xff"])
+def test_damaged_metrics_are_refused(wandering: Dataset, tmp_path: Path, content: bytes | None) -> None:
+    metrics = RunFolder(tmp_path / "run").metrics
+    with pytest.raises(PowerCutError):
+        train(wandering, SMALL, tmp_path / "run", progress=StopAt(1, 1))
+    metrics.unlink() if content is None else metrics.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl is damaged"):
+        train(wandering, SMALL, tmp_path / "run")
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "config.toml", "environment.json"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "other"])
+def test_a_damaged_run_is_refused(wandering: Dataset, tmp_path: Path, file: str, damage: str) -> None:
+    path = train(wandering, SMALL, tmp_path / "run").root / file
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
     else:
-        folder.config.write_bytes(b"\xff\x00")
-    with pytest.raises((NotARunError, msgspec.MsgspecError, Exception)) as caught:
+        path.write_bytes({"truncated": whole[:-9], "empty": b"", "other": b"\xff\x00"}[damage])
+    with pytest.raises(NotARunError if (file, damage) == ("environment.json", "missing") else DamagedError):
         load_run(tmp_path / "run")
-    assert hasattr(caught.value, "hint")
+
+
+def test_one_changed_bit_of_the_weights_is_refused(wandering: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(train(wandering, SMALL, tmp_path / "run").root)
+    whole = folder.weights.read_bytes()
+    folder.weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedError, match="not what was written"):
+        load_run(folder.root)
+    # A run of a version that kept no digest is taken as it is.
+    folder.write_environment(msgspec.structs.replace(folder.read_environment(), weights_sha256=""))
+    load_run(folder.root)
+
+
+def test_settings_that_do_not_fit_the_weights_are_refused(wandering: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(train(wandering, SMALL, tmp_path / "run").root)
+    folder.config.write_bytes(with_model(SMALL, backbone=BackboneConfig(width=16)).to_toml())
+    with pytest.raises(DamagedError):
+        load_run(folder.root)
+
+
+def test_two_do_not_train_in_one_folder_and_a_finished_run_is_told_to_all(wandering: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(PowerCutError):
+        train(wandering, SMALL, tmp_path / "run", progress=StopAt(1, 1))
+    with alone_in(tmp_path / "run"):
+        for overwrite in (False, True):
+            with pytest.raises(FolderBusyError):
+                train(wandering, SMALL, tmp_path / "run", overwrite=overwrite)
+    train(wandering, SMALL, tmp_path / "run")
+    with alone_in(tmp_path / "run"):
+        assert train(wandering, SMALL, tmp_path / "run").already_finished
 
 
 def test_a_run_of_another_version_is_refused(wandering: Dataset, tmp_path: Path) -> None:
@@ -362,7 +401,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(wandering: Dataset, tmp_path: Pa
         SMALL, optimiser=msgspec.structs.replace(SMALL.optimiser, learning_rate=10.0, clip=0.0, epochs=200)
     )
     trainer_config = fill_in(config, wandering)
-    trainer = Trainer(wandering, trainer_config, RunFolder(tmp_path), validate=lambda model, dataset: 0.0)
+    trainer = Trainer(wandering, trainer_config, RunFolder(tmp_path), lambda model, dataset: 0.0, Processes())
     with torch.no_grad():
         trainer.model.backbone.item_embedding.weight.fill_(float("inf"))
     with pytest.raises(TrainingFailedError, match="the loss is nan after 0 steps"):

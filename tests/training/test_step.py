@@ -159,7 +159,7 @@ def test_a_pairwise_backbone_reads_its_windows_once_for_both_losses(
         read_anew = features(again.context_KSx[kept], backbone.item_embedding(part.candidates_KSC))
         torch.testing.assert_close(read_anew, part.context_KSx)
         of = replace(part, context_KSx=read_anew)
-        step.loss(of, torch.empty(0, dtype=torch.long), random).backward(retain_graph=True)
+        step.loss(of, torch.empty(0, dtype=torch.long)).backward(retain_graph=True)
     for name, parameter in step.named_parameters():
         torch.testing.assert_close(parameter.grad, shared[name], msg=name)
 

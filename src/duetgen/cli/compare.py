@@ -80,11 +80,11 @@ def compare(
     results lie in results.json, and in report.html for people.
     """
     from duetgen.backbones import BACKBONES
-    from duetgen.comparison.assemble import assemble, make_job, open_folder, unfinished, write_results
+    from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished, write_results
     from duetgen.comparison.cells import plan_cells
-    from duetgen.comparison.lock import alone_in
     from duetgen.comparison.methods import METHODS
     from duetgen.comparison.runner import Outcome, run_cells
+    from duetgen.jobfolder import work_in
 
     begun = time.monotonic()
     named = choose("--backbones", backbones, tuple(BACKBONES))
@@ -104,8 +104,7 @@ def compare(
     rows = [METHODS[name] for name in wanted] + open_runs(runs or [], data, wanted)
     numbers = [config.seed + index for index in range(seeds)] if wanted else []
     cells = plan_cells(named, rows, numbers)
-    open_folder(out, job, overwrite)
-    with alone_in(out):
+    with work_in(out, folder_job(out, job), overwrite=overwrite):
         waiting = unfinished(out, cells)
         if not (quiet or json):
             console.notes.print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished before")
@@ -212,7 +211,7 @@ def default_protocols(dataset: Dataset) -> list[str]:
     """What the data can serve: the candidates that came with it, or the whole catalogue and drawn ones."""
     if dataset.has_given:
         return ["given"]
-    return ["full", "candidates"] if (dataset.root / "candidates/test.npy").is_file() else ["full"]
+    return ["full", "candidates"] if dataset.has("candidates/test.npy") else ["full"]
 
 
 def default_jobs() -> int:

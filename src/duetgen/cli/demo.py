@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +10,7 @@ import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
+from duetgen import jobfolder
 from duetgen.cli import console
 from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
@@ -18,8 +18,8 @@ from duetgen.cli.prepare import print_manifest
 from duetgen.cli.settings import build_config
 from duetgen.cli.train import BackboneName
 from duetgen.comparison.numbers import interval
-from duetgen.errors import OutputExistsError
-from duetgen.files import unwritable, write_bytes
+from duetgen.documents import damaged, encode_json, read_json
+from duetgen.files import write_bytes
 
 if TYPE_CHECKING:
     from duetgen.evaluation import Evaluation
@@ -83,16 +83,34 @@ def demo(
     model is published, a cloud is started on this machine, and fifty devices live their part of the log against it.
     Stopped, the same command goes on where it was.
     """
+    from duetgen.machine import use_machine
+
+    use_machine(threads)
+    job = Job(str(input) if input else None, last_change(input), source, split, backbone, epochs, seed)
+    with jobfolder.work_in(out, folder_job(out, job), overwrite=overwrite):
+        run_demo(input, out, source, split, backbone, epochs, seed, live=live, silent=quiet or json, json=json)
+
+
+def run_demo(
+    input: Path | None,
+    out: Path,
+    source: str,
+    split: str | None,
+    backbone: BackboneName,
+    epochs: int | None,
+    seed: int,
+    *,
+    live: bool,
+    silent: bool,
+    json: bool,
+) -> None:
+    """The demo in its folder, step by step."""
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate
-    from duetgen.machine import use_machine
     from duetgen.training import load_run
     from duetgen.training import train as run_training
 
-    begun, silent = time.monotonic(), quiet or json
-    use_machine(threads)
-    job = Job(str(input) if input else None, last_change(input), source, split, backbone, epochs, seed)
-    open_folder(out, job, overwrite)
+    begun = time.monotonic()
     step(silent, 1, "Prepare the log", "who did what, in which order; divided so that tests lie after training")
     manifest = prepare_log(input, out / "dataset", source, split, seed, silent)
     if not silent:
@@ -135,7 +153,7 @@ def demo(
         "folders": {name: str(out / name) for name in ("dataset", "base", "duet", *(["bundle"] if live else []))},
         "evaluations": list(found.values()),
     }
-    write_bytes(out / "results.json", msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    write_bytes(out / "results.json", encode_json(result))
     if json:
         console.print_json(result)
         return
@@ -179,31 +197,16 @@ def last_change(input: Path | None) -> tuple[int, int] | None:
     return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
-def open_folder(out: Path, job: Job, overwrite: bool) -> None:
-    """Make the demo's folder, take up one of the same job, or refuse.
-
-    Raises:
-        OutputExistsError: something else is there.
-        OutputUnwritableError: it cannot be made.
-    """
-    content, marker = msgspec.json.encode(job), out / MARKER
-    try:
-        if out.exists() and not out.is_dir():
-            raise OutputExistsError(f"{out} is a file", "choose another --out")
-        if out.is_dir() and any(out.iterdir()):
-            if not marker.is_file():
-                raise OutputExistsError(f"{out} exists and is not a demo's folder", "choose another --out")
-            if overwrite:
-                shutil.rmtree(out)
-            elif marker.read_bytes() != content:
-                raise OutputExistsError(
-                    f"{out} holds a demo of another log or with other settings",
-                    "give --overwrite to replace it, or choose another --out",
-                )
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise unwritable(out, cause) from cause
-    write_bytes(marker, content)
+def folder_job(out: Path, job: Job) -> jobfolder.Job:
+    """A demo as a job in its folder."""
+    marker = out / MARKER
+    return jobfolder.Job(
+        name="a demo's folder",
+        other="a demo of another log or with other settings",
+        marker=MARKER,
+        begin=lambda folder: write_bytes(folder / MARKER, msgspec.json.encode(job)),
+        same=lambda: read_json(marker, Job, damaged(marker, "give --overwrite to begin again")) == job,
+    )
 
 
 def prepare_log(input: Path | None, out: Path, source: str, split: str | None, seed: int, silent: bool) -> Any:

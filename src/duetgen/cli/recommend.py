@@ -80,7 +80,7 @@ def choose(data: Dataset, devices: str) -> Int64:
     import numpy as np
     import polars as pl
 
-    users: list[str] = pl.read_parquet(data.root / "devices.parquet")["user"].cast(pl.String).to_list()
+    users: list[str] = data.table("devices")["user"].cast(pl.String).to_list()
     if devices == "all":
         return np.arange(len(users), dtype=np.int64)
     try:
@@ -106,8 +106,8 @@ def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any
     from duetgen.data.store import FIRST_ITEM
     from duetgen.files import write_bytes
 
-    users = pl.read_parquet(data.root / "devices.parquet")["user"].cast(pl.String)
-    items = pl.read_parquet(data.root / "items.parquet")
+    users = data.table("devices")["user"].cast(pl.String)
+    items = data.table("items")
     shown_UK = item_UK >= FIRST_ITEM
     slot_N, rank_N = np.nonzero(shown_UK)
     at_N = item_UK[shown_UK] - FIRST_ITEM

@@ -84,7 +84,7 @@ def build_config(file: Path | None, overrides: dict[str, Any], assignments: list
     start = TrainConfig()
     if file is not None:
         try:
-            start = decode_config(file.read_bytes(), str(file))
+            start = decode_config(file.read_bytes(), f"{file}: ")
         except OSError as cause:
             raise InvalidConfigError(
                 f"cannot read {file}: {cause.strerror}", "give the path of a config.toml"

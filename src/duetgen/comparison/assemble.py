@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from duetgen.comparison.lock import LOCK, alone_in
+from duetgen import jobfolder
 from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.records import FORMAT_VERSION, Cell, CellRecord, Failure, Job, cell_folder
 from duetgen.comparison.results import BASE, METRICS, RESULTS_VERSION, DatasetFacts, Origin, Results, Table
 from duetgen.comparison.tables import Finished, make_table
 from duetgen.comparison.verdict import verdict
 from duetgen.data.store import Dataset
-from duetgen.errors import OutputExistsError
-from duetgen.files import unwritable, write_bytes
+from duetgen.documents import damaged, decode_json, encode_json, format_version, read_document
+from duetgen.files import write_bytes
 from duetgen.training import TrainConfig, check_config
 
 MARKER: Final = "comparison.json"
@@ -51,41 +50,21 @@ def make_job(
     )
 
 
-def open_folder(root: Path, job: Job, overwrite: bool) -> None:
-    """Make the folder, take up one of the same job, or refuse.
+def folder_job(root: Path, job: Job) -> jobfolder.Job:
+    """A comparison as a job in its folder. A setting that has come since it was made counts with its default."""
+    refuse = damaged(root / MARKER, "give --overwrite to compare anew")
 
-    Raises:
-        OutputExistsError: something else is there.
-        OutputUnwritableError: it cannot be made.
-        FolderBusyError: it is to be replaced, and another process works in it.
-    """
-    marker = root / MARKER
-    try:
-        if root.exists() and not root.is_dir():
-            raise OutputExistsError(f"{root} is a file", "choose another --out")
-        if root.is_dir() and any(path.name != LOCK for path in root.iterdir()):
-            if not marker.is_file():
-                raise OutputExistsError(f"{root} exists and is not a comparison's folder", "choose another --out")
-            if not overwrite and not same_job(marker.read_bytes(), job):
-                raise OutputExistsError(
-                    f"{root} holds a comparison on other data, or with other settings, protocols or ages",
-                    "give --overwrite to replace it, or choose another --out",
-                )
-            if overwrite:
-                with alone_in(root):
-                    shutil.rmtree(root)
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise unwritable(root, cause) from cause
-    write_bytes(marker, msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
+    def same() -> bool:
+        content = read_document(root / MARKER, refuse)
+        return format_version(content, refuse) == FORMAT_VERSION and decode_json(content, Job, refuse) == job
 
-
-def same_job(content: bytes, job: Job) -> bool:
-    """Whether a folder's marker is of the same job; a setting that has come since counts with its default."""
-    try:
-        return msgspec.json.decode(content, type=Job) == job
-    except msgspec.DecodeError:
-        return False
+    return jobfolder.Job(
+        name="a comparison's folder",
+        other="a comparison on other data, or with other settings, protocols or ages",
+        marker=MARKER,
+        begin=lambda folder: write_bytes(folder / MARKER, encode_json(job)),
+        same=same,
+    )
 
 
 def unfinished(root: Path, cells: Sequence[Cell]) -> list[Cell]:

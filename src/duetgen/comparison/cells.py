@@ -5,6 +5,7 @@ Shapes: U devices.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -138,6 +139,7 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     personal = bool(cast(Recommender, fitted.model).personal)
     oscillation = measure_oscillation(fitted.model, dataset) if personal else None
     evaluation_seconds = time.monotonic() - begun
+    devices = device_arrays(found)
     record = CellRecord(
         format_version=FORMAT_VERSION,
         backbone=cell.backbone,
@@ -153,8 +155,9 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
         provenance=found[0].provenance,
         validation=fitted.validation,
         run=cell.run,
+        devices_sha256=hashlib.sha256(devices).hexdigest(),
     )
-    write_bytes(folder.devices, device_arrays(found))
+    write_bytes(folder.devices, devices)
     write_bytes(folder.record, msgspec.json.encode(record))
     folder.failed.unlink(missing_ok=True)
     return record

@@ -27,6 +27,15 @@ from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.comparison.runs import FinishedRun
 from duetgen.data.store import Int64
+from duetgen.documents import (
+    DamagedError,
+    check_digest,
+    damaged,
+    decode_json,
+    digest_of,
+    format_version,
+    read_document,
+)
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64
 from duetgen.evaluation.provenance import Provenance
@@ -102,6 +111,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
         oscillation: what one more event does to theta; None without theta.
         validation: `ndcg@10` on the validation part of the training pass that was kept; None where there were none.
         run: the finished run that was measured, where it is one.
+        devices_sha256: digest of `devices.npz`.
     """
 
     format_version: int
@@ -118,6 +128,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance
     validation: float | None = None
     run: FinishedRun | None = None
+    devices_sha256: str = ""
 
     @property
     def cell(self) -> Cell:
@@ -167,13 +178,18 @@ class CellFolder:
         return self.root / "failed.json"
 
     def read(self) -> CellRecord | None:
-        """The record of a finished cell; None where it is not finished, is damaged, or is of another version or run."""
+        """The record of a finished cell; None where it is not finished, is damaged, or is of another version: it runs
+        again then."""
+        refuse = damaged(self.record, "the cell runs again")
         try:
-            found = msgspec.json.decode(self.record.read_bytes(), type=CellRecord)
-        except (OSError, msgspec.DecodeError):
+            content = read_document(self.record, refuse)
+            if format_version(content, refuse) != FORMAT_VERSION:
+                return None
+            found = decode_json(content, CellRecord, refuse)
+            check_digest(digest_of(self.devices), found.devices_sha256, refuse)
+        except (OSError, DamagedError):
             return None
-        same = found.format_version == FORMAT_VERSION and found.run == self.run
-        return found if same and self.devices.is_file() else None
+        return found if found.run == self.run else None
 
     def by_device(self, metrics: Sequence[str]) -> DeviceTable:
         """Some metrics of each device."""

@@ -11,6 +11,7 @@ from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.comparison.records import CellRecord, Failure, Job
 from duetgen.comparison.runs import FinishedRun
+from duetgen.documents import decode_json, encode_json, format_version
 from duetgen.errors import DuetError
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.provenance import Machine
@@ -236,7 +237,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """As `results.json` holds it."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        return encode_json(self)
 
     @classmethod
     def from_json(cls, content: bytes) -> Results:
@@ -246,10 +247,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
             ResultsFormatError: it is none, or of another version.
         """
         hint = "run the same `duet compare` again: finished cells are read, not trained"
-        try:
-            version = msgspec.json.decode(content, type=dict[str, object]).get("format_version")
-            if version != RESULTS_VERSION:
-                raise ResultsFormatError(f"results have format {version}; this version reads {RESULTS_VERSION}", hint)
-            return msgspec.json.decode(content, type=cls)
-        except msgspec.DecodeError as cause:
-            raise ResultsFormatError(f"these are no results of a comparison: {cause}", hint) from cause
+
+        def refuse(cause: str) -> ResultsFormatError:
+            return ResultsFormatError(f"these are no results of a comparison: {cause}", hint)
+
+        if (version := format_version(content, refuse)) != RESULTS_VERSION:
+            raise ResultsFormatError(f"results have format {version}; this version reads {RESULTS_VERSION}", hint)
+        return decode_json(content, cls, refuse)

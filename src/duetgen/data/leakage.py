@@ -17,7 +17,8 @@ import polars as pl
 
 from duetgen.data.filters import Indexed
 from duetgen.data.splits import TEST, VALID, Division
-from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64, NotADatasetError, Part
+from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64, Part
+from duetgen.documents import DamagedError
 
 Stage = Callable[[pl.DataFrame], tuple[Division, Indexed]]
 
@@ -90,7 +91,7 @@ def check_boundary(dataset: Dataset) -> Check:
 
 def check_vocabulary(dataset: Dataset) -> Check:
     """Known items and their counts are those of the training part, counted anew, device by device."""
-    items = pl.read_parquet(dataset.root / "items.parquet")
+    items = dataset.table("items")
     counts = np.zeros(dataset.vocabulary, dtype=np.int64)
     events = np.asarray(dataset.events)
     if len(events) and (events.min() < 1 or events.max() >= dataset.vocabulary):
@@ -139,7 +140,7 @@ def check_candidates(dataset: Dataset, part: Part) -> Check:
     targets = dataset.targets(part)
     try:
         drawn_NC = np.asarray(dataset.candidates(part))
-    except NotADatasetError as cause:
+    except DamagedError as cause:
         return Check(name=f"candidates-{part}", passed=False, evidence=cause.message)
     events = np.asarray(dataset.events)
     real_NC = drawn_NC != PADDING

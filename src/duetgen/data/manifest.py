@@ -16,7 +16,6 @@ from duetgen.data.filters import Indexed
 from duetgen.data.log import Log
 from duetgen.data.remarks import remarks
 from duetgen.data.repeats import choose_policy
-from duetgen.data.sources.files import sha256
 from duetgen.data.store import (
     FORMAT_VERSION,
     UNKNOWN,
@@ -29,6 +28,7 @@ from duetgen.data.store import (
     content_hash,
     find_targets,
 )
+from duetgen.documents import digest_of, encode_json
 
 if TYPE_CHECKING:
     from duetgen.data.prepare import PrepareConfig
@@ -132,7 +132,7 @@ def make_manifest(
         format_version=FORMAT_VERSION,
         name=config.name or name_of(input, log),
         source=Source(
-            kind=log.kind, files=[path.name for path in log.files], sha256=[sha256(path) for path in log.files]
+            kind=log.kind, files=[path.name for path in log.files], sha256=[digest_of(path) for path in log.files]
         ),
         has_time=time is not None,
         split=division.split,
@@ -147,6 +147,7 @@ def make_manifest(
         leakage=[],
         remarks=log.remarks + remarks(division, counts, config, unseen["test"], titled, indexed.users),
         content_sha256=content_hash(folder, met),
+        files={path.relative_to(folder).as_posix(): digest_of(path) for path in sorted(folder.rglob("*.*"))},
         duetgen_version=duetgen.__version__,
     )
 
@@ -169,5 +170,4 @@ def name_of(input: Path | None, log: Log) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / Dataset.marker).write_bytes(text + b"\n")
+    (folder / Dataset.marker).write_bytes(encode_json(manifest))

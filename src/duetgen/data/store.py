@@ -1,7 +1,7 @@
 """The dataset folder: what `duet prepare` writes and everything after it reads, memory-mapped.
 
 ```
-manifest.json             where it came from, what each step dropped and why, the split, the checks, the content hash
+manifest.json             where it came from, what each step dropped and why, the split, the checks, digests
 items.parquet             index, item (original id), title (or null), count (in the training part); from index 2 on
 devices.parquet           index, user (original id)
 sequences/events.npy      int32 [E]: item indices, all devices one after the other, each in order of time
@@ -24,16 +24,29 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from duetgen.documents import (
+    DamagedError,
+    check_digest,
+    damaged,
+    decode_json,
+    digest_of,
+    format_version,
+    read_document,
+)
 from duetgen.errors import DuetError
 from duetgen.wire.messages import MetPolicy
 
+if TYPE_CHECKING:
+    import polars as pl
+
 FORMAT_VERSION: Final = 2
+AGAIN: Final = "prepare the logs again"
 PADDING: Final = 0
 UNKNOWN: Final = 1
 FIRST_ITEM: Final = 2
@@ -145,6 +158,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     remarks: list[str] = []
     """What reading and dividing have to tell a person, one line each."""
     content_sha256: str
+    files: dict[str, str] = {}
+    """SHA-256 of each other file of the folder."""
     duetgen_version: str
 
 
@@ -182,10 +197,11 @@ def find_targets(offsets: Int64, bounds: Int64, part: Part, limit: int = MAX_TAR
 
 
 class Dataset:
-    """A dataset folder, opened: arrays are memory-mapped, nothing is copied.
+    """A dataset folder, opened: arrays are memory-mapped, nothing is copied, and a file is verified when it is opened.
 
     Raises:
-        NotADatasetError: the folder is missing, incomplete, damaged or of another version.
+        NotADatasetError: the folder is missing or of another version.
+        DamagedError: a file is missing or is not what it was.
     """
 
     marker: ClassVar[str] = "manifest.json"
@@ -198,19 +214,18 @@ class Dataset:
                 f"{self.root} is not a dataset folder: it has no {self.marker}",
                 "make one with `duet prepare SOURCE INPUT --out DIR`",
             )
-        try:
-            version = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("format_version")
-            if version != FORMAT_VERSION:
-                raise NotADatasetError(
-                    f"{self.root} has dataset format {version}; this version reads {FORMAT_VERSION}",
-                    "prepare the logs again with this version of duetgen",
-                )
-            self.manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-            self.events = self._array("sequences/events.npy", np.int32, (None,))
-            self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
-            self.bounds: Int64 = np.asarray(self._array("sequences/bounds.npy", np.int64, (len(self.offsets) - 1, 2)))
-        except (msgspec.DecodeError, OSError, ValueError) as cause:
-            raise self._damaged(str(cause)) from cause
+        refuse = damaged(path, AGAIN)
+        content = read_document(path, refuse)
+        if (version := format_version(content, refuse)) != FORMAT_VERSION:
+            raise NotADatasetError(
+                f"{self.root} has dataset format {version}; this version reads {FORMAT_VERSION}",
+                "prepare the logs again with this version of duetgen",
+            )
+        self.manifest = decode_json(content, Manifest, refuse)
+        self._verified: set[str] = set()
+        self.events = self._array("sequences/events.npy", np.int32, (None,))
+        self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
+        self.bounds: Int64 = np.asarray(self._array("sequences/bounds.npy", np.int64, (len(self.offsets) - 1, 2)))
         lengths = np.diff(self.offsets)
         if not len(lengths) or self.offsets[0] != 0 or self.offsets[-1] != len(self.events) or lengths.min() < 0:
             raise self._damaged("its offsets do not fit its events")
@@ -218,18 +233,48 @@ class Dataset:
         if not nested.all():
             raise self._damaged("its bounds do not fit its events")
 
-    def _damaged(self, cause: str) -> NotADatasetError:
-        return NotADatasetError(f"{self.root} is damaged: {cause}", "prepare the logs again")
+    def _damaged(self, cause: str) -> DamagedError:
+        return DamagedError(f"{self.root} is damaged: {cause}", AGAIN)
+
+    def _verify(self, name: str) -> Path:
+        """The path of a file that is what the manifest says, which is seen once."""
+        path = self.root / name
+        if name not in self._verified:
+            try:
+                check_digest(digest_of(path), self.manifest.files.get(name, ""), damaged(path, AGAIN))
+            except OSError as cause:
+                raise self._damaged(f"{name}: {cause.strerror}") from cause
+            self._verified.add(name)
+        return path
 
     def _array(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+        path = self._verify(name)
         try:
-            array = np.load(self.root / name, mmap_mode="r", allow_pickle=False)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as cause:
             raise self._damaged(f"{name}: {cause}") from cause
         fits = len(array.shape) == len(shape) and all(w is None or w == h for w, h in zip(shape, array.shape))
         if array.dtype != dtype or not fits:
             raise self._damaged(f"{name} holds {array.dtype}{list(array.shape)}")
         return array  # type: ignore[no-any-return]
+
+    def table(self, name: Literal["items", "devices"]) -> pl.DataFrame:
+        """Ids, titles and counts: `items.parquet` or `devices.parquet`.
+
+        Raises:
+            DamagedError: it is missing, is not what it was, or has not as many rows as there are items or devices.
+        """
+        import polars as pl
+
+        path = self._verify(f"{name}.parquet")
+        try:
+            found = pl.read_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as cause:
+            raise self._damaged(f"{path.name}: {cause}") from cause
+        rows = self.vocabulary - FIRST_ITEM if name == "items" else self.devices
+        if found.height != rows:
+            raise self._damaged(f"{path.name} has {found.height} rows instead of {rows}")
+        return found
 
     @property
     def devices(self) -> int:
@@ -266,10 +311,14 @@ class Dataset:
         """Drawn negatives of each target of a part: int32 [N, 99]."""
         return self._array(f"candidates/{part}.npy", np.int32, (len(self.targets(part)), None))
 
+    def has(self, name: str) -> bool:
+        """Whether the folder holds a file, or should."""
+        return name in self.manifest.files or (self.root / name).is_file()
+
     @property
     def has_given(self) -> bool:
         """Whether the test candidates came with the data (`given` split)."""
-        return (self.root / "given/test.npy").is_file()
+        return self.has("given/test.npy")
 
     def given(self) -> Int32:
         """Candidates that came with the data for each test target, the positive first: int32 [N, C], 0-padded."""
@@ -278,7 +327,7 @@ class Dataset:
     @property
     def has_rows(self) -> bool:
         """Whether the folder holds training rows of the text format as they stand."""
-        return (self.root / "rows/label.npy").is_file()
+        return self.has("rows/label.npy")
 
     def rows(self) -> Rows:
         """The training rows of the text format."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import torch
@@ -47,6 +47,31 @@ CALIBRATION_DEVICES: Final = 2_000
 """Devices of the validation part that the calibration of log loss is fitted on, at most."""
 FEW_TARGETS: Final = 2_000
 """Targets of the validation part that settings are chosen on, about, where each measurement is dear."""
+
+
+class Helpers(Protocol):
+    """Processes that share the work: `total` adds up, over all of them, values that are 0 in all but one."""
+
+    rank: int
+    world: int
+
+    def total(self, value_N: Float64) -> Float64:
+        """The sum over all processes: [N]."""
+
+
+@dataclass
+class Alone:
+    """No other process."""
+
+    rank: int = 0
+    world: int = 1
+
+    def total(self, value_N: Float64) -> Float64:
+        """The same."""
+        return value_N
+
+
+ALONE: Final = Alone()
 
 Progress = Callable[[str, int, int], None]
 """What an evaluation tells while it goes on: under the condition named, so many of so many targets are scored."""
@@ -120,15 +145,19 @@ def score(
     device: torch.device,
     seed: int,
     progress: Progress | None = None,
+    helpers: Helpers = ALONE,
 ) -> list[Scored]:
-    """Score the selected targets under one condition, for each protocol."""
+    """Score the selected targets under one condition, for each protocol; of several processes each its own batches.
+
+    What is not this process's is 0.
+    """
     total, size = len(selection.targets), batch_size(model)
     reader = None
     if condition.kind != "zero":
         length = model.generator_history
         reader = HistoryReader(dataset, selection.everyone, selection.index_N, condition, length, seed)
     collectors = [protocols.Collector(total) for _ in rankings]
-    for first in range(0, total, size):
+    for first in range(helpers.rank * size, total, helpers.world * size):
         rows = slice(first, min(first + size, total))
         window_BL = torch.from_numpy(windows(dataset, selection.targets.take(rows), model.window)).to(device)
         theta_BP = None
@@ -147,7 +176,7 @@ def score(
 
 def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: int) -> Calibration | None:
     """Fit what makes scores probabilities on the validation part's candidates; None where there are none."""
-    if not len(dataset.targets("valid")) or not (dataset.root / "candidates/valid.npy").is_file():
+    if not len(dataset.targets("valid")) or not dataset.has("candidates/valid.npy"):
         return None
     selection = select(dataset, "valid", CALIBRATION_DEVICES, seed)
     ranking = protocols.make_ranking(
@@ -399,6 +428,7 @@ def validate(
     limit_devices: int | None = None,
     seed: int = 0,
     staleness: Sequence[int] = (0,),
+    helpers: Helpers = ALONE,
 ) -> float:
     """`ndcg@10` of the `full` protocol on the validation part, the mean over ages of theta: what stops training early.
 
@@ -408,6 +438,7 @@ def validate(
         limit_devices: measure a seeded choice of so many devices.
         seed: of that choice.
         staleness: ages of theta, in events; a base model has one global model whatever they are.
+        helpers: processes that share the work, all of which make this call; the result is that of one.
 
     Raises:
         NothingToEvaluateError: no target.
@@ -422,7 +453,8 @@ def validate(
     values = []
     with measuring(model) as device:
         for condition in conditions:
-            (scored,) = score(recommender, dataset, selection, condition, [ranking], device, seed)
-            metrics = ranking_metrics(scored.rank_N, scored.count_N, (10,))
+            (scored,) = score(recommender, dataset, selection, condition, [ranking], device, seed, helpers=helpers)
+            rank_N, count_N = (helpers.total(value_N) for value_N in (scored.rank_N, scored.count_N.astype(float)))
+            metrics = ranking_metrics(rank_N, count_N.astype(np.int64), (10,))
             values.append(device_means(metrics["ndcg@10"], selection.slot_N, len(selection.device_U)).mean())
     return float(np.mean(values))

@@ -125,7 +125,7 @@ class Scored:
 
 
 class Collector:
-    """Puts the batches of `total` targets into whole arrays.
+    """Puts the batches of `total` targets into whole arrays; a target that is in no batch has 0.
 
     The arrays are made at the first batch: small results kept from every batch would lie between the large, passing
     ones and cut the process's memory into pieces that fit nothing.
@@ -139,10 +139,10 @@ class Collector:
         """Keep the targets `rows`."""
         if self.whole is None:
             self.whole = Scored(
-                np.empty(self.total),
-                np.empty(self.total, dtype=np.int64),
-                None if part.loss_N is None else np.empty(self.total),
-                None if part.scores_NC is None else np.empty((self.total, part.scores_NC.shape[1]), dtype=np.float32),
+                np.zeros(self.total),
+                np.zeros(self.total, dtype=np.int64),
+                None if part.loss_N is None else np.zeros(self.total),
+                None if part.scores_NC is None else np.zeros((self.total, part.scores_NC.shape[1]), dtype=np.float32),
             )
         for mine, its in (
             (self.whole.rank_N, part.rank_N),
@@ -155,8 +155,7 @@ class Collector:
 
     def result(self) -> Scored:
         """All targets."""
-        assert self.whole is not None
-        return self.whole
+        return self.whole or Scored(np.zeros(self.total), np.zeros(self.total, dtype=np.int64), None, None)
 
 
 def refuse_non_finite(*values_B: Tensor) -> None:
@@ -281,7 +280,7 @@ def make_ranking(
 
     Raises:
         ProtocolUnavailableError: there is no such protocol, or the dataset lacks its candidates.
-        NotADatasetError: the file of the candidates is damaged.
+        DamagedError: the file of the candidates is damaged.
     """
     target_N = target_items(dataset, dataset.targets(part).take(index_N))
     if name == "full":
@@ -292,8 +291,7 @@ def make_ranking(
         raise ProtocolUnavailableError(
             "the protocol `given` measures the test part only", "use `full` or `candidates` on the validation part"
         )
-    path = dataset.root / ("given/test.npy" if name == "given" else f"candidates/{part}.npy")
-    if not path.is_file():
+    if not dataset.has("given/test.npy" if name == "given" else f"candidates/{part}.npy"):
         raise ProtocolUnavailableError(
             f"the dataset {dataset.manifest.name} has no candidates for the protocol `{name}`",
             "use the protocol `full`" if name == "given" else "prepare the logs again, or use the protocol `full`",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from duetgen.data.store import FIRST_ITEM, Dataset, NotADatasetError
+from duetgen.data.store import FIRST_ITEM, Dataset
 from duetgen.wire.bundle import Items
 
 
@@ -12,15 +12,9 @@ def read_items(dataset: Dataset) -> Items:
     """The items of a dataset folder; `titles` is empty where no item has one.
 
     Raises:
-        NotADatasetError: `items.parquet` is missing, damaged, or not of this dataset.
+        DamagedError: `items.parquet` is missing, damaged, or not of this dataset.
     """
-    hint = "prepare the logs again"
-    try:
-        table = pl.read_parquet(dataset.root / "items.parquet", columns=["item", "title"])
-    except (OSError, pl.exceptions.PolarsError) as cause:
-        raise NotADatasetError(f"{dataset.root} has no items.parquet that can be read: {cause}", hint) from cause
-    if table.height != dataset.vocabulary - FIRST_ITEM:
-        raise NotADatasetError(f"{dataset.root} has an items.parquet of {table.height} items, not of its own", hint)
+    table = dataset.table("items")
     ids = table["item"].cast(pl.String).fill_null("").to_list()
     titles = table["title"].cast(pl.String)
     none = [""] * FIRST_ITEM

@@ -14,9 +14,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from duetgen.errors import OutputExistsError
 from duetgen.export.errors import InvalidKeyError
-from duetgen.files import unwritable
+from duetgen.files import unwritable, write_bytes
 
 VARIABLE: Final = "DUETGEN_KEY"
 MAX_KEY_BYTES: Final = 16 * 2**10
@@ -46,22 +45,7 @@ def new_key(path: Path) -> Ed25519PrivateKey:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as cause:
         raise unwritable(path, cause) from cause
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as cause:
-        raise OutputExistsError(
-            f"{path} exists; a key is never overwritten", "choose another --out, or move the old key away first"
-        ) from cause
-    except OSError as cause:
-        raise unwritable(path, cause) from cause
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as cause:
-        path.unlink(missing_ok=True)
-        raise unwritable(path, cause) from cause
+    write_bytes(path, content, 0o600, replace=False)
     return key
 
 

@@ -86,7 +86,7 @@ class Sessions:
         if protocol == "full":
             return None
         name = "given/test.npy" if protocol == "given" else "candidates/test.npy"
-        if not (dataset.root / name).is_file():
+        if not dataset.has(name):
             raise NotReplayableError(
                 f"{dataset.manifest.name} has no candidates for the protocol `{protocol}`", "use --protocol full"
             )

@@ -6,6 +6,7 @@
 - `met`: what was met before each position, to be left out of the loss
 - `step`: a batch in, the joint loss out
 - `optimiser`: AdamW and its learning rate at each step
+- `processes`: one process, or those that torchrun started, which train as one
 - `checkpoint`: the state of a run between two steps, in one file
 - `run`: the run folder; `frozen_base` puts another run's global model into a new one
 - `progress`: what a run tells while it goes on

@@ -8,7 +8,7 @@ Shapes: B chunks in a batch, T events of a chunk, Q chunks of the dataset, V ite
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -48,10 +48,20 @@ class Batch:
         """Number of positions that count."""
         return int(self.trained_BT.sum())
 
+    def __len__(self) -> int:
+        return len(self.events_BT)
+
+    def take(self, rows: Tensor) -> Batch:
+        """Some of the chunks."""
+        return self._each(lambda part: part[rows])
+
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         parts = (self.events_BT, self.target_BT, self.trained_BT, self.met_BM, self.before_B)
-        return Batch(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
+        return Batch(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

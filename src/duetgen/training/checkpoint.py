@@ -6,6 +6,7 @@ is to keep. One safetensors file holds them; the counters stand in its header.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -73,13 +74,45 @@ def save(
     write_bytes(path, safetensors.torch.save(whole, metadata=header))
 
 
-def load(
-    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[Counters, dict[str, Tensor]]:
-    """Put the state back into model, average and optimiser; gives the counters and the best weights so far.
+@dataclass(frozen=True)
+class State:
+    """A checkpoint, read: tensors by kind (model, average, best, mean, square) and name, on the CPU."""
+
+    counters: Counters
+    tensors: dict[str, dict[str, Tensor]]
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model that the state is not of.
+
+        Raises:
+            ValueError: names or shapes differ.
+        """
+        wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        for kind in ("model", "average"):
+            if {name: tensor.shape for name, tensor in self.tensors[kind].items()} != wanted:
+                raise ValueError("its tensors are those of another model")
+
+    def put(
+        self, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> tuple[Counters, dict[str, Tensor]]:
+        """Put the state back into model, average and optimiser; gives the counters and the best weights so far."""
+        model.load_state_dict(self.tensors["model"])
+        average.load_state_dict(self.tensors["average"])
+        for name, parameter in model.named_parameters():
+            if name in self.tensors["mean"]:
+                optimiser.state[parameter] = {
+                    "step": torch.tensor(float(self.counters.total_steps)),
+                    "exp_avg": self.tensors["mean"][name].to(parameter.device),
+                    "exp_avg_sq": self.tensors["square"][name].to(parameter.device),
+                }
+        return self.counters, self.tensors["best"]
+
+
+def load(path: Path) -> State:
+    """Read a checkpoint.
 
     Raises:
-        OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError: the file is damaged or does not fit.
+        OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError: the file is damaged.
     """
     with safetensors.safe_open(path, framework="pt") as file:
         counters = msgspec.json.decode(file.metadata()["counters"], type=Counters)
@@ -87,13 +120,4 @@ def load(
         for name in file.keys():  # noqa: SIM118 - not a dict
             kind, _, rest = name.partition(".")
             tensors[kind][rest] = file.get_tensor(name)
-    model.load_state_dict(tensors["model"])
-    average.load_state_dict(tensors["average"])
-    for name, parameter in model.named_parameters():
-        if name in tensors["mean"]:
-            optimiser.state[parameter] = {
-                "step": torch.tensor(float(counters.total_steps)),
-                "exp_avg": tensors["mean"][name].to(parameter.device),
-                "exp_avg_sq": tensors["square"][name].to(parameter.device),
-            }
-    return counters, tensors["best"]
+    return State(counters, tensors)

@@ -10,6 +10,7 @@ import msgspec.inspect
 
 from duetgen.backbones import ModelConfig
 from duetgen.core.encoders import HALF_LIVES
+from duetgen.documents import decode_toml
 from duetgen.errors import DuetError, did_you_mean, nearest
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
 from duetgen.wire.messages import MetPolicy
@@ -121,17 +122,21 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.toml.encode(self)
 
 
-def decode_config(content: bytes, source: str = "config.toml") -> TrainConfig:
+def decode_config(content: bytes, source: str = "") -> TrainConfig:
     """A configuration from TOML.
+
+    Args:
+        content: of a `config.toml`.
+        source: begins what a refusal says.
 
     Raises:
         InvalidConfigError: malformed, or with an unknown or impossible setting.
     """
-    try:
-        tree = msgspec.toml.decode(content)
-    except (msgspec.DecodeError, ValueError) as cause:
-        raise InvalidConfigError(f"{source}: {cause}", SEE) from cause
-    return convert_config(tree, f"{source}: ")
+
+    def refuse(cause: str) -> DuetError:
+        return InvalidConfigError(f"{source}{cause}", SEE)
+
+    return convert_config(decode_toml(content, dict[str, Any], refuse), source)
 
 
 def convert_config(tree: dict[str, Any], source: str = "") -> TrainConfig:

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
+from duetgen.documents import damaged, encode_json, read_json
 from duetgen.files import write_bytes
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import FineTuneConfig, TrainConfig
 from duetgen.training.finetune import FineTuned
 from duetgen.training.frozen_base import freeze_global_model
+from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress
-from duetgen.training.run import NotARunError, Run, RunFolder
+from duetgen.training.run import AGAIN, Run, RunFolder
 
 if TYPE_CHECKING:
     from duetgen.training.loop import TrainResult, Validate
@@ -63,12 +64,9 @@ def read_choice(folder: RunFolder) -> Choice:
     """`finetune.json` of a run.
 
     Raises:
-        NotARunError: it is missing or damaged.
+        DamagedError: it is missing or malformed.
     """
-    try:
-        return msgspec.json.decode(folder.finetune.read_bytes(), type=Choice)
-    except (OSError, msgspec.DecodeError) as cause:
-        raise NotARunError(f"{folder.finetune} is damaged: {cause}", "train again with --overwrite") from cause
+    return read_json(folder.finetune, Choice, damaged(folder.finetune, AGAIN))
 
 
 def finetuned(base: Recommender, dataset: Dataset, config: TrainConfig, settings: FineTuneConfig) -> FineTuned:
@@ -81,7 +79,7 @@ def recommender_of(run: Run, dataset: Dataset) -> nn.Module:
     """What a run is measured by, see `evaluation.protocols.Recommender`: its model, or one that it fine-tunes.
 
     Raises:
-        NotARunError: what was chosen is missing or damaged.
+        DamagedError: what was chosen is missing or malformed.
     """
     if run.config.model.method != "finetune":
         return run.model
@@ -109,13 +107,14 @@ class FineTuning:
         config: TrainConfig,
         folder: RunFolder,
         validate: Validate,
-        fabric: Fabric,
+        processes: Processes,
         train_base: Callable[[], TrainResult],
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
-        self.fabric, self.train_base = fabric, train_base
-        self.model = Recommender(dataset.vocabulary, config.model)
-        self.frozen_base = freeze_global_model(self.model, dataset, config) if config.global_model else ""
+        self.processes, self.train_base = processes, train_base
+        self.model = Recommender(dataset.vocabulary, config.model).to(processes.device)
+        if config.global_model:
+            freeze_global_model(self.model, dataset, config)
         self.counters = Counters()
         self.best: dict[str, Tensor] = {}
         self.tried: list[Tried] = []
@@ -126,23 +125,24 @@ class FineTuning:
         """Go on with what was tried before.
 
         Raises:
-            NotARunError: `finetune.json` is damaged.
+            DamagedError: `finetune.json` is malformed.
         """
-        if self.folder.finetune.is_file():
-            choice = read_choice(self.folder)
+        found = self.folder.finetune
+        choice = self.processes.of_first(lambda: read_choice(self.folder) if found.is_file() else None)
+        if choice is not None:
             self.tried, self.base_ndcg, self.seconds = choice.tried, choice.base_validation_ndcg10, choice.seconds
 
     def run(self, progress: Progress) -> None:
         """Train the base model, if it is not there yet, and measure every pair of steps and rate."""
         if not self.config.global_model:
             start = self.train_base()
-            self.fabric.barrier()
             own = msgspec.structs.replace(self.config, global_model=str(start.root))
-            freeze_global_model(self.model, self.dataset, own)
+            self.processes.of_first(lambda: freeze_global_model(self.model, self.dataset, own))
+            self.processes.share_weights(self.model)
             self.counters.seconds = start.seconds
         self.best = self.model.state_dict()
         settings = self.config.finetune
-        model = finetuned(self.model, self.dataset, self.config, settings).to(self.fabric.device)
+        model = finetuned(self.model, self.dataset, self.config, settings).to(self.processes.device)
         if self.base_ndcg is None:
             self.base_ndcg = self.validate(self.model, self.dataset)
         rates = [settings.learning_rate] if settings.learning_rate else RATES
@@ -169,5 +169,5 @@ class FineTuning:
             tried=self.tried,
             seconds=self.seconds,
         )
-        if self.fabric.is_global_zero:
-            write_bytes(self.folder.finetune, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
+        if self.processes.first:
+            write_bytes(self.folder.finetune, encode_json(choice))

@@ -6,15 +6,15 @@ model that is already in use gets a generator without being trained again.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
+from duetgen.documents import digest_of
 from duetgen.errors import OutputExistsError
-from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
+from duetgen.training.config import InvalidConfigError, TrainConfig
 from duetgen.training.run import Run, RunFolder, load_run
 
 
@@ -32,8 +32,11 @@ def load_global_model(dataset: Dataset, config: TrainConfig) -> Run:
     return run
 
 
-def refuse_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> None:
+def check_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> str:
     """Refuse, before `folder` is made or replaced, a global model that cannot be used or that would go with it.
+
+    Returns:
+        The digest of its weights.
 
     Raises:
         OutputExistsError: the global model lies in the run folder itself.
@@ -41,16 +44,13 @@ def refuse_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder
     """
     if Path(config.global_model).resolve().is_relative_to(folder.root.resolve()):
         raise OutputExistsError(f"{folder.root} holds the global model {config.global_model}", "choose another --out")
-    load_global_model(dataset, config)
+    return digest_of(RunFolder(load_global_model(dataset, config).root).weights)
 
 
-def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> str:
+def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> None:
     """Give `model` the backbone of the run `config.global_model`, for good: all of it that the run has is frozen.
 
     What the run does not have is trained with the generator, as the shared matrices of a low-rank head.
-
-    Returns:
-        The hash of the run's weights.
 
     Raises:
         DuetError: as `load_global_model` does.
@@ -63,7 +63,6 @@ def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfi
             parameter.requires_grad_(False)
     if model.generator is not None and not config.model.backbone.residual:
         model.generator.start_from(model.backbone.head.global_theta())
-    return hashlib.sha256(RunFolder(run.root).weights.read_bytes()).hexdigest()
 
 
 def to_beat(config: TrainConfig) -> float | None:
@@ -75,7 +74,7 @@ def to_beat(config: TrainConfig) -> float | None:
     folder = RunFolder(Path(config.global_model))
     if not config.global_model or not folder.config.is_file():
         return None
-    its = decode_config(folder.config.read_bytes(), str(folder.config))
+    its = folder.read_config()
     devices = (config.validation_devices, config.seed)
     if its.model.method != "base" or (its.validation_devices, its.seed) != devices:
         return None

@@ -5,9 +5,10 @@ It reads from top to bottom: `train` prepares, resumes if there is something to 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,46 +20,37 @@ import msgspec
 import safetensors
 import safetensors.torch
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
-from duetgen.errors import DuetError
+from duetgen.documents import damaged
 from duetgen.files import write_bytes
+from duetgen.jobfolder import work_in
 from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig, check_config
 from duetgen.training.defaults import fill_in
 from duetgen.training.finetune_run import FineTuning, base_config
-from duetgen.training.frozen_base import freeze_global_model, refuse_global_model
+from duetgen.training.frozen_base import check_global_model, freeze_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
+from duetgen.training.processes import Processes, TrainingFailedError
 from duetgen.training.progress import Losses, Progress, Silent
 from duetgen.training.rows import RowBatch, RowBatches
-from duetgen.training.run import NotARunError, RunFolder, describe, open_folder
+from duetgen.training.run import (
+    AGAIN,
+    Environment,
+    EpochRecord,
+    NotARunError,
+    RunFolder,
+    describe,
+    is_of,
+    job_of,
+)
 from duetgen.training.step import TrainingStep
 
 Validate = Callable[[nn.Module, Dataset], float]
-
-
-class TrainingFailedError(DuetError):
-    """Training cannot go on: a loss that is not finite, or nothing to train on."""
-
-    code = "training-failed"
-
-
-class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of `metrics.jsonl`; see `progress.Losses`."""
-
-    epoch: int
-    loss: float
-    own_loss: float | None = None
-    zero_loss: float | None = None
-    validation_ndcg10: float
-    learning_rate: float
-    positions_per_second: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -113,50 +105,60 @@ class Trainer:
         config: TrainConfig,
         folder: RunFolder,
         validate: Validate,
-        fabric: Fabric | None = None,
+        processes: Processes,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
-        self.fabric = fabric or make_fabric()
+        self.processes = processes
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
-        self.frozen_base = freeze_global_model(self.model, dataset, config) if config.global_model else ""
+        if config.global_model:
+            freeze_global_model(self.model, dataset, config)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        step = TrainingStep(self.model, config.objective, torch.from_numpy(dataset.training_counts()))
-        optimiser = make_optimiser(self.model, config)
-        self.step, self.optimiser = self.fabric.setup(step, optimiser)
-        self.raw_optimiser = optimiser
-        self.average.to(self.fabric.device)
+        counts_V = torch.from_numpy(dataset.training_counts())
+        self.step = TrainingStep(self.model, config.objective, counts_V).to(processes.device)
+        self.average.to(processes.device)
+        self.optimiser = make_optimiser(self.model, config)
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.batches = make_batches(dataset, config)
         self.counters = Counters()
         self.best: dict[str, Tensor] = {}
-        self.steps_per_epoch = len(self.batches.plan(0)) // self.fabric.world_size
-        if self.steps_per_epoch == 0:
-            raise TrainingFailedError(
-                f"an epoch has fewer batches than there are processes ({self.fabric.world_size})",
-                "start fewer processes, or lower optimiser.batch_positions",
-            )
+        self.steps_per_epoch = len(self.batches.plan(0))
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one.
 
         Raises:
-            NotARunError: the checkpoint is damaged.
+            DamagedError: the checkpoint, or what `metrics.jsonl` holds of it, is damaged.
+        """
+        state = self.processes.of_first(self.read_checkpoint)
+        if state is not None:
+            self.counters, self.best = state.put(self.model, self.average, self.optimiser)
+        for model in (self.model, self.average):
+            self.processes.share_weights(model)
+
+    def read_checkpoint(self) -> checkpoint.State | None:
+        """The checkpoint, if there is one and it fits the model.
+
+        Raises:
+            DamagedError: it is damaged, or `metrics.jsonl` is shorter than it was.
         """
         path = self.folder.checkpoint
         if not path.is_file():
-            return
+            return None
         try:
-            self.counters, self.best = checkpoint.load(path, self.model, self.average, self.raw_optimiser)
+            state = checkpoint.load(path)
+            state.check(self.model)
         except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as cause:
-            raise NotARunError(f"{path} is damaged: {cause}", "train again with --overwrite") from cause
+            raise damaged(path, AGAIN)(str(cause)) from cause
+        if state.counters.epoch and len(self.folder.read_metrics()) < state.counters.epoch:
+            raise damaged(self.folder.metrics, AGAIN)(f"it has fewer lines than {state.counters.epoch}")
+        return state
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if self.fabric.is_global_zero:
+        if self.processes.first:
             self.folder.checkpoint.parent.mkdir(exist_ok=True)
-            checkpoint.save(
-                self.folder.checkpoint, self.model, self.average, self.best, self.raw_optimiser, self.counters
-            )
+            checkpoint.save(self.folder.checkpoint, self.model, self.average, self.best, self.optimiser, self.counters)
 
     def run(self, progress: Progress) -> None:
         """Train until the epochs or the patience end."""
@@ -168,31 +170,29 @@ class Trainer:
 
     def run_epoch(self, progress: Progress) -> None:
         """One pass, or the rest of one, over the training part."""
-        counters, world = self.counters, self.fabric.world_size
+        counters, processes = self.counters, self.processes
         self.step.train()
         # A global model that is kept runs as on a device, without dropout.
-        self.model.backbone.train(not self.frozen_base)
+        self.model.backbone.train(not self.config.global_model)
         saved = begun = time.monotonic()
         before, pass_before, positions_before = counters.seconds, counters.pass_seconds, counters.positions
-        # The number of batches may differ a little from epoch to epoch; every process takes the same number of them.
-        last = len(self.batches.plan(counters.epoch)) // world
-        batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step * world)
-        for index, batch in enumerate(batches):
-            if index % world != self.fabric.global_rank or counters.step >= last:
-                continue
-            seed = step_seed(self.config.seed, counters.total_steps, self.fabric.global_rank)
-            torch.manual_seed(seed)
+        batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step)
+        for batch in batches:
+            # What each process draws for itself, dropout above all, is its own; the rest is drawn alike in all.
+            seed, own_seed = (step_seed(self.config.seed, counters.total_steps, rank) for rank in (0, processes.rank))
+            torch.manual_seed(own_seed)
             scale = rate_share(self.config.optimiser, counters.total_steps, self.steps_per_epoch)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.optimiser.learning_rate * group["rate"] * scale
-            loss, own, zero = self.step(batch.to(self.fabric.device), seed)
+            part, positions = processes.part(batch)
+            loss, own, zero = self.step(part.to(processes.device), seed, own_seed if processes.rank else None)
+            losses = [loss] if zero is None else [loss, own, zero]
             self.optimiser.zero_grad()
-            self.fabric.backward(loss)
+            value, *apart = processes.backward(self.trained, losses, positions)
             if self.config.optimiser.clip > 0:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
             self.optimiser.step()
             self.update_average()
-            value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingFailedError(
                     f"the loss is {value} after {counters.total_steps} steps", "lower --learning-rate"
@@ -200,10 +200,10 @@ class Trainer:
             counters.step += 1
             counters.total_steps += 1
             counters.loss_sum += value
-            if zero is not None:
-                counters.own_sum += float(own.detach())
-                counters.zero_sum += float(zero.detach())
-            counters.positions += batch.trained * world
+            if apart:
+                counters.own_sum += apart[0]
+                counters.zero_sum += apart[1]
+            counters.positions += batch.trained
             now = time.monotonic()
             counters.seconds, counters.pass_seconds = before + now - begun, pass_before + now - begun
             rate = (counters.positions - positions_before) / (now - begun)
@@ -255,12 +255,12 @@ class Trainer:
         counters.seconds = seconds
         counters.step, counters.positions, counters.pass_seconds = 0, 0, 0.0
         counters.loss_sum = counters.own_sum = counters.zero_sum = 0.0
-        if self.fabric.is_global_zero:
-            with self.folder.metrics.open("r+b" if self.folder.metrics.exists() else "w+b") as file:
-                # A run killed after writing this line and before its checkpoint writes it once more.
-                file.truncate(counters.metrics_bytes)
-                file.seek(counters.metrics_bytes)
-                counters.metrics_bytes += file.write(msgspec.json.encode(record) + b"\n")
+        if self.processes.first:
+            # A run killed after writing this line and before its checkpoint writes it once more.
+            before = self.folder.metrics.read_bytes()[: counters.metrics_bytes] if counters.metrics_bytes else b""
+            content = before + msgspec.json.encode(record) + b"\n"
+            write_bytes(self.folder.metrics, content)
+            counters.metrics_bytes = len(content)
         self.save()
         progress.measured(counters.epoch, losses, ndcg, counters.best)
 
@@ -268,14 +268,6 @@ class Trainer:
 def step_seed(seed: int, step: int, rank: int) -> int:
     """A seed of its own for every step of every run."""
     return (seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % (2**63 - 1)
-
-
-def make_fabric() -> Fabric:
-    """CUDA when present; several processes when torchrun started them."""
-    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator="auto", devices=world, strategy="ddp" if world > 1 else "auto")
-    fabric.launch()
-    return fabric
 
 
 def train(
@@ -289,6 +281,8 @@ def train(
 ) -> TrainResult:
     """Train one model; the same call on an unfinished folder goes on where it stopped, with the same end.
 
+    Started by torchrun, all processes make this call and train the one model together; the first one writes.
+
     Args:
         dataset: the dataset folder.
         config: every setting; `auto` ones are filled in first, and the folder keeps what they became.
@@ -301,64 +295,86 @@ def train(
         InvalidConfigError: a setting is out of its range, or the global model is another one than it tells.
         DatasetMismatchError: the global model was trained on another dataset folder.
         OutputExistsError, OutputUnwritableError: the run folder cannot be used, or holds the global model.
-        NotARunError: the folder or its checkpoint, or the global model's, is damaged or of another version.
-        TrainingFailedError: nothing to train on, or a loss that is not finite.
+        FolderBusyError: another process trains in the run folder.
+        NotARunError: the folder, or the global model's, is of another version.
+        DamagedError: a file of one of them, or of the dataset folder, is not what it was.
+        TrainingFailedError: nothing to train on, a loss that is not finite, or a process that is gone.
     """
     check_config(config)
     config = fill_in(config, dataset)
     make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
-    fabric = make_fabric()
     folder = RunFolder(Path(out))
-    if config.global_model and (overwrite or not folder.environment.is_file()):
-        refuse_global_model(dataset, config, folder)  # As above, and before anything is replaced.
-    if fabric.is_global_zero:
-        open_folder(folder, dataset, config, overwrite)
-    fabric.barrier()
-    begun = folder.read_environment() if folder.environment.is_file() else None
-    if begun is not None and begun.finished:
-        epochs = len(folder.metrics.read_bytes().splitlines()) if folder.metrics.is_file() else 0
-        return TrainResult(folder.root, begun.best_epoch, begun.best, epochs, begun.seconds, True)
-    progress = progress or Silent()
+    processes, progress = Processes(), progress or Silent()
+    processes.check_alike(config.to_toml(), dataset.manifest.content_sha256.encode())
+    # A finished run is told of without holding its folder: several jobs may build on one.
+    told = None if overwrite else processes.of_first(lambda: finished(folder, dataset, config))
+    if told is not None:
+        return told
+    begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
+    environment = describe(dataset, processes.device.type, begun_from)
+    measure = validate or default_validation(config, processes)
     trainer: Trainer | FineTuning
-    measure = validate or default_validation(config)
-    if config.model.method == "finetune":
-        base = partial(train, dataset, base_config(config), folder.base, validate=validate, progress=progress)
-        trainer = FineTuning(dataset, config, folder, measure, fabric, base)
-    else:
-        trainer = Trainer(dataset, config, folder, measure, fabric)
-    if begun is not None and begun.global_model_sha256 != trainer.frozen_base:
-        raise NotARunError(
-            f"{folder.root} was begun for another global model than {config.global_model} now is",
-            "give --overwrite to begin again",
-        )
-    environment = describe(dataset, fabric.device.type, trainer.frozen_base)
-    if fabric.is_global_zero:
-        folder.write_environment(environment)
-    trainer.resume()
-    trainer.run(progress)
+    with contextlib.ExitStack() as held:
+
+        def open_folder() -> None:
+            held.enter_context(work_in(folder.root, job_of(folder, dataset, config, environment), overwrite=overwrite))
+            if folder.read_environment().global_model_sha256 != begun_from:
+                raise NotARunError(
+                    f"{folder.root} was begun for another global model than {config.global_model} now is",
+                    "give --overwrite to begin again",
+                )
+
+        processes.of_first(open_folder)
+        if config.model.method == "finetune":
+            base = partial(train, dataset, base_config(config), folder.base, validate=validate, progress=progress)
+            trainer = FineTuning(dataset, config, folder, measure, processes, base)
+        else:
+            trainer = Trainer(dataset, config, folder, measure, processes)
+        trainer.resume()
+        trainer.run(progress)
+        if processes.first:
+            finish(folder, environment, trainer.best, trainer.counters)
     counters = trainer.counters
-    if fabric.is_global_zero:
-        write_bytes(folder.weights, safetensors.torch.save({k: v.clone() for k, v in trainer.best.items()}))
-        folder.write_environment(
-            msgspec.structs.replace(
-                environment,
-                finished=True,
-                best_epoch=counters.best_epoch,
-                best=counters.best,
-                seconds=counters.seconds,
-            )
-        )
-        shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
     return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
 
 
-def default_validation(config: TrainConfig) -> Validate:
-    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta; of few devices where each is dear."""
+def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor], counters: Counters) -> None:
+    """Write the best weights, and that the run has finished; what only resuming needs goes."""
+    weights = safetensors.torch.save({name: tensor.clone() for name, tensor in best.items()})
+    write_bytes(folder.weights, weights)
+    folder.write_environment(
+        msgspec.structs.replace(
+            environment,
+            finished=True,
+            best_epoch=counters.best_epoch,
+            best=counters.best,
+            seconds=counters.seconds,
+            weights_sha256=hashlib.sha256(weights).hexdigest(),
+        )
+    )
+    shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
+
+
+def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainResult | None:
+    """How the run that is there ended, if it is this one and has."""
+    if not folder.environment.is_file() or not is_of(folder, dataset, config):
+        return None
+    ended = folder.read_environment()
+    if not ended.finished:
+        return None
+    epochs = 0 if config.model.method == "finetune" else len(folder.read_metrics())
+    return TrainResult(folder.root, ended.best_epoch, ended.best, epochs, ended.seconds, True)
+
+
+def default_validation(config: TrainConfig, processes: Processes) -> Validate:
+    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta, shared out over the processes; of few
+    devices where each is dear.
+    """
     from duetgen.evaluation import few_devices, validate
 
     def measure(model: nn.Module, dataset: Dataset) -> float:
         devices = config.validation_devices
         few = few_devices(dataset, devices) if config.model.method == "finetune" else devices
-        return validate(model, dataset, limit_devices=few, seed=config.seed)
+        return validate(model, dataset, limit_devices=few, seed=config.seed, helpers=processes)
 
     return measure

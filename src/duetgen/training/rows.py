@@ -29,6 +29,13 @@ class RowBatch:
         """Number of rows."""
         return len(self.target_R)
 
+    def __len__(self) -> int:
+        return len(self.target_R)
+
+    def take(self, rows: Tensor) -> RowBatch:
+        """Some of the rows."""
+        return RowBatch(*(t[rows] for t in (self.window_RL, self.trigger_RL, self.target_R, self.label_R)))
+
     def to(self, device: torch.device) -> RowBatch:
         """The batch on `device`."""
         return RowBatch(*(t.to(device) for t in (self.window_RL, self.trigger_RL, self.target_R, self.label_R)))

@@ -2,7 +2,8 @@
 
 ```
 config.toml          every setting of the run
-environment.json     format version, dataset and its content hash, vocabulary, versions; `finished` when it is
+environment.json     format version, dataset and its content hash, vocabulary, versions; when it is finished, `finished`
+                     and the digest of the weights
 metrics.jsonl        one line an epoch
 weights.safetensors  the best weights by validation; appears when the run ends
 finetune.json        of fine-tuning: steps and rate, and what else was tried
@@ -13,9 +14,9 @@ checkpoint/          what resuming needs; gone when the run has ended
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -28,11 +29,21 @@ import torch
 import duetgen
 from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
-from duetgen.errors import DuetError, OutputExistsError
-from duetgen.files import unwritable, write_bytes
+from duetgen.documents import (
+    check_digest,
+    damaged,
+    decode_json,
+    encode_json,
+    format_version,
+    read_document,
+)
+from duetgen.errors import DuetError
+from duetgen.files import write_bytes
+from duetgen.jobfolder import Job
 from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
 
 FORMAT_VERSION: Final = 2
+AGAIN: Final = "train again, with --overwrite in the same folder"
 
 
 class NotARunError(DuetError):
@@ -48,7 +59,8 @@ class DatasetMismatchError(DuetError):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """`environment.json`: what the run was made from and with; the hash is of the kept global model's weights."""
+    """`environment.json`: what the run was made from and with, and the digests of a kept global model's weights and of
+    the run's own, when it has finished."""
 
     format_version: int
     dataset: str
@@ -66,6 +78,20 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     best_epoch: int = -1
     best: float = -1.0
     seconds: float = 0.0
+    weights_sha256: str = ""
+
+
+class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of `metrics.jsonl`; see `progress.Losses`."""
+
+    epoch: int
+    loss: float
+    own_loss: float | None = None
+    zero_loss: float | None = None
+    validation_ndcg10: float
+    learning_rate: float
+    positions_per_second: float
+    seconds: float
 
 
 def describe(dataset: Dataset, device: str, global_model_sha256: str = "") -> Environment:
@@ -131,75 +157,78 @@ class RunFolder:
 
     def write_environment(self, environment: Environment) -> None:
         """Replace `environment.json`."""
-        write_bytes(self.environment, msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n")
+        write_bytes(self.environment, encode_json(environment))
 
     def read_environment(self) -> Environment:
         """Read `environment.json`.
 
         Raises:
-            NotARunError: missing, damaged or of another version.
+            NotARunError: missing or of another version.
+            DamagedError: it is malformed.
         """
         if not self.environment.is_file():
             raise NotARunError(
                 f"{self.root} is not a run folder: it has no {self.marker}",
                 "make one with `duet train DATASET --out RUN`",
             )
+        refuse = damaged(self.environment, AGAIN)
+        content = read_document(self.environment, refuse)
+        if (version := format_version(content, refuse)) != FORMAT_VERSION:
+            raise NotARunError(
+                f"{self.root} has run format {version}; this version reads {FORMAT_VERSION}",
+                "train again with this version of duetgen, or use the version that wrote it",
+            )
+        return decode_json(content, Environment, refuse)
+
+    def read_config(self) -> TrainConfig:
+        """Read `config.toml`.
+
+        Raises:
+            DamagedError: missing or malformed.
+        """
+        refuse = damaged(self.config, AGAIN)
         try:
-            content = self.environment.read_bytes()
-            version = msgspec.json.decode(content, type=dict[str, Any]).get("format_version")
-            if version != FORMAT_VERSION:
-                raise NotARunError(
-                    f"{self.root} has run format {version}; this version reads {FORMAT_VERSION}",
-                    "train again with this version of duetgen, or use the version that wrote it",
-                )
-            return msgspec.json.decode(content, type=Environment)
-        except (msgspec.DecodeError, OSError) as cause:
-            raise NotARunError(f"{self.root} is damaged: {cause}", "train again") from cause
+            return decode_config(read_document(self.config, refuse))
+        except InvalidConfigError as cause:
+            raise refuse(cause.message) from cause
+
+    def read_metrics(self) -> list[EpochRecord]:
+        """Read `metrics.jsonl`.
+
+        Raises:
+            DamagedError: missing or malformed.
+        """
+        refuse = damaged(self.metrics, AGAIN)
+        return [decode_json(line, EpochRecord, refuse) for line in read_document(self.metrics, refuse).splitlines()]
 
 
-def open_folder(folder: RunFolder, dataset: Dataset, config: TrainConfig, overwrite: bool) -> None:
-    """Make the run folder, or take up one that the same command began.
+def job_of(folder: RunFolder, dataset: Dataset, config: TrainConfig, environment: Environment) -> Job:
+    """A run as a job in its folder, which begins with its settings and its environment."""
+
+    def begin(root: Path) -> None:
+        new = RunFolder(root)
+        write_bytes(new.config, config.to_toml())
+        new.write_environment(environment)
+
+    return Job(
+        name="a run folder",
+        other="a run with other settings or data",
+        marker=RunFolder.marker,
+        begin=begin,
+        same=lambda: is_of(folder, dataset, config),
+        early=frozenset({folder.config.name}),
+    )
+
+
+def is_of(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> bool:
+    """Whether a run folder has these settings and data; what its version did not know yet counts as the default.
 
     Raises:
-        OutputExistsError: something else is there.
-        OutputUnwritableError: it cannot be made.
+        NotARunError: it is of another version.
+        DamagedError: a file is missing or malformed.
     """
-    try:
-        if folder.root.exists() and not folder.root.is_dir():
-            raise OutputExistsError(f"{folder.root} is a file", "choose another --out")
-        if folder.root.is_dir() and any(folder.root.iterdir()):
-            same = (
-                folder.environment.is_file()
-                and has_settings(folder, config)
-                and folder.read_environment().dataset_sha256 == dataset.manifest.content_sha256
-            )
-            if same and not overwrite:
-                return
-            if not folder.environment.is_file() and not is_stillborn(folder):
-                raise OutputExistsError(f"{folder.root} exists and is not a run folder", "choose another --out")
-            if folder.environment.is_file() and not overwrite:
-                raise OutputExistsError(
-                    f"{folder.root} holds a run with other settings or data",
-                    "give --overwrite to replace it, or choose another --out",
-                )
-            shutil.rmtree(folder.root)
-        folder.root.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise unwritable(folder.root, cause) from cause
-    write_bytes(folder.config, config.to_toml())
-
-
-def has_settings(folder: RunFolder, config: TrainConfig) -> bool:
-    """Whether the folder's configuration says the same; what its version did not know yet counts as the default."""
-    try:
-        return decode_config(folder.config.read_bytes(), str(folder.config)) == config
-    except (OSError, InvalidConfigError):
-        return False
-
-
-def is_stillborn(folder: RunFolder) -> bool:
-    """Whether the folder holds a configuration alone: a run killed before it had begun."""
-    return {path.name for path in folder.root.iterdir() if not path.name.startswith(".")} <= {folder.config.name}
+    environment = folder.read_environment()
+    return folder.read_config() == config and environment.dataset_sha256 == dataset.manifest.content_sha256
 
 
 @dataclass(frozen=True)
@@ -235,19 +264,22 @@ def load_run(root: Path) -> Run:
     """Load a finished run; the model is in evaluation mode, on the CPU.
 
     Raises:
-        NotARunError: the folder is no run, is not finished, is damaged, or is of another version.
+        NotARunError: the folder is no run, is not finished, or is of another version.
+        DamagedError: a file is missing or is not what it was.
     """
     folder = RunFolder(Path(root))
     environment = folder.read_environment()
-    if not folder.weights.is_file() or not environment.finished:
+    if not environment.finished:
         raise NotARunError(
             f"{folder.root} has not finished: it has no weights yet",
             "run the same `duet train` command again; it goes on where it stopped",
         )
+    config, refuse = folder.read_config(), damaged(folder.weights, AGAIN)
     try:
-        config = decode_config(folder.config.read_bytes(), str(folder.config))
+        content = folder.weights.read_bytes()
+        check_digest(hashlib.sha256(content).hexdigest(), environment.weights_sha256, refuse)
         model = Recommender(environment.vocabulary, config.model)
-        model.load_state_dict(safetensors.torch.load(folder.weights.read_bytes()))
+        model.load_state_dict(safetensors.torch.load(content))
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as cause:
-        raise NotARunError(f"{folder.root} is damaged: {cause}", "train again") from cause
+        raise refuse(str(cause)) from cause
     return Run(folder.root, config, environment, model.eval())

@@ -118,22 +118,28 @@ class TrainingStep(nn.Module):
         self.model, self.config = model, config
         self.sampler = NegativeSampler(counts_V, power=0.5 if config.kind == "sampled" else 0.0)
 
-    def forward(self, batch: Batch | RowBatch, seed: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The joint loss of a batch; everything drawn follows from `seed`."""
+    def forward(
+        self, batch: Batch | RowBatch, seed: int, own_seed: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The joint loss of a batch, or of a process's part of one.
+
+        What is drawn for the whole batch, where blocks begin and the shared items, follows from `seed`; what is drawn
+        for each position from `own_seed`, where a process has one.
+        """
         random = torch.Generator().manual_seed(seed)
+        own = random if own_seed is None else torch.Generator().manual_seed(own_seed)
         if isinstance(batch, RowBatch):
             return self.rows(batch)
         blocks = self.blocks(batch, random)
         if self.own_draws and len(blocks.target_KS):
-            blocks = self.with_candidates(blocks.packed(), random)
+            blocks = self.with_candidates(blocks.packed(), own)
         items_M = self.items(random, blocks.target_KS.device)
 
         def loss_of(theta_KP: Tensor | None) -> Tensor:
-            part = blocks if theta_KP is not None else blocks.drawn(self.config.fallback_share, random)
-            return self.loss(part, items_M, random)
+            return self.loss(blocks if theta_KP is not None else blocks.drawn(self.config.fallback_share, own), items_M)
 
         if blocks.theta_KP is None:
-            loss = self.loss(blocks, items_M, random)
+            loss = self.loss(blocks, items_M)
             return loss, loss, None
         return joint_loss(loss_of, blocks.theta_KP, self.config.fallback_weight)
 
@@ -183,7 +189,7 @@ class TrainingStep(nn.Module):
             return torch.arange(1, self.model.vocabulary, device=device)
         return self.sampler.draw((0 if self.own_draws else self.config.negatives,), random).to(device)
 
-    def loss(self, blocks: Blocks, items_M: Tensor, random: torch.Generator) -> Tensor:
+    def loss(self, blocks: Blocks, items_M: Tensor) -> Tensor:
         """The mean loss of the trained positions of some blocks."""
         target_N = blocks.target_KS[blocks.trained_KS]
         if not len(target_N):

@@ -21,13 +21,14 @@ import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from duetgen.documents import Refuse, decode_json, format_version
 from duetgen.files import read_regular
 from duetgen.wire import ed25519
 from duetgen.wire.codec import ThetaCodec
@@ -157,13 +158,13 @@ def decode_manifest(content: bytes, source: str) -> Manifest:
     hint = "export the model again, or publish with a version of duetgen that fits"
     if len(content) > MAX_MANIFEST_BYTES:
         raise InvalidBundleError(f"{source} has {len(content)} bytes, at most {MAX_MANIFEST_BYTES} are read", hint)
-    try:
-        version = msgspec.json.decode(content, type=dict[str, Any]).get("format_version")
-        if version != FORMAT_VERSION:
-            raise InvalidBundleError(f"{source} has bundle format {version}; this version reads {FORMAT_VERSION}", hint)
-        manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
-        raise InvalidBundleError(f"{source} is no manifest: {cause}", hint) from cause
+
+    def refuse(cause: str) -> InvalidBundleError:
+        return InvalidBundleError(f"{source} is no manifest: {cause}", hint)
+
+    if (version := format_version(content, refuse)) != FORMAT_VERSION:
+        raise InvalidBundleError(f"{source} has bundle format {version}; this version reads {FORMAT_VERSION}", hint)
+    manifest = decode_json(content, Manifest, refuse)
     if set(manifest.files) != set(FILES):
         raise InvalidBundleError(f"{source} does not name exactly the files {', '.join(FILES)}", hint)
     if identify(manifest.files) != manifest.model_id:
@@ -171,6 +172,11 @@ def decode_manifest(content: bytes, source: str) -> Manifest:
     if manifest.size > MAX_PARAMETERS:
         raise InvalidBundleError(f"{source} has a theta of {manifest.size} values, at most {MAX_PARAMETERS}", hint)
     return manifest
+
+
+def malformed(what: str) -> Refuse:
+    """The refusal of a part of a bundle that is no JSON of its kind."""
+    return lambda cause: InvalidBundleError(f"{what}: {cause}", "export the model again")
 
 
 @dataclass(frozen=True)
@@ -204,10 +210,7 @@ class Bundle:
         Raises:
             InvalidBundleError: `items.json` is damaged or does not fit the vocabulary.
         """
-        try:
-            items = msgspec.json.decode(self.read("items.json"), type=Items)
-        except (msgspec.DecodeError, UnicodeDecodeError) as cause:
-            raise InvalidBundleError(f"items.json is malformed: {cause}", "export the model again") from cause
+        items = decode_json(self.read("items.json"), Items, malformed("items.json is malformed"))
         if len(items.ids) != self.manifest.vocabulary or len(items.titles) not in (0, len(items.ids)):
             raise InvalidBundleError("items.json does not fit the vocabulary", "export the model again")
         return items
@@ -218,10 +221,7 @@ class Bundle:
         Raises:
             InvalidBundleError: `canary.json` is damaged or does not fit the manifest.
         """
-        try:
-            canary = msgspec.json.decode(self.read("canary.json"), type=Canary)
-        except (msgspec.DecodeError, UnicodeDecodeError) as cause:
-            raise InvalidBundleError(f"canary.json is malformed: {cause}", "export the model again") from cause
+        canary = decode_json(self.read("canary.json"), Canary, malformed("canary.json is malformed"))
         indices = (*canary.history, *canary.candidates)
         fits = (
             1 <= len(canary.history) <= self.manifest.history
@@ -269,10 +269,7 @@ def verify_manifest(content: bytes, signature: bytes, trusted: Collection[str] |
     Raises:
         InvalidBundleError: malformed, not by a trusted key, or not over these bytes.
     """
-    try:
-        signed = msgspec.json.decode(signature, type=Signature)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
-        raise InvalidBundleError(f"{source} has a malformed signature: {cause}", "export the model again") from cause
+    signed = decode_json(signature, Signature, malformed(f"{source} has a malformed signature"))
     if trusted is not None and signed.public_key not in trusted:
         raise InvalidBundleError(
             f"{source} is signed by the key {signed.public_key[:16]}…, which is not trusted here",

@@ -74,6 +74,9 @@ MAX_BATCH_DEVICES: Final = 1024
 MAX_BATCH_ANSWER_BYTES: Final = 256 * 2**20
 """Most bytes of theta in one answer of the batch endpoint."""
 
+MAX_DOCUMENT_BYTES: Final = 64 * 2**20
+"""Largest JSON or TOML file of a dataset, a run or a comparison."""
+
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 """Largest manifest of a bundle."""
 

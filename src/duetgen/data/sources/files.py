@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
-import hashlib
 import lzma
 import os
 import re
@@ -135,12 +134,6 @@ def _inside(path: Path) -> str:
 
 
 NUMBERS: Final = re.compile(r"(\d{0,18})(\D*)")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of the file as it lies on disk."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

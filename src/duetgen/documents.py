@@ -1,0 +1,85 @@
+"""What duetgen wrote itself, read back: JSON, TOML and digests. What is not as it was written is refused as damaged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from duetgen.errors import DuetError
+from duetgen.wire.limits import MAX_DOCUMENT_BYTES
+
+T = TypeVar("T")
+Refuse = Callable[[str], DuetError]
+"""Makes the refusal of its cause."""
+
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class DamagedError(DuetError):
+    """A file of duetgen's own that is not as it was written: cut, changed, or gone from its folder."""
+
+    code = "damaged"
+
+
+def damaged(path: Path, hint: str) -> Refuse:
+    """The refusal of a file of duetgen's own."""
+    return lambda cause: DamagedError(f"{path} is damaged: {cause}", hint)
+
+
+def encode_json(value: object) -> bytes:
+    """A value as JSON that people read too."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def decode_json(content: bytes, kind: type[T], refuse: Refuse) -> T:
+    """A value of a type from JSON; whatever else it is, is refused as told."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except MALFORMED as cause:
+        raise refuse(str(cause)) from cause
+
+
+def decode_toml(content: bytes, kind: type[T], refuse: Refuse) -> T:
+    """As `decode_json`, from TOML."""
+    try:
+        return msgspec.toml.decode(content, type=kind)
+    except (*MALFORMED, ValueError) as cause:
+        raise refuse(str(cause)) from cause
+
+
+def format_version(content: bytes, refuse: Refuse) -> object:
+    """What a JSON object says of its format; None where it says nothing."""
+    return decode_json(content, dict[str, Any], refuse).get("format_version")
+
+
+def read_document(path: Path, refuse: Refuse) -> bytes:
+    """The content of a file that is no larger than such files are."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_DOCUMENT_BYTES + 1)
+    except OSError as cause:
+        raise refuse(cause.strerror or str(cause)) from cause
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise refuse(f"it has more than {MAX_DOCUMENT_BYTES:,} bytes")
+    return content
+
+
+def read_json(path: Path, kind: type[T], refuse: Refuse) -> T:
+    """A value of a type from a JSON file."""
+    return decode_json(read_document(path, refuse), kind, refuse)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digest(found: str, expected: str, refuse: Refuse) -> None:
+    """Refuse content whose digest is another; what was written before digests were has none, and is taken as it is."""
+    if expected and found != expected:
+        raise refuse("its content is not what was written")

@@ -1,0 +1,195 @@
+"""Several processes train what one trains: by torchrun on one machine and on two, killed, stopped and taken up."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from tests.conftest import wandering_sequences, write_dataset
+from tests.training import together
+
+from duetgen.data.store import Dataset
+from duetgen.training import load_run, train
+from duetgen.training.processes import Processes, TrainingFailedError
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="processes speak gloo here")
+
+SCRIPT = str(Path(together.__file__))
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+HOWS = ("two", "nodes")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def torchrun(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+
+
+def two(*words: str) -> list[subprocess.Popen[str]]:
+    """Two processes on one machine."""
+    address = f"127.0.0.1:{free_port()}"
+    return [torchrun("--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", address, *words)]
+
+
+def nodes(*words: str) -> list[subprocess.Popen[str]]:
+    """A process on each of two machines, as torchrun sees it."""
+    shared = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "test"]
+    address = f"127.0.0.1:{free_port()}"
+    return [torchrun(*shared, "--rdzv-endpoint", address, "--local-addr", "127.0.0.1", *words) for _ in range(2)]
+
+
+def by_hand(*words: str) -> list[subprocess.Popen[str]]:
+    """Two processes without torchrun, which would end the other when one ends."""
+    port = str(free_port())
+    return [
+        subprocess.Popen(
+            [sys.executable, *words],
+            env=ENVIRONMENT
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def succeed(started: list[subprocess.Popen[str]]) -> None:
+    try:
+        for process in started:
+            _, told = process.communicate(timeout=300)
+            assert process.returncode == 0, told
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write_dataset(
+        tmp_path_factory.mktemp("processes") / "data", wandering_sequences(41, 30, seed=0), vocabulary=30
+    )
+
+
+@pytest.fixture(scope="module")
+def one(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of the configurations."""
+    out = tmp_path_factory.mktemp("one")
+    steps = {}
+    for name, config in together.CONFIGS.items():
+        counted = together.Steps()
+        train(dataset, config, out / name, progress=counted)
+        steps[name] = counted.count
+    (out / "found-0.json").write_text(json.dumps(steps))
+    return out
+
+
+@pytest.fixture(scope="module")
+def several(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What two make of them, on one machine and on two."""
+    found = {}
+    for how, start in (("two", two), ("nodes", nodes)):
+        found[how] = tmp_path_factory.mktemp(how)
+        succeed(start(SCRIPT, str(dataset.root), str(found[how]), "whole"))
+    return found
+
+
+def metrics(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+
+
+def found_by(out: Path) -> list[dict[str, Any]]:
+    return [json.loads((out / f"found-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("name", together.CONFIGS)
+def test_they_train_what_one_trains(one: Path, several: dict[str, Path], how: str, name: str) -> None:
+    steps = json.loads((one / "found-0.json").read_text())[name]
+    assert [found[name] for found in found_by(several[how])] == [steps, steps]
+    mine, theirs = metrics(one / name), metrics(several[how] / name)
+    assert len(mine) == len(theirs) == together.CONFIGS[name].optimiser.epochs
+    for line, other in zip(mine, theirs):
+        assert other["loss"] == pytest.approx(line["loss"], rel=1e-4)
+        assert other["validation_ndcg10"] == pytest.approx(line["validation_ndcg10"], abs=1e-3)
+        assert other["learning_rate"] == line["learning_rate"]
+    # Scores and not weights: a bias that changes no score has a gradient of rounding alone, which Adam makes steps of.
+    windows = torch.tensor([[3, 4, 5, 6], [7, 9, 11, 0]])
+    scores, others = (load_run(root / name).model.score_catalogue(windows) for root in (one, several[how]))
+    torch.testing.assert_close(others, scores, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_validation_is_that_of_one_on_the_same_weights(several: dict[str, Path], dataset: Dataset, how: str) -> None:
+    from duetgen.evaluation import validate
+
+    run = load_run(several[how] / "duet")
+    assert validate(run.model, dataset, limit_devices=5000, seed=0) == pytest.approx(run.environment.best, abs=1e-9)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_all_end_alike(several: dict[str, Path], how: str) -> None:
+    first, second = found_by(several[how])
+    assert first["again"] is second["again"] is True
+    assert first["occupied"][0] == "output-exists"
+    assert second["occupied"][0] == "training-failed"
+    assert first["occupied"][1] in second["occupied"][1]
+    assert first["other"] == second["other"] == ["training-failed", "the processes have other settings or data"]
+    assert first["nan"] == second["nan"] == ["training-failed", "the loss is nan after 0 steps"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_gradients_are_weighed_by_positions(several: dict[str, Path], how: str) -> None:
+    # One position in the first process, three in the second: (1 * 7 + 3 * 7) / 4, and (1 * 11 + 3 * 0) / 4.
+    for found in found_by(several[how]):
+        assert found["gradients"] == [7.0, 11 / 4, None]
+        # 7 * 2 = 14 in both, and 11 * 3 = 33 more in the first; the rank is the other value.
+        assert found["mean"] == [(1 * 47 + 3 * 14) / 4, (1 * 0 + 3 * 1) / 4]
+
+
+def test_another_number_takes_up_at_the_same_positions(one: Path, dataset: Dataset, tmp_path: Path) -> None:
+    succeed(by_hand(SCRIPT, str(dataset.root), str(tmp_path), "cut"))
+    rest = together.Steps()
+    train(dataset, msgspec.structs.replace(together.STEADY, checkpoint_seconds=0.0), tmp_path / "cut", progress=rest)
+    steps = json.loads((one / "found-0.json").read_text())["duet"]
+    # The step at which the power went was not saved any more.
+    assert rest.count == steps - 6
+    for line, other in zip(metrics(one / "duet"), metrics(tmp_path / "cut"), strict=True):
+        assert other["loss"] == pytest.approx(line["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_process_that_is_lost_ends_the_others_with_a_word(dataset: Dataset, tmp_path: Path, how: str) -> None:
+    first, second = by_hand(SCRIPT, str(dataset.root), str(tmp_path), how)
+    try:
+        _, told = first.communicate(timeout=120)
+        assert first.returncode == 0, told
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
+    code, message = json.loads((tmp_path / f"{how}-0.json").read_text())
+    assert code == "training-failed"
+    assert message.startswith("the processes of the training do not work together: ")
+
+
+def test_an_uneven_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(TrainingFailedError, match="3 processes are not 2 on each machine"):
+        Processes()

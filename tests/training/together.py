@@ -1,0 +1,143 @@
+"""What the processes of `test_processes.py` run: `python together.py DATASET OUT JOB`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
+from duetgen.core import GeneratorConfig
+from duetgen.data.store import Dataset
+from duetgen.errors import DuetError
+from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, loop, processes, train
+from duetgen.training.processes import Processes
+
+STEADY = TrainConfig(
+    model=ModelConfig(
+        backbone=BackboneConfig(width=8, window=4, dropout=0.0),
+        history=HistoryConfig(length=12, width=8, embedding_width=8, dropout=0.0, event_dropout=0.0),
+        generator=GeneratorConfig(width=8),
+    ),
+    objective=ObjectiveConfig(staleness=3),
+    optimiser=OptimiserConfig(epochs=2, batch_positions=96, learning_rate=0.01, warmup_steps=5, patience=100),
+)
+"""Without dropout, so that nothing drawn differs between numbers of processes."""
+
+CONFIGS = {
+    "duet": STEADY,
+    # Batches of a single chunk: of several processes, all but one have nothing to add.
+    "lone": msgspec.structs.replace(
+        STEADY, optimiser=msgspec.structs.replace(STEADY.optimiser, epochs=1, batch_positions=1)
+    ),
+    # Items that are drawn once for the whole batch are the same in all processes.
+    "sampled": msgspec.structs.replace(
+        STEADY,
+        model=msgspec.structs.replace(STEADY.model, method="base", name="gru4rec"),
+        objective=ObjectiveConfig(kind="sampled", negatives=10),
+    ),
+}
+
+
+class Steps:
+    """Counts them, and does something at one of them."""
+
+    def __init__(self, at: int = -1, act: object = None) -> None:
+        self.count, self.at, self.act = 0, at, act
+
+    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None: ...
+    def measured(self, epoch: int, loss: object, ndcg: float, best: float) -> None: ...
+
+    def stepped(self, step: int, loss: object, positions_per_second: float) -> None:
+        self.count += 1
+        if self.count == self.at:
+            self.act()  # type: ignore[operator]
+
+
+class PowerCutError(Exception):
+    """Stands in for a power cut between two steps."""
+
+
+def cut() -> None:
+    raise PowerCutError
+
+
+def refusal(call: object) -> list[str]:
+    """Code and message of what a call refuses."""
+    try:
+        call()  # type: ignore[operator]
+    except DuetError as error:
+        return [error.code, error.message]
+    return []
+
+
+def whole(dataset: Dataset, out: Path) -> dict[str, object]:
+    """Train every config, and try what must end all processes alike."""
+    found: dict[str, object] = {}
+    for name, config in CONFIGS.items():
+        steps = Steps()
+        train(dataset, config, out / name, progress=steps)
+        found[name] = steps.count
+    mine = Processes()
+    rank = mine.rank
+
+    found["again"] = train(dataset, STEADY, out / "duet").already_finished
+    (out / "occupied").mkdir(exist_ok=True)
+    (out / "occupied/thesis.tex").write_text("years of work")
+    found["occupied"] = refusal(lambda: train(dataset, STEADY, out / "occupied"))
+    other = msgspec.structs.replace(STEADY, seed=rank)
+    found["other"] = refusal(lambda: train(dataset, other, out / "other"))
+
+    def diverges() -> None:
+        # One process alone has the batch whose loss is no number.
+        folder = loop.RunFolder(out / "nan")
+        trainer = loop.Trainer(dataset, loop.fill_in(STEADY, dataset), folder, lambda model, data: 0.0, mine)
+        real = trainer.step.forward
+
+        def forward(*arguments: object) -> object:
+            loss, *more = real(*arguments)  # type: ignore[arg-type]
+            return (loss * (float("nan") if rank == mine.world - 1 else 1.0), *more)
+
+        trainer.step.forward = forward  # type: ignore[assignment]
+        trainer.run_epoch(Steps())
+
+    found["nan"] = refusal(diverges)
+
+    used = [nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([3.0])), nn.Parameter(torch.tensor([5.0]))]
+    # The first is used by all, the second by the first process alone, the third by none.
+    loss = 7.0 * used[0].sum() + (used[1].sum() * 11.0 if rank == 0 else 0.0)
+    found["mean"] = mine.backward(used, [loss, loss.detach() * 0 + rank], [1, 3][rank % 2])
+    found["gradients"] = [None if parameter.grad is None else float(parameter.grad) for parameter in used]
+    return found
+
+
+def main() -> None:
+    """Run the job."""
+    torch.set_num_threads(1)
+    dataset, out, job = Dataset(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
+    often = msgspec.structs.replace(STEADY, checkpoint_seconds=0.0)
+    rank = int(os.environ.get("RANK", "0"))
+    if job == "whole":
+        (out / f"found-{rank}.json").write_text(json.dumps(whole(dataset, out)))
+    elif job == "cut":
+        try:
+            train(dataset, often, out / "cut", progress=Steps(7, cut))
+        except PowerCutError:
+            os._exit(0)
+    else:
+        processes.WAIT_SECONDS = 5.0
+        lost = {"killed": lambda: os.kill(os.getpid(), signal.SIGKILL), "stopped": lambda: os.kill(os.getpid(), 19)}
+        steps = Steps(3, lost[job]) if rank == 1 else Steps()
+        found = refusal(lambda: train(dataset, often, out / job, progress=steps))
+        (out / f"{job}-{rank}.json").write_text(json.dumps(found))
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
