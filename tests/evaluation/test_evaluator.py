@@ -32,6 +32,8 @@ from duetgen.evaluation.protocols import CandidateRanking, FullRanking, Scores
 from .conftest import MakeModel
 
 CONDITIONS = (OWN, Condition("own", 5), ZERO, Condition("another"), Condition("random"))
+FLIP = 2e-5
+"""Matrices of other shapes give scores that differ in their last bits, by which a near tie may turn."""
 NAMES = pytest.mark.parametrize("name", ["sasrec", "gru4rec", "din"])
 
 
@@ -120,7 +122,7 @@ def rank_metrics(rows: list[Row], ranks: list[float], counts: list[int]) -> dict
 
 def check_metrics(evaluation: Evaluation, condition: Condition, expected: dict[str, float]) -> None:
     found = {name: evaluation[condition].metrics[name].mean for name in expected}
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert found == pytest.approx(expected, abs=FLIP)
 
 
 def check_candidates(evaluation: Evaluation, condition: Condition, rows: list[Row], others: np.ndarray) -> None:
@@ -214,7 +216,7 @@ class TestAgainstALoop:
             assert (bucket.targets, bucket.devices) == (len(inside), len({row.device for row in inside}))
             ranks = [row.rank(row.catalogue()) for row in inside]
             expected = rank_metrics(inside, ranks, [len(row.catalogue()) for row in inside])
-            assert {name: bucket.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+            assert {name: bucket.metrics[name] for name in expected} == pytest.approx(expected, abs=FLIP)
 
     def test_head_of_the_record(self, temporal: Dataset, both: list[Evaluation]) -> None:
         targets = temporal.targets("test")
@@ -294,7 +296,7 @@ class TestConditions:
 def same_metrics(one: Evaluation, other: Evaluation, conditions: Sequence[Condition]) -> None:
     for condition in conditions:
         for name, found in one[condition].metrics.items():
-            assert found.mean == pytest.approx(other[condition].metrics[name].mean, rel=1e-5), (condition.name, name)
+            assert found.mean == pytest.approx(other[condition].metrics[name].mean, abs=FLIP), (condition.name, name)
 
 
 class TestHowItIsRun:
@@ -368,7 +370,7 @@ class TestHowItIsRun:
             for condition in CONDITIONS[:-1]:
                 for metric, value_U in one.by_device.values[condition.name].items():
                     whole_U = whole.by_device.of(condition.name, metric)[chosen]
-                    assert value_U == pytest.approx(whole_U, rel=1e-5), (condition.name, metric)
+                    assert value_U == pytest.approx(whole_U, abs=FLIP), (condition.name, metric)
 
     def test_the_choice_follows_from_the_seed(self, model: Recommender, temporal: Dataset) -> None:
         chosen = [
