@@ -82,6 +82,7 @@ class TestZip:
             gzip.compress(gzip.compress(LOG.encode())),
             gzip.compress(zipped({"log.csv": LOG})),
         ],
+        ids=["zip in zip", "gzip in gzip", "zip in gzip"],  # Not the bytes, which hold the time.
     )
     def test_what_is_packed_twice_is_told(self, write: Write, data: bytes) -> None:
         with pytest.raises(errors.NotTextError, match=r"packed twice|zip in a zip"):
