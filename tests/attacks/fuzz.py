@@ -289,12 +289,14 @@ def main() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as service:
             assert service.stdout is not None
             ready = json.loads(service.stdout.readline())
-            outside = over_sockets(ready["url"], ready["models"][0], options.sockets, rng)
-            padded_requests(ready["url"], options.padded // 5)
-            before = resident(ready["pid"])
-            padded_requests(ready["url"], options.padded)
-            after = resident(ready["pid"])
-            service.terminate()
+            try:
+                outside = over_sockets(ready["url"], ready["models"][0], options.sockets, rng)
+                padded_requests(ready["url"], options.padded // 5)
+                before = resident(ready["pid"])
+                padded_requests(ready["url"], options.padded)
+                after = resident(ready["pid"])
+            finally:
+                service.terminate()
     counts = {"in_process": dict(sorted(inside.items())), "over_sockets": dict(sorted(outside.items()))}
     print(json.dumps({**counts, "memory_before": before, "memory_after_padded": after}))
 
