@@ -62,6 +62,14 @@ def test_broken_body_is_answered_with_400(service: Live, path: bytes, body: byte
     assert {line.get("status", 400) for line in log_lines(service)} == {400}
 
 
+@pytest.mark.parametrize("extra", [b"", b"Range: bytes=1-2\r\n", b"If-None-Match: *\r\n"])
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
+def test_broken_body_where_none_is_read_harms_nothing(service: Live, extra: bytes, body: bytes) -> None:
+    path = f"/v1/models/{service.ready['models'][0]}/items.json".encode()
+    status, _, _ = ask(service, b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s%s" % (path, extra, body))
+    assert status == {b"": 200, b"R": 206, b"I": 304}[extra[:1]]
+
+
 def test_request_without_a_host_is_refused(service: Live) -> None:
     status, _, content = ask(service, b"GET /v1/models HTTP/1.1\r\nConnection: close\r\n\r\n")
     assert (status, json.loads(content)["code"]) == (400, "invalid-request")

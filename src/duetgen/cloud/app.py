@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -115,6 +116,7 @@ class Front:
         service.log.request(name, status, None if error is None else error.code, device, begun)
 
     async def _routed(self, send: Send, scope: Scope, receive: Receive, headers: Headers) -> Answer:
+        # Nothing is read of what comes behind the headers: a body that breaks off must not break off the answer.
         status = 0
 
         async def remember(message: Message) -> None:
@@ -126,12 +128,18 @@ class Front:
         # With an application in the scope, the router raises what it does not find, for this class to answer.
         scope["app"], scope["read_headers"] = self, headers
         try:
-            await self._router(scope, receive, remember)
+            await self._router(scope, silence, remember)
         except Exception as cause:
             if status:
                 raise DisconnectedError from cause
             raise
         return Answer(status)
+
+
+async def silence() -> Message:
+    """Of a caller who says nothing more."""
+    nothing: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await nothing
 
 
 def no_route(refusal: HTTPException) -> ServiceError:
