@@ -17,7 +17,9 @@ from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, loop, processes, train
+from duetgen.training.defaults import fill_in
 from duetgen.training.processes import Processes
+from duetgen.training.run import RunFolder
 
 STEADY = TrainConfig(
     model=ModelConfig(
@@ -96,8 +98,8 @@ def whole(dataset: Dataset, out: Path) -> dict[str, object]:
 
     def diverges() -> None:
         # One process alone has the batch whose loss is no number.
-        folder = loop.RunFolder(out / "nan")
-        trainer = loop.Trainer(dataset, loop.fill_in(STEADY, dataset), folder, lambda model, data: 0.0, mine)
+        folder = RunFolder(out / "nan")
+        trainer = loop.Trainer(dataset, fill_in(STEADY, dataset), folder, lambda model, data: 0.0, mine)
         real = trainer.step.forward
 
         def forward(*arguments: object) -> object:

@@ -10,9 +10,10 @@
 - `checkpoint`: the state of a run between two steps, in one file
 - `run`: the run folder; `frozen_base` puts another run's global model into a new one
 - `progress`: what a run tells while it goes on
-- `loop`: the loop that ties them together
+- `loop`: the loop over the training part
 - `finetune`: a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss
 - `finetune_run`: a run of it: the base model, steps and rate by the validation part
+- `job`: `train`, which ties them together
 """
 
 from duetgen.training.config import (
@@ -24,9 +25,9 @@ from duetgen.training.config import (
     decode_config,
 )
 from duetgen.training.finetune_run import recommender_of
-from duetgen.training.loop import TrainResult, train
+from duetgen.training.job import train
 from duetgen.training.progress import Losses, Progress
-from duetgen.training.run import Run, load_run
+from duetgen.training.run import Run, TrainResult, load_run
 
 __all__ = [
     "FineTuneConfig",

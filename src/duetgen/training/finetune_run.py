@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 import torch
@@ -23,12 +23,10 @@ from duetgen.training.checkpoint import Counters
 from duetgen.training.config import FineTuneConfig, TrainConfig
 from duetgen.training.finetune import FineTuned
 from duetgen.training.frozen_base import freeze_global_model
+from duetgen.training.loop import Validate
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress
-from duetgen.training.run import AGAIN, Run, RunFolder
-
-if TYPE_CHECKING:
-    from duetgen.training.loop import TrainResult, Validate
+from duetgen.training.run import AGAIN, Run, RunFolder, TrainResult
 
 STEPS: Final = (2, 5, 15)
 RATES: Final = (1e-4, 3e-4, 1e-3, 3e-3)

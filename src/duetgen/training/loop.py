@@ -1,24 +1,14 @@
-"""The training loop: epochs over the training part, `ndcg@10` on validation after each, the best weights kept.
-
-It reads from top to bottom: `train` prepares, resumes if there is something to resume, and runs; `Trainer` is the loop.
-"""
+"""The training loop: epochs over the training part, `ndcg@10` on validation after each, the best weights kept."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import hashlib
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import msgspec
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -26,43 +16,19 @@ from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.documents import damaged
 from duetgen.files import write_bytes
-from duetgen.jobfolder import work_in
 from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
-from duetgen.training.config import TrainConfig, check_config
-from duetgen.training.defaults import fill_in
-from duetgen.training.finetune_run import FineTuning, base_config
-from duetgen.training.frozen_base import check_global_model, freeze_global_model
+from duetgen.training.config import TrainConfig
+from duetgen.training.frozen_base import freeze_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
 from duetgen.training.processes import Processes, TrainingFailedError
-from duetgen.training.progress import Losses, Progress, Silent
+from duetgen.training.progress import Losses, Progress
 from duetgen.training.rows import RowBatch, RowBatches
-from duetgen.training.run import (
-    AGAIN,
-    Environment,
-    EpochRecord,
-    NotARunError,
-    RunFolder,
-    describe,
-    is_of,
-    job_of,
-)
+from duetgen.training.run import AGAIN, EpochRecord, RunFolder
 from duetgen.training.step import TrainingStep
 
 Validate = Callable[[nn.Module, Dataset], float]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended."""
-
-    root: Path
-    best_epoch: int
-    best: float
-    epochs: int
-    seconds: float
-    already_finished: bool = False
 
 
 def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | RowBatches:
@@ -268,113 +234,3 @@ class Trainer:
 def step_seed(seed: int, step: int, rank: int) -> int:
     """A seed of its own for every step of every run."""
     return (seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % (2**63 - 1)
-
-
-def train(
-    dataset: Dataset,
-    config: TrainConfig,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    validate: Validate | None = None,
-    progress: Progress | None = None,
-) -> TrainResult:
-    """Train one model; the same call on an unfinished folder goes on where it stopped, with the same end.
-
-    Started by torchrun, all processes make this call and train the one model together; the first one writes.
-
-    Args:
-        dataset: the dataset folder.
-        config: every setting; `auto` ones are filled in first, and the folder keeps what they became.
-        out: the run folder.
-        overwrite: replace a run with other settings or data.
-        validate: gives `ndcg@10` on the validation part; by default the `full` protocol.
-        progress: hears how it goes.
-
-    Raises:
-        InvalidConfigError: a setting is out of its range, or the global model is another one than it tells.
-        DatasetMismatchError: the global model was trained on another dataset folder.
-        OutputExistsError, OutputUnwritableError: the run folder cannot be used, or holds the global model.
-        FolderBusyError: another process trains in the run folder.
-        NotARunError: the folder, or the global model's, is of another version.
-        DamagedError: a file of one of them, or of the dataset folder, is not what it was.
-        TrainingFailedError: nothing to train on, a loss that is not finite, or a process that is gone.
-    """
-    check_config(config)
-    config = fill_in(config, dataset)
-    make_batches(dataset, config)  # Refuses a dataset with nothing to train on before anything is written.
-    folder = RunFolder(Path(out))
-    processes, progress = Processes(), progress or Silent()
-    processes.check_alike(config.to_toml(), dataset.manifest.content_sha256.encode())
-    # A finished run is told of without holding its folder: several jobs may build on one.
-    told = None if overwrite else processes.of_first(lambda: finished(folder, dataset, config))
-    if told is not None:
-        return told
-    begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
-    environment = describe(dataset, processes.device.type, begun_from)
-    measure = validate or default_validation(config, processes)
-    trainer: Trainer | FineTuning
-    with contextlib.ExitStack() as held:
-
-        def open_folder() -> None:
-            held.enter_context(work_in(folder.root, job_of(folder, dataset, config, environment), overwrite=overwrite))
-            if folder.read_environment().global_model_sha256 != begun_from:
-                raise NotARunError(
-                    f"{folder.root} was begun for another global model than {config.global_model} now is",
-                    "give --overwrite to begin again",
-                )
-
-        processes.of_first(open_folder)
-        if config.model.method == "finetune":
-            base = partial(train, dataset, base_config(config), folder.base, validate=validate, progress=progress)
-            trainer = FineTuning(dataset, config, folder, measure, processes, base)
-        else:
-            trainer = Trainer(dataset, config, folder, measure, processes)
-        trainer.resume()
-        trainer.run(progress)
-        if processes.first:
-            finish(folder, environment, trainer.best, trainer.counters)
-    counters = trainer.counters
-    return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
-
-
-def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor], counters: Counters) -> None:
-    """Write the best weights, and that the run has finished; what only resuming needs goes."""
-    weights = safetensors.torch.save({name: tensor.clone() for name, tensor in best.items()})
-    write_bytes(folder.weights, weights)
-    folder.write_environment(
-        msgspec.structs.replace(
-            environment,
-            finished=True,
-            best_epoch=counters.best_epoch,
-            best=counters.best,
-            seconds=counters.seconds,
-            weights_sha256=hashlib.sha256(weights).hexdigest(),
-        )
-    )
-    shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
-
-
-def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainResult | None:
-    """How the run that is there ended, if it is this one and has."""
-    if not folder.environment.is_file() or not is_of(folder, dataset, config):
-        return None
-    ended = folder.read_environment()
-    if not ended.finished:
-        return None
-    epochs = 0 if config.model.method == "finetune" else len(folder.read_metrics())
-    return TrainResult(folder.root, ended.best_epoch, ended.best, epochs, ended.seconds, True)
-
-
-def default_validation(config: TrainConfig, processes: Processes) -> Validate:
-    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta, shared out over the processes; of few
-    devices where each is dear.
-    """
-    from duetgen.evaluation import few_devices, validate
-
-    def measure(model: nn.Module, dataset: Dataset) -> float:
-        devices = config.validation_devices
-        few = few_devices(dataset, devices) if config.model.method == "finetune" else devices
-        return validate(model, dataset, limit_devices=few, seed=config.seed, helpers=processes)
-
-    return measure

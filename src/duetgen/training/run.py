@@ -260,6 +260,18 @@ class Run:
             )
 
 
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended."""
+
+    root: Path
+    best_epoch: int
+    best: float
+    epochs: int
+    seconds: float
+    already_finished: bool = False
+
+
 def load_run(root: Path) -> Run:
     """Load a finished run; the model is in evaluation mode, on the CPU.
 
