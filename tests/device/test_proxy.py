@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.pretty import pretty_repr
 from tests.certificates import make_certificate
 
 from duetgen.device import CloudUnreachableError, Device, DeviceConfig, InvalidDeviceConfigError
@@ -206,7 +207,8 @@ def test_which_proxy_the_environment_means(
 def test_addresses_of_proxies(url: str, parts: tuple[str, int, str, str]) -> None:
     proxy = parse_proxy(url)
     assert (proxy.host, proxy.port, proxy.user, proxy.password) == parts
-    assert not any(secret and secret in repr(proxy) for secret in proxy.secrets)
+    shown = repr(proxy) + pretty_repr(proxy)
+    assert not any(secret and secret in shown for secret in proxy.secrets)
 
 
 @pytest.mark.parametrize(

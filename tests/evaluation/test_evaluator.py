@@ -17,7 +17,7 @@ from torch import Tensor
 
 from duetgen.backbones import Recommender
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Part
-from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, calibration, evaluate, evaluator, validate
+from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, calibration, evaluate, scoring, validate
 from duetgen.evaluation.errors import (
     NonFiniteScoresError,
     NothingToEvaluateError,
@@ -310,7 +310,7 @@ class TestHowItIsRun:
 
         whole = run()
         assert whole[0].targets > size
-        monkeypatch.setattr(evaluator, "MAX_BATCH", size)
+        monkeypatch.setattr(scoring, "MAX_BATCH", size)
         for one, other in zip(whole, run()):
             same_metrics(one, other, CONDITIONS)
 
@@ -318,11 +318,11 @@ class TestHowItIsRun:
         self, temporal: Dataset, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         vocabulary = temporal.vocabulary
-        monkeypatch.setattr(evaluator, "SCORE_BYTES", 4 * vocabulary * evaluator.PAIRWISE_COST * 3)
-        assert evaluator.batch_size(make_model(temporal, "din")) == 3  # type: ignore[arg-type]
-        assert evaluator.batch_size(make_model(temporal)) == 3 * evaluator.PAIRWISE_COST  # type: ignore[arg-type]
-        monkeypatch.setattr(evaluator, "SCORE_BYTES", 1)
-        assert evaluator.batch_size(make_model(temporal)) == 1  # type: ignore[arg-type]
+        monkeypatch.setattr(scoring, "SCORE_BYTES", 4 * vocabulary * scoring.PAIRWISE_COST * 3)
+        assert scoring.batch_size(make_model(temporal, "din")) == 3  # type: ignore[arg-type]
+        assert scoring.batch_size(make_model(temporal)) == 3 * scoring.PAIRWISE_COST  # type: ignore[arg-type]
+        monkeypatch.setattr(scoring, "SCORE_BYTES", 1)
+        assert scoring.batch_size(make_model(temporal)) == 1  # type: ignore[arg-type]
 
     def test_protocols_together_or_alone(self, model: Recommender, temporal: Dataset, both: list[Evaluation]) -> None:
         (alone,) = evaluate(model, temporal, protocols=["candidates"], conditions=CONDITIONS, bootstrap=200)
@@ -392,7 +392,7 @@ class TestHowItIsRun:
     def test_progress_names_the_condition_and_counts_to_the_end(
         self, model: Recommender, temporal: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(evaluator, "MAX_BATCH", 100)
+        monkeypatch.setattr(scoring, "MAX_BATCH", 100)
         heard: list[tuple[str, int, int]] = []
         evaluate(model, temporal, conditions=[OWN, ZERO], bootstrap=0, progress=lambda *said: heard.append(said))
         total = len(temporal.targets("test"))
@@ -495,25 +495,6 @@ class TestTheModelIsLeftAsItWas:
             evaluate(model, temporal)
         assert all(module.training for module in model.modules())
         assert not torch.is_inference_mode_enabled()
-
-
-class TestValidate:
-    @pytest.mark.parametrize("method", ["duet", "base"])
-    def test_is_the_ndcg_of_evaluate_on_the_validation_part(
-        self, temporal: Dataset, make_model: MakeModel, method: str
-    ) -> None:
-        model = make_model(temporal, method=method)
-        (whole,) = evaluate(model, temporal, part="valid", conditions=[OWN], bootstrap=0)
-        name = "own" if method == "duet" else "zero"
-        assert validate(model, temporal) == whole[name].metrics["ndcg@10"].mean
-        (some,) = evaluate(model, temporal, part="valid", conditions=[OWN], bootstrap=0, limit_devices=3, seed=4)
-        assert validate(model, temporal, limit_devices=3, seed=4) == some[name].metrics["ndcg@10"].mean
-
-    def test_is_the_mean_over_ages(self, temporal: Dataset, model: Recommender) -> None:
-        conditions = [OWN, Condition("own", 5)]
-        (found,) = evaluate(model, temporal, part="valid", conditions=conditions, bootstrap=0)
-        expected = sum(found[condition].metrics["ndcg@10"].mean for condition in conditions) / 2
-        assert validate(model, temporal, staleness=(0, 5)) == pytest.approx(expected, rel=1e-12)
 
 
 class TestRefusals:

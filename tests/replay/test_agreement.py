@@ -15,9 +15,9 @@ import pytest
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
 from duetgen.device import Device, load_model
 from duetgen.evaluation import ZERO
-from duetgen.evaluation.evaluator import measuring, score, select
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.protocols import make_ranking
+from duetgen.evaluation.scoring import measuring, score, select
 from duetgen.export.published import Published
 from duetgen.replay.quality import rank_of
 from duetgen.wire.bundle import open_bundle

@@ -157,7 +157,7 @@ def open_runs(texts: Sequence[str], dataset: Dataset, methods: Sequence[str]) ->
 
     Raises:
         UsageError: two rows with one name, or a name that says something else or cannot be one.
-        NotARunError, DatasetMismatchError: it is no finished run, or of another dataset.
+        NotARunError, DamagedError, DatasetMismatchError: it is no finished run, is damaged, or is of another dataset.
     """
     from duetgen.comparison.methods import METHODS, finished_run
     from duetgen.comparison.runs import open_run

@@ -48,7 +48,8 @@ def plan_cells(backbones: Sequence[str], methods: Sequence[Method], seeds: Seque
     A method without a backbone has one cell a seed, one that no seed changes has the first seed alone; a finished run
     has its own.
     """
-    cells = {Cell(None, method.name, method.run.seed, method.run): None for method in methods if method.run is not None}
+    runs = [Cell(None, method.name, method.run.seed, method.run) for method in methods if method.run is not None]
+    cells: dict[Cell, None] = {}
     for seed in seeds:
         for backbone in backbones:
             for method in methods:
@@ -56,7 +57,7 @@ def plan_cells(backbones: Sequence[str], methods: Sequence[Method], seeds: Seque
                     own = seed if method.seeded else seeds[0]
                     cells.setdefault(Cell(backbone if method.uses_backbone else None, method.name, own))
     # Within a seed, what has no backbone is quick, and a plain comparison to have early.
-    return sorted(cells, key=lambda cell: (cell.run is None, cell.run is None and cell.seed, cell.backbone is not None))
+    return runs + sorted(cells, key=lambda cell: (cell.seed, cell.backbone is not None))
 
 
 def cell_config(job: Job, cell: Cell) -> TrainConfig:

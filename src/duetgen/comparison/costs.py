@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from duetgen.comparison.methods import Family
 from duetgen.data.store import Dataset
-from duetgen.evaluation.evaluator import measuring
 from duetgen.evaluation.inputs import histories, target_items, windows
 from duetgen.evaluation.protocols import Recommender
+from duetgen.evaluation.scoring import measuring
 
 CANDIDATES: Final = 100
 """Candidates that a device scores for one recommendation."""

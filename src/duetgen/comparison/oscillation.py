@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from duetgen.data.store import Dataset
-from duetgen.evaluation.evaluator import batch_size, measuring
 from duetgen.evaluation.inputs import histories, history_lengths, target_items, windows
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import Float64, ndcg
 from duetgen.evaluation.protocols import FullRanking, Recommender, Scores
+from duetgen.evaluation.scoring import batch_size, measuring
 
 TARGETS: Final = 512
 """Targets that are looked at, drawn by a fixed seed."""

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from duetgen.data.store import Dataset
+from duetgen.documents import digest_of
 from duetgen.training import Run, load_run
 from duetgen.training.run import RunFolder
 
@@ -35,7 +36,8 @@ def open_run(path: Path, dataset: Dataset) -> tuple[FinishedRun, Run]:
     """A run folder, told and loaded.
 
     Raises:
-        NotARunError: the folder is no run, is not finished, is damaged, or is of another version.
+        NotARunError: the folder is no run, is not finished, or is of another version.
+        DamagedError: a file is missing or is not what it was.
         DatasetMismatchError: it was trained on another dataset folder.
     """
     run, folder = load_run(path), RunFolder(path)
@@ -43,7 +45,7 @@ def open_run(path: Path, dataset: Dataset) -> tuple[FinishedRun, Run]:
     digest = hashlib.sha256()
     for part in (folder.config, folder.weights, folder.finetune):
         if part.is_file():
-            digest.update(hashlib.sha256(part.read_bytes()).digest())
+            digest.update(bytes.fromhex(digest_of(part)))
     model = run.config.model
     whole = model.method == "finetune" and run.config.finetune.scope == "whole"
     told = FinishedRun(

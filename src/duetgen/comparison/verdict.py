@@ -83,10 +83,9 @@ def about_best(tables: Sequence[Table]) -> str:
         if best is not None:
             value = best.value()
             assert value is not None
-            said = f"{best.method} has the highest {HEADLINE}, {value.mean:.4f}{with_backbone(table, tables)}"
-            one = table.against(best.method, table.reference)
-            beside = one is not None and table.reference != BASE
-            parts.append(f"{said}, and {against_base(one)}" if one is not None and beside else said)
+            part = f"{best.method} has the highest {HEADLINE}, {value.mean:.4f}{with_backbone(table, tables)}"
+            one = table.against(best.method, table.reference) if table.reference != BASE else None
+            parts.append(part if one is None else f"{part}, and {against_base(one)}")
     return listed(parts) if parts else f"no cell has {HEADLINE}"
 
 

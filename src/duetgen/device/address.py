@@ -6,7 +6,7 @@ Refusals say what is wrong with an address and do not repeat it: people put pass
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
@@ -62,6 +62,9 @@ class Proxy(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Proxy({self.name})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name)]
 
     @property
     def name(self) -> str:

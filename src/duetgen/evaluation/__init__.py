@@ -9,13 +9,15 @@
 - `bootstrap`: intervals over devices
 - `result`: typed records, JSON, paired differences
 - `provenance`: where a figure comes from
-- `evaluator`: what ties them together: `evaluate` for reports, `validate` for early stopping
+- `scoring`: the targets that are measured, and their scores
+- `evaluator`: what ties them together for reports; `validation` for early stopping
 """
 
 from duetgen.evaluation.bootstrap import Interval
 from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
-from duetgen.evaluation.evaluator import evaluate, few_devices, validate
+from duetgen.evaluation.evaluator import evaluate
 from duetgen.evaluation.result import ConditionResult, Difference, Evaluation, compare
+from duetgen.evaluation.validation import few_devices, validate
 
 __all__ = [
     "OWN",

@@ -1,23 +1,19 @@
-"""Evaluation of a model on a dataset: `evaluate` for reports, `validate` for early stopping.
+"""Evaluation of a model on a dataset, for reports.
 
-For each condition: targets in batches; each distinct history of a batch generates theta once, and all protocols use it.
-
-Shapes: B targets of a batch, H distinct histories of a batch, L history length, N targets, M rows, U devices,
-P values in theta, C candidates with the positive first.
+Shapes: N targets, M rows, U devices, C candidates with the positive first.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from duetgen.data.store import UNKNOWN, Bool, Dataset, Int64, Part, Targets
+from duetgen.data.store import UNKNOWN, Bool, Dataset, Part
 from duetgen.evaluation import bootstrap, calibration, protocols, provenance
 from duetgen.evaluation.averages import (
     COLD,
@@ -31,147 +27,16 @@ from duetgen.evaluation.averages import (
 from duetgen.evaluation.bootstrap import RESAMPLES, Interval
 from duetgen.evaluation.calibration import Calibration
 from duetgen.evaluation.conditions import OWN, ZERO, Condition, default_conditions
-from duetgen.evaluation.errors import NothingToEvaluateError, VocabularyMismatchError
-from duetgen.evaluation.inputs import HistoryReader, history_lengths, target_items, windows
+from duetgen.evaluation.errors import NothingToEvaluateError
+from duetgen.evaluation.inputs import history_lengths, target_items
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import CUTOFFS, LAST, Float64, pooled_auc_by_device, ranking_metrics
-from duetgen.evaluation.protocols import Ranking, Recommender, Scored
+from duetgen.evaluation.protocols import Recommender, Scored
 from duetgen.evaluation.result import POOLED, ConditionResult, Evaluation
+from duetgen.evaluation.scoring import Progress, Selection, check_vocabulary, measuring, score, select
 
-SCORE_BYTES: Final = 64 * 2**20
-"""Most memory that the scores of one batch take."""
-MAX_BATCH: Final = 1024
-PAIRWISE_COST: Final = 256
-"""How many values a model that reads the window anew for each candidate holds for each score, roughly."""
 CALIBRATION_DEVICES: Final = 2_000
 """Devices of the validation part that the calibration of log loss is fitted on, at most."""
-FEW_TARGETS: Final = 2_000
-"""Targets of the validation part that settings are chosen on, about, where each measurement is dear."""
-
-
-class Helpers(Protocol):
-    """Processes that share the work: `total` adds up, over all of them, values that are 0 in all but one."""
-
-    rank: int
-    world: int
-
-    def total(self, value_N: Float64) -> Float64:
-        """The sum over all processes: [N]."""
-
-
-@dataclass
-class Alone:
-    """No other process."""
-
-    rank: int = 0
-    world: int = 1
-
-    def total(self, value_N: Float64) -> Float64:
-        """The same."""
-        return value_N
-
-
-ALONE: Final = Alone()
-
-Progress = Callable[[str, int, int], None]
-"""What an evaluation tells while it goes on: under the condition named, so many of so many targets are scored."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The targets that are measured, out of all of a part."""
-
-    everyone: Targets
-    index_N: Int64
-    targets: Targets
-    device_U: Int64
-    slot_N: Int64
-    devices_in_part: int
-
-
-def select(dataset: Dataset, part: Part, limit_devices: int | None, seed: int) -> Selection:
-    """All targets of a part, or those of a seeded choice of devices.
-
-    Raises:
-        NothingToEvaluateError: there is none.
-    """
-    if limit_devices is not None and limit_devices < 1:
-        raise NothingToEvaluateError(f"{limit_devices} devices were asked for", "ask for 1 or more, or for no limit")
-    everyone = dataset.targets(part)
-    device_U = np.unique(everyone.device_N)
-    if not len(device_U):
-        raise NothingToEvaluateError(
-            f"the {part} part of {dataset.manifest.name} has no target to predict",
-            "give a longer log, filter less, or split by leave-one-out",
-        )
-    index_N, found = np.arange(len(everyone)), len(device_U)
-    if limit_devices is not None and limit_devices < found:
-        device_U = np.sort(np.random.default_rng([seed, 0]).choice(device_U, limit_devices, replace=False))
-        index_N = np.flatnonzero(np.isin(everyone.device_N, device_U))
-    targets = everyone.take(index_N)
-    slot_N = np.searchsorted(device_U, targets.device_N)
-    return Selection(everyone, index_N, targets, device_U, slot_N, found)
-
-
-@contextlib.contextmanager
-def measuring(model: nn.Module) -> Iterator[torch.device]:
-    """Evaluation mode without gradients; afterwards every module is in the mode in which it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    tensor: torch.Tensor | None = next(model.parameters(), None)
-    if tensor is None:
-        tensor = next(model.buffers(), None)
-    try:
-        with torch.inference_mode():
-            yield torch.device("cpu") if tensor is None else tensor.device
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def batch_size(model: Recommender) -> int:
-    """How many targets are scored at a time, so that scores of the catalogue take at most `SCORE_BYTES`."""
-    backbone = getattr(model, "backbone", model)
-    cost = PAIRWISE_COST if getattr(backbone, "pairwise", False) else 1
-    return max(1, min(MAX_BATCH, SCORE_BYTES // (4 * model.vocabulary * cost)))
-
-
-def score(
-    model: Recommender,
-    dataset: Dataset,
-    selection: Selection,
-    condition: Condition,
-    rankings: Sequence[Ranking],
-    device: torch.device,
-    seed: int,
-    progress: Progress | None = None,
-    helpers: Helpers = ALONE,
-) -> list[Scored]:
-    """Score the selected targets under one condition, for each protocol; of several processes each its own batches.
-
-    What is not this process's is 0.
-    """
-    total, size = len(selection.targets), batch_size(model)
-    reader = None
-    if condition.kind != "zero":
-        length = model.generator_history
-        reader = HistoryReader(dataset, selection.everyone, selection.index_N, condition, length, seed)
-    collectors = [protocols.Collector(total) for _ in rankings]
-    for first in range(helpers.rank * size, total, helpers.world * size):
-        rows = slice(first, min(first + size, total))
-        window_BL = torch.from_numpy(windows(dataset, selection.targets.take(rows), model.window)).to(device)
-        theta_BP = None
-        if reader is not None:
-            history_HL, which_B = reader.read(rows)
-            theta_BP = model.generate(torch.from_numpy(history_HL).to(device))
-            if not np.array_equal(which_B, np.arange(len(theta_BP))):
-                theta_BP = theta_BP[torch.from_numpy(which_B).to(device)]
-        scores = protocols.Scores(model, window_BL, theta_BP)
-        for ranking, collector in zip(rankings, collectors):
-            collector.add(rows, ranking.rank(scores, rows))
-        if progress is not None:
-            progress(condition.name, rows.stop, total)
-    return [collector.result() for collector in collectors]
 
 
 def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: int) -> Calibration | None:
@@ -297,19 +162,6 @@ def settle_conditions(
     return list(dict.fromkeys(conditions))
 
 
-def check_vocabulary(model: Recommender, dataset: Dataset) -> None:
-    """Refuse a model that numbers other items.
-
-    Raises:
-        VocabularyMismatchError: the sizes differ.
-    """
-    if model.vocabulary != dataset.vocabulary:
-        raise VocabularyMismatchError(
-            f"the model knows {model.vocabulary} item indices, {dataset.manifest.name} has {dataset.vocabulary}",
-            "evaluate a model on the dataset folder that it was trained on",
-        )
-
-
 def evaluate(
     model: nn.Module,
     dataset: Dataset,
@@ -409,52 +261,3 @@ def _evaluate(
         )
         evaluations.append(evaluation.keep(by_device))
     return evaluations
-
-
-def few_devices(dataset: Dataset, most: int) -> int:
-    """How many devices of the validation part have about `FEW_TARGETS` targets together; `most` of them at most.
-
-    Enough to choose among many settings of a model that is dear to measure.
-    """
-    targets = dataset.targets("valid")
-    per_device = len(targets) / max(1, len(np.unique(targets.device_N)))
-    return max(1, min(most, int(FEW_TARGETS / max(1.0, per_device))))
-
-
-def validate(
-    model: nn.Module,
-    dataset: Dataset,
-    *,
-    limit_devices: int | None = None,
-    seed: int = 0,
-    staleness: Sequence[int] = (0,),
-    helpers: Helpers = ALONE,
-) -> float:
-    """`ndcg@10` of the `full` protocol on the validation part, the mean over ages of theta: what stops training early.
-
-    Args:
-        model: a recommender.
-        dataset: the dataset folder.
-        limit_devices: measure a seeded choice of so many devices.
-        seed: of that choice.
-        staleness: ages of theta, in events; a base model has one global model whatever they are.
-        helpers: processes that share the work, all of which make this call; the result is that of one.
-
-    Raises:
-        NothingToEvaluateError: no target.
-        NonFiniteScoresError: scores that cannot be ranked.
-    """
-    recommender = cast(Recommender, model)
-    selection = select(dataset, "valid", limit_devices, seed)
-    ranking = protocols.make_ranking(
-        "full", dataset, "valid", selection.index_N, with_loss=False, met=MetItems.hidden(dataset, selection.targets)
-    )
-    conditions = [Condition("own", age) for age in staleness] if recommender.personal else [ZERO]
-    values = []
-    with measuring(model) as device:
-        for condition in conditions:
-            (scored,) = score(recommender, dataset, selection, condition, [ranking], device, seed, helpers=helpers)
-            rank_N, count_N = (helpers.total(value_N) for value_N in (scored.rank_N, scored.count_N.astype(float)))
-            metrics = ranking_metrics(rank_N, count_N.astype(np.int64), (10,))
-            values.append(device_means(metrics["ndcg@10"], selection.slot_N, len(selection.device_U)).mean())
-    return float(np.mean(values))

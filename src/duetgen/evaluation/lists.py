@@ -15,9 +15,9 @@ from torch import nn
 
 from duetgen.data.gather import gather
 from duetgen.data.store import FIRST_ITEM, Dataset, Int64
-from duetgen.evaluation.evaluator import batch_size, check_vocabulary, measuring
 from duetgen.evaluation.metrics import Float32
 from duetgen.evaluation.protocols import Recommender
+from duetgen.evaluation.scoring import batch_size, check_vocabulary, measuring
 from duetgen.wire.limits import MAX_LOG_EVENTS
 from duetgen.wire.messages import MetPolicy
 

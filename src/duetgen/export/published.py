@@ -72,7 +72,8 @@ def load_model(root: Path, dataset: Dataset) -> tuple[nn.Module, dict[str, Any]]
     """The recommender of a run folder or of a bundle, and its settings.
 
     Raises:
-        NotARunError: the folder is neither, or a run that is not finished or damaged.
+        NotARunError: the folder is neither, or a run that is not finished.
+        DamagedError: a run that is damaged.
         InvalidBundleError: a bundle that is damaged.
         DatasetMismatchError: it was trained on other data.
     """

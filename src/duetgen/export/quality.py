@@ -10,9 +10,9 @@ from duetgen.evaluation import OWN, ZERO, protocols
 from duetgen.evaluation.averages import device_means
 from duetgen.evaluation.conditions import Condition
 from duetgen.evaluation.errors import NothingToEvaluateError
-from duetgen.evaluation.evaluator import measuring, score, select
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import ranking_metrics
+from duetgen.evaluation.scoring import measuring, score, select
 
 DEVICES: Final = 2_000
 """Devices measured, at most: a seeded choice, the same for every export."""

@@ -23,6 +23,7 @@ def load_global_model(dataset: Dataset, config: TrainConfig) -> Run:
 
     Raises:
         NotARunError: the folder is no finished run.
+        DamagedError: a file of it is missing or is not what it was.
         DatasetMismatchError: it was trained on another dataset folder.
         InvalidConfigError: its device model is not the one that the configuration tells.
     """
