@@ -87,7 +87,7 @@ class TestHead:
     [
         ({"model.backbone.rank": 0}, "model.backbone.rank is 0"),
         ({"model.backbone.head": "scale", "model.backbone.residual": False}, "no replacing form"),
-        ({"model.backbone.head": "low-rank", "model.method": "base"}, "a base model has no use"),
+        ({"model.backbone.head": "low-rank", "model.method": "base"}, "the method base has no use"),
         ({"model.generator.decoder_rank": 65}, "decoder_rank is 65"),
         ({"model.generator.candidates": 3}, "the encoder gives 4 views"),
     ],

@@ -89,6 +89,16 @@ class TestObjective:
         assert fill_in(TrainConfig(model=ModelConfig(method="base")), wandering).objective.staleness == 0
         assert not fill_in(TrainConfig(objective=ObjectiveConfig(kind="bce")), wandering).model.normalised
 
+    @pytest.mark.parametrize(
+        ("name", "kind", "weight"), [("sasrec", "auto", 2.0), ("din", "auto", 0.0), ("sasrec", "bce", 0.0)]
+    )
+    def test_a_binary_cross_entropy_is_added_to_shared_items_alone(
+        self, wandering: Dataset, name: str, kind: str, weight: float
+    ) -> None:
+        objective = ObjectiveConfig(kind=kind, bce_weight=2.0)  # type: ignore[arg-type]
+        config = TrainConfig(model=ModelConfig(name=name), objective=objective)  # type: ignore[arg-type]
+        assert fill_in(config, wandering).objective.bce_weight == weight
+
     @pytest.mark.parametrize("policy", ["hide", "show"])
     def test_the_loss_leaves_out_what_the_device_hides(self, make_dataset: MakeDataset, policy: str) -> None:
         dataset = make_dataset(wandering_sequences(20, 30, seed=0), met=policy)

@@ -13,6 +13,7 @@ from tests.training.test_frozen_base import BASE, SMALL
 
 from duetgen.comparison.changes import with_settings
 from duetgen.data.store import Dataset
+from duetgen.documents import DamagedError
 from duetgen.evaluation import few_devices, validate
 from duetgen.export.bundle import check_exportable
 from duetgen.export.errors import NotExportableError
@@ -180,7 +181,7 @@ def test_other_data_and_damage_are_refused(people: Dataset, base: Path, tmp_path
     assert not (tmp_path / "run").exists()
     root = train(people, on(base, finetune__steps=1, finetune__learning_rate=0.01), tmp_path / "run").root
     RunFolder(root).finetune.write_text("{")
-    with pytest.raises(NotARunError, match="damaged"):
+    with pytest.raises(DamagedError, match=r"finetune\.json is damaged"):
         load_model(root, people)
 
 

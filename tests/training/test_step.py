@@ -75,6 +75,25 @@ def test_the_base_model_trains_with_theta_zero(name: str) -> None:
     torch.testing.assert_close(total, plain_losses(step, batch, None, fallback=True))
 
 
+@pytest.mark.parametrize("kind", ["softmax", "sampled"])
+def test_a_binary_cross_entropy_is_added_by_its_weight(kind: str) -> None:
+    batch = make_batch()
+    plain, both = (make_step(method="base", kind=kind, negatives=5, bce_weight=weight) for weight in (0.0, 2.0))
+    added = both(batch, seed=1)[0] - plain(batch, seed=1)[0]
+    # The same draws: where blocks begin, the items that all share, four for each position.
+    random = torch.Generator().manual_seed(1)
+    torch.randint(1, (), generator=random)
+    both.items(random, torch.device("cpu"))
+    drawn = both.uniform.draw((int(batch.trained_BT.sum()), 1, 4), random)
+    losses = []
+    for (row, t), items in zip(batch.trained_BT.nonzero().tolist(), drawn[:, 0].tolist()):
+        target = int(batch.target_BT[row, t])
+        scores = both.model.score_catalogue(window(batch.events_BT[row], t))[0]
+        losses += [functional.softplus(-scores[target])]
+        losses += [functional.softplus(-scores[i] if i == target else scores[i]) for i in items]
+    torch.testing.assert_close(added, 2.0 * torch.stack(losses).mean())
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_theta_is_held_for_a_block_as_on_a_device_that_asks_every_few_events(seed: int) -> None:
     step, batch = make_step(staleness=3), make_batch()
@@ -159,7 +178,7 @@ def test_a_pairwise_backbone_reads_its_windows_once_for_both_losses(
         read_anew = features(again.context_KSx[kept], backbone.item_embedding(part.candidates_KSC))
         torch.testing.assert_close(read_anew, part.context_KSx)
         of = replace(part, context_KSx=read_anew)
-        step.loss(of, torch.empty(0, dtype=torch.long)).backward(retain_graph=True)
+        step.loss(of, torch.empty(0, dtype=torch.long), random).backward(retain_graph=True)
     for name, parameter in step.named_parameters():
         torch.testing.assert_close(parameter.grad, shared[name], msg=name)
 

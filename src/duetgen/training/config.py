@@ -32,6 +32,8 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
             large catalogues and for DIN; `bce`, binary cross-entropy with drawn negatives (the paper's); `auto` takes
             softmax where it is cheap, sampled elsewhere.
         negatives: items drawn; for `sampled` shared by a batch, for `bce` drawn for each position.
+        bce_weight: weight of a binary cross-entropy with uniformly drawn items that is added to a softmax; nothing is
+            added where each position draws its own items (`bce`, and `sampled` with DIN).
         fallback_weight: λ of the joint objective, the weight of the batch's loss with theta = 0.
         fallback_share: share of a batch's positions on which the λ term is estimated.
         staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
@@ -42,6 +44,7 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["auto", "softmax", "sampled", "bce"] = "auto"
     negatives: int = 0
+    bce_weight: float = 0.0
     fallback_weight: float = 1.0
     fallback_share: float = 1.0
     staleness: int = 20
@@ -222,6 +225,7 @@ def check_config(config: TrainConfig) -> None:
         ("model.generator.decoder_scale", generator.decoder_scale, 1e-12, 10),
         ("model.generator.decoder_rank", generator.decoder_rank, 0, generator.width),
         ("objective.negatives", objective.negatives, 0, 1_000_000),
+        ("objective.bce_weight", objective.bce_weight, 0, 1000),
         ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
         ("objective.fallback_share", objective.fallback_share, 0.01, 1),
         ("objective.staleness", objective.staleness, 0, MAX_GENERATOR_HISTORY),

@@ -82,13 +82,20 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     elif kind == "auto":
         kind = "sampled" if pairwise or large else "softmax"
     negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
+    bce_weight = objective.bce_weight if kind == "softmax" or (kind == "sampled" and not pairwise) else 0.0
     # A global model that is kept has no loss of its own to be trained by.
     weight = 0.0 if config.global_model else objective.fallback_weight
     staleness = objective.staleness if config.model.method == "duet" and not rows else 0
     # What a device never ranks, the loss need not push down; rows come with their negatives.
     met = "show" if rows else dataset.manifest.met if objective.met == "auto" else objective.met
     filled: ObjectiveConfig = msgspec.structs.replace(
-        objective, kind=kind, negatives=negatives, staleness=staleness, fallback_weight=weight, met=met
+        objective,
+        kind=kind,
+        negatives=negatives,
+        bce_weight=bce_weight,
+        staleness=staleness,
+        fallback_weight=weight,
+        met=met,
     )
     model = msgspec.structs.replace(config.model, normalised=kind != "bce")
     return msgspec.structs.replace(config, objective=filled, model=model)

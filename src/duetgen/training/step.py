@@ -11,7 +11,7 @@ M shared items, C candidates of a position, V items, P values in theta, R rows, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from duetgen.training.met import MetItems
 from duetgen.training.objectives import NegativeSampler, binary_cross_entropy, sampled_softmax
 from duetgen.training.rows import RowBatch
 from duetgen.training.softmax import catalogue_cross_entropy
+
+BINARY_NEGATIVES: Final = 4
+"""Drawn for each position where binary cross-entropy is added to a softmax: as many as with it alone."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,15 @@ def anchors(positions: int, offset: int, length: int) -> Tensor:
     return (torch.arange(count) * length - front).clamp(min=0)
 
 
+def pairs_loss(scores_NC: Tensor, candidates_NC: Tensor, met: MetItems | None) -> Tensor:
+    """Binary cross-entropy of candidates of which the first is the target; drawn ones that were met do not count.
+
+    The target may be drawn again: it stays what it is, whether it was met or not.
+    """
+    counted_NC = None if met is None else functional.pad(~met.among(candidates_NC[:, 1:]), (1, 0), value=True)
+    return binary_cross_entropy(scores_NC, candidates_NC == candidates_NC[:, :1], counted_NC)
+
+
 class TrainingStep(nn.Module):
     """The loss of a batch; `forward` gives total, L_ppg (or the base model's loss) and L_umn.
 
@@ -117,6 +129,7 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.sampler = NegativeSampler(counts_V, power=0.5 if config.kind == "sampled" else 0.0)
+        self.uniform = NegativeSampler(counts_V, power=0.0)
 
     def forward(
         self, batch: Batch | RowBatch, seed: int, own_seed: int | None = None
@@ -136,10 +149,11 @@ class TrainingStep(nn.Module):
         items_M = self.items(random, blocks.target_KS.device)
 
         def loss_of(theta_KP: Tensor | None) -> Tensor:
-            return self.loss(blocks if theta_KP is not None else blocks.drawn(self.config.fallback_share, own), items_M)
+            part = blocks if theta_KP is not None else blocks.drawn(self.config.fallback_share, own)
+            return self.loss(part, items_M, own)
 
         if blocks.theta_KP is None:
-            loss = self.loss(blocks, items_M)
+            loss = self.loss(blocks, items_M, own)
             return loss, loss, None
         return joint_loss(loss_of, blocks.theta_KP, self.config.fallback_weight)
 
@@ -189,14 +203,20 @@ class TrainingStep(nn.Module):
             return torch.arange(1, self.model.vocabulary, device=device)
         return self.sampler.draw((0 if self.own_draws else self.config.negatives,), random).to(device)
 
-    def loss(self, blocks: Blocks, items_M: Tensor) -> Tensor:
+    def loss(self, blocks: Blocks, items_M: Tensor, random: torch.Generator) -> Tensor:
         """The mean loss of the trained positions of some blocks."""
-        target_N = blocks.target_KS[blocks.trained_KS]
-        if not len(target_N):
+        if not blocks.trained_KS.any():
             return (blocks.context_KSx if blocks.theta_KP is None else blocks.theta_KP).sum() * 0.0
-        backbone, met = self.model.backbone, blocks.met
         if blocks.candidates_KSC is not None:
             return self.loss_of_candidates(blocks, blocks.candidates_KSC)
+        loss = self.loss_of_shared(blocks, items_M)
+        if self.config.bce_weight == 0:
+            return loss
+        return loss + self.config.bce_weight * self.loss_of_pairs(blocks, random)
+
+    def loss_of_shared(self, blocks: Blocks, items_M: Tensor) -> Tensor:
+        """The mean softmax loss over items that all positions share."""
+        backbone, met, target_N = self.model.backbone, blocks.met, blocks.target_KS[blocks.trained_KS]
         if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
             query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.trained_KS]
             left_out = None if met is None else lambda rows: (met.items(rows) - 1).clamp(min=0)
@@ -216,6 +236,14 @@ class TrainingStep(nn.Module):
             self.sampler.log_share_V.to(target_N.device),
             met_NM,
         )
+
+    def loss_of_pairs(self, blocks: Blocks, random: torch.Generator) -> Tensor:
+        """The mean binary cross-entropy of the targets and of items drawn uniformly for each position."""
+        shape = (*blocks.target_KS.shape, BINARY_NEGATIVES)
+        drawn_KSC = self.uniform.draw(shape, random).to(blocks.target_KS.device)
+        candidates_KSC = torch.cat([blocks.target_KS[..., None], drawn_KSC], dim=-1)
+        scores_KSC = self.model.backbone.score(blocks.context_KSx, candidates_KSC, blocks.theta_KP)
+        return pairs_loss(scores_KSC[blocks.trained_KS], candidates_KSC[blocks.trained_KS], blocks.met)
 
     def with_candidates(self, blocks: Blocks, random: torch.Generator) -> Blocks:
         """The same with items drawn for each position. Both losses score these, so a pairwise backbone reads its
@@ -237,12 +265,10 @@ class TrainingStep(nn.Module):
         else:
             scores_KSC = backbone.score(context_KSx, candidates_KSC, blocks.theta_KP)
         scores_NC, candidates_NC = scores_KSC[blocks.trained_KS], candidates_KSC[blocks.trained_KS]
+        if self.config.kind == "bce":
+            return pairs_loss(scores_NC, candidates_NC, blocks.met)
         target_N, drawn_NC = candidates_NC[:, 0], candidates_NC[:, 1:]
         met_NC = None if (met := blocks.met) is None else met.among(drawn_NC)
-        if self.config.kind == "bce":
-            # The target may be drawn again: it stays what it is, whether it was met or not.
-            counted_NC = None if met_NC is None else functional.pad(~met_NC, (1, 0), value=True)
-            return binary_cross_entropy(scores_NC, candidates_NC == target_N[:, None], counted_NC)
         log_share_V = self.sampler.log_share_V.to(target_N.device)
         return sampled_softmax(scores_NC[:, 0], scores_NC[:, 1:], target_N, drawn_NC, log_share_V, met_NC)
 
