@@ -235,25 +235,16 @@ def test_a_closed_device_still_ranks_and_asks_for_nothing(tiny: Tiny, server: Se
 
 
 IMPORT = """
-import sys, time
-begun = time.process_time()
-import duetgen.device
+import sys
 from duetgen.device import Device
-took = time.process_time() - begun
 heavy = {"torch", "polars", "starlette", "granian", "cyclopts", "rich", "onnx", "cryptography", "scipy"}
-print(took, sorted(heavy & set(sys.modules)))
+print(sorted(heavy & set(sys.modules)))
 """
 
 
-def test_importing_the_device_is_quick_and_pulls_in_nothing_heavy() -> None:
-    took, heavy = [], set()
-    for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
-        seconds, _, names = done.stdout.strip().partition(" ")
-        took.append(float(seconds))
-        heavy.add(names)
-    assert heavy == {"[]"}
-    assert min(took) < 0.3
+def test_importing_the_device_pulls_in_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_device_that_runs_needs_numpy_msgspec_and_onnxruntime_alone(tiny: Tiny, server: Server) -> None:
