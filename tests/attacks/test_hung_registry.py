@@ -131,7 +131,7 @@ def test_age_of_the_last_look_is_a_metric_and_counts_for_readiness(
         assert client.get("/v1/models").status_code == 200
         hung.clear()
         until(lambda: age() < 0.5)
-        assert client.get("/readyz").json()["registry_age"] < 0.55
+        until(lambda: client.get("/readyz").json().get("registry_age", 1.0) < 0.5)
 
 
 def endless_graph() -> bytes:
