@@ -81,7 +81,7 @@ def train(
     title = f"{settled.model.name} {settled.model.method}"
     # Under torchrun every process runs this; the first one speaks.
     chief = os.environ.get("RANK", "0") == "0"
-    if chief and not (quiet or json):
+    if chief and not (quiet or json or (tuned and settled.global_model)):
         console.notes.print(f"settings: {told(fill_in(settled, data))}")
     with console.TrainingBar(f"{settled.model.name} base" if tuned else title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
@@ -106,12 +106,13 @@ def train(
     had = "was trained before" if result.already_finished else f"trained in {result.seconds:.0f} s"
     how = f"after epoch {result.best_epoch} of {result.epochs}"
     if choice is not None:
-        how = f"with {choice.steps} steps at {choice.learning_rate:g}"
+        how = f"with {choice.steps} steps at {choice.learning_rate:g}, on a sample of the validation part"
     console.results.print(f"{title} {had}: validation ndcg@10 {result.best:.4f} {how}")
     if without is not None:
         it, what = ("fine-tuning", "fine-tuning") if tuned else ("theta", "the generator")
         gains = "" if result.best > without else f": {what} gains nothing there"
-        console.results.print(f"  without {it}, by its global model alone: {without:.4f}{gains}")
+        where = " on the same sample" if tuned else ""
+        console.results.print(f"  without {it}, by its global model alone: {without:.4f}{where}{gains}")
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 

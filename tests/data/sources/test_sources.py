@@ -265,10 +265,17 @@ class TestAmazon:
                 read(write(*lay_out(kind)), other)
             assert kind in caught.value.hint
 
-    def test_without_asins_the_column_of_fewer_values_is_the_item(self, write: Write) -> None:
+    def test_without_asins_it_is_refused_however_many_values_a_column_has(self, write: Write) -> None:
         many, few = [f"m{i}" for i in range(30)], [f"f{i % 10}" for i in range(30)]
-        assert detect(write("a.csv", self.rows(many, few))) == "amazon-2014-csv"
-        assert detect(write("b.csv", self.rows(few, many))) == "amazon-2018-csv"
+        for columns in ((many, few), (few, many)):
+            with pytest.raises(errors.SourceAmbiguousError, match="which of its first two columns is the user"):
+                detect(write("a.csv", self.rows(*columns)))
+
+    @pytest.mark.parametrize("kind", ["amazon-2014-csv", "amazon-2018-csv"])
+    def test_asins_tell(self, write: Write, kind: str) -> None:
+        people, items = [f"A2SUAM1J3GN{i}" for i in range(30)], [f"B00000{1000 + i % 10}" for i in range(30)]
+        columns = (people, items) if kind == "amazon-2014-csv" else (items, people)
+        assert detect(write("a.csv", self.rows(*columns))) == kind
 
     def test_when_nothing_tells_it_is_refused(self, write: Write) -> None:
         path = write("a.csv", self.rows(["p", "q"], ["r", "s"]))
