@@ -25,7 +25,10 @@ def recommend(
     *,
     out: Annotated[Path, Parameter(help="File to write: .parquet or .csv.")],
     devices: Annotated[
-        str, Parameter(help="all, or a file with the original ids of devices, one a line; --devices=- reads standard input.")
+        str,
+        Parameter(
+            help="all, or a file with the original ids of devices, one a line; --devices=- reads standard input."
+        ),
     ] = "all",
     k: Annotated[int, Parameter(help="Items of each list.")] = 20,
     theta: Annotated[
