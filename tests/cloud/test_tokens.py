@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from duetgen.cloud import ServiceConfig, create_app
-from duetgen.cloud.errors import InvalidTokensError
+from duetgen.cloud.errors import InvalidTokensError, TokensUnavailableError
+from duetgen.cloud.sqlite_tokens import SQLiteTokens
 from duetgen.cloud.tokens import Scope, Token, TokenStore, open_reader, open_store
 from duetgen.wire.authentication import token_digest
 
@@ -119,3 +121,21 @@ class TestEveryStore:
             refused(post(client, {**ASK, "device": "kiosk-2"}, **bearer(token)), 403, "forbidden")
             assert store.revoke(device="kiosk-1") == 1
             until(lambda: post(client, ASK, **bearer(token)).status_code == 401, seconds=2)
+
+
+def test_a_file_that_comes_back_after_junk_stood_in_its_place_is_read_again(tmp_path: Path) -> None:
+    path, away = tmp_path / "tokens.sqlite", tmp_path / "away.sqlite"
+    SQLiteTokens(path, write=True).close()
+
+    async def look() -> None:
+        reader = SQLiteTokens(path)
+        path.rename(away)
+        path.write_text("junk")
+        with pytest.raises(TokensUnavailableError):
+            await reader.find("0")
+        path.unlink()
+        away.rename(path)
+        assert await reader.find("0") is None
+        await reader.aclose()
+
+    asyncio.run(look())

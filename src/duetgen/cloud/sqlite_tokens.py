@@ -41,6 +41,7 @@ class SQLiteTokens(SQLTokens):
         self._open()
 
     def _open(self) -> None:
+        self._inode = -1  # Until it is open: the next look tries again, also where the file of before has come back.
         path = self.path.resolve()
         try:
             if path.exists() and not path.is_file():
