@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from duetgen.errors import DuetError
+from duetgen.files import open_regular, read_regular
 from duetgen.wire.limits import MAX_DOCUMENT_BYTES
 
 T = TypeVar("T")
@@ -59,8 +60,7 @@ def format_version(content: bytes, refuse: Refuse) -> object:
 def read_document(path: Path, refuse: Refuse) -> bytes:
     """The content of a file that is no larger than such files are."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_DOCUMENT_BYTES + 1)
+        content = read_regular(path, MAX_DOCUMENT_BYTES + 1)
     except OSError as cause:
         raise refuse(cause.strerror or str(cause)) from cause
     if len(content) > MAX_DOCUMENT_BYTES:
@@ -74,8 +74,12 @@ def read_json(path: Path, kind: type[T], refuse: Refuse) -> T:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

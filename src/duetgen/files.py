@@ -14,6 +14,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -44,8 +45,8 @@ def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
     )
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """At most `limit` bytes of a regular file; of a pipe or a device nothing is read, nor waited for.
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, to be read; a pipe or a device is not waited for.
 
     Raises:
         OSError: it cannot be read, or is another kind of file.
@@ -54,7 +55,16 @@ def read_regular(path: Path, limit: int) -> bytes:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with os.fdopen(handle, "rb") as file:
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, limit: int = -1) -> bytes:
+    """At most `limit` bytes of a regular file, or all.
+
+    Raises:
+        OSError: it cannot be read, or is another kind of file.
+    """
+    with open_regular(path) as file:
         return file.read(limit)
 
 

@@ -340,6 +340,9 @@ def test_one_changed_bit_of_the_weights_is_refused(wandering: Dataset, tmp_path:
     folder.weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DamagedError, match="not what was written"):
         load_run(folder.root)
+    # Nobody is told that such a run has been trained.
+    with pytest.raises(DamagedError, match="not what was written"):
+        train(wandering, SMALL, folder.root)
     # A run of a version that kept no digest is taken as it is.
     folder.write_environment(msgspec.structs.replace(folder.read_environment(), weights_sha256=""))
     load_run(folder.root)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from duetgen.files import write_bytes
+from duetgen.files import open_regular, write_bytes
 from duetgen.wire.limits import MAX_STATE_BYTES
 
 if TYPE_CHECKING:
@@ -38,13 +37,9 @@ class StateFile:
     def read(self, limit: int) -> bytes | None:
         """The last `limit` bytes at most; None if it is not there, or is no file that can be read."""
         try:
-            handle = os.open(self.path, os.O_RDONLY | NO_WAIT)
-            with os.fdopen(handle, "rb") as file:
-                found = os.fstat(handle)
-                if not stat.S_ISREG(found.st_mode):
-                    return None
-                self._size, self._there = found.st_size, True
-                file.seek(max(0, found.st_size - limit))
+            with open_regular(self.path) as file:
+                self._size, self._there = os.fstat(file.fileno()).st_size, True
+                file.seek(max(0, self._size - limit))
                 return file.read(limit)
         except OSError:
             return None

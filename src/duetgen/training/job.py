@@ -118,6 +118,7 @@ def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainR
     ended = folder.read_environment()
     if not ended.finished:
         return None
+    folder.read_weights(ended)  # Nobody is told of a run that cannot be loaded.
     epochs = 0 if config.model.method == "finetune" else len(folder.read_metrics())
     return TrainResult(folder.root, ended.best_epoch, ended.best, epochs, ended.seconds, True)
 

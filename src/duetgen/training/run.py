@@ -38,7 +38,7 @@ from duetgen.documents import (
     read_document,
 )
 from duetgen.errors import DuetError
-from duetgen.files import write_bytes
+from duetgen.files import read_regular, write_bytes
 from duetgen.jobfolder import Job
 from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
 
@@ -192,6 +192,20 @@ class RunFolder:
         except InvalidConfigError as cause:
             raise refuse(cause.message) from cause
 
+    def read_weights(self, environment: Environment) -> bytes:
+        """Read `weights.safetensors` of a finished run.
+
+        Raises:
+            DamagedError: it is missing, or is not what was written.
+        """
+        refuse = damaged(self.weights, AGAIN)
+        try:
+            content = read_regular(self.weights)
+        except OSError as cause:
+            raise refuse(cause.strerror or str(cause)) from cause
+        check_digest(hashlib.sha256(content).hexdigest(), environment.weights_sha256, refuse)
+        return content
+
     def read_metrics(self) -> list[EpochRecord]:
         """Read `metrics.jsonl`.
 
@@ -286,12 +300,10 @@ def load_run(root: Path) -> Run:
             f"{folder.root} has not finished: it has no weights yet",
             "run the same `duet train` command again; it goes on where it stopped",
         )
-    config, refuse = folder.read_config(), damaged(folder.weights, AGAIN)
+    config, content = folder.read_config(), folder.read_weights(environment)
     try:
-        content = folder.weights.read_bytes()
-        check_digest(hashlib.sha256(content).hexdigest(), environment.weights_sha256, refuse)
         model = Recommender(environment.vocabulary, config.model)
         model.load_state_dict(safetensors.torch.load(content))
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as cause:
-        raise refuse(str(cause)) from cause
+    except (ValueError, RuntimeError, safetensors.SafetensorError) as cause:
+        raise damaged(folder.weights, AGAIN)(str(cause)) from cause
     return Run(folder.root, config, environment, model.eval())
