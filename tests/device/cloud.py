@@ -148,16 +148,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-class Server(ThreadingHTTPServer):
-    """A `FakeCloud` on a loopback port."""
+class LoopbackServer(ThreadingHTTPServer):
+    """An HTTP server in a thread of its own, on a loopback port."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, cloud: FakeCloud, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.cloud = cloud
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), handler)
+        self.name = f"127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://{self.name}"
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self.thread.start()
 
@@ -168,6 +168,14 @@ class Server(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         self.thread.join()
+
+
+class Server(LoopbackServer):
+    """A `FakeCloud` that answers."""
+
+    def __init__(self, cloud: FakeCloud, port: int = 0) -> None:
+        self.cloud = cloud
+        super().__init__(Handler, port)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

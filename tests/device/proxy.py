@@ -7,8 +7,10 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.device.cloud import LoopbackServer
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -65,7 +67,7 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-class Proxy(ThreadingHTTPServer):
+class Proxy(LoopbackServer):
     """A proxy.
 
     Attributes:
@@ -74,22 +76,8 @@ class Proxy(ThreadingHTTPServer):
         wanted: the Proxy-Authorization that it lets through.
     """
 
-    daemon_threads = True
-
     def __init__(self, user: str = "", password: str = "") -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
         self.heads: list[str] = []
         self.hostile: Callable[[socket.socket], None] | None = None
         self.wanted = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}" if user else None
-        self.name = f"127.0.0.1:{self.server_address[1]}"
-        self.url = f"http://{self.name}"
-        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.thread.start()
-
-    def handle_error(self, *_: object) -> None:
-        """A device that hangs up is no error of these tests."""
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
-        self.thread.join()
+        super().__init__(Handler)
