@@ -77,12 +77,13 @@ def main() -> None:
     import numpy as np
     import polars as pl
 
-    from duetgen.backbones import BackboneConfig, ModelConfig
+    from duetgen.backbones import BackboneConfig
     from duetgen.baselines import EASE, ItemKNN
     from duetgen.baselines.ease import gram, solve
     from duetgen.data.prepare import PrepareConfig, prepare
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate
+    from duetgen.recommender import ModelConfig
     from duetgen.training import OptimiserConfig, TrainConfig, load_run, train
 
     with tempfile.TemporaryDirectory() as place:

@@ -32,12 +32,12 @@ def untrained(root: Path, items: int, width: int, seed: int = 0) -> Path:
     import torch
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from duetgen.backbones import ModelConfig, Recommender
     from duetgen.backbones.backbone import BackboneConfig
     from duetgen.data.prepare import PrepareConfig, prepare
     from duetgen.data.store import Dataset
     from duetgen.data.synthetic import SyntheticConfig
     from duetgen.export import export_bundle
+    from duetgen.recommender import ModelConfig, Recommender
     from duetgen.training.config import TrainConfig
     from duetgen.training.run import Run, describe
 

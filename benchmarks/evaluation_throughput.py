@@ -20,7 +20,6 @@ from typing import Final
 import numpy as np
 import torch
 
-from duetgen.backbones import ModelConfig, Recommender
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 from duetgen.data.synthetic import SyntheticConfig
@@ -28,6 +27,7 @@ from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
 from duetgen.evaluation.inputs import histories, target_items, windows
 from duetgen.machine import use_machine
+from duetgen.recommender import ModelConfig, Recommender
 
 PAIRWISE_DEVICES: Final = 1000
 """Devices measured with a backbone that scores each candidate anew."""

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duetgen.backbones import ModelConfig, Recommender
 from duetgen.machine import use_machine
+from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training import FineTuneConfig
 from duetgen.training.defaults import fill_in_finetune
 from duetgen.training.finetune import FineTuned, finetune_alone

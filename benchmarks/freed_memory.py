@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 
-from duetgen.backbones import ModelConfig, Recommender
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 from duetgen.data.synthetic import SyntheticConfig
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
 from duetgen.machine import keep_freed_memory
+from duetgen.recommender import ModelConfig, Recommender
 from training_throughput import Way, rate
 
 CASES = (

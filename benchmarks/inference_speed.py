@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 import torch
 
-from duetgen.backbones import ModelConfig, Recommender
 from duetgen.evaluation.provenance import cpu_name
 from duetgen.export.graphs import export_device, export_generator, quantised
 from duetgen.export.parity import session
+from duetgen.recommender import ModelConfig, Recommender
 
 TURN = 0.05
 """Seconds of one way before the other has its turn."""

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duetgen.backbones import BACKBONES, BackboneConfig, ModelConfig, Recommender
-from duetgen.backbones.recommender import HistoryConfig
+from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.core import joint_loss
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 from duetgen.machine import use_machine
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import TrainConfig
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig, OptimiserConfig

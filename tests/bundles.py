@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import torch
 
-from duetgen.backbones import ModelConfig, Recommender
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 from duetgen.data.synthetic import SyntheticConfig
 from duetgen.export import export_bundle
+from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training.config import TrainConfig
 from duetgen.training.run import Run, describe
 from duetgen.wire.bundle import Bundle

@@ -5,12 +5,13 @@ import itertools
 import pytest
 import torch
 
-from duetgen.backbones import BACKBONES, BackboneConfig, HistoryConfig, ModelConfig, Recommender, SASRec, windows
+from duetgen.backbones import BACKBONES, BackboneConfig, SASRec, windows
 from duetgen.backbones.backbone import SequenceBackbone
 from duetgen.backbones.din import ActivationUnit
 from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.sasrec import BLOCK, band, unband
 from duetgen.core import GeneratorConfig
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 
 V, L = 30, 4
 CASES = [(name, layers) for name in BACKBONES for layers in (1, 2) if not (name == "din" and layers == 2)]

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from duetgen.backbones import BACKBONES, BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.backbones.heads import head_layers
 from duetgen.comparison.changes import with_settings
 from duetgen.core import ConcatLinear, DynamicLinear, GeneratorConfig, LowRankDynamicLinear, ScaledLinear
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import TrainConfig, check_config
 from duetgen.training.config import InvalidConfigError
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones import BackboneConfig
 from duetgen.comparison import changes
 from duetgen.comparison.methods import METHODS
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config
 from duetgen.training.defaults import fill_in
 

@@ -15,7 +15,6 @@ import torch
 from tests.conftest import MakeDataset, seal
 from torch import Tensor
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Part
 from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, calibration, evaluate, scoring, validate
 from duetgen.evaluation.errors import (
@@ -28,6 +27,7 @@ from duetgen.evaluation.inputs import HistoryReader, target_items
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import LAST
 from duetgen.evaluation.protocols import CandidateRanking, FullRanking, Scores
+from duetgen.recommender import Recommender
 
 from .conftest import MakeModel
 

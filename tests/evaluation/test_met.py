@@ -10,12 +10,12 @@ import pytest
 import torch
 from tests.conftest import MakeDataset, wandering_sequences
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
 from duetgen.evaluation import OWN, ZERO, evaluate, met, validate
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import ranking_metrics
 from duetgen.evaluation.protocols import CandidateRanking, FullRanking, full_name, missed_targets
+from duetgen.recommender import Recommender
 
 from .conftest import MakeModel
 from .test_protocols import Table, scores_of

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, compare, evaluate
 from duetgen.evaluation.errors import NotComparableError
+from duetgen.recommender import Recommender
 
 from .conftest import MakeModel
 

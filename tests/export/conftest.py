@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 from tests.bundles import untrained_run
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.export import graphs, parity
+from duetgen.recommender import Recommender
 from duetgen.training.run import Run
 from duetgen.wire.bundle import Bundle, open_bundle
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones import BackboneConfig
 from duetgen.core import GeneratorConfig
 from duetgen.export import graphs, parity
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 
 
 @pytest.mark.parametrize(("name", "head"), [("din", "low-rank"), ("sasrec", "scale")])

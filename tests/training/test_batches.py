@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import MakeDataset
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
+from duetgen.backbones import BackboneConfig
 from duetgen.data.store import UNKNOWN, Dataset
+from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training.batches import LONG_WINDOW, SequenceBatches, chunk_size, cut
 
 

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from tests.conftest import MakeDataset, wandering_sequences
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
+from duetgen.backbones import BackboneConfig
 from duetgen.data.store import Dataset
+from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
 from duetgen.training.defaults import batch_size, dropout, fill_in, passes, patience
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones import BackboneConfig
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training.config import FineTuneConfig
 from duetgen.training.copies import Copies, UnrolledGRU, WholeCopies
 from duetgen.training.defaults import fill_in_finetune

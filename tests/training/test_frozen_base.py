@@ -9,11 +9,12 @@ import pytest
 import torch
 from tests.conftest import write_people
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
+from duetgen.backbones import BackboneConfig
 from duetgen.comparison.changes import with_settings
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError
+from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training import OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.config import InvalidConfigError
 from duetgen.training.frozen_base import to_beat

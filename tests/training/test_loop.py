@@ -16,12 +16,13 @@ import safetensors.torch
 import torch
 from tests.conftest import MakeDataset
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones import BackboneConfig
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError, OutputUnwritableError
 from duetgen.jobfolder import FolderBusyError, alone_in
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import Losses, ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.defaults import fill_in
 from duetgen.training.loop import Trainer, TrainingFailedError, make_batches

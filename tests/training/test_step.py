@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from duetgen.backbones import DIN, BackboneConfig, HistoryConfig, ModelConfig, Recommender
+from duetgen.backbones import DIN, BackboneConfig
 from duetgen.core import GeneratorConfig
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
 from duetgen.training.step import Blocks, TrainingStep, anchors, to_blocks

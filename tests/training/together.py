@@ -12,10 +12,11 @@ import msgspec
 import torch
 from torch import nn
 
-from duetgen.backbones import BackboneConfig, HistoryConfig, ModelConfig
+from duetgen.backbones import BackboneConfig
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
+from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, loop, processes, train
 from duetgen.training.defaults import fill_in
 from duetgen.training.processes import Processes

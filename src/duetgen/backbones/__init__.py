@@ -1,14 +1,14 @@
 """Device models for sequential recommendation, one file each behind one interface (`backbone.Backbone`).
 
-`recommender.Recommender` joins a backbone with the generator of its head's parameters: what is trained, measured and
-exported. `BACKBONES` is the table of names that commands accept.
+`BACKBONES` is the table of names that commands accept; `recommender.Recommender` joins one with what makes it personal.
 """
 
 from duetgen.backbones.backbone import Backbone, BackboneConfig, PairwiseBackbone, SequenceBackbone, windows
 from duetgen.backbones.din import DIN
 from duetgen.backbones.gru4rec import GRU4Rec
-from duetgen.backbones.recommender import BACKBONES, HistoryConfig, ModelConfig, Recommender
 from duetgen.backbones.sasrec import SASRec
+
+BACKBONES: dict[str, type[SASRec] | type[GRU4Rec] | type[DIN]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "din": DIN}
 
 __all__ = [
     "BACKBONES",
@@ -16,10 +16,7 @@ __all__ = [
     "Backbone",
     "BackboneConfig",
     "GRU4Rec",
-    "HistoryConfig",
-    "ModelConfig",
     "PairwiseBackbone",
-    "Recommender",
     "SASRec",
     "SequenceBackbone",
     "windows",

@@ -6,6 +6,7 @@ Shapes: B devices, L window length, C candidates, V items, U devices of the trai
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,13 +38,17 @@ class Counting(nn.Module):
         """There is nothing to generate."""
         raise ValueError("a counting baseline has no generator")
 
-    def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+    def trusted(self, theta: Any, age: int) -> Any:
+        """There is no theta to trust."""
+        return theta
+
+    def score_catalogue(self, window_BL: Tensor, theta: Any = None) -> Tensor:
         """Scores of all item indices: [B, V]; padding scores -inf."""
         scores_BV = self.catalogue(window_BL)
         scores_BV[:, 0] = -torch.inf
         return scores_BV
 
-    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Any = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]."""
         return self.score_catalogue(window_BL).gather(1, candidates_BC)
 

@@ -48,7 +48,7 @@ def export(
 
     use_machine(threads)
     loaded, data = load_run(run), Dataset(dataset)
-    check_exportable(loaded.model)
+    check_exportable(loaded.device_model)
     loaded.check_dataset(data)
     signer, place, made = key_to_sign_with(key)
     say_key(place, public_hex(signer), made)

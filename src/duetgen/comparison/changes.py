@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 import msgspec
 import torch
 
-from duetgen.backbones import ModelConfig, Recommender
 from duetgen.data.store import Dataset
+from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training import TrainConfig
 from duetgen.wire.limits import MAX_WINDOW
 

@@ -14,8 +14,9 @@ from typing import Final, cast
 import msgspec
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from duetgen.core import Theta
 from duetgen.data.store import Dataset
 from duetgen.evaluation.inputs import histories, history_lengths, target_items, windows
 from duetgen.evaluation.met import MetItems
@@ -65,10 +66,10 @@ def measure_oscillation(model: nn.Module, dataset: Dataset) -> Oscillation | Non
             thetas, losses, gains = [], [], []
             for age in (0, 1):
                 history = histories(dataset, targets.take(rows), recommender.generator_history, age)
-                theta_BP = recommender.generate(torch.from_numpy(history).to(device))
-                scored = ranking.rank(Scores(recommender, window_BL, theta_BP), rows)
+                theta = recommender.generate(torch.from_numpy(history).to(device))
+                scored = ranking.rank(Scores(recommender, window_BL, recommender.trusted(theta, 0)), rows)
                 assert scored.loss_N is not None
-                thetas.append(theta_BP.double().cpu().numpy())
+                thetas.append(values_of(theta, recommender.vocabulary).double().cpu().numpy())
                 losses.append(scored.loss_N)
                 gains.append(ndcg(scored.rank_N, 10))
             norm_B = (np.linalg.norm(thetas[0], axis=1) + np.linalg.norm(thetas[1], axis=1)) / 2
@@ -76,3 +77,14 @@ def measure_oscillation(model: nn.Module, dataset: Dataset) -> Oscillation | Non
             columns.append(np.stack([distance_B, abs(losses[0] - losses[1]), abs(gains[0] - gains[1])], axis=1))
     theta, log_loss, gain = (float(value) for value in np.concatenate(columns).mean(0))
     return Oscillation(theta=theta, log_loss=log_loss, ndcg=gain, targets=len(targets))
+
+
+def values_of(theta: Theta | Tensor, vocabulary: int) -> Tensor:
+    """What a theta of one part holds, and of two the weights: [B, P], or [B, V] of a bias alone."""
+    if isinstance(theta, Tensor):
+        return theta
+    if theta.weights_BP is not None:
+        return theta.weights_BP
+    bias_BV = theta.bias(vocabulary)
+    assert bias_BV is not None
+    return bias_BV

@@ -27,7 +27,7 @@ class FinishedRun(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     sha256: str
-    kind: Literal["base", "finetune", "finetune-whole", "duet"]
+    kind: Literal["base", "finetune", "finetune-whole", "cloud", "duet"]
     backbone: str
     seed: int
 

@@ -9,6 +9,7 @@ The flow, one file each:
 - `encoders`: a history of behaviour to one vector
 - `stabiliser`: blends candidate parameter sets (Stable Weight Adapter)
 - `generator`: history to `theta` (Personalized Parameters Generator)
+- `theta`: a device's parameters whole, weights and item bias, and how much each counts with age
 - `duet`: global model and generator joined, with the joint objective
 """
 
@@ -19,9 +20,11 @@ from duetgen.core.generator import GeneratorConfig, ParameterGenerator
 from duetgen.core.layout import LayoutEntry, ParameterLayout
 from duetgen.core.personal import Personal
 from duetgen.core.stabiliser import StableWeightAdapter
+from duetgen.core.theta import AGES, ItemBias, Theta, Trust
 from duetgen.core.variants import ConcatLinear, LowRankDynamicLinear, ScaledLinear
 
 __all__ = [
+    "AGES",
     "AverageEncoder",
     "ConcatLinear",
     "Duet",
@@ -30,6 +33,7 @@ __all__ = [
     "Encoder",
     "GRUEncoder",
     "GeneratorConfig",
+    "ItemBias",
     "LayoutEntry",
     "LowRankDynamicLinear",
     "ParameterGenerator",
@@ -37,5 +41,7 @@ __all__ = [
     "Personal",
     "ScaledLinear",
     "StableWeightAdapter",
+    "Theta",
+    "Trust",
     "joint_loss",
 ]

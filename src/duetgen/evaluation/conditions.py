@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from duetgen.core.theta import PartName
 from duetgen.evaluation.errors import InvalidConditionError
 from duetgen.wire.limits import MAX_STALENESS
 
@@ -21,10 +22,12 @@ class Condition(msgspec.Struct, frozen=True):
         kind: `own`, generated from the device's own history; `zero`, the global model; `another`, generated from
             another device's history; `random`, generated from items drawn by their popularity in training.
         staleness: how many of the newest events the generator has not seen; the first event is always seen.
+        part: of a theta that has two, the one that counts alone; None: all of it.
     """
 
     kind: Kind
     staleness: int = 0
+    part: PartName | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -38,8 +41,10 @@ class Condition(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """How results are labelled: `own`, `own+5` (five events old), `zero`, `another`, `random`."""
-        return f"{self.kind}+{self.staleness}" if self.staleness else self.kind
+        """How results are labelled: `own`, `own+5` (five events old), `zero`, `another`, `random`;
+        `own-weights`, `own-bias`: one part of theta alone."""
+        name = self.kind if self.part is None else f"{self.kind}-{self.part}"
+        return f"{name}+{self.staleness}" if self.staleness else name
 
 
 ZERO: Final = Condition("zero")
@@ -47,6 +52,8 @@ OWN: Final = Condition("own")
 STALENESS: Final = (0, 1, 5, 20)
 
 
-def default_conditions(staleness: Sequence[int] = STALENESS) -> tuple[Condition, ...]:
-    """Own theta at each age in events, the global model, and the two controls."""
-    return (*(Condition("own", s) for s in staleness), ZERO, Condition("another"), Condition("random"))
+def default_conditions(staleness: Sequence[int] = STALENESS, parts: bool = False) -> tuple[Condition, ...]:
+    """Own theta at each age in events, the global model, and the two controls; each part alone, where there are two."""
+    own = [Condition("own", age) for age in staleness]
+    alone = [Condition("own", age, part) for part in ("weights", "bias") for age in staleness] if parts else []
+    return (*own, *alone, ZERO, Condition("another"), Condition("random"))

@@ -59,8 +59,10 @@ def best_items(
             def last(length: int, start_B: Int64 = start_B, end_B: Int64 = end_B) -> torch.Tensor:
                 return torch.from_numpy(gather(dataset.events, start_B, end_B, length)).to(place)
 
-            theta_BP = recommender.generate(last(recommender.generator_history)) if own else None
-            scores_BV = recommender.score_catalogue(last(recommender.window), theta_BP).float()
+            theta = None
+            if own:
+                theta = recommender.trusted(recommender.generate(last(recommender.generator_history)), 0)
+            scores_BV = recommender.score_catalogue(last(recommender.window), theta).float()
             if hide:
                 count = int(min(MAX_LOG_EVENTS, (end_B - start_B).max(initial=1)))
                 scores_BV.scatter_(1, last(count), -torch.inf)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import torch
@@ -66,13 +66,16 @@ class Recommender(Protocol):
 
     vocabulary: int
 
-    def generate(self, history_BL: Tensor) -> Tensor:
-        """Theta [B, P]."""
+    def generate(self, history_BL: Tensor) -> Any:
+        """Theta of each history, which can be indexed by device."""
 
-    def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor:
+    def trusted(self, theta: Any, age: int) -> Any:
+        """Theta as it counts when it is so many events old."""
+
+    def score_catalogue(self, window_BL: Tensor, theta: Any) -> Tensor:
         """Scores [B, V]; padding scores -inf."""
 
-    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Any) -> Tensor:
         """Scores [B, C]."""
 
 
@@ -82,16 +85,16 @@ class Scores:
     Args:
         model: the model.
         window_BL: the targets' windows.
-        theta_BP: their parameters; None for the global model.
+        theta: their parameters; None for the global model.
     """
 
-    def __init__(self, model: Recommender, window_BL: Tensor, theta_BP: Tensor | None) -> None:
-        self.model, self.window_BL, self.theta_BP = model, window_BL, theta_BP
+    def __init__(self, model: Recommender, window_BL: Tensor, theta: Any) -> None:
+        self.model, self.window_BL, self.theta = model, window_BL, theta
 
     @cached_property
     def catalogue(self) -> Tensor:
         """Scores of all item indices: [B, V]; padding scores -inf."""
-        return self.model.score_catalogue(self.window_BL, self.theta_BP).float()
+        return self.model.score_catalogue(self.window_BL, self.theta).float()
 
     @cached_property
     def log_total(self) -> Tensor:
@@ -102,7 +105,7 @@ class Scores:
         """Scores of each target's own candidates [B, C], and what makes them comparable between devices [B]."""
         if self.model.normalised:
             return self.catalogue.gather(1, candidates_BC), self.log_total
-        scores_BC = self.model.score(self.window_BL, candidates_BC, self.theta_BP).float()
+        scores_BC = self.model.score(self.window_BL, candidates_BC, self.theta).float()
         return scores_BC, scores_BC.new_zeros(len(scores_BC))
 
 

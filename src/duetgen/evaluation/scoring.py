@@ -153,13 +153,15 @@ def score(
     for first in range(helpers.rank * size, total, helpers.world * size):
         rows = slice(first, min(first + size, total))
         window_BL = torch.from_numpy(windows(dataset, selection.targets.take(rows), model.window)).to(device)
-        theta_BP = None
+        theta = None
         if reader is not None:
             history_HL, which_B = reader.read(rows)
-            theta_BP = model.generate(torch.from_numpy(history_HL).to(device))
-            if not np.array_equal(which_B, np.arange(len(theta_BP))):
-                theta_BP = theta_BP[torch.from_numpy(which_B).to(device)]
-        scores = Scores(model, window_BL, theta_BP)
+            theta = model.trusted(model.generate(torch.from_numpy(history_HL).to(device)), condition.staleness)
+            if condition.part is not None:
+                theta = theta.only(condition.part)
+            if not np.array_equal(which_B, np.arange(len(history_HL))):
+                theta = theta[torch.from_numpy(which_B).to(device)]
+        scores = Scores(model, window_BL, theta)
         for ranking, collector in zip(rankings, collectors):
             collector.add(rows, ranking.rank(scores, rows))
         if progress is not None:

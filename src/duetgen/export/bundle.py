@@ -15,7 +15,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import duetgen
-from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.evaluation.provenance import commit_of
 from duetgen.export import canary, graphs, parity, quality
@@ -24,6 +23,7 @@ from duetgen.export.items import read_items
 from duetgen.export.keys import public_hex
 from duetgen.export.plausible import learn_bounds
 from duetgen.files import new_folder
+from duetgen.recommender import Recommender
 from duetgen.training.run import Run
 from duetgen.wire.bundle import (
     FORMAT_VERSION,
@@ -76,7 +76,7 @@ def export_bundle(
         OutputUnwritableError: it cannot be written.
     """
     say = say or (lambda line: None)
-    check_exportable(run.model)
+    check_exportable(run.device_model)
     run.check_dataset(dataset)
     with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
         manifest, contents = _make(run, dataset, embeddings, measure, say)
@@ -116,7 +116,8 @@ def check_exportable(model: Recommender) -> None:
 def _make(
     run: Run, dataset: Dataset, embeddings: Embeddings, measure: bool, say: Say
 ) -> tuple[Manifest, dict[str, bytes]]:
-    model, layout = run.model.eval(), run.model.backbone.head.layout
+    model = run.device_model.eval()
+    layout = model.backbone.head.layout
     small = graphs.quantised(model) if embeddings == "int8" else None
     published = small or model
     say("exporting the device's graph")

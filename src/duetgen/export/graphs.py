@@ -24,11 +24,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones import Recommender
 from duetgen.core import GRUEncoder
 from duetgen.export.errors import NotExportableError
 from duetgen.export.quantisation import QuantisedEmbedding
 from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
+from duetgen.recommender import Recommender
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
 
 OPSET: Final = 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.evaluation import OWN, ZERO, protocols
 from duetgen.evaluation.averages import device_means
@@ -13,6 +12,7 @@ from duetgen.evaluation.errors import NothingToEvaluateError
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import ranking_metrics
 from duetgen.evaluation.scoring import measuring, score, select
+from duetgen.recommender import Recommender
 
 DEVICES: Final = 2_000
 """Devices measured, at most: a seeded choice, the same for every export."""

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duetgen.backbones import BACKBONES, ModelConfig
+from duetgen.backbones import BACKBONES
 from duetgen.data.gather import gather
 from duetgen.data.store import UNKNOWN, Dataset, Int64
+from duetgen.recommender import ModelConfig
 
 LONG_WINDOW: Final = 64
 """Events of a window from which on a recurrent backbone is too dear to run it anew at every position."""

@@ -8,11 +8,11 @@ from typing import Any, Final, Literal
 import msgspec
 import msgspec.inspect
 
-from duetgen.backbones import ModelConfig
 from duetgen.core.encoders import HALF_LIVES
 from duetgen.documents import decode_toml
 from duetgen.errors import DuetError, did_you_mean, nearest
-from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_WINDOW
+from duetgen.recommender import ModelConfig
+from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_OPINION_ITEMS, MAX_WINDOW
 from duetgen.wire.messages import MetPolicy
 
 SEE: Final = "see docs/configuration.md for every setting"
@@ -105,6 +105,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         global_model: folder of a finished run whose global model is kept as it is, so that only the generator is
             trained, or only fine-tuning is left; empty: global model and generator are trained together, by the joint
             objective, and what is fine-tuned is trained first.
+        cloud_model: folder of a finished run of the method `cloud`, whose opinions devices get; empty: one is
+            trained, as `model.cloud` tells it.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
         validation_devices: at most so many devices, drawn by seed, measure each epoch.
         checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
@@ -115,6 +117,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     optimiser: OptimiserConfig = OptimiserConfig()
     finetune: FineTuneConfig = FineTuneConfig()
     global_model: str = ""
+    cloud_model: str = ""
     seed: int = 0
     feed: Literal["sequences", "rows"] = "sequences"
     validation_devices: int = 5000
@@ -206,6 +209,7 @@ def check_config(config: TrainConfig) -> None:
         InvalidConfigError: with the setting's name and the range it may have.
     """
     backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
+    cloud = config.model.cloud
     objective, optimiser, finetune = config.objective, config.optimiser, config.finetune
     ranges: list[tuple[str, float | Literal["auto"], float, float]] = [
         ("model.backbone.width", backbone.width, 1, 4096),
@@ -224,6 +228,11 @@ def check_config(config: TrainConfig) -> None:
         ("model.generator.dropout", generator.dropout, 0, 0.99),
         ("model.generator.decoder_scale", generator.decoder_scale, 1e-12, 10),
         ("model.generator.decoder_rank", generator.decoder_rank, 0, generator.width),
+        ("model.cloud.items", cloud.items, 1, MAX_OPINION_ITEMS),
+        ("model.cloud.width", cloud.width, 1, 4096),
+        ("model.cloud.layers", cloud.layers, 1, 64),
+        ("model.cloud.heads", cloud.heads, 1, cloud.width),
+        ("model.cloud.neighbours", cloud.neighbours, 1, 10_000),
         ("objective.negatives", objective.negatives, 0, 1_000_000),
         ("objective.bce_weight", objective.bce_weight, 0, 1000),
         ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
@@ -254,6 +263,17 @@ def check_config(config: TrainConfig) -> None:
             f"model.backbone.width {backbone.width} does not divide into {backbone.heads} heads",
             "choose a divisor of the width",
         )
+    if cloud.width % cloud.heads:
+        raise InvalidConfigError(
+            f"model.cloud.width {cloud.width} does not divide into {cloud.heads} heads", "choose a divisor of the width"
+        )
+    if config.cloud_model and config.model.method != "duet":
+        raise InvalidConfigError(
+            f"the method {config.model.method} has no use for cloud_model",
+            "leave it out, or use it with the method duet",
+        )
+    if config.model.method == "cloud" and cloud.kind == "none":
+        raise InvalidConfigError("a cloud model of the kind none is no model", "leave model.cloud.kind out")
     if history.encoder == "average" and generator.candidates > 1 and generator.candidates % len(HALF_LIVES):
         raise InvalidConfigError(
             f"model.generator.candidates is {generator.candidates}, the encoder gives {len(HALF_LIVES)} views",

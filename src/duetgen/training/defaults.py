@@ -8,17 +8,24 @@ a table, and the runs behind them.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from duetgen.backbones import BACKBONES, ModelConfig
+from duetgen.backbones import BACKBONES
+from duetgen.cloudmodel import CloudConfig
 from duetgen.data.store import Dataset
+from duetgen.recommender import ModelConfig
 from duetgen.training.config import FineTuneConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
+from duetgen.training.run import RunFolder
 
 FULL_SOFTMAX_ITEMS: Final = 5_000
 """Largest catalogue over which `auto` takes the full softmax: above it drawn items give the same quality for less."""
+
+EASE_ITEMS: Final = 5_000
+"""Largest catalogue for which a cloud model takes EASE: above it the matrix is dear to solve."""
 
 STEPS: Final = 128
 """About so many steps a pass should have; fewer, and a small dataset is not learnt to its end (docs/findings.md)."""
@@ -67,7 +74,9 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         )
     if history.share_embedding == "auto":
         history = msgspec.structs.replace(history, share_embedding=short)
-    complete: ModelConfig = msgspec.structs.replace(model, backbone=backbone, history=history)
+    complete: ModelConfig = msgspec.structs.replace(
+        model, backbone=backbone, history=history, cloud=fill_in_cloud(config, dataset), met=dataset.manifest.met
+    )
     finetune = fill_in_finetune(config.finetune, model) if model.method == "finetune" else config.finetune
     return msgspec.structs.replace(config, optimiser=filled, model=complete, finetune=finetune)
 
@@ -99,6 +108,17 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     )
     model = msgspec.structs.replace(config.model, normalised=kind != "bce")
     return msgspec.structs.replace(config, objective=filled, model=model)
+
+
+def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
+    """The cloud model: that of the run that is named, or of the settings with `auto` replaced."""
+    if config.cloud_model:
+        return RunFolder(Path(config.cloud_model)).read_config().model.cloud
+    cloud, wanted = config.model.cloud, config.model.method in ("duet", "cloud") and config.feed == "sequences"
+    kind = ("blend" if cloud.kind == "auto" else cloud.kind) if wanted else "none"
+    table = ("ease" if dataset.vocabulary <= EASE_ITEMS else "item-knn") if cloud.table == "auto" else cloud.table
+    filled: CloudConfig = msgspec.structs.replace(cloud, kind=kind, table=table)
+    return filled
 
 
 def fill_in_finetune(finetune: FineTuneConfig, model: ModelConfig) -> FineTuneConfig:

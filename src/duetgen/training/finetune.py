@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.backbones import Recommender, windows
+from duetgen.backbones import windows
 from duetgen.data.store import UNKNOWN
+from duetgen.recommender import Recommender
 from duetgen.training.config import FineTuneConfig
 from duetgen.training.copies import Copies, HeadCopies, WholeCopies, logits
 from duetgen.training.drawn import Drawn, query_gradient
@@ -118,6 +119,10 @@ class FineTuned(nn.Module):
                 begin += len(part_B)
                 if longest > 1:
                     theta_BP[part_B] = self.train_copies(history_BL[part_B, :longest])
+        return theta_BP
+
+    def trusted(self, theta_BP: Tensor, age: int) -> Tensor:
+        """A copy as it is, whatever its age."""
         return theta_BP
 
     def train_copies(self, history_BL: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.documents import damaged, encode_json, read_json
 from duetgen.files import write_bytes
+from duetgen.recommender import Recommender
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import FineTuneConfig, TrainConfig
 from duetgen.training.finetune import FineTuned
@@ -83,7 +83,7 @@ def recommender_of(run: Run, dataset: Dataset) -> nn.Module:
         return run.model
     choice = read_choice(RunFolder(run.root))
     settings = msgspec.structs.replace(run.config.finetune, steps=choice.steps, learning_rate=choice.learning_rate)
-    return finetuned(run.model, dataset, run.config, settings)
+    return finetuned(run.device_model, dataset, run.config, settings)
 
 
 def base_config(config: TrainConfig) -> TrainConfig:

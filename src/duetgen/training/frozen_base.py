@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.documents import digest_of
 from duetgen.errors import OutputExistsError
+from duetgen.recommender import Recommender
 from duetgen.training.config import InvalidConfigError, TrainConfig
 from duetgen.training.run import Run, RunFolder, load_run
 
@@ -57,7 +57,7 @@ def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfi
         DuetError: as `load_global_model` does.
     """
     run = load_global_model(dataset, config)
-    kept = run.model.backbone.state_dict()
+    kept = run.device_model.backbone.state_dict()
     model.backbone.load_state_dict(kept, strict=False)
     for name, parameter in model.backbone.named_parameters():
         if name in kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,17 +14,34 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from duetgen.data.store import Dataset
+from duetgen.documents import digest_of
+from duetgen.errors import OutputExistsError
+from duetgen.evaluation.validation import few_devices
+from duetgen.evaluation.validation import validate as validate_model
 from duetgen.files import write_bytes
 from duetgen.jobfolder import work_in
+from duetgen.recommender import Recommender
 from duetgen.training.checkpoint import Counters
-from duetgen.training.config import TrainConfig, check_config
+from duetgen.training.cloud_run import CloudFitting, Measure, sequence_config
+from duetgen.training.config import InvalidConfigError, TrainConfig, check_config
 from duetgen.training.defaults import fill_in
 from duetgen.training.finetune_run import FineTuning, base_config
 from duetgen.training.frozen_base import check_global_model
 from duetgen.training.loop import Trainer, Validate, make_batches
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress, Silent
-from duetgen.training.run import Environment, NotARunError, RunFolder, TrainResult, describe, is_of, job_of
+from duetgen.training.run import (
+    Environment,
+    NotARunError,
+    Run,
+    RunFolder,
+    TrainResult,
+    describe,
+    is_of,
+    job_of,
+    load_run,
+)
+from duetgen.training.trust import learn_trust
 
 
 def train(
@@ -67,31 +85,109 @@ def train(
     if told is not None:
         return told
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
-    environment = describe(dataset, processes.device.type, begun_from)
+    advised_by = check_cloud_model(dataset, config, folder) if config.cloud_model else ""
+    environment = describe(dataset, processes.device.type, begun_from, advised_by)
     measure = validate or default_validation(config, processes)
-    trainer: Trainer | FineTuning
+    trainer: Trainer | FineTuning | CloudFitting
     with contextlib.ExitStack() as held:
 
         def open_folder() -> None:
             held.enter_context(work_in(folder.root, job_of(folder, dataset, config, environment), overwrite=overwrite))
-            if folder.read_environment().global_model_sha256 != begun_from:
-                raise NotARunError(
-                    f"{folder.root} was begun for another global model than {config.global_model} now is",
-                    "give --overwrite to begin again",
-                )
+            there = folder.read_environment()
+            for before, now, name in (
+                (there.global_model_sha256, begun_from, f"global model than {config.global_model}"),
+                (there.cloud_model_sha256, advised_by, f"cloud model than {config.cloud_model}"),
+            ):
+                if before != now:
+                    raise NotARunError(
+                        f"{folder.root} was begun for another {name} now is", "give --overwrite to begin again"
+                    )
 
         processes.of_first(open_folder)
         if config.model.method == "finetune":
             base = partial(train, dataset, base_config(config), folder.base, validate=validate, progress=progress)
             trainer = FineTuning(dataset, config, folder, measure, processes, base)
+        elif config.model.method == "cloud":
+            start = partial(train, dataset, sequence_config(config), folder.sequence, progress=progress)
+            trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, start)
         else:
             trainer = Trainer(dataset, config, folder, measure, processes)
         trainer.resume()
         trainer.run(progress)
+        if config.model.method == "duet" and validate is None:
+            begun = time.monotonic()
+            settle(trainer, dataset, config, cloud_run(dataset, config, folder, progress), processes)
+            trainer.counters.seconds += time.monotonic() - begun
         if processes.first:
             finish(folder, environment, trainer.best, trainer.counters)
     counters = trainer.counters
     return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
+
+
+def cloud_run(dataset: Dataset, config: TrainConfig, folder: RunFolder, progress: Progress) -> Run | None:
+    """The finished run of the cloud model that a DUET gets: the one named, or one that is trained now."""
+    if not config.model.cloud.members:
+        return None
+    if config.cloud_model:
+        return load_run(Path(config.cloud_model))
+    model = msgspec.structs.replace(config.model, method="cloud")
+    own = msgspec.structs.replace(config, model=model, global_model="")
+    return load_run(train(dataset, own, folder.cloud, progress=progress).root)
+
+
+def settle(
+    trainer: Trainer | FineTuning | CloudFitting,
+    dataset: Dataset,
+    config: TrainConfig,
+    cloud: Run | None,
+    processes: Processes,
+) -> None:
+    """Give the best weights the opinions of a cloud model, and learn how much each part of theta counts."""
+    model = Recommender(dataset.vocabulary, config.model)
+    model.load_state_dict(trainer.best)
+    if cloud is not None:
+        model.attach(cloud.cloud_model)
+    model.to(processes.device).eval()
+    if len(dataset.targets("valid")):
+        devices = config.validation_devices
+        few = few_devices(dataset, devices) if model.backbone.pairwise else devices
+        found = processes.of_first(lambda: learn_trust(model, dataset, few, config.seed))
+        trainer.counters.best = found
+    trainer.best = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+
+
+def check_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> str:
+    """Refuse, before `folder` is made or replaced, a cloud model that cannot be used or that would go with it.
+
+    Returns:
+        The digest of its weights.
+
+    Raises:
+        OutputExistsError: it lies in the run folder itself.
+        InvalidConfigError: it reads another number of events than the generator.
+        DuetError: as `load_run`, `Run.check_dataset` and `Run.cloud_model` do.
+    """
+    root = Path(config.cloud_model)
+    if root.resolve().is_relative_to(folder.root.resolve()):
+        raise OutputExistsError(f"{folder.root} holds the cloud model {root}", "choose another --out")
+    run = load_run(root)
+    run.check_dataset(dataset)
+    if run.cloud_model.window != config.model.history.length:
+        raise InvalidConfigError(
+            f"model.history.length is {config.model.history.length}, the cloud model of {root} reads "
+            f"{run.cloud_model.window} events",
+            "give both the same",
+        )
+    return digest_of(RunFolder(root).weights)
+
+
+def list_measure(dataset: Dataset, config: TrainConfig) -> Measure:
+    """`ndcg@10` of a list on the validation part."""
+
+    def measure(model: nn.Module, ages: tuple[int, ...]) -> float:
+        return validate_model(model, dataset, limit_devices=config.validation_devices, seed=config.seed, staleness=ages)
+
+    return measure
 
 
 def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor], counters: Counters) -> None:
@@ -127,11 +223,10 @@ def default_validation(config: TrainConfig, processes: Processes) -> Validate:
     """`ndcg@10` of the `full` protocol on the validation part, with fresh theta, shared out over the processes; of few
     devices where each is dear.
     """
-    from duetgen.evaluation import few_devices, validate
 
     def measure(model: nn.Module, dataset: Dataset) -> float:
         devices = config.validation_devices
         few = few_devices(dataset, devices) if config.model.method == "finetune" else devices
-        return validate(model, dataset, limit_devices=few, seed=config.seed, helpers=processes)
+        return validate_model(model, dataset, limit_devices=few, seed=config.seed, helpers=processes)
 
     return measure

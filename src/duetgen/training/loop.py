@@ -12,10 +12,10 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones import Recommender
 from duetgen.data.store import Dataset
 from duetgen.documents import damaged
 from duetgen.files import write_bytes
+from duetgen.recommender import Recommender
 from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from duetgen.backbones import Recommender
+from duetgen.recommender import Recommender
 from duetgen.training.config import OptimiserConfig, TrainConfig
 
 

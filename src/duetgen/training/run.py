@@ -8,6 +8,8 @@ metrics.jsonl        one line an epoch
 weights.safetensors  the best weights by validation; appears when the run ends
 finetune.json        of fine-tuning: steps and rate, and what else was tried
 base/                of fine-tuning that was given no global model: the run of its base model
+cloud/               of DUET that was given no cloud model: the run of its cloud model
+sequence/            of a cloud model: the base run of its sequence model
 checkpoint/          what resuming needs; gone when the run has ended
 ```
 """
@@ -27,7 +29,7 @@ import safetensors.torch
 import torch
 
 import duetgen
-from duetgen.backbones import Recommender
+from duetgen.cloudmodel import CloudModel
 from duetgen.data.store import Dataset
 from duetgen.documents import (
     check_digest,
@@ -40,9 +42,10 @@ from duetgen.documents import (
 from duetgen.errors import DuetError
 from duetgen.files import read_regular, write_bytes
 from duetgen.jobfolder import Job
+from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 AGAIN: Final = "train again, with --overwrite in the same folder"
 
 
@@ -74,6 +77,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     threads: int
     global_model_sha256: str = ""
+    cloud_model_sha256: str = ""
     finished: bool = False
     best_epoch: int = -1
     best: float = -1.0
@@ -94,7 +98,7 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     seconds: float
 
 
-def describe(dataset: Dataset, device: str, global_model_sha256: str = "") -> Environment:
+def describe(dataset: Dataset, device: str, global_model_sha256: str = "", cloud_model_sha256: str = "") -> Environment:
     """The environment of a run that starts now."""
     manifest = dataset.manifest
     return Environment(
@@ -110,6 +114,7 @@ def describe(dataset: Dataset, device: str, global_model_sha256: str = "") -> En
         device=device,
         threads=torch.get_num_threads(),
         global_model_sha256=global_model_sha256,
+        cloud_model_sha256=cloud_model_sha256,
     )
 
 
@@ -149,6 +154,16 @@ class RunFolder:
     def base(self) -> Path:
         """`base`, a run folder."""
         return self.root / "base"
+
+    @property
+    def cloud(self) -> Path:
+        """`cloud`, a run folder."""
+        return self.root / "cloud"
+
+    @property
+    def sequence(self) -> Path:
+        """`sequence`, a run folder."""
+        return self.root / "sequence"
 
     @property
     def checkpoint(self) -> Path:
@@ -252,7 +267,34 @@ class Run:
     root: Path
     config: TrainConfig
     environment: Environment
-    model: Recommender
+    model: Recommender | CloudModel
+
+    @property
+    def device_model(self) -> Recommender:
+        """The model of a run that devices could use.
+
+        Raises:
+            NotARunError: it is a cloud model.
+        """
+        if isinstance(self.model, CloudModel):
+            raise NotARunError(
+                f"{self.root} is a cloud model: no device runs it", "give its opinions to devices with --cloud-model"
+            )
+        return self.model
+
+    @property
+    def cloud_model(self) -> CloudModel:
+        """The model of a run of the method `cloud`.
+
+        Raises:
+            NotARunError: it is something else.
+        """
+        if not isinstance(self.model, CloudModel):
+            raise NotARunError(
+                f"{self.root} is no cloud model: it is a run of the method {self.config.model.method}",
+                "make one with `duet train DATASET --method cloud --out RUN`",
+            )
+        return self.model
 
     def settings(self) -> dict[str, Any]:
         """Every setting of the run, as plain data."""
@@ -286,6 +328,18 @@ class TrainResult:
     already_finished: bool = False
 
 
+def make_model(vocabulary: int, config: ModelConfig) -> Recommender | CloudModel:
+    """A model of the shape that the settings of a finished run tell."""
+    cloud = CloudModel(vocabulary, config.history.length, config.cloud, config.met) if config.cloud.members else None
+    if config.method == "cloud":
+        assert cloud is not None
+        return cloud
+    model = Recommender(vocabulary, config)
+    if cloud is not None:
+        model.attach(cloud)
+    return model
+
+
 def load_run(root: Path) -> Run:
     """Load a finished run; the model is in evaluation mode, on the CPU.
 
@@ -302,7 +356,7 @@ def load_run(root: Path) -> Run:
         )
     config, content = folder.read_config(), folder.read_weights(environment)
     try:
-        model = Recommender(environment.vocabulary, config.model)
+        model = make_model(environment.vocabulary, config.model)
         model.load_state_dict(safetensors.torch.load(content))
     except (ValueError, RuntimeError, safetensors.SafetensorError) as cause:
         raise damaged(folder.weights, AGAIN)(str(cause)) from cause

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.backbones import PairwiseBackbone, Recommender, SequenceBackbone, windows
+from duetgen.backbones import PairwiseBackbone, SequenceBackbone, windows
 from duetgen.core import Encoder, joint_loss
+from duetgen.recommender import Recommender
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
 from duetgen.training.met import MetItems
@@ -283,4 +284,4 @@ class TrainingStep(nn.Module):
         if self.model.generator is None:
             loss = loss_of(None)
             return loss, loss, None
-        return joint_loss(loss_of, self.model.generate(batch.trigger_RL), self.config.fallback_weight)
+        return joint_loss(loss_of, self.model.generator(batch.trigger_RL), self.config.fallback_weight)

@@ -86,6 +86,9 @@ MAX_BUNDLE_FILE_BYTES: Final = 4 * 2**30
 MAX_PARAMETERS: Final = 2**24
 """Most values in one theta."""
 
+MAX_OPINION_ITEMS: Final = 1000
+"""Most items in one opinion."""
+
 MAX_ANSWER_BYTES: Final = 4 * MAX_PARAMETERS + 2**16
 """Largest answer that a device reads for one theta."""
 

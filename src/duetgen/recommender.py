@@ -1,6 +1,7 @@
-"""The recommender: a backbone and, for DUET, the generator of its head's parameters. Trained, measured, exported whole.
+"""The recommender: a device model and, for DUET, what makes it personal: the generator of its head's parameters, cloud
+models with opinions of their own, and how much each of them counts. Trained, measured, exported whole.
 
-Shapes: B devices, L history length (L_d for a window, L_g for the generator), C candidates, V items, P values in theta.
+Shapes: B devices, L history length (L_d for a window, L_g on the cloud), C candidates, V items, P values of weights.
 """
 
 from __future__ import annotations
@@ -11,13 +12,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones.backbone import BackboneConfig
-from duetgen.backbones.din import DIN
-from duetgen.backbones.gru4rec import GRU4Rec
-from duetgen.backbones.sasrec import SASRec
-from duetgen.core import AverageEncoder, Encoder, GeneratorConfig, GRUEncoder, ParameterGenerator
-
-BACKBONES: dict[str, type[SASRec] | type[GRU4Rec] | type[DIN]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "din": DIN}
+from duetgen.backbones import BACKBONES, BackboneConfig
+from duetgen.cloudmodel import CloudConfig, CloudModel
+from duetgen.core import AverageEncoder, Encoder, GeneratorConfig, GRUEncoder, ParameterGenerator, Theta, Trust
+from duetgen.wire.messages import MetPolicy
 
 
 class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +23,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         encoder: `average`, averages over four spans, cheap and with little to memorise; or `gru` (the paper's).
-        length: L_g, how many recent events the generator reads; the device model's window gives the paper's set-up.
+        length: L_g, how many recent events generator and cloud model read; the device model's window gives the paper's
+            set-up.
         width: width of the GRU's state; averages are as wide as what is averaged.
         embedding_width: width of the encoder's own item embedding.
         share_embedding: read the device model's item embedding instead (the form of the paper): less to memorise;
@@ -53,35 +52,52 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: `sasrec`, `gru4rec` or `din`.
-        method: `base`, the global model alone; `finetune`, the same, of which each device trains a copy; or `duet`.
+        method: `base`, the global model alone; `finetune`, the same, of which each device trains a copy; `cloud`, a
+            cloud model alone; or `duet`.
+        met: whether opinions leave out what the history holds, as devices hide it.
         normalised: whether scores are logits of a softmax over the catalogue, as the softmax objectives train them.
     """
 
     name: Literal["sasrec", "gru4rec", "din"] = "sasrec"
-    method: Literal["base", "finetune", "duet"] = "duet"
+    method: Literal["base", "finetune", "cloud", "duet"] = "duet"
+    met: MetPolicy = "hide"
     normalised: bool = True
     backbone: BackboneConfig = BackboneConfig()
     history: HistoryConfig = HistoryConfig()
     generator: GeneratorConfig = GeneratorConfig()
+    cloud: CloudConfig = CloudConfig()
 
 
 class Recommender(nn.Module):
-    """Backbone and generator, joined by the layout of the backbone's head.
+    """Backbone and generator, joined by the layout of the backbone's head, and what else the cloud gives.
 
     Args:
         vocabulary: V; index 0 is padding, 1 the unknown item.
         config: see `ModelConfig`.
+
+    Attributes:
+        generator: of the weights; None where there is none.
+        cloud: the cloud models; None until they are attached, and where there are none.
+        trust: how much weights and opinions count; None where there are neither.
     """
 
     generator: ParameterGenerator | None
+    cloud: CloudModel | None
+    trust: Trust | None
 
     def __init__(self, vocabulary: int, config: ModelConfig) -> None:
         super().__init__()
         self.vocabulary, self.config = vocabulary, config
         self.backbone = BACKBONES[config.name](vocabulary, config.backbone)
-        self.generator = None
+        self.generator = self.cloud = self.trust = None
         if config.method == "duet":
             self.generator = self._make_generator(config)
+            self.trust = Trust()
+
+    def attach(self, cloud: CloudModel) -> None:
+        """Give the device the opinions of a cloud model; none of them counts before `trust` says so."""
+        self.cloud = cloud
+        self.trust = Trust(len(cloud.members))
 
     def _make_generator(self, config: ModelConfig) -> ParameterGenerator:
         history = config.history
@@ -129,28 +145,39 @@ class Recommender(nn.Module):
         """L_g: how many recent events the generator reads; 0 without one."""
         return self.config.history.length if self.personal else 0
 
-    def generate(self, history_BL: Tensor) -> Tensor:
-        """Histories [B, L_g] to theta [B, P]: what the cloud runs."""
+    def generate(self, history_BL: Tensor) -> Theta:
+        """Theta of histories [B, L_g]: what the cloud runs."""
         if self.generator is None:
             raise ValueError("there is no generator")
-        theta_BP: Tensor = self.generator(history_BL)
-        return theta_BP
+        return Theta(self.generator(history_BL), () if self.cloud is None else self.cloud.opinions(history_BL))
 
-    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+    def trusted(self, theta: Theta, age: int) -> Theta:
+        """Theta as it counts when it is so many events old."""
+        found: Theta = theta if self.trust is None else self.trust(theta, age)
+        return found
+
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]. What a device runs; theta None is the global model."""
-        return self.backbone.score(self.backbone.context(window_BL), candidates_BC, theta_BP)
+        weights_BP = None if theta is None else theta.weights_BP
+        scores_BC = self.backbone.score(self.backbone.context(window_BL), candidates_BC, weights_BP)
+        bias_BV = None if theta is None else theta.bias(self.vocabulary)
+        return scores_BC if bias_BV is None else scores_BC + bias_BV.gather(1, candidates_BC)
 
-    def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+    def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of all item indices: [B, V]; padding scores -inf."""
         items_V = torch.arange(self.vocabulary, device=window_BL.device)
-        scores_BV = self.backbone.score_shared(self.backbone.context(window_BL), items_V, theta_BP)
+        weights_BP = None if theta is None else theta.weights_BP
+        scores_BV = self.backbone.score_shared(self.backbone.context(window_BL), items_V, weights_BP)
+        bias_BV = None if theta is None else theta.bias(self.vocabulary)
+        if bias_BV is not None:
+            scores_BV = scores_BV + bias_BV
         scores_BV[:, 0] = -torch.inf
         return scores_BV
 
     def forward(
-        self, window_BL: Tensor, candidates_BC: Tensor, history_BL: Tensor | None = None, theta_BP: Tensor | None = None
+        self, window_BL: Tensor, candidates_BC: Tensor, history_BL: Tensor | None = None, theta: Theta | None = None
     ) -> Tensor:
-        """Scores [B, C] with the parameters of `history_BL`, or with `theta_BP`, or, given neither, globally."""
+        """Scores [B, C] with the parameters of `history_BL`, or with `theta`, or, given neither, globally."""
         if history_BL is not None:
-            theta_BP = self.generate(history_BL)
-        return self.score(window_BL, candidates_BC, theta_BP)
+            theta = self.trusted(self.generate(history_BL), 0)
+        return self.score(window_BL, candidates_BC, theta)

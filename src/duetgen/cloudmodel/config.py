@@ -1,0 +1,40 @@
+"""What tells a cloud model's shape."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Member = Literal["sequence", "ease", "item-knn"]
+
+
+class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A cloud model; it reads as many events as the generator.
+
+    Attributes:
+        kind: `sequence`, a SASRec of a width of its own; `ease` or `item-knn`, a table of each item's nearest ones;
+            `blend`, the first and one of the others; `none`; `auto`: `blend` for the methods `duet` and `cloud`.
+        table: which of the two tables `blend` takes; `auto`: EASE where the catalogue is small enough to solve quickly.
+        items: K, most items of an opinion.
+        width: of the sequence model.
+        layers: of the sequence model.
+        heads: of the sequence model.
+        neighbours: nearest items kept of each item.
+    """
+
+    kind: Literal["auto", "none", "sequence", "ease", "item-knn", "blend"] = "auto"
+    table: Literal["auto", "ease", "item-knn"] = "auto"
+    items: int = 100
+    width: int = 128
+    layers: int = 1
+    heads: int = 2
+    neighbours: int = 200
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The models by name; none where nothing has decided it."""
+        if self.kind in ("auto", "none"):
+            return ()
+        table: Member = "ease" if self.table == "ease" else "item-knn"
+        return ("sequence", table) if self.kind == "blend" else (self.kind,)  # type: ignore[return-value]

@@ -1,0 +1,129 @@
+"""Cloud models together: their opinions for a device, and their ranking where they could rank themselves.
+
+Shapes: B devices, L history length, K items of an opinion, J models, C candidates, V items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from duetgen.cloudmodel.config import CloudConfig
+from duetgen.cloudmodel.sequence import SequenceModel
+from duetgen.cloudmodel.table import TableModel
+from duetgen.core.theta import ItemBias, Theta
+from duetgen.wire.messages import MetPolicy
+
+UNKNOWN_AND_PADDING = 2
+
+
+class CloudModel(nn.Module):
+    """One model or several, each with a score for every item; a recommender, see `evaluation.protocols.Recommender`.
+
+    Args:
+        vocabulary: V.
+        length: L_g, how many recent events they read.
+        config: see `CloudConfig`.
+        met: `hide` leaves out of opinions what the history holds.
+
+    Attributes:
+        members: the models by name.
+        shares_J: what each one's scores count in their common ranking.
+    """
+
+    personal = False
+    normalised = True
+    generator_history = 0
+    shares_J: Tensor
+
+    def __init__(self, vocabulary: int, length: int, config: CloudConfig, met: MetPolicy) -> None:
+        super().__init__()
+        self.vocabulary, self.window, self.config, self.met = vocabulary, length, config, met
+        self.members = nn.ModuleDict(
+            {
+                name: SequenceModel(vocabulary, length, config)
+                if name == "sequence"
+                else TableModel(vocabulary, config.neighbours)
+                for name in config.members
+            }
+        )
+        self.register_buffer("shares_J", torch.ones(len(self.members)))
+
+    def opinions(self, history_BL: Tensor) -> tuple[ItemBias, ...]:
+        """The best items of each model for each device, and what they exceed the last of them by."""
+        return tuple(best(self.shown(model(history_BL), history_BL), self.items) for model in self.members.values())
+
+    @property
+    def items(self) -> int:
+        """K: that of the settings, or what the catalogue has."""
+        return min(self.config.items, self.vocabulary - UNKNOWN_AND_PADDING)
+
+    def shown(self, scores_BV: Tensor, history_BL: Tensor) -> Tensor:
+        """Scores with what no device shows far below all others: [B, V]."""
+        hidden_BL = torch.full_like(history_BL, -1, dtype=scores_BV.dtype).mul(1e9)
+        if self.met == "hide":
+            scores_BV = scores_BV.scatter(1, history_BL, hidden_BL)
+        return torch.cat([torch.full_like(scores_BV[:, :UNKNOWN_AND_PADDING], -1e9), scores_BV[:, 2:]], dim=1)
+
+    def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
+        """The common ranking on the cloud itself: [B, V]; padding scores -inf."""
+        scores = [share * model(window_BL) for share, model in zip(self.shares_J, self.members.values())]
+        scores_BV = torch.stack(scores).sum(0)
+        scores_BV[:, 0] = -torch.inf
+        return scores_BV
+
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
+        """Scores of each device's own candidates: [B, C]."""
+        return self.score_catalogue(window_BL).gather(1, candidates_BC)
+
+    def trusted(self, theta: Theta, age: int) -> Theta:
+        """There is no theta to trust."""
+        return theta
+
+
+def best(scores_BV: Tensor, count: int) -> ItemBias:
+    """The best items and what they exceed the last of them by; met ones, far below, by nothing."""
+    found = scores_BV.topk(count, dim=1)
+    # Where fewer can be shown than were asked for, the last that can be is the measure.
+    least_B1 = torch.where(found.values > -1e8, found.values, torch.inf).amin(1, keepdim=True)
+    values_BK = (found.values - least_B1).clamp(min=0)
+    return ItemBias(found.indices, values_BK)
+
+
+class CloudList(nn.Module):
+    """What a device shows that ranks by the cloud's list alone: the list's order, and nothing else.
+
+    Args:
+        cloud: whose common ranking the list is of.
+    """
+
+    personal = True
+    normalised = False
+    window = 1
+
+    def __init__(self, cloud: CloudModel) -> None:
+        super().__init__()
+        self.cloud, self.vocabulary, self.generator_history = cloud, cloud.vocabulary, cloud.window
+
+    def generate(self, history_BL: Tensor) -> Theta:
+        """The list of each device: places from the last, 1, to the first, K."""
+        cloud = self.cloud
+        items_BK = cloud.shown(cloud.score_catalogue(history_BL), history_BL).topk(cloud.items, dim=1).indices
+        places_K = torch.arange(cloud.items, 0, -1, device=history_BL.device, dtype=torch.float32)
+        return Theta(None, (ItemBias(items_BK, places_K.expand(items_BK.shape)),))
+
+    def trusted(self, theta: Theta, age: int) -> Theta:
+        """The list whatever its age."""
+        return theta
+
+    def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
+        """Places of the list, and nothing for all other items: [B, V]; padding scores -inf."""
+        scores_BV = torch.zeros(len(window_BL), self.vocabulary, device=window_BL.device)
+        bias_BV = None if theta is None else theta.bias(self.vocabulary)
+        scores_BV = scores_BV if bias_BV is None else scores_BV + bias_BV
+        scores_BV[:, 0] = -torch.inf
+        return scores_BV
+
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
+        """Scores of each device's own candidates: [B, C]."""
+        return self.score_catalogue(window_BL, theta).gather(1, candidates_BC)

@@ -1,0 +1,38 @@
+"""A wide sequence model on the cloud.
+
+Shapes: B devices, L history length, V items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from duetgen.backbones import BackboneConfig, SASRec
+from duetgen.cloudmodel.config import CloudConfig
+
+
+class SequenceModel(nn.Module):
+    """SASRec (ICDM 2018) over the whole history; the model of a base run, without dynamic parameters.
+
+    Args:
+        vocabulary: V.
+        length: L_g, its window.
+        config: its size.
+    """
+
+    def __init__(self, vocabulary: int, length: int, config: CloudConfig) -> None:
+        super().__init__()
+        self.backbone = SASRec(vocabulary, sequence_backbone(length, config))
+
+    def forward(self, history_BL: Tensor) -> Tensor:
+        """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
+        items_V = torch.arange(self.backbone.vocabulary, device=history_BL.device)
+        scores_BV = self.backbone.score_shared(self.backbone.context(history_BL), items_V, None)
+        unseen_V = (items_V < 2).to(scores_BV.dtype) * -1e9
+        return torch.log_softmax(scores_BV + unseen_V, 1)
+
+
+def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:
+    """The settings of its backbone."""
+    return BackboneConfig(width=config.width, window=length, layers=config.layers, heads=config.heads, dropout=0.0)

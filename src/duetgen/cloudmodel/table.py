@@ -1,0 +1,57 @@
+"""For each item its nearest ones: EASE or item-based neighbours as their largest entries, which one gather reads.
+
+Shapes: B devices, L history length, K neighbours of an item, V items.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+HALF_LIVES: Final = (10.0, 30.0, 100.0)
+"""Half-lives, in events, that are tried on the validation part: a taste, which ages well, rather than the moment."""
+
+
+class TableModel(nn.Module):
+    """A candidate scores the sum of its weights from the items of the history, newer events counting more.
+
+    Args:
+        vocabulary: V.
+        neighbours: K.
+
+    Attributes:
+        near_VK: the nearest items of each, int64.
+        weight_VK: their weights.
+        half_life: an event counts half as much as one so many events newer.
+    """
+
+    near_VK: Tensor
+    weight_VK: Tensor
+    half_life: Tensor
+
+    def __init__(self, vocabulary: int, neighbours: int) -> None:
+        super().__init__()
+        shape = (vocabulary, min(neighbours, vocabulary))
+        self.register_buffer("near_VK", torch.zeros(shape, dtype=torch.int64))
+        self.register_buffer("weight_VK", torch.zeros(shape))
+        self.register_buffer("half_life", torch.tensor(HALF_LIVES[1]))
+
+    def forward(self, history_BL: Tensor) -> Tensor:
+        """Scores of all items, of unit variance over the catalogue: [B, V]."""
+        real_BL = history_BL != 0
+        place_L = torch.arange(history_BL.shape[1], device=history_BL.device)
+        age_BL = (real_BL.sum(1, keepdim=True) - 1 - place_L).clamp(min=0)
+        share_BL = torch.exp2(-age_BL / self.half_life) * real_BL
+        weight_BLK = self.weight_VK[history_BL] * share_BL.unsqueeze(-1)
+        empty_BV = self.weight_VK.new_zeros(history_BL.shape[0], self.near_VK.shape[0])
+        scores_BV = empty_BV.scatter_add(1, self.near_VK[history_BL].flatten(1), weight_BLK.flatten(1))
+        deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
+        return scores_BV / deviation_B1.clamp(min=1e-6)
+
+
+def largest(weight_VV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The entries of each row that are largest in magnitude: indices int64 and values [V, K]."""
+    near_VK = weight_VV.abs().topk(min(count, weight_VV.shape[1]), dim=1).indices
+    return near_VK, weight_VV.gather(1, near_VK)

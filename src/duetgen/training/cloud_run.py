@@ -1,0 +1,140 @@
+"""A run of a cloud model: its sequence model is trained like any other, its table is counted, and what is left to
+choose is chosen on the validation part.
+
+Shapes: V items, J models.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from torch import Tensor, nn
+
+from duetgen.baselines.counting import incidence
+from duetgen.baselines.ease import gram, solve
+from duetgen.baselines.item_knn import neighbours
+from duetgen.cloudmodel import CloudList, CloudModel
+from duetgen.cloudmodel.sequence import SequenceModel
+from duetgen.cloudmodel.table import HALF_LIVES, TableModel, largest
+from duetgen.data.store import Dataset
+from duetgen.recommender import ModelConfig
+from duetgen.training.checkpoint import Counters
+from duetgen.training.config import FineTuneConfig, ObjectiveConfig, TrainConfig
+from duetgen.training.processes import Processes
+from duetgen.training.progress import Progress
+from duetgen.training.run import RunFolder, TrainResult, load_run
+
+AGES: Final = (0, 5, 20)
+"""Ages, in events, at which the half-life of a table is chosen: its opinion is to be worth something when it is old."""
+SHARES: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""What a table's scores may count in the common ranking, beside log-likelihoods of the sequence model."""
+REGULARISATION: Final = 300.0
+
+Measure = Callable[[nn.Module, tuple[int, ...]], float]
+"""`ndcg@10` of a personal recommender on the validation part, the mean over ages of its theta."""
+
+
+def sequence_config(config: TrainConfig) -> TrainConfig:
+    """The settings of the base run that gives the sequence model."""
+    cloud, model = config.model.cloud, config.model
+    backbone = msgspec.structs.replace(
+        model.backbone,
+        width=cloud.width,
+        window=model.history.length,
+        layers=cloud.layers,
+        heads=cloud.heads,
+        dropout="auto",
+        head="full",
+        residual=True,
+    )
+    plain = ModelConfig(method="base", backbone=backbone, history=model.history)
+    objective = ObjectiveConfig(met=config.objective.met)
+    return msgspec.structs.replace(
+        config, model=plain, objective=objective, finetune=FineTuneConfig(), global_model="", cloud_model=""
+    )
+
+
+class CloudFitting:
+    """Takes the place of `loop.Trainer` in a run of a cloud model.
+
+    Args:
+        measure: see `Measure`.
+        train_sequence: trains the sequence model, or goes on with it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        folder: RunFolder,
+        measure: Measure,
+        processes: Processes,
+        train_sequence: Callable[[], TrainResult],
+    ) -> None:
+        self.dataset, self.config, self.folder, self.measure = dataset, config, folder, measure
+        self.processes, self.train_sequence = processes, train_sequence
+        self.model = CloudModel(dataset.vocabulary, config.model.history.length, config.model.cloud, config.model.met)
+        self.model.eval()
+        self.counters = Counters()
+        self.best: dict[str, Tensor] = {}
+
+    def resume(self) -> None:
+        """What has a folder of its own goes on there; the rest takes seconds."""
+
+    def run(self, progress: Progress) -> None:
+        """Train, count, and choose half-life and shares."""
+        if "sequence" in self.model.members:
+            start = self.train_sequence()
+            self.counters.seconds = start.seconds
+            self.processes.of_first(lambda: self.take(start.root))
+        begun = time.monotonic()
+        self.processes.of_first(self.count)
+        self.processes.share_weights(self.model)
+        self.model.to(self.processes.device)
+        self.choose()
+        self.counters.seconds += time.monotonic() - begun
+        self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+    def take(self, root: Path) -> None:
+        """Put the weights of the finished base run into the sequence model."""
+        sequence = self.model.members["sequence"]
+        assert isinstance(sequence, SequenceModel)
+        sequence.backbone.load_state_dict(load_run(root).device_model.backbone.state_dict())
+
+    def count(self) -> None:
+        """Count the table from the training part."""
+        for name, model in self.model.members.items():
+            if not isinstance(model, TableModel):
+                continue
+            size = model.near_VK.shape[1]
+            if name == "ease":
+                near_VK, weight_VK = largest(solve(gram(self.dataset), REGULARISATION), size)
+            else:
+                near_VK, weight_VK = neighbours(incidence(self.dataset), size)
+            model.near_VK.copy_(near_VK)
+            model.weight_VK.copy_(weight_VK)
+
+    def choose(self) -> None:
+        """The half-life of the table, then what it counts beside the sequence model."""
+        names = list(self.model.members)
+        for place, model in enumerate(self.model.members.values()):
+            if isinstance(model, TableModel) and len(self.dataset.targets("valid")):
+                self.model.shares_J.zero_()[place] = 1
+                self.best_of(HALF_LIVES, model.half_life, AGES)
+                self.model.shares_J.fill_(1)
+                if len(names) > 1:
+                    self.best_of(SHARES, self.model.shares_J[place], (0,))
+        if len(self.dataset.targets("valid")):
+            self.counters.best = self.measure(CloudList(self.model), (0,))
+
+    def best_of(self, values: tuple[float, ...], setting: Tensor, ages: tuple[int, ...]) -> None:
+        """Leave a setting at the value that is best on the validation part, the first of those at a tie."""
+        found = []
+        for value in values:
+            setting.fill_(value)
+            found.append(self.measure(CloudList(self.model), ages))
+        setting.fill_(values[max(range(len(values)), key=lambda one: found[one])])
