@@ -25,6 +25,7 @@ SMALL = TrainConfig(
         backbone=BackboneConfig(width=8, window=4, dropout=0.2),
         history=HistoryConfig(length=12, width=8, embedding_width=8),
         generator=GeneratorConfig(width=8),
+        cloud=CloudConfig(kind="none"),
     ),
     optimiser=OptimiserConfig(epochs=2, batch_positions=128, learning_rate=0.01, warmup_steps=5),
     validation_devices=10,
