@@ -38,7 +38,7 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
         fallback_share: share of a batch's positions on which the λ term is estimated.
         staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
             uniform in 0..S. 0 gives plain training with a fresh theta at every position.
-        horizon: H; the target of a position is one of the next H events, drawn each time: 1 is the next event, more make an
+        horizon: H; a position predicts one of its next H events, drawn each time: 1 is the next event, more make an
             opinion that ages well.
         met: whether items that a device had met before the target take part in the loss: `hide` leaves them out, `show`
             does not; `auto`: as the dataset's policy has it for rankings.
