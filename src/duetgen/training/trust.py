@@ -1,6 +1,6 @@
 """How much each part of theta counts at each age: what is best on the validation part, and no more than when younger.
 
-A part that does not gain more than the error of its gain counts nothing, so that what is old does no harm. All
+A part that does not gain beyond the error of its gain counts nothing, so that what is old does no harm. All
 combinations of factors are measured at each age. That is cheap, for an opinion moves few items: `ndcg@10` of a target
 follows from the ten best scores without it and from the scores of the items that it names.
 
@@ -27,8 +27,10 @@ from duetgen.evaluation.scoring import Selection, batch_size, measuring, select
 from duetgen.recommender import Recommender
 
 WEIGHTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
-OPINIONS: Final = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+OPINIONS: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 SHOWN: Final = 10
+ERRORS: Final = 0.5
+"""How many standard errors a part has to gain so that it counts."""
 FEW_AGES: Final = (0, 5, 20, 100)
 """Ages that are measured, and factors of the weights, where each scoring of the catalogue is dear."""
 FEW_WEIGHTS: Final = (0.0, 1.0)
@@ -44,7 +46,7 @@ class Scored:
         named_NFK: of the items that opinions name; -inf for the target, what is hidden and what is named twice.
         values_NKJ: what each opinion adds to them.
         own_values_NJ: what it adds to the target.
-        missed_N: targets that no device can show.
+        row_N: which targets these are, of all that are measured: those that some combination of factors may show.
     """
 
     best_NFT: Tensor
@@ -52,7 +54,7 @@ class Scored:
     named_NFK: Tensor
     values_NKJ: Tensor
     own_values_NJ: Tensor
-    missed_N: Tensor
+    row_N: Tensor
 
     def gains(self, factor: int, opinions_J: Tensor) -> Tensor:
         """`ndcg@10` of each target, the weights and the opinions counting so much: [N]."""
@@ -62,7 +64,7 @@ class Scored:
         risen_NK = (named_NK <= own_N1) & (named_NK + self.values_NKJ @ opinions_J > own_N1)
         rank_N = 1 + ahead_N + risen_NK.sum(1)
         gain_N = 1 / torch.log2(rank_N.double() + 1)
-        return torch.where((rank_N <= SHOWN) & ~self.missed_N, gain_N, 0.0)
+        return torch.where(rank_N <= SHOWN, gain_N, 0.0)
 
 
 def learn_trust(model: Recommender, dataset: Dataset, devices: int, seed: int) -> float:
@@ -90,8 +92,9 @@ def learn_trust(model: Recommender, dataset: Dataset, devices: int, seed: int) -
             if any(one > limit for one, limit in zip(parts, most)):
                 continue
             opinions_J = torch.tensor(parts[1:], dtype=torch.float32, device=scored.own_NF.device)
-            gain_N = scored.gains(factors.index(parts[0]), opinions_J)
-            found[parts] = device_means(gain_N.cpu().numpy(), selection.slot_N, len(selection.device_U))
+            gain_N = np.zeros(len(selection.targets))
+            gain_N[scored.row_N.numpy()] = scored.gains(factors.index(parts[0]), opinions_J).cpu().numpy()
+            found[parts] = device_means(gain_N, selection.slot_N, len(selection.device_U))
         most = choose(found)
         curves.append(most)
         if age == 0:
@@ -110,7 +113,7 @@ def choose(found: dict[tuple[float, ...], Float64]) -> tuple[float, ...]:
             continue
         best = max(more, key=lambda parts: found[parts].mean())
         gain_U = found[best] - found[taken]
-        if gain_U.mean() > gain_U.std() / max(1, len(gain_U)) ** 0.5:
+        if gain_U.mean() > ERRORS * gain_U.std() / max(1, len(gain_U)) ** 0.5:
             taken = best
     return taken
 
@@ -143,12 +146,13 @@ def score_at(
                 best_BT = scores_BV.topk(min(SHOWN, scores_BV.shape[1]), dim=1).values
                 named_scores_BK = scores_BV.gather(1, named_BK).masked_fill(named_BK < 2, -torch.inf)
                 columns.append((best_BT, scores_BV.gather(1, own_B1)[:, 0], named_scores_BK))
-            stacked = (torch.stack(column, 1) for column in zip(*columns))
-            parts.append((*stacked, values_BKJ, own_values_BJ))
-    best_NFT, own_NF, named_NFK, values_NKJ, own_values_NJ = (torch.cat(column) for column in zip(*parts))
-    return Scored(
-        best_NFT, own_NF, named_NFK, values_NKJ, own_values_NJ, torch.from_numpy(missed_N).to(best_NFT.device)
-    )
+            best_BFT, own_BF, named_BFK = (torch.stack(column, 1) for column in zip(*columns))
+            most_B1 = OPINIONS[-1] * own_values_BJ.sum(1, keepdim=True)
+            within_B = (own_BF + most_B1 >= best_BFT[..., -1]).any(1) & ~torch.from_numpy(missed_N[rows]).to(place)
+            row_B = torch.arange(rows.start, rows.stop)[within_B.cpu()]
+            found = (best_BFT, own_BF, named_BFK, values_BKJ, own_values_BJ)
+            parts.append((*(part[within_B] for part in found), row_B))
+    return Scored(*(torch.cat(column) for column in zip(*parts)))
 
 
 def named(theta: Theta, own_B1: Tensor, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
