@@ -276,8 +276,8 @@ Listed = list[tuple[list[int], list[float]]]
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Answers good and bad, of either part or both, restarts, damage to the file, time that passes: the store's theta is
-    always the last that was accepted, or none."""
+    """Answers good and bad, of either part or both, restarts, damage to the file, time that passes: theta is always the
+    last that was accepted, or none."""
 
     model: DeviceModel
 
