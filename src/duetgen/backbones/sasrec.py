@@ -159,7 +159,9 @@ class SASRec(SequenceBackbone):
         x_NLD = self.embed(rows_NL)
         *below, top = self.blocks
         for block in below:
+            assert isinstance(block, AttentionBlock)
             x_NLD = block.rows(x_NLD, position_NLD, mask_LL)
+        assert isinstance(top, AttentionBlock)
         state_ND: Tensor = self.norm(top.newest(x_NLD, position_NLD, last_N1))
         return state_ND
 

@@ -40,6 +40,13 @@ class ItemBias:
     items: Int64
     values: Float32
 
+    @classmethod
+    def of(cls, items_K: Int64, values_K: Float32) -> ItemBias:
+        """What a generator gives for one opinion, in any order: a value of 0 and an index below 2 mean nothing."""
+        order_K = np.argsort(items_K)
+        kept_K = order_K[((values_K > 0) & (items_K > 1))[order_K]]
+        return cls(items_K[kept_K], values_K[kept_K])
+
 
 class BiasCodec:
     """Encodes and decodes the item biases of one version.
