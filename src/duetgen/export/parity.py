@@ -6,6 +6,7 @@ of an opinion, V items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -65,8 +66,9 @@ def difference(expected: Float32, found: Float32) -> float:
     return float(np.abs(expected - found).max(initial=0)) / scale
 
 
-def dense(items_BJK: Int64, values_BJK: Float32, vocabulary: int) -> Float32:
-    """Opinions as rows over the catalogue: [B, J, V]. Items that tie for the last place have no value either way."""
+def dense(opinions: Sequence[npt.NDArray[Any]], vocabulary: int) -> Float32:
+    """Items and values [B, J, K] over the catalogue: [B, J, V]; items that tie for the last place have no value."""
+    items_BJK, values_BJK = opinions
     rows_BJV = np.zeros((*items_BJK.shape[:2], vocabulary), dtype=np.float32)
     real_BJK = (items_BJK >= FIRST_ITEM) & ~(values_BJK <= 0)
     row, opinion, _ = place = np.nonzero(real_BJK)
@@ -138,7 +140,7 @@ def check(
                 found_BP, *found_opinions = run(generator[1], history=given_BL)
                 compare(f"theta of histories {given_BL.shape}", theta_BP, found_BP)
                 if opinions:
-                    expected_BJV, found_BJV = (dense(*one, vocabulary=vocabulary) for one in (opinions, found_opinions))
+                    expected_BJV, found_BJV = (dense(one, vocabulary) for one in (opinions, found_opinions))
                     compare(f"opinions of histories {given_BL.shape}", expected_BJV, found_BJV)
             random_BP = rng.uniform(-1, 1, theta_BP.shape).astype(np.float32) * bounds_P
             for theta in (theta_BP, np.zeros_like(random_BP), random_BP):
