@@ -63,12 +63,15 @@ class AttentionBlock(nn.Module):
         """The layer at the newest event of each window alone: [N, D].
 
         One query needs no keys and no values: it is carried back through the keys' weights and meets the events
-        themselves, and the values' weights meet the mean of the events. A key's bias adds the same for all events.
+        themselves, and the values' weights meet the mean of the events.
         """
         u_NLD = self.attention_norm(x_NLD) + position_NLD
         key_HFD, value_HFD = (part.weight.unflatten(0, (self.heads, -1)) for part in (self.key, self.value))
         q_NHF = self.split_heads(self.query(at(u_NLD, last_N1)))
-        logits_NHL = (q_NHF.unsqueeze(-2) @ key_HFD).squeeze(-2) @ u_NLD.transpose(1, 2)
+        carried_NHD = (q_NHF.unsqueeze(-2) @ key_HFD).squeeze(-2)
+        # The bias adds the same for all events: a softmax is blind to it.
+        bias_NH1 = (q_NHF * self.split_heads(self.key.bias)).sum(-1, keepdim=True)
+        logits_NHL = carried_NHD @ u_NLD.transpose(1, 2) + bias_NH1
         before_NL = torch.arange(x_NLD.shape[1], device=x_NLD.device) <= last_N1
         share_NHL = torch.softmax(
             logits_NHL.masked_fill(~before_NL.unsqueeze(1), -torch.inf) / math.sqrt(q_NHF.shape[-1]), dim=-1
