@@ -67,7 +67,7 @@ def train(
     if told is not None:
         return told
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
-    environment = describe(dataset, processes.device.type, begun_from)
+    environment = describe(dataset, config, processes.device.type, begun_from)
     measure = validate or default_validation(config, processes)
     trainer: Trainer | FineTuning
     with contextlib.ExitStack() as held:
@@ -101,6 +101,7 @@ def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor],
     folder.write_environment(
         msgspec.structs.replace(
             environment,
+            config_sha256=folder.read_environment().config_sha256,  # Another version may have begun the run.
             finished=True,
             best_epoch=counters.best_epoch,
             best=counters.best,
