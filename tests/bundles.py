@@ -51,9 +51,8 @@ def untrained_run(dataset: Dataset, seed: int = 0, **settings: Any) -> Run:
     model = Recommender(dataset.vocabulary, config.model)
     if config.model.cloud.members:
         attach_cloud(model)
-    return Run(
-        Path("untrained"), config, msgspec.structs.replace(describe(dataset, "cpu"), finished=True), model.eval()
-    )
+    environment = msgspec.structs.replace(describe(dataset, config, "cpu"), finished=True)
+    return Run(Path("untrained"), config, environment, model.eval())
 
 
 def attach_cloud(model: Recommender) -> None:

@@ -86,7 +86,7 @@ def train(
         return told
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
     advised_by = check_cloud_model(dataset, config, folder) if config.cloud_model else ""
-    environment = describe(dataset, processes.device.type, begun_from, advised_by)
+    environment = describe(dataset, config, processes.device.type, begun_from, advised_by)
     measure = validate or default_validation(config, processes)
     trainer: Trainer | FineTuning | CloudFitting
     with contextlib.ExitStack() as held:
@@ -197,6 +197,7 @@ def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor],
     folder.write_environment(
         msgspec.structs.replace(
             environment,
+            config_sha256=folder.read_environment().config_sha256,  # Another version may have begun the run.
             finished=True,
             best_epoch=counters.best_epoch,
             best=counters.best,
