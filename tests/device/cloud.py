@@ -70,7 +70,7 @@ class FakeCloud:
         self.sequence += 1
         now = int(self.clock() * 1000)
         answer = ParametersAnswer(
-            tiny.model_id, self.sequence, now, now + self.lifetime_ms, request.dtype, scale, theta, b""
+            tiny.model_id, self.sequence, now, now + self.lifetime_ms, request.dtype, scale, theta, b"", b""
         )
         answer = self.honest(answer)
         mac = answer_mac(answer_key(self.token), request.device, answer)

@@ -155,7 +155,7 @@ class Parameters:
         scale, theta = encoded
         now = clock.now()
         answer = ParametersAnswer(
-            served.model_id, clock.next(), now, now + 1000 * self._service.config.ttl, dtype, scale, theta, b""
+            served.model_id, clock.next(), now, now + 1000 * self._service.config.ttl, dtype, scale, theta, b"", b""
         )
         # The code is over the answer itself, so it comes last; nobody else has seen the answer yet.
         force_setattr(answer, "mac", answer_mac(grant.key, device, answer))
