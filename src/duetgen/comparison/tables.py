@@ -186,8 +186,8 @@ def mean_oscillation(moves: Sequence[Oscillation]) -> Oscillation:
 
 
 def plan_pairs(rows: Sequence[Row], reference: str = BASE) -> list[Pair]:
-    """What a table compares: all with base, or what stands for it, on all targets and on those of each group; theta that
-    is old, each part of it alone and theta = 0 with base; the controls with fresh theta of one's own; all with DUET."""
+    """What a table compares: all with base, or what stands for it, on all targets and on those of each group; old
+    theta, its parts and theta = 0 with base; the controls with fresh theta of one's own; all with DUET."""
     by_name = {row.method: row for row in rows}
     base, duet = by_name.get(reference), by_name.get(DUET)
     pairs = []
