@@ -43,9 +43,8 @@ def untrained_run(dataset: Dataset, seed: int = 0, **settings: Any) -> Run:
     torch.manual_seed(seed)
     config = TrainConfig(model=msgspec.convert(tiny, ModelConfig), seed=seed)
     model = Recommender(dataset.vocabulary, config.model)
-    return Run(
-        Path("untrained"), config, msgspec.structs.replace(describe(dataset, "cpu"), finished=True), model.eval()
-    )
+    environment = msgspec.structs.replace(describe(dataset, config, "cpu"), finished=True)
+    return Run(Path("untrained"), config, environment, model.eval())
 
 
 def tiny_bundle(root: Path, dataset: Dataset, *, seed: int = 0, embeddings: Any = "float32", **settings: Any) -> Bundle:

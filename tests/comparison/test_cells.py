@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import shutil
 import signal
 import subprocess
@@ -225,7 +226,18 @@ def test_damaged_metrics_of_devices_are_no_finished_cell(whole: Path, tmp_path: 
     assert unfinished(tmp_path / "copy", CELLS) == CELLS[:1]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_one_changed_digit_of_a_record_is_no_finished_cell(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    folder = cell_folder(tmp_path / "copy", CELLS[0])
+    content = folder.record.read_text()
+    found = re.search(r'"ndcg@10": 0\.(\d)', content)
+    assert found is not None
+    place, digit = found.start(1), 9 - int(found[1])
+    folder.record.write_text(content[:place] + str(digit) + content[place + 1 :])
+    assert unfinished(tmp_path / "copy", CELLS) == CELLS[:1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format_version": 3}'])
 def test_a_comparison_whose_job_is_damaged_is_told_so(tiny_job: Job, tmp_path: Path, content: bytes) -> None:
     root = tmp_path / "out"
     open_folder(root, tiny_job, False)

@@ -10,6 +10,7 @@ import torch
 from tests.conftest import write_people
 
 from duetgen.backbones import BackboneConfig
+from duetgen.cloudmodel import CloudConfig
 from duetgen.comparison.changes import with_settings
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
@@ -25,6 +26,7 @@ SMALL = TrainConfig(
         backbone=BackboneConfig(width=8, window=4, dropout=0.2),
         history=HistoryConfig(length=12, width=8, embedding_width=8),
         generator=GeneratorConfig(width=8),
+        cloud=CloudConfig(kind="none"),
     ),
     optimiser=OptimiserConfig(epochs=2, batch_positions=128, learning_rate=0.01, warmup_steps=5),
     validation_devices=10,

@@ -148,5 +148,6 @@ class SASRec(SequenceBackbone):
             return super().contexts(events_BT)
         block = self.blocks[0]
         assert isinstance(block, AttentionBlock)
-        state_BTD: Tensor = self.norm(block.banded(self.embed(events_BT), self.position))
+        # Of a sequence shorter than the window no event looks further back than its first.
+        state_BTD: Tensor = self.norm(block.banded(self.embed(events_BT), self.position[: events_BT.shape[1]]))
         return state_BTD

@@ -29,6 +29,7 @@ from duetgen.comparison.records import (
     ProtocolRecord,
 )
 from duetgen.data.store import Dataset
+from duetgen.documents import encode_sealed
 from duetgen.evaluation import Condition, Evaluation, default_conditions, evaluate
 from duetgen.evaluation.conditions import has_parts
 from duetgen.evaluation.protocols import Recommender
@@ -169,7 +170,7 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
         devices_sha256=hashlib.sha256(devices).hexdigest(),
     )
     write_bytes(folder.devices, devices)
-    write_bytes(folder.record, msgspec.json.encode(record))
+    write_bytes(folder.record, encode_sealed(record))
     folder.failed.unlink(missing_ok=True)
     return record
 

@@ -113,7 +113,8 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
     """The cloud model: that of the run that is named, or of the settings with `auto` replaced."""
     if config.cloud_model:
-        return RunFolder(Path(config.cloud_model)).read_config().model.cloud
+        folder = RunFolder(Path(config.cloud_model))
+        return folder.read_config(folder.read_environment()).model.cloud
     cloud, wanted = config.model.cloud, config.model.method in ("duet", "cloud") and config.feed == "sequences"
     kind = ("blend" if cloud.kind == "auto" else cloud.kind) if wanted else "none"
     table = ("ease" if dataset.vocabulary <= EASE_ITEMS else "item-knn") if cloud.table == "auto" else cloud.table

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from duetgen.data.store import Dataset
@@ -33,7 +34,6 @@ from duetgen.training.progress import Progress, Silent
 from duetgen.training.run import (
     Environment,
     NotARunError,
-    Run,
     RunFolder,
     TrainResult,
     describe,
@@ -86,7 +86,7 @@ def train(
         return told
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
     advised_by = check_cloud_model(dataset, config, folder) if config.cloud_model else ""
-    environment = describe(dataset, processes.device.type, begun_from, advised_by)
+    environment = describe(dataset, config, processes.device.type, begun_from, advised_by)
     measure = validate or default_validation(config, processes)
     trainer: Trainer | FineTuning | CloudFitting
     with contextlib.ExitStack() as held:
@@ -114,9 +114,10 @@ def train(
             trainer = Trainer(dataset, config, folder, measure, processes)
         trainer.resume()
         trainer.run(progress)
-        if config.model.method == "duet" and validate is None:
+        if config.model.method == "duet":
             begun = time.monotonic()
-            settle(trainer, dataset, config, cloud_run(dataset, config, folder, progress), processes)
+            cloud = train_cloud_model(dataset, config, folder, progress)
+            processes.of_first(partial(settle, trainer, dataset, config, cloud, processes.device))
             trainer.counters.seconds += time.monotonic() - begun
         if processes.first:
             finish(folder, environment, trainer.best, trainer.counters)
@@ -124,35 +125,34 @@ def train(
     return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
 
 
-def cloud_run(dataset: Dataset, config: TrainConfig, folder: RunFolder, progress: Progress) -> Run | None:
-    """The finished run of the cloud model that a DUET gets: the one named, or one that is trained now."""
+def train_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder, progress: Progress) -> Path | None:
+    """The run of the cloud model that a DUET gets: the one named, or one that is trained now."""
     if not config.model.cloud.members:
         return None
     if config.cloud_model:
-        return load_run(Path(config.cloud_model))
+        return Path(config.cloud_model)
     model = msgspec.structs.replace(config.model, method="cloud")
     own = msgspec.structs.replace(config, model=model, global_model="")
-    return load_run(train(dataset, own, folder.cloud, progress=progress).root)
+    return train(dataset, own, folder.cloud, progress=progress).root
 
 
 def settle(
     trainer: Trainer | FineTuning | CloudFitting,
     dataset: Dataset,
     config: TrainConfig,
-    cloud: Run | None,
-    processes: Processes,
+    cloud: Path | None,
+    device: torch.device,
 ) -> None:
     """Give the best weights the opinions of a cloud model, and learn how much each part of theta counts."""
     model = Recommender(dataset.vocabulary, config.model)
     model.load_state_dict(trainer.best)
     if cloud is not None:
-        model.attach(cloud.cloud_model)
-    model.to(processes.device).eval()
+        model.attach(load_run(cloud).cloud_model)
+    model.to(device).eval()
     if len(dataset.targets("valid")):
         devices = config.validation_devices
         few = few_devices(dataset, devices) if model.backbone.pairwise else devices
-        found = processes.of_first(lambda: learn_trust(model, dataset, few, config.seed))
-        trainer.counters.best = found
+        trainer.counters.best = learn_trust(model, dataset, few, config.seed)
     trainer.best = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
 
 
@@ -197,6 +197,7 @@ def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor],
     folder.write_environment(
         msgspec.structs.replace(
             environment,
+            config_sha256=folder.read_environment().config_sha256,  # Another version may have begun the run.
             finished=True,
             best_epoch=counters.best_epoch,
             best=counters.best,

@@ -113,8 +113,10 @@ class BiasCodec:
         if at + 2 > len(bytes_N):
             raise unsound("it is cut")
         scale = np.frombuffer(bytes_N[at : at + 2], "<f2").astype(np.float32)[0]
-        if not (0 < scale < np.inf):
-            raise unsound("the scale of an opinion is not finite and above 0")
+        if not np.isfinite(scale):
+            raise unsound("the scale of an opinion is not finite")
+        if scale <= 0:
+            raise unsound("the scale of an opinion is not above 0")
         step_K, at = read_varints(bytes_N, at + 2, count)
         items_K = 1 + np.cumsum(step_K)
         if step_K.min() < 1 or items_K[-1] >= self.vocabulary:
