@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from duetgen.backbones import BackboneConfig
+from duetgen.cloudmodel import CloudConfig
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
@@ -27,6 +28,7 @@ STEADY = TrainConfig(
         backbone=BackboneConfig(width=8, window=4, dropout=0.0),
         history=HistoryConfig(length=12, width=8, embedding_width=8, dropout=0.0, event_dropout=0.0),
         generator=GeneratorConfig(width=8),
+        cloud=CloudConfig(kind="none"),
     ),
     objective=ObjectiveConfig(staleness=3),
     optimiser=OptimiserConfig(epochs=2, batch_positions=96, learning_rate=0.01, warmup_steps=5, patience=100),

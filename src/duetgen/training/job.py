@@ -216,7 +216,7 @@ def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainR
     if not ended.finished:
         return None
     folder.read_weights(ended)  # Nobody is told of a run that cannot be loaded.
-    epochs = 0 if config.model.method == "finetune" else len(folder.read_metrics())
+    epochs = 0 if config.model.method in ("finetune", "cloud") else len(folder.read_metrics())
     return TrainResult(folder.root, ended.best_epoch, ended.best, epochs, ended.seconds, True)
 
 
