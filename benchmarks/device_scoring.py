@@ -46,9 +46,9 @@ def untrained(root: Path, items: int, width: int, seed: int = 0) -> Path:
         prepare(None, root / "data", PrepareConfig(source="synthetic", synthetic=synthetic))
     dataset = Dataset(root / "data")
     torch.manual_seed(seed)
-    config = ModelConfig(backbone=BackboneConfig(width=width))
-    model = Recommender(dataset.vocabulary, config).eval()
-    run = Run(root, TrainConfig(model=config), describe(dataset, "cpu"), model)
+    config = TrainConfig(model=ModelConfig(backbone=BackboneConfig(width=width)))
+    model = Recommender(dataset.vocabulary, config.model).eval()
+    run = Run(root, config, describe(dataset, config, "cpu"), model)
     out = root / f"bundle-{seed}"
     return export_bundle(run, dataset, out, key=Ed25519PrivateKey.generate(), measure=False).root
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import (
     FIRST_ITEM,
@@ -24,7 +25,7 @@ from duetgen.data.store import (
     Split,
 )
 from duetgen.data.synthetic import SyntheticConfig
-from duetgen.documents import digest_of
+from duetgen.documents import damaged, digest_of, read_sealed
 from duetgen.wire.messages import MetPolicy
 from tests.bundles import synthetic_dataset, tiny_bundle
 
@@ -82,17 +83,19 @@ def write_dataset(
         met=met,
         leakage=[],
         content_sha256="0" * 64,
+        files={path.relative_to(root).as_posix(): digest_of(path) for path in root.rglob("*.npy")},
         duetgen_version="0",
     )
-    (root / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    write_manifest(root, manifest)
     return Dataset(root)
 
 
 def seal(root: Path) -> Dataset:
     """The dataset folder with the digests of what it now holds, so that something else than damage is found in it."""
-    manifest = msgspec.json.decode((root / "manifest.json").read_bytes(), type=Manifest)
+    path = root / Dataset.marker
+    manifest = read_sealed(path, Manifest, damaged(path, ""))
     files = {name: digest_of(root / name) for name in manifest.files if (root / name).exists()}
-    (root / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
+    write_manifest(root, msgspec.structs.replace(manifest, files=files))
     return Dataset(root)
 
 

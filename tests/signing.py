@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from duetgen.wire.bundle import BundleFile, Manifest, Signature, identify
+from duetgen.wire.bundle import FORMAT_VERSION, BundleFile, Manifest, Signature, identify
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 """Signs every bundle of the tests."""
@@ -33,7 +33,7 @@ def describe(folder: Path, **fields: Any) -> str:
         content = (folder / name).read_bytes()
         files[name] = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
     model_id = identify(files)
-    common = {"format_version": 1, "model_id": model_id, "name": "tiny", "backbone": "sasrec", "opset": 20}
+    common = {"format_version": FORMAT_VERSION, "model_id": model_id, "name": "tiny", "backbone": "sasrec", "opset": 20}
     common |= {"embeddings": "float32", "metrics": {}, "provenance": {}, "files": files}
     (folder / "manifest.json").write_bytes(msgspec.json.encode(Manifest(**(common | fields))))
     sign(folder)

@@ -18,6 +18,8 @@ Refuse = Callable[[str], DuetError]
 """Makes the refusal of its cause."""
 
 MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+DIGEST: Final = "document_sha256"
+"""The field in which a sealed document has the digest of its other fields."""
 
 
 class DamagedError(DuetError):
@@ -34,6 +36,23 @@ def damaged(path: Path, hint: str) -> Refuse:
 def encode_json(value: object) -> bytes:
     """A value as JSON that people read too."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def encode_sealed(value: object) -> bytes:
+    """A struct as JSON with the digest of its fields, by which a change to any of them is told."""
+    fields = msgspec.json.decode(msgspec.json.encode(value))
+    return encode_json(fields | {DIGEST: _digest_of_fields(fields)})
+
+
+def decode_sealed(content: bytes, kind: type[T], refuse: Refuse) -> T:
+    """What `encode_sealed` wrote; anything else, or one that says something else now, is refused as told."""
+    fields = decode_json(content, dict[str, Any], refuse)
+    check_digest(fields.pop(DIGEST, None), _digest_of_fields(fields), refuse)
+    return decode_json(content, kind, refuse)
+
+
+def _digest_of_fields(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()
 
 
 def decode_json(content: bytes, kind: type[T], refuse: Refuse) -> T:
@@ -68,9 +87,9 @@ def read_document(path: Path, refuse: Refuse) -> bytes:
     return content
 
 
-def read_json(path: Path, kind: type[T], refuse: Refuse) -> T:
-    """A value of a type from a JSON file."""
-    return decode_json(read_document(path, refuse), kind, refuse)
+def read_sealed(path: Path, kind: type[T], refuse: Refuse) -> T:
+    """A sealed document from its file."""
+    return decode_sealed(read_document(path, refuse), kind, refuse)
 
 
 def digest_of(path: Path) -> str:
@@ -83,7 +102,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_digest(found: str, expected: str, refuse: Refuse) -> None:
-    """Refuse content whose digest is another; what was written before digests were has none, and is taken as it is."""
-    if expected and found != expected:
+def check_digest(found: object, expected: str, refuse: Refuse) -> None:
+    """Refuse content whose digest is another, or that has none."""
+    if found != expected:
         raise refuse("its content is not what was written")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,24 @@ def test_folder_that_cannot_be_read_takes_nothing_out_of_service(
         registry.adopt(registry.refresh())
     assert len(registry.versions.served) == 1
     assert log.reasons("registry unreadable") == ["[Errno 5] Input/output error"]
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_registry_that_is_no_folder_any_more_takes_nothing_out_of_service(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    root = tmp_path / "registry"
+    root.mkdir()
+    make_version(root / "v1", 1)
+    log = Lines()
+    registry = watched([root], log)
+    root.rename(tmp_path / "aside")
+    make(root)
+    for _ in range(3):
+        registry.adopt(registry.refresh())
+    assert len(registry.versions.served) == 1
+    assert log.reasons("registry unreadable") == [f"[Errno 20] Not a directory: '{root}'"]
+    assert log.reasons("rollout refused") == []
 
 
 def test_age_of_the_last_look_is_a_metric_and_counts_for_readiness(

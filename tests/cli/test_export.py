@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import safetensors.torch
 from tests.bundles import untrained_run
@@ -28,8 +30,10 @@ def save(run: Run, root: Path) -> Path:
     root.mkdir()
     folder = RunFolder(root)
     folder.config.write_bytes(run.config.to_toml())
-    folder.write_environment(run.environment)
-    folder.weights.write_bytes(safetensors.torch.save(run.model.state_dict()))
+    weights = safetensors.torch.save(run.model.state_dict())
+    folder.weights.write_bytes(weights)
+    digest = hashlib.sha256(weights).hexdigest()
+    folder.write_environment(msgspec.structs.replace(run.environment, weights_sha256=digest))
     return root
 
 

@@ -68,8 +68,9 @@ class Live:
         return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
 
     def stop(self) -> int:
+        """SIGINT, at which it does not drain first."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGINT)
         code = self.process.wait(40)
         assert self.process.stdout is not None
         self.process.stdout.close()

@@ -117,6 +117,18 @@ def test_store_that_is_gone_is_no_ones_fault_and_says_so(guarded: Any, store: SQ
     assert int(response.headers["retry-after"]) > 0
 
 
+def test_store_that_cannot_be_read_makes_the_service_unready_until_it_is_back(
+    guarded: Any, store: SQLiteTokens, tmp_path: Path
+) -> None:
+    store.path.rename(tmp_path / "aside")
+    for _ in range(2):
+        response = guarded.get("/readyz")
+        refused(response, 503, "not-ready")
+        assert "store of tokens cannot be read: [Errno 2] No such file" in response.json()["message"]
+    (tmp_path / "aside").rename(store.path)
+    assert guarded.get("/readyz").status_code == 200
+
+
 def test_tokens_and_ids_are_never_in_the_log(
     guarded: Any, store: SQLiteTokens, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -25,13 +26,15 @@ import numpy as np
 import pytest
 from tests.certificates import make_certificate
 
+from duetgen.cloud import ServiceConfig, create_app
+from duetgen.cloud.app import Front
 from duetgen.cloud.sqlite_tokens import SQLiteTokens
 from duetgen.wire.authentication import answer_key, verify
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer
 
-from .conftest import Live, Run, until
-from .test_parameters import CODEC, GOOD, JSON, post, read
+from .conftest import Live, Run, TestClient, until
+from .test_parameters import CODEC, GOOD, JSON, post, read, refused
 from .versions import make_version, theta
 
 Start = Callable[..., Live]
@@ -264,6 +267,53 @@ def test_stop_finishes_what_was_accepted_and_refuses_the_rest(live: Start, versi
         assert status == 200
         assert msgspec.msgpack.decode(answer, type=ParametersAnswer).theta
     assert service.stop() == 0
+
+
+def test_stop_under_load_says_on_kept_connections_that_they_end(live: Start, version: Path) -> None:
+    service = live(version, "--open", "--rate", "0")
+    url = urlsplit(service.url)
+    statuses: list[Counter[int]] = []
+
+    def ask() -> None:
+        told = Counter[int]()
+        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
+        last = None
+        while last is None:
+            for path in ("/v1/models", "/readyz"):
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                answer.read()
+                told[answer.status] += 1
+                last = answer.getheader("connection")
+                if last is not None:
+                    break
+        assert last == "close"
+        assert connection.sock is None
+        statuses.append(told)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    service.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(20)
+    assert len(statuses) == 4
+    assert all(set(told) <= {200, 503} and told[200] > 1 for told in statuses)
+    assert service.process.wait(40) == 0
+
+
+def test_worker_that_drains_is_not_ready_and_answers_each_connection_once_more(version: Path) -> None:
+    front = create_app(ServiceConfig(sources=(str(version),), rate=0))
+    assert isinstance(front, Front)
+    with TestClient(front) as client:
+        assert "connection" not in post(client, GOOD).headers
+        front.service.draining = True
+        response = post(client, GOOD)
+        assert (response.status_code, response.headers["connection"]) == (200, "close")
+        response = client.get("/readyz")
+        refused(response, 503, "stopping")
+        assert response.headers["connection"] == "close"
 
 
 def test_killed_worker_is_replaced(live: Start, version: Path) -> None:

@@ -85,10 +85,11 @@ def test_database_that_is_stopped_is_no_ones_fault_and_counts_again_when_it_is_b
                 response = post(client, ASK, **bearer(other))
                 refused(response, 503, "tokens-unavailable")
                 assert int(response.headers["retry-after"]) > 0
-            assert client.get("/readyz").status_code == 200
+            assert "store of tokens cannot be read" in client.get("/readyz").json()["message"]
         finally:
             started(postgres)
         until(lambda: post(client, ASK, **bearer(device)).status_code == 200)
+        assert client.get("/readyz").status_code == 200
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     told = [(line["event"], line.get("reason")) for line in lines if line["event"].startswith("tokens")]
     assert told[0][0] == "tokens unreadable"

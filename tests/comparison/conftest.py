@@ -42,6 +42,7 @@ SETTINGS = (
     "model.history.embedding_width=8",
     "model.history.length=20",
     "model.generator.width=8",
+    "model.cloud.width=8",
 )
 """One quick pass of a small model."""
 
@@ -77,11 +78,18 @@ def provenance() -> Provenance:
     )
 
 
-def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | None = "sasrec") -> Finished:
-    """A cell whose devices score a ramp from 0 to 0.29 plus the shift of its method, less for older theta."""
-    personal = method.startswith(("duet", "finetune", "apg"))
-    names = ["own", "own+1", "own+20", "zero", "another", "random"] if personal else ["zero"]
+def finished(
+    method: str, seed: int = 0, shift: float = 0.0, backbone: str | None = "sasrec", parts: bool = False
+) -> Finished:
+    """A cell whose devices score a ramp from 0 to 0.29 plus the shift of its method, less for older theta.
+
+    Of two parts the weights alone are worse by 0.015, the opinions alone by 0.005.
+    """
+    personal = method.startswith(("duet", "finetune", "apg", "cloud-list"))
+    alone = ["own-weights", "own-weights+20", "own-bias", "own-bias+20"] if parts else []
+    names = ["own", "own+1", "own+20", *alone, "zero", "another", "random"] if personal else ["zero"]
     worse = {"own": 0.0, "own+1": 0.01, "own+20": 0.02, "zero": shift, "another": 2 * shift, "random": 2 * shift}
+    worse |= {"own-weights": 0.015, "own-weights+20": 0.03, "own-bias": 0.005, "own-bias+20": 0.022}
     ramp_U = np.arange(DEVICES) / 100
     values: dict[str, Any] = {}
     conditions = []
@@ -117,7 +125,7 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
         backbone=backbone,
         method=method,
         seed=seed,
-        family="finetuned" if tuned else "generated" if personal else "global",
+        family=METHODS[method].family if method in METHODS else "global",
         personal=personal,
         protocols=[
             ProtocolRecord(
@@ -141,6 +149,7 @@ def finished(method: str, seed: int = 0, shift: float = 0.0, backbone: str | Non
             device_bytes=6000,
             theta_parameters=144 if personal else 0,
             theta_bytes=288 if personal else 0,
+            opinion_bytes=100 if parts else 0,
             recommendation_flops=20_000 + seed,
             generation_flops=9_000 if personal and not tuned else None,
             scoring_ms=0.2,
@@ -161,11 +170,13 @@ def values_of(metrics: dict[str, float]) -> list[str]:
     return [name for name in metrics if name != "log_loss"]
 
 
-def make_results(name: str = "made", shifts: dict[str, float] | None = None, seeds: int = 2) -> Results:
-    """Results of cells made by hand, on a dataset of that name."""
+def make_results(
+    name: str = "made", shifts: dict[str, float] | None = None, seeds: int = 2, parts: bool = False
+) -> Results:
+    """Results of cells made by hand, on a dataset of that name; with `parts` DUET has opinions too."""
     shifts = shifts or {"base": 0.0, "finetune": 0.01, "apg": 0.02, "duet": 0.03, "duet-no-swa": 0.03}
     cells = {
-        Cell("sasrec", method, seed): finished(method, seed, shift)
+        Cell("sasrec", method, seed): finished(method, seed, shift, parts=parts and method == "duet")
         for seed in range(seeds)
         for method, shift in shifts.items()
     }

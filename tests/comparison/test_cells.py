@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import shutil
 import signal
 import subprocess
@@ -91,10 +92,10 @@ def test_a_cell_keeps_every_condition_and_cost(whole: Path) -> None:
     assert base is not None
     assert duet is not None
     assert [[c.name for c in found.conditions] for found in base.protocols] == [["zero"]] * 2
-    assert [c.name for c in duet.protocols[0].conditions] == ["own", "own+20", "zero", "another", "random"]
+    parts = ["own", "own+20", "own-weights", "own-weights+20", "own-bias", "own-bias+20"]
+    assert [c.name for c in duet.protocols[0].conditions] == [*parts, "zero", "another", "random"]
     assert (base.cost.theta_bytes, base.cost.generation_ms, base.oscillation) == (0, None, None)
-    # Two layers of 8 x 8 weights and 8 biases; two bytes a value.
-    assert (duet.cost.theta_parameters, duet.cost.theta_bytes) == (2 * (64 + 8), 288)
+    assert 0 < duet.cost.opinion_bytes <= duet.cost.theta_bytes
     assert duet.cost.parameters > duet.cost.device_parameters == base.cost.parameters
     # 61 indices of 8 values in int8 with a scale each, all else as float32.
     others = base.cost.parameters - 61 * 8
@@ -136,7 +137,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_figures(whole: Path, tiny: D
     root = tmp_path / "cut"
     base = cell_folder(root, CELLS[0])
     # Once while the first cell is fitted, once in the second cell.
-    for moment in (base.fit / "config.toml", cell_folder(root, CELLS[1]).fit / "config.toml"):
+    for moment in (base.fit / "config.toml", cell_folder(root, CELLS[1]).fit / "run/config.toml"):
         process = subprocess.Popen(command(tiny, root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not moment.exists() and process.poll() is None:
             time.sleep(0.005)
@@ -225,7 +226,18 @@ def test_damaged_metrics_of_devices_are_no_finished_cell(whole: Path, tmp_path: 
     assert unfinished(tmp_path / "copy", CELLS) == CELLS[:1]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_one_changed_digit_of_a_record_is_no_finished_cell(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    folder = cell_folder(tmp_path / "copy", CELLS[0])
+    content = folder.record.read_text()
+    found = re.search(r'"ndcg@10": 0\.(\d)', content)
+    assert found is not None
+    place, digit = found.start(1), 9 - int(found[1])
+    folder.record.write_text(content[:place] + str(digit) + content[place + 1 :])
+    assert unfinished(tmp_path / "copy", CELLS) == CELLS[:1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format_version": 3}'])
 def test_a_comparison_whose_job_is_damaged_is_told_so(tiny_job: Job, tmp_path: Path, content: bytes) -> None:
     root = tmp_path / "out"
     open_folder(root, tiny_job, False)

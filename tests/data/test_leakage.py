@@ -13,6 +13,7 @@ from tests.conftest import seal
 from duetgen.data import filters, leakage, sequences, splits
 from duetgen.data.filters import Indexed
 from duetgen.data.leakage import check, check_stage
+from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.splits import Division
 from duetgen.data.store import Check, Dataset, Split
@@ -81,7 +82,7 @@ class TestFolder:
         manifest = Dataset(folder).manifest
         counts = msgspec.structs.replace(manifest.counts, items=manifest.counts.items + 1)
         bigger = msgspec.structs.replace(manifest, counts=counts)
-        (folder / "manifest.json").write_bytes(msgspec.json.encode(bigger))
+        write_manifest(folder, bigger)
         items = pl.read_parquet(folder / "items.parquet")
         new = pl.DataFrame({"index": [len(items) + 2], "item": ["new"], "title": ["new"], "count": [0]})
         pl.concat([items, new.cast(dict(items.schema))]).write_parquet(folder / "items.parquet")

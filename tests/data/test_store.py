@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from tests.conftest import seal
 
+from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset, NotADatasetError, content_hash, find_targets
 from duetgen.data.synthetic import SyntheticConfig
@@ -39,13 +40,13 @@ class TestRefusals:
         with pytest.raises(NotADatasetError, match=r"no manifest\.json"):
             Dataset(tmp_path / "none")
 
-    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'{"format_version": 2}', b"\xff", b"[" * 100_000])
+    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'{"format_version": 3}', b"\xff", b"[" * 100_000])
     def test_manifest_that_is_damaged(self, folder: Path, manifest: bytes) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         with pytest.raises(DamagedError):
             Dataset(folder)
 
-    @pytest.mark.parametrize("manifest", [b"{}", b'{"format_version": 1}'])
+    @pytest.mark.parametrize("manifest", [b"{}", b'{"format_version": 2}'])
     def test_manifest_of_another_format(self, folder: Path, manifest: bytes) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         with pytest.raises(NotADatasetError):
@@ -53,7 +54,7 @@ class TestRefusals:
 
     def test_other_version(self, folder: Path) -> None:
         path = folder / "manifest.json"
-        path.write_bytes(path.read_bytes().replace(b'"format_version": 2', b'"format_version": 99'))
+        path.write_bytes(path.read_bytes().replace(b'"format_version": 3', b'"format_version": 99'))
         with pytest.raises(NotADatasetError, match="format 99"):
             Dataset(folder)
 
@@ -115,10 +116,22 @@ class TestDigests:
                 read(Dataset(folder))
             path.write_bytes(whole)
 
-    def test_a_folder_without_digests_is_taken_as_it_is(self, folder: Path) -> None:
-        manifest = msgspec.structs.replace(Dataset(folder).manifest, files={})
-        (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-        assert Dataset(folder).candidates("test").shape[1] == 99
+    def test_a_file_that_the_manifest_does_not_name_is_refused(self, folder: Path) -> None:
+        write_manifest(folder, msgspec.structs.replace(Dataset(folder).manifest, files={}))
+        with pytest.raises(DamagedError, match="not what was written"):
+            Dataset(folder)
+
+    def test_one_changed_word_or_digit_of_the_manifest_is_refused(self, folder: Path) -> None:
+        path = folder / "manifest.json"
+        whole = path.read_bytes()
+        met = whole.replace(b'"met": "show"', b'"met": "hide"')
+        assert met != whole
+        places = [place for place, byte in enumerate(whole) if chr(byte).isdigit()]
+        digits = [whole[:place] + b"%d" % (9 - int(chr(whole[place]))) + whole[place + 1 :] for place in places]
+        for changed in (met, *digits):
+            path.write_bytes(changed)
+            with pytest.raises((DamagedError, NotADatasetError)):
+                Dataset(folder)
 
     def test_what_the_manifest_names_is_missed(self, folder: Path) -> None:
         (folder / "candidates/test.npy").unlink()

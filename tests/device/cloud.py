@@ -66,11 +66,17 @@ class FakeCloud:
         tiny = self.tinies[request.model_id]
         from duetgen.wire.bundle import open_bundle
 
-        scale, theta = open_bundle(tiny.root).codec().encode(tiny.theta(request.history), request.dtype)
+        bundle = open_bundle(tiny.root)
+        parts = (request.parts, bundle.manifest.parts)
+        scale = theta = bias = b""
+        if "bias" not in parts:
+            scale, theta = bundle.codec().encode(tiny.theta(request.history), request.dtype)
+        if "weights" not in parts:
+            bias = bundle.bias_codec().encode(tiny.opinions(request.history))
         self.sequence += 1
         now = int(self.clock() * 1000)
         answer = ParametersAnswer(
-            tiny.model_id, self.sequence, now, now + self.lifetime_ms, request.dtype, scale, theta, b""
+            tiny.model_id, self.sequence, now, now + self.lifetime_ms, request.dtype, scale, theta, bias, b""
         )
         answer = self.honest(answer)
         mac = answer_mac(answer_key(self.token), request.device, answer)

@@ -2,7 +2,9 @@
 
 With history h and E the item embedding [V, 4], the graph scores candidate c as
 
-    E[c] · (mean of E[h] (W + ΔW) + b + Δb),   theta = ΔW and Δb, 16 + 4 values.
+    E[c] · (mean of E[h] (W + ΔW) + b + Δb),   weights of theta = ΔW and Δb, 16 + 4 values.
+
+A bundle with an item bias has the opinions of two models: see `Tiny.opinions` and `TRUST`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,11 +21,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests import signing
 
-from duetgen.wire.bundle import Canary, Items, LayoutEntry, Manifest
+from duetgen.wire.bias import ItemBias
+from duetgen.wire.bundle import Canary, CanaryOpinion, Items, LayoutEntry, Manifest, Opinion
+from duetgen.wire.messages import Parts
+from duetgen.wire.trust import Trust
 
 from .cloud import FakeCloud, Server
 
 D, P, WINDOW, HISTORY = 4, 20, 5, 8
+TRUST = Trust(ages=[0, 4], weights=[1.0, 0.5], opinions=[[1.0, 0.0], [2.0, 2.0]])
+OPINIONS = [Opinion("next", 2, 2.0), Opinion("first", 1, 1.0)]
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,13 @@ class Tiny:
         """The generator that the cloud of these tests runs: any function of the history will do."""
         seed = sum((i + 1) * item for i, item in enumerate(list(history)[-HISTORY:]))
         return np.random.default_rng(seed).uniform(-0.5, 0.5, P).astype(np.float32)
+
+    def opinions(self, history: Sequence[int]) -> list[ItemBias]:
+        """What two models in the cloud of these tests think, in values that the wire carries exactly: one likes the two
+        items after the last event, the other the first item of the catalogue."""
+        after = sorted(2 + (history[-1] + step) % (self.vocabulary - 2) for step in (0, 1))
+        one = ItemBias(np.array(after), np.array([255 / 128, 64 / 128], dtype=np.float32))
+        return [one, ItemBias(np.array([2]), np.array([255 / 256], dtype=np.float32))]
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         return [f"item-{index}" for index in indices]
@@ -117,7 +132,7 @@ def describe(root: Path, bound: float = 1.0, vocabulary: int = 0, **changes: obj
     return signing.describe(root, **({**own, "created": "2026-01-01T00:00:00Z"} | changes))
 
 
-def make_tiny(root: Path, seed: int = 0, vocabulary: int = 30) -> Tiny:
+def make_tiny(root: Path, seed: int = 0, vocabulary: int = 30, parts: Parts = "weights") -> Tiny:
     """Write a bundle."""
     rng = np.random.default_rng(seed)
     embedding_VD = rng.normal(size=(vocabulary, D)).astype(np.float32)
@@ -140,8 +155,13 @@ def make_tiny(root: Path, seed: int = 0, vocabulary: int = 30) -> Tiny:
         tiny.scores(history, candidates, theta_P).tolist(),
         tiny.scores(history, candidates, None).tolist(),
     )
+    own: dict[str, Any] = {}
+    if parts != "weights":
+        found = [CanaryOpinion(one.items.tolist(), one.values.tolist()) for one in tiny.opinions(history)]
+        canary = msgspec.structs.replace(canary, opinions=found)
+        own = {"parts": parts, "opinions": OPINIONS, "trust": TRUST}
     (root / "canary.json").write_bytes(msgspec.json.encode(canary))
-    model_id = describe(root, vocabulary=vocabulary)
+    model_id = describe(root, vocabulary=vocabulary, **own)
     return Tiny(root, model_id, embedding_VD, weight_DD, bias_D)
 
 
@@ -159,12 +179,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return make_tiny(tmp_path_factory.mktemp("tiny") / "bundle")
 
 
+@pytest.fixture(scope="session")
+def biased(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """The same with an item bias beside the weights; not to be changed."""
+    return make_tiny(tmp_path_factory.mktemp("biased") / "bundle", parts="both")
+
+
 @pytest.fixture
 def new_tiny(tmp_path: Path) -> Callable[..., Tiny]:
     """`new_tiny(seed=…)`: a bundle of its own."""
     count = 0
 
-    def make(**options: int) -> Tiny:
+    def make(**options: Any) -> Tiny:
         nonlocal count
         count += 1
         return make_tiny(tmp_path / f"bundle-{count}", **options)

@@ -7,11 +7,21 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from duetgen.device import Always, Device, EveryEvents, NothingToRollBackError, StateInUseError
+from duetgen.device import (
+    Always,
+    Device,
+    EveryEvents,
+    InvalidItemsError,
+    NothingToRollBackError,
+    StateInUseError,
+    load_model,
+)
 from duetgen.device.items import LAST
 from duetgen.wire.errors import InvalidBundleError
 
@@ -259,3 +269,89 @@ with Device({str(tiny.root)!r}, cloud={server.url!r}, token="secret", background
     assert len(device.recommend(3)) == 3
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=60)
+
+
+def personal(biased: Tiny, history: list[int], events: list[int], parts: str = "both") -> np.ndarray:
+    """Scores of all items by hand, with theta of a history, at the age of the events since."""
+    age = min(4, len(events) - len(history))
+    weights_P = sent(biased, history) * (1 - age / 8) if parts != "bias" else None
+    scores = biased.scores(events, range(30), weights_P)
+    if parts != "weights":
+        first, second = biased.opinions(history)
+        scores[first.items] += (1 - age / 4) * first.values
+        scores[second.items] += 2 * second.values
+    return scores[2:]
+
+
+@pytest.mark.parametrize("parts", ["both", "weights", "bias"])
+def test_both_parts_of_theta_are_used_and_count_less_with_every_event(biased: Tiny, server: Server, parts: str) -> None:
+    server.cloud.tinies[biased.model_id] = biased
+    events = [3, 7]
+    options = {"cloud": server.url, "token": "secret", "device_id": "d1", "met": "show", "background": False}
+    with Device(biased.root, parts=parts, **options) as device:
+        device.observe(*biased.ids(events))
+        assert device.refresh(wait=True)
+        for event in (9, 4, 11, 3, 8, 2):
+            want = dict(zip(biased.ids(ALL), personal(biased, [3, 7], events, parts)))
+            ranked = dict(device.rank(biased.ids(ALL)))
+            assert ranked == pytest.approx(want, abs=1e-5)
+            assert dict(device.recommend(28)) == pytest.approx(want, abs=1e-5)
+            np.testing.assert_allclose(device.score(ALL), list(want.values()), atol=1e-5)
+            np.testing.assert_allclose(device.score(ALL, personal=False), biased.scores(events, ALL, None), atol=1e-5)
+            found, age = device.status().theta, len(events) - 2
+            assert found is not None
+            assert (found.age_events, found.weights_trust) == (age, 1 - min(age, 4) / 8)
+            assert found.opinions_trust == [1 - min(age, 4) / 4, 2]
+            # Two varints of a count, two scales, three items below 128, three values.
+            assert (found.weights_bytes, found.bias_bytes) == (40 * (parts != "bias"), 12 * (parts != "weights"))
+            device.observe(*biased.ids([event]))
+            events.append(event)
+    assert [request.parts for request in server.cloud.requests] == [parts]
+
+
+def test_no_theta_is_the_global_model_bit_for_bit(biased: Tiny) -> None:
+    model = load_model(biased.root)
+    with Device(model) as device:
+        device.observe(*biased.ids([3, 7]))
+        assert device.score(ALL).tobytes() == model.score(model.zeros_P, [3, 7], list(ALL)).tobytes()
+
+
+def test_an_item_bias_outlives_the_process_and_is_forgotten_with_the_rest(
+    biased: Tiny, cloud: FakeCloud, tmp_path: Path
+) -> None:
+    cloud.tinies[biased.model_id] = biased
+    options = {"cloud": cloud, "token": "secret", "state": tmp_path / "state", "background": False, "met": "show"}
+    with Device(biased.root, **options) as device:
+        device.observe(*biased.ids([3, 7]))
+        assert device.keep_up()
+    with Device(biased.root, **options) as device:
+        device.observe(*biased.ids([9]))
+        np.testing.assert_allclose(device.score(ALL), personal(biased, [3, 7], [3, 7, 9]), atol=1e-5)
+        device.forget()
+        np.testing.assert_allclose(device.score(ALL), biased.scores([], ALL, None), atol=1e-5)
+
+
+@pytest.mark.parametrize(("parts", "other"), [("weights", "bias"), ("bias", "weights"), ("weights", "both")])
+def test_a_part_that_was_not_asked_for_is_refused(biased: Tiny, cloud: FakeCloud, parts: str, other: str) -> None:
+    cloud.tinies[biased.model_id] = biased
+    answer = cloud.parameters
+    cloud.parameters = lambda request, limit: answer(msgspec.structs.replace(request, parts=other), limit)  # type: ignore[method-assign]
+    with Device(biased.root, cloud=cloud, token="secret", parts=parts, background=False) as device:
+        device.observe("item-3")
+        assert not device.refresh(wait=True)
+        assert device.status().refused == {"malformed": 1}
+        assert device.status().source == "global"
+
+
+def test_a_version_without_the_part_that_is_asked_for_gives_no_theta(tiny: Tiny, cloud: FakeCloud) -> None:
+    with Device(tiny.root, cloud=cloud, token="secret", parts="bias", background=False) as device:
+        device.observe("item-3")
+        assert not device.refresh(wait=True)
+        assert device.status().refused == {"malformed": 1}
+
+
+@pytest.mark.parametrize("k", ["3", 2.5, None, [3]])
+def test_a_number_of_recommendations_that_is_none_is_refused(tiny: Tiny, k: Any) -> None:
+    with Device(tiny.root) as device, pytest.raises(InvalidItemsError) as refused:
+        device.recommend(k)
+    assert refused.value.hint == "as in recommend(10)"

@@ -17,8 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from duetgen.device import DeviceModel, ParameterStore, RefusedParametersError, load_model
 from duetgen.device.state import StateFolder
-from duetgen.device.store import Origin, frame, unframe
+from duetgen.device.store import frame, unframe
+from duetgen.device.theta import Origin
 from duetgen.wire.authentication import answer_key, answer_mac
+from duetgen.wire.bias import ItemBias
 from duetgen.wire.messages import ParametersAnswer
 
 from .conftest import P, Tiny, make_tiny
@@ -34,6 +36,11 @@ def model(tiny: Tiny) -> DeviceModel:
     return load_model(tiny.root)
 
 
+@pytest.fixture(scope="module")
+def biased_model(biased: Tiny) -> DeviceModel:
+    return load_model(biased.root)
+
+
 def make(model: DeviceModel, theta_P: np.ndarray | None = None, key: bytes = KEY, **changes: Any) -> ParametersAnswer:
     theta_P = np.full(P, 0.25, dtype=np.float32) if theta_P is None else theta_P
     content = {
@@ -44,6 +51,7 @@ def make(model: DeviceModel, theta_P: np.ndarray | None = None, key: bytes = KEY
         "dtype": "float32",
         "scale": b"",
         "theta": theta_P.astype("<f4").tobytes(),
+        "bias": b"",
         "mac": b"",
     }
     answer = ParametersAnswer(**{**content, **changes})
@@ -81,6 +89,8 @@ def values(**at: float) -> np.ndarray:
         ("wrong-mac", {"key": answer_key("another token")}),
         ("malformed", {"theta": bytes(4 * P - 1)}),
         ("malformed", {"theta": b""}),
+        ("malformed", {"theta": b"", "scale": b"\0"}),
+        ("malformed", {"bias": b"\0"}),
         ("malformed", {"dtype": "int8"}),
         ("not-finite", {"theta_P": values(_3=np.nan)}),
         ("not-finite", {"theta_P": values(_19=np.inf)}),
@@ -114,6 +124,44 @@ def test_at_the_limits_it_takes_them(model: DeviceModel, changes: dict[str, Any]
     assert store.usable(NOW) is store.current is not None
 
 
+@pytest.mark.parametrize(
+    ("reason", "bias"),
+    [
+        ("malformed", "00"),
+        ("malformed", "00 00 00"),
+        ("malformed", "01 0024 1d 01 00"),  # the item 30 of 2 to 29
+        ("malformed", "02 0024 01 00 01 01 00"),  # the item 2 twice
+        ("malformed", "03 0024 01 01 01 01 01 01 00"),  # three items of at most two
+        ("malformed", "00 02 0024 01 01 01 01"),  # two of at most one
+        ("malformed", "01 0000 01 01 00"),
+        ("not-finite", "01 007e 01 01 00"),
+        ("not-finite", "01 007c 01 01 00"),
+        ("out-of-bounds", "01 0024 01 82 00"),  # 130/64 of at most 2
+        ("out-of-bounds", "00 01 0024 01 41"),  # 65/64 of at most 1
+    ],
+)
+def test_refusals_of_an_item_bias(biased_model: DeviceModel, folder: StateFolder, reason: str, bias: str) -> None:
+    store = store_at(biased_model, folder)
+    for changes in ({}, {"theta": b""}):
+        with pytest.raises(RefusedParametersError) as refused:
+            store.accept(make(biased_model, bias=bytes.fromhex(bias), **changes), ORIGIN, NOW)
+        assert refused.value.reason == reason
+    assert store.current is None
+    assert not file_of(biased_model, folder).exists()
+
+
+def test_an_item_bias_at_the_limits_is_taken_and_is_there_at_the_next_start(
+    biased_model: DeviceModel, folder: StateFolder
+) -> None:
+    """129/64 is within a hundredth of 2, 64/64 is 1; 29 is the last item."""
+    answer = make(biased_model, bias=bytes.fromhex("02 0024 01 1b 81 01 01 0024 1c 40"), theta=b"")
+    for store in (store_at(biased_model, folder), store_at(biased_model, folder)):
+        theta = store.current or store.accept(answer, ORIGIN, NOW)
+        assert theta.values_P is biased_model.zeros_P
+        assert [opinion.items.tolist() for opinion in theta.opinions] == [[2, 29], [29]]
+        assert [opinion.values.tolist() for opinion in theta.opinions] == [[129 / 64, 1 / 64], [1]]
+
+
 @pytest.mark.parametrize("sequence", [5, 4, 0, -1])
 def test_the_same_or_an_older_sequence_is_refused(model: DeviceModel, sequence: int) -> None:
     store = store_at(model, None)
@@ -140,13 +188,13 @@ def test_the_code_covers_the_device(model: DeviceModel) -> None:
     assert refused.value.reason == "wrong-mac"
 
 
-@pytest.mark.parametrize("field", ["sequence", "issued", "expires", "theta"])
-def test_the_code_covers_every_field(model: DeviceModel, field: str) -> None:
-    answer = make(model)
+@pytest.mark.parametrize("field", ["sequence", "issued", "expires", "theta", "bias"])
+def test_the_code_covers_every_field(biased_model: DeviceModel, field: str) -> None:
+    answer = make(biased_model, bias=b"\0\0")
     value = getattr(answer, field)
     changed = value + 1 if isinstance(value, int) else bytes([value[0] ^ 1]) + value[1:]
     with pytest.raises(RefusedParametersError) as refused:
-        store_at(model, None).accept(msgspec.structs.replace(answer, **{field: changed}), ORIGIN, NOW)
+        store_at(biased_model, None).accept(msgspec.structs.replace(answer, **{field: changed}), ORIGIN, NOW)
     assert refused.value.reason == "wrong-mac"
 
 
@@ -215,9 +263,21 @@ def test_drop_forgets_on_disk_too(model: DeviceModel, folder: StateFolder) -> No
     assert not file_of(model, folder).exists()
 
 
+def test_a_file_of_the_format_before_is_no_theta(model: DeviceModel, folder: StateFolder) -> None:
+    store_at(model, folder).accept(make(model), ORIGIN, NOW)
+    content = file_of(model, folder).read_bytes()
+    file_of(model, folder).write_bytes(b"DUETPAR1" + content[8:])
+    store = store_at(model, folder)
+    assert store.current is None
+    assert store.damaged
+
+
+Listed = list[tuple[list[int], list[float]]]
+
+
 class StoreMachine(RuleBasedStateMachine):
-    """Answers good and bad, restarts, damage to the file, time that passes: the store's theta is always the last that
-    was accepted, or none."""
+    """Answers good and bad, of either part or both, restarts, damage to the file, time that passes: theta is always the
+    last that was accepted, or none."""
 
     model: DeviceModel
 
@@ -226,33 +286,45 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = StateFolder(Path(tempfile.mkdtemp(prefix="store-")))
         self.path = file_of(self.model, self.folder)
         self.now, self.sequence, self.serial = NOW, 0, 0
-        self.accepted: np.ndarray | None = None
+        self.accepted: tuple[np.ndarray, Listed] | None = None
         self.floor = 0
         self.expires = 0
         self.intact = True
         self.store = store_at(self.model, self.folder, self.now)
 
     def next_theta(self) -> np.ndarray:
+        """Never the same twice, as is the item bias below."""
         self.serial += 1
         return np.random.default_rng(self.serial).uniform(-1, 1, P).astype(np.float32)
 
     def usable(self) -> bool:
         return self.accepted is not None and self.expires + 7 * 24 * HOUR >= self.now
 
-    @rule(step=st.integers(-3, 5), hours=st.integers(1, 48))
-    def answer(self, step: int, hours: int) -> None:
+    @rule(step=st.integers(-3, 5), hours=st.integers(1, 48), parts=st.sampled_from(["both", "weights", "bias"]))
+    def answer(self, step: int, hours: int, parts: str) -> None:
         theta_P, sequence = self.next_theta(), self.floor + step
         expires = self.now + hours * HOUR
         good = step > 0 or not self.usable()
-        answer = make(self.model, theta_P, sequence=sequence, issued=self.now, expires=expires)
+        values = [byte / 128 for byte in (255, 1 + self.serial % 254)]
+        opinions: Listed = [([2, 2 + self.serial % 27 + 1], values), ([], [])]
+        changes: dict[str, Any] = {"sequence": sequence, "issued": self.now, "expires": expires}
+        if parts == "weights":
+            opinions = []
+        else:
+            found = [ItemBias(np.array(items, np.int64), np.array(of, np.float32)) for items, of in opinions]
+            changes["bias"] = self.model.bias_codec.encode(found)
+        if parts == "bias":
+            theta_P = np.zeros(P, dtype=np.float32)
+            changes["theta"] = b""
+        answer = make(self.model, theta_P, **changes)
         if not good:
             with pytest.raises(RefusedParametersError, match="sequence"):
                 self.store.accept(answer, ORIGIN, self.now)
             return
         self.store.accept(answer, ORIGIN, self.now)
-        self.accepted, self.floor, self.expires, self.intact = theta_P, sequence, expires, True
+        self.accepted, self.floor, self.expires, self.intact = (theta_P, opinions), sequence, expires, True
 
-    @rule(kind=st.sampled_from(["mac", "model", "future", "nan", "large", "cut", "expired"]))
+    @rule(kind=st.sampled_from(["mac", "model", "future", "nan", "large", "cut", "bias", "expired"]))
     def bad_answer(self, kind: str) -> None:
         theta_P = self.next_theta()
         changes: dict[str, Any] = {"sequence": self.floor + 1, "issued": self.now, "expires": self.now + HOUR}
@@ -264,6 +336,8 @@ class StoreMachine(RuleBasedStateMachine):
             changes["issued"] = self.now + HOUR
         elif kind == "expired":
             changes["expires"] = self.now - 8 * 24 * HOUR
+        elif kind == "bias":
+            changes["bias"] = b"\x01"
         elif kind == "cut":
             changes["theta"] = theta_P.tobytes()[:-4]
         else:
@@ -303,7 +377,9 @@ class StoreMachine(RuleBasedStateMachine):
         theta = self.store.usable(self.now)
         if self.usable():
             assert theta is not None
-            np.testing.assert_array_equal(theta.values_P, self.accepted)
+            assert self.accepted is not None
+            np.testing.assert_array_equal(theta.values_P, self.accepted[0])
+            assert [(one.items.tolist(), one.values.tolist()) for one in theta.opinions] == self.accepted[1]
         else:
             assert theta is None
 
@@ -313,15 +389,15 @@ class StoreMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder.root)
 
 
-def test_state_machine(model: DeviceModel) -> None:
-    machine = type("Machine", (StoreMachine,), {"model": model})
+def test_state_machine(biased_model: DeviceModel) -> None:
+    machine = type("Machine", (StoreMachine,), {"model": biased_model})
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
 
 
 def test_golden_frame() -> None:
-    # "DUETPAR1", SHA-256 of "abc" (FIPS 180-2, appendix B.1), "abc"
+    # "DUETPAR2", SHA-256 of "abc" (FIPS 180-2, appendix B.1), "abc"
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert frame(b"abc").hex() == b"DUETPAR1".hex() + digest + b"abc".hex()
+    assert frame(b"abc").hex() == b"DUETPAR2".hex() + digest + b"abc".hex()
     assert unframe(frame(b"abc")) == b"abc"

@@ -230,7 +230,7 @@ def a_file_larger_than_any_device_takes(tiny: Tiny) -> None:
 
 
 def another_format(tiny: Tiny) -> None:
-    rewrite_manifest(tiny, format_version=2)
+    rewrite_manifest(tiny, format_version=1)
 
 
 def changed(tiny: Tiny, name: str, content: bytes) -> None:

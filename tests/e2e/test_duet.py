@@ -144,7 +144,7 @@ def test_quality_through_the_wire_is_that_of_evaluation(
 
 
 def test_the_command_replays(made: Duet, cloud: Cloud) -> None:
-    arguments = ("device", made.bundle, "--cloud", cloud.url, "--replay", made.data, "--devices", "10")
+    arguments = ("device", made.bundle, "--cloud", cloud.url, "--replay", made.data, "--limit-devices", "10")
     found = json.loads(duet(*arguments, "--policy", "every:5", "--budget", "50", "--json"))
     assert found["devices"] == 10
     assert found["requests"] < found["targets"]

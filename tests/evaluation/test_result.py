@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from duetgen.data.manifest import write_manifest
 from duetgen.data.store import Dataset
 from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, compare, evaluate
 from duetgen.evaluation.errors import NotComparableError
@@ -142,8 +143,7 @@ class TestRefusals:
 
     def test_other_data(self, temporal: Dataset, model: Recommender, one: Evaluation, tmp_path: Path) -> None:
         shutil.copytree(temporal.root, tmp_path / "copy")
-        path = tmp_path / "copy/manifest.json"
-        path.write_bytes(path.read_bytes().replace(temporal.manifest.content_sha256.encode(), b"f" * 64))
+        write_manifest(tmp_path / "copy", msgspec.structs.replace(temporal.manifest, content_sha256="f" * 64))
         (found,) = evaluate(model, Dataset(tmp_path / "copy"), protocols=["candidates"], conditions=[OWN], bootstrap=0)
         with pytest.raises(NotComparableError, match="data: "):
             compare(one, found, "mrr")

@@ -67,7 +67,7 @@ class TestCloudRun:
         expected = torch.log_softmax(base.model.score_catalogue(history)[:, 2:], dim=1)
         torch.testing.assert_close(sequence(history)[:, 2:], expected)
         near_VK, weight_VK = largest(solve(gram(people), 300.0), 10)
-        assert torch.equal(table.near_VK, near_VK)
+        assert torch.equal(table.near_VK.long(), near_VK)
         assert torch.equal(table.weight_VK, weight_VK)
         assert float(table.half_life) in HALF_LIVES
         assert model.shares_J[0] == 1
@@ -95,7 +95,7 @@ class TestCloudRun:
         assert model.shares_J.tolist() == [1]
         if kind == "item-knn":
             near_VK, cosine_VK = neighbours(incidence(people), 10)
-            assert torch.equal(model.members[kind].near_VK, near_VK)  # type: ignore[arg-type]
+            assert torch.equal(model.members[kind].near_VK.long(), near_VK)  # type: ignore[operator]
             assert torch.equal(model.members[kind].weight_VK, cosine_VK)  # type: ignore[arg-type]
 
     def test_a_finished_one_is_told_of_and_another_takes_its_place_on_demand(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ from tests.training.test_frozen_base import BASE, SMALL
 
 from duetgen.comparison.changes import with_settings
 from duetgen.data.store import Dataset
-from duetgen.documents import DamagedError
+from duetgen.documents import DamagedError, encode_sealed
 from duetgen.evaluation import few_devices, validate
 from duetgen.export.bundle import check_exportable
 from duetgen.export.errors import NotExportableError
@@ -118,9 +117,9 @@ def test_stopped_while_choosing_it_goes_on_and_measures_nothing_twice(
     with pytest.raises(NotARunError, match="has not finished"):
         load_run(folder.root)
     # Had the first been measured again, it would not be told as it was found here.
-    found = json.loads(folder.finetune.read_bytes())
-    found["tried"][0]["validation_ndcg10"] = 0.99
-    folder.finetune.write_bytes(msgspec.json.encode(found))
+    found = read_choice(folder)
+    found.tried[0] = msgspec.structs.replace(found.tried[0], validation_ndcg10=0.99)
+    folder.finetune.write_bytes(encode_sealed(found))
     assert train(people, on(base), folder.root).best == 0.99
     whole, cut = (read_choice(RunFolder(tmp_path / name)).tried for name in ("whole", "cut"))
     assert cut[1:] == whole[1:]

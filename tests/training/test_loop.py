@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.conftest import MakeDataset
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel import CloudConfig
 from duetgen.core import GeneratorConfig
+from duetgen.data.manifest import write_manifest
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError, OutputUnwritableError
@@ -170,6 +172,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from duetgen.data.manifest import write_manifest
 from duetgen.data.store import Dataset
 from duetgen.training import decode_config, train
 torch.set_num_threads(1)
@@ -261,16 +264,24 @@ def test_the_test_part_changes_nothing(make_dataset: MakeDataset, tmp_path: Path
     assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
 
 
+def rewrite_config(folder: RunFolder, content: bytes) -> None:
+    """Settings as if the run had begun with them."""
+    folder.config.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    folder.write_environment(msgspec.structs.replace(folder.read_environment(), config_sha256=digest))
+
+
 def test_a_run_of_a_version_without_some_setting_is_the_same_run(wandering: Dataset, tmp_path: Path) -> None:
-    train(wandering, SMALL, tmp_path / "run")
-    path = RunFolder(tmp_path / "run").config
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("global_model")]
-    assert len(lines) == len(path.read_text().splitlines()) - 1
-    path.write_text("\n".join(lines))
-    assert train(wandering, SMALL, tmp_path / "run").already_finished
-    path.write_text("seed = [")
-    with pytest.raises(DamagedError, match=r"config\.toml is damaged"):
-        train(wandering, SMALL, tmp_path / "run")
+    with pytest.raises(PowerCutError):
+        train(wandering, SMALL, tmp_path / "run", progress=StopAt(1, 1))
+    folder = RunFolder(tmp_path / "run")
+    lines = folder.config.read_bytes().splitlines(keepends=True)
+    fewer = [line for line in lines if not line.startswith(b"global_model")]
+    assert len(fewer) == len(lines) - 1
+    rewrite_config(folder, b"".join(fewer))
+    assert not train(wandering, SMALL, folder.root).already_finished
+    assert train(wandering, SMALL, folder.root).already_finished
+    assert load_run(folder.root).config == fill_in(SMALL, wandering)
 
 
 def test_other_settings_in_the_same_folder_are_refused_and_the_run_stays(wandering: Dataset, tmp_path: Path) -> None:
@@ -351,14 +362,32 @@ def test_one_changed_bit_of_the_weights_is_refused(wandering: Dataset, tmp_path:
     # Nobody is told that such a run has been trained.
     with pytest.raises(DamagedError, match="not what was written"):
         train(wandering, SMALL, folder.root)
-    # A run of a version that kept no digest is taken as it is.
-    folder.write_environment(msgspec.structs.replace(folder.read_environment(), weights_sha256=""))
-    load_run(folder.root)
+
+
+@pytest.mark.parametrize(
+    ("file", "written", "changed"),
+    [
+        ("config.toml", b"learning_rate = 0.01", b"learning_rate = 0.02"),
+        ("environment.json", b'"finished": true', b'"finished": false'),
+        ("environment.json", b'"vocabulary": ', b'"vocabulary": 1'),
+    ],
+)
+def test_one_changed_word_or_digit_of_a_run_is_refused(
+    wandering: Dataset, tmp_path: Path, file: str, written: bytes, changed: bytes
+) -> None:
+    path = train(wandering, SMALL, tmp_path / "run").root / file
+    assert written in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(written, changed))
+    for read in (load_run, lambda root: train(wandering, SMALL, root)):
+        with pytest.raises(DamagedError, match="not what was written"):
+            read(path.parent)
+    train(wandering, SMALL, path.parent, overwrite=True)
+    load_run(path.parent)
 
 
 def test_settings_that_do_not_fit_the_weights_are_refused(wandering: Dataset, tmp_path: Path) -> None:
     folder = RunFolder(train(wandering, SMALL, tmp_path / "run").root)
-    folder.config.write_bytes(with_model(SMALL, backbone=BackboneConfig(width=16)).to_toml())
+    rewrite_config(folder, with_model(SMALL, backbone=BackboneConfig(width=16)).to_toml())
     with pytest.raises(DamagedError):
         load_run(folder.root)
 
@@ -397,7 +426,7 @@ def test_a_run_and_another_dataset_do_not_go_together(
     run.check_dataset(wandering)
     other = make_dataset([[2, 3, 4, 5]])
     manifest = msgspec.structs.replace(other.manifest, content_sha256="f" * 64)
-    (other.root / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    write_manifest(other.root, manifest)
     with pytest.raises(DatasetMismatchError):
         run.check_dataset(Dataset(other.root))
 

@@ -123,7 +123,7 @@ def whole(dataset: Dataset, out: Path) -> dict[str, object]:
     used = [nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([3.0])), nn.Parameter(torch.tensor([5.0]))]
     # The first is used by all, the second by the first process alone, the third by none.
     loss = 7.0 * used[0].sum() + (used[1].sum() * 11.0 if rank == 0 else 0.0)
-    found["mean"] = mine.backward(used, [loss, loss.detach() * 0 + rank], [1, 3][rank % 2])
+    found["mean"] = mine.backward(used, [loss, loss.detach() * 0 + rank], [1, 3][rank % 2]).tolist()
     found["gradients"] = [None if parameter.grad is None else float(parameter.grad) for parameter in used]
     return found
 

@@ -22,6 +22,7 @@ ANSWER = ParametersAnswer(
     dtype="float16",
     scale=b"",
     theta=bytes.fromhex("003c00c0"),
+    bias=b"\x00",
     mac=b"",
 )
 KEY = answer_key("secret")
@@ -44,8 +45,8 @@ def test_the_code_by_hand() -> None:
     """The msgpack bytes written out: what another language must put under the HMAC."""
     content = b"".join(
         [
-            b"\x99",  # array of 9
-            b"\xb4duetgen/parameters/1",  # string of 20 bytes
+            b"\x9a",  # array of 10
+            b"\xb4duetgen/parameters/2",  # string of 20 bytes
             b"\xa7phone-1",
             b"\xd9\x40" + b"ab" * 32,  # string of 64 bytes
             b"\x07",
@@ -53,7 +54,8 @@ def test_the_code_by_hand() -> None:
             b"\xce\x00\x01\x11\x70",  # 70,000 as uint32
             b"\xa7float16",
             b"\xc4\x00",  # no scale
-            b"\xc4\x04\x00\x3c\x00\xc0",  # 4 bytes of theta
+            b"\xc4\x04\x00\x3c\x00\xc0",  # 4 bytes of weights
+            b"\xc4\x01\x00",  # an opinion of nothing
         ]
     )
     assert answer_mac(KEY, "phone-1", ANSWER) == hmac.new(KEY, content, hashlib.sha256).digest()
@@ -73,6 +75,7 @@ def test_an_answer_as_it_was_made_is_valid() -> None:
         ("dtype", "int8"),
         ("scale", b"\0\0"),
         ("theta", bytes.fromhex("003c00c1")),
+        ("bias", b""),
     ],
 )
 def test_no_field_changes_unseen(field: str, value: Any) -> None:
@@ -92,6 +95,10 @@ def test_bytes_moved_from_scale_to_theta_are_refused() -> None:
     assert not verify(KEY, "phone-1", msgspec.structs.replace(answer, scale=b"\x01", theta=b"\x02\x03"))
 
 
+def test_bytes_moved_from_theta_to_the_bias_are_refused() -> None:
+    assert not verify(KEY, "phone-1", msgspec.structs.replace(signed(ANSWER), theta=b"\x00\x3c\x00", bias=b"\xc0\x00"))
+
+
 @pytest.mark.parametrize("mac", [b"", b"\0" * 31, b"\0" * 32, b"\0" * 33])
 def test_codes_of_any_length_are_compared(mac: bytes) -> None:
     assert not verify(KEY, "phone-1", msgspec.structs.replace(ANSWER, mac=mac))
@@ -104,11 +111,12 @@ def test_codes_of_any_length_are_compared(mac: bytes) -> None:
     issued=st.integers(0, 2**53),
     scale=st.binary(max_size=20),
     theta=st.binary(max_size=100),
+    bias=st.binary(max_size=100),
 )
 def test_round_trip_through_msgpack_and_json(
-    token: str, device: str, sequence: int, issued: int, scale: bytes, theta: bytes
+    token: str, device: str, sequence: int, issued: int, scale: bytes, theta: bytes, bias: bytes
 ) -> None:
-    made = ParametersAnswer("latest", sequence, issued, issued + 1, "int8", scale, theta, b"")
+    made = ParametersAnswer("latest", sequence, issued, issued + 1, "int8", scale, theta, bias, b"")
     answer = signed(made, answer_key(token), device)
     for encoded in (msgspec.msgpack, msgspec.json):
         back = encoded.decode(encoded.encode(answer), type=ParametersAnswer)

@@ -14,10 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.signing import KEY, public, sign
 
-from duetgen.wire.bundle import DEVICE_FILES, FILES, BundleFile, Canary, identify, open_bundle
+from duetgen.wire.bundle import DEVICE_FILES, FILES, BundleFile, Canary, CanaryOpinion, Opinion, identify, open_bundle
 from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES, MAX_MANIFEST_BYTES
 
+OPINION = {"name": "ease", "items": 100, "bound": 1.5}
+TRUST = {"ages": [0, 10], "weights": [1.0, 0.5], "opinions": []}
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -164,6 +166,19 @@ def test_a_model_id_of_other_files(folder: Path) -> None:
         lambda m: m.update(name="x" * 1000),
         lambda m: m.update(unknown_field=1),
         lambda m: m.pop("layout"),
+        lambda m: m.update(parts="nothing"),
+        lambda m: m.update(opinions=[OPINION] * 5),
+        lambda m: m.update(opinions=[OPINION | {"items": 0}]),
+        lambda m: m.update(opinions=[OPINION | {"items": 1001}]),
+        lambda m: m.update(opinions=[OPINION | {"bound": 0}]),
+        lambda m: m.update(trust=TRUST | {"ages": []}),
+        lambda m: m.update(trust=TRUST | {"ages": [1, 10]}),
+        lambda m: m.update(trust=TRUST | {"ages": [0, 0]}),
+        lambda m: m.update(trust=TRUST | {"ages": [0, 10, 20]}),
+        lambda m: m.update(trust=TRUST | {"weights": [0.5, 1.0]}),
+        lambda m: m.update(trust=TRUST | {"weights": [101, 1.0]}),
+        lambda m: m.update(trust=TRUST | {"weights": [1.0, -0.1]}),
+        lambda m: m.update(trust=TRUST | {"opinions": [[1.0]]}),
         lambda m: m["files"]["device.onnx"].update(bytes=MAX_BUNDLE_FILE_BYTES + 1),
         lambda m: m["files"]["device.onnx"].update(bytes=-1),
         lambda m: m["files"]["device.onnx"].update(sha256="ABC"),
@@ -174,6 +189,30 @@ def test_a_manifest_with_a_wrong_or_oversized_field(folder: Path, change: Change
     refused(folder, "is no manifest")
 
 
+def test_a_bundle_with_opinions_tells_them(folder: Path) -> None:
+    trust = TRUST | {"opinions": [[2.0, 0.0]]}
+    edit(folder, lambda manifest: manifest.update(parts="both", opinions=[OPINION], trust=trust))
+    bundle = open_bundle(folder)
+    assert bundle.manifest.opinions == [Opinion("ease", 100, 1.5)]
+    assert bundle.bias_codec().most == [100]
+    assert (bundle.manifest.trust.weights_at(5), bundle.manifest.trust.opinions_at(5)) == (0.75, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"parts": "both"}, "0 opinions, but its answers hold both"),
+        ({"parts": "bias"}, "0 opinions, but its answers hold bias"),
+        ({"opinions": [OPINION], "trust": TRUST | {"opinions": [[1, 0]]}}, "1 opinions, but its answers hold weights"),
+        ({"parts": "bias", "opinions": [OPINION]}, "1 opinions, and trust for 0"),
+        ({"trust": TRUST | {"opinions": [[1, 0]]}}, "0 opinions, and trust for 1"),
+    ],
+)
+def test_parts_opinions_and_trust_that_do_not_fit(folder: Path, change: dict[str, Any], words: str) -> None:
+    edit(folder, lambda manifest: manifest.update(change))
+    refused(folder, words)
+
+
 @pytest.mark.parametrize("shape", [[2**24, 2], [2**16] * 4, [2**24] * 8])
 def test_an_oversized_theta(folder: Path, shape: list[int]) -> None:
     """Some of these shapes overflow 64 bits to a small number."""
@@ -181,7 +220,7 @@ def test_an_oversized_theta(folder: Path, shape: list[int]) -> None:
     refused(folder, "has a theta of")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], 1e300])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None, [1], 1e300])
 def test_another_version_of_the_format(folder: Path, version: Any) -> None:
     edit(folder, lambda manifest: manifest.update(format_version=version))
     refused(folder, "bundle format")
@@ -195,7 +234,7 @@ def test_another_version_of_the_format(folder: Path, version: Any) -> None:
         b"[]",
         b"null",
         b"\xff\xfe{}",
-        b'{"format_version": 1}',
+        b'{"format_version": 2}',
         b'{"a": ' + b"[" * 100_000,
         b'"x' + b"\0" * 50,
     ],
@@ -280,6 +319,34 @@ def test_a_canary_that_does_not_fit(folder: Path, change: Change) -> None:
     replace_file(folder, "canary.json", json.dumps(canary).encode())
     with pytest.raises(InvalidBundleError, match=r"canary\.json"):
         open_bundle(folder).canary()
+
+
+@pytest.mark.parametrize(
+    ("opinion", "fits"),
+    [
+        ({"items": [], "values": []}, True),
+        ({"items": [2, 5], "values": [0.5, 1e-9]}, True),
+        ({"items": [5, 2], "values": [0.5, 1]}, False),
+        ({"items": [2, 2], "values": [0.5, 1]}, False),
+        ({"items": [1, 2], "values": [0.5, 1]}, False),
+        ({"items": [2, 10**6], "values": [0.5, 1]}, False),
+        ({"items": [2, 3, 4], "values": [1, 1, 1]}, False),
+        ({"items": [2], "values": [0.5, 1]}, False),
+        ({"items": [2, 5], "values": [0.5, 0]}, False),
+    ],
+)
+def test_opinions_of_the_canary(folder: Path, opinion: dict[str, Any], fits: bool) -> None:
+    canary = json.loads((folder / "canary.json").read_bytes()) | {"opinions": [opinion]}
+    replace_file(folder, "canary.json", json.dumps(canary).encode())
+    with pytest.raises(InvalidBundleError, match=r"canary\.json"):
+        open_bundle(folder).canary()
+    trust = TRUST | {"opinions": [[1, 1]]}
+    edit(folder, lambda m: m.update(parts="both", opinions=[OPINION | {"items": 2}], trust=trust))
+    if fits:
+        assert open_bundle(folder).canary().opinions == [CanaryOpinion(**opinion)]
+    else:
+        with pytest.raises(InvalidBundleError, match=r"canary\.json"):
+            open_bundle(folder).canary()
 
 
 def test_the_model_id_by_hand() -> None:

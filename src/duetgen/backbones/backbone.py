@@ -103,9 +103,11 @@ class Backbone(nn.Module):
     def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
 
-    def score_trained(self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
-        """`score_shared` at the positions where `trained` [*] is true: [N, M]."""
-        return self.score_shared(context_x, items_M, theta_P)[trained]
+    def score_trained(
+        self, context_x: Tensor, places: tuple[Tensor, ...], items_M: Tensor, theta_P: Tensor | None
+    ) -> Tensor:
+        """`score_shared` at some positions, an index [N] for each of `*`: [N, M]."""
+        return self.score_shared(context_x, items_M, theta_P)[places]
 
 
 def state_head(config: BackboneConfig) -> nn.Module:
@@ -157,9 +159,11 @@ class SequenceBackbone(Backbone):
         """Scores of the same candidates [M] for every row: [*, M]."""
         return functional.linear(self.query(context_x, theta_P), self.item_embedding.weight[items_M])
 
-    def score_trained(self, context_x: Tensor, trained: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
-        """`score_shared` at the positions where `trained` [*] is true: [N, M]; no score is computed elsewhere."""
-        return functional.linear(self.query(context_x, theta_P)[trained], self.item_embedding.weight[items_M])
+    def score_trained(
+        self, context_x: Tensor, places: tuple[Tensor, ...], items_M: Tensor, theta_P: Tensor | None
+    ) -> Tensor:
+        """`score_shared` at some positions, an index [N] for each of `*`: [N, M]; no score is computed elsewhere."""
+        return functional.linear(self.query(context_x, theta_P)[places], self.item_embedding.weight[items_M])
 
 
 class PairwiseBackbone(Backbone):

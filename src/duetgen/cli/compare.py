@@ -85,6 +85,8 @@ def compare(
     from duetgen.comparison.methods import METHODS
     from duetgen.comparison.runner import Outcome, run_cells
     from duetgen.jobfolder import work_in
+    from duetgen.training.job import check_cloud_model
+    from duetgen.training.run import RunFolder
 
     begun = time.monotonic()
     named = choose("--backbones", backbones, tuple(BACKBONES))
@@ -100,6 +102,12 @@ def compare(
         raise UsageError(f"--budget {budget} is no time", "give minutes, 0 or more")
     config = settings.build()
     data = open_dataset(dataset, protocol)
+    if config.cloud_model:
+        check_cloud_model(data, config, RunFolder(out))
+    elif config.model.cloud.kind == "none" and {"cloud", "cloud-list"} & set(wanted):
+        raise UsageError(
+            "without a cloud model there is no method cloud", "leave out --cloud-model none, or the method"
+        )
     job = make_job(data, config, protocol or default_protocols(data), ages, limit_devices)
     rows = [METHODS[name] for name in wanted] + open_runs(runs or [], data, wanted)
     numbers = [config.seed + index for index in range(seeds)] if wanted else []
@@ -255,7 +263,7 @@ def print_table(table: Table) -> None:
         "user AUC",
         "θ 20 old",
         "another's θ",
-        "on device",
+        "kB on device",
         "θ bytes",
     )
     shown.add_column("")
@@ -276,7 +284,7 @@ def print_table(table: Table) -> None:
             value("user_auc"),
             value(HEADLINE, "own+20"),
             value(HEADLINE, "another"),
-            f"{row.cost.device_parameters:,}",
+            f"{row.cost.device_bytes / 1000:,.0f}",
             f"{row.cost.theta_bytes:,}" if row.cost.theta_bytes else "",
         )
     where = f"{table.backbone}, " if table.backbone else ""

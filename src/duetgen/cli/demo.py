@@ -18,7 +18,7 @@ from duetgen.cli.prepare import print_manifest
 from duetgen.cli.settings import build_config
 from duetgen.cli.train import BackboneName
 from duetgen.comparison.numbers import interval
-from duetgen.documents import damaged, encode_json, read_json
+from duetgen.documents import damaged, encode_json, encode_sealed, read_sealed
 from duetgen.files import write_bytes
 
 if TYPE_CHECKING:
@@ -204,8 +204,8 @@ def folder_job(out: Path, job: Job) -> jobfolder.Job:
         name="a demo's folder",
         other="a demo of another log or with other settings",
         marker=MARKER,
-        begin=lambda folder: write_bytes(folder / MARKER, msgspec.json.encode(job)),
-        same=lambda: read_json(marker, Job, damaged(marker, "give --overwrite to begin again")) == job,
+        begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
+        same=lambda: read_sealed(marker, Job, damaged(marker, "give --overwrite to begin again")) == job,
     )
 
 

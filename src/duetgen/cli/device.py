@@ -54,7 +54,7 @@ def device(
     state: Annotated[Path | None, Parameter(help="Folder that keeps the device's log and theta [memory].")] = None,
     top: Annotated[int, Parameter(help="How many items to show.")] = 10,
     replay: Annotated[Path | None, Parameter(help="Dataset folder: replay its test part on a fleet.")] = None,
-    devices: Annotated[int | None, Parameter(help="Replay a seeded choice of so many devices [all].")] = None,
+    limit_devices: Annotated[int | None, Parameter(help="Replay a seeded choice of so many devices [all].")] = None,
     speed_up: Annotated[
         float | None, Parameter(help="Log seconds that pass in one second [as fast as it goes].")
     ] = None,
@@ -95,14 +95,14 @@ def device(
         raise UsageError("a replay needs a live cloud", "give --cloud URL; start one with `duet serve BUNDLE --open`")
     if speed_up is not None and speed_up <= 0:
         raise UsageError(f"--speed-up {speed_up:g} lets no time pass", "give a number above 0, or leave it out")
-    if workers < 1 or (devices is not None and devices < 1):
-        raise UsageError("--workers and --devices begin at 1", "give 1 or more")
+    if workers < 1 or (limit_devices is not None and limit_devices < 1):
+        raise UsageError("--workers and --limit-devices begin at 1", "give 1 or more")
     report = run_replay(
         bundle,
         replay,
         config,
         tokens=read_tokens(tokens_file),
-        devices=devices,
+        devices=limit_devices,
         speed_up=speed_up,
         protocol=protocol,
         workers=workers,

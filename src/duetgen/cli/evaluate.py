@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -15,12 +15,16 @@ from duetgen.cli.prepare import UsageError
 from duetgen.comparison.numbers import interval
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from duetgen.evaluation import Evaluation
 
 ProtocolName = Literal["full", "candidates", "given"]
 METRIC = "ndcg@10"
 LABELS = {
     "own": "DUET",
+    "own-weights": "DUET, weights alone",
+    "own-bias": "DUET, opinions alone",
     "zero": "DUET, theta = 0",
     "another": "DUET, another device's theta",
     "random": "DUET, theta of a random history",
@@ -30,6 +34,12 @@ FINETUNED = {
     "zero": "base",
     "another": "fine-tuned on another device's events",
     "random": "fine-tuned on a random history",
+}
+LISTED = {
+    "own": "the cloud's list",
+    "zero": "no list",
+    "another": "another device's list",
+    "random": "the list of a random history",
 }
 COLUMNS = {
     "full": ("ndcg@10", "hr@10", "mrr", "user_auc", "log_loss"),
@@ -71,7 +81,7 @@ def evaluate(
     ] = None,
     staleness: Annotated[str, Parameter(help="Ages of theta in events.")] = "0,1,5,20",
     part: Annotated[Literal["test", "valid"], Parameter(help="Part to measure.")] = "test",
-    devices: Annotated[int | None, Parameter(help="Measure a seeded choice of so many devices.")] = None,
+    limit_devices: Annotated[int | None, Parameter(help="Measure a seeded choice of so many devices [all].")] = None,
     bootstrap: Annotated[int, Parameter(help="Resamples of the devices behind each interval.")] = 1000,
     seed: Annotated[int, Parameter(help="Seed of resamples and control conditions.")] = 0,
     by_history: Annotated[bool, Parameter(negative="", help="Show results by length of history too.")] = False,
@@ -83,13 +93,15 @@ def evaluate(
 
     A DUET run is measured with each device's own theta at several ages, with theta = 0 (the global model), and, as
     controls, with another device's theta and that of a random history. A base run has its global model alone; a
-    fine-tuned run is measured like DUET, with a copy of the model trained for each device in place of a theta. Of
-    several runs the first is the one that the others are compared with, device by device. The 95 % intervals come from
-    a bootstrap over devices.
+    fine-tuned run is measured like DUET, with a copy of the model trained for each device in place of a theta. Where
+    theta has weights and opinions, each is measured alone too. A cloud run ranks on the cloud, and then by its list at
+    several ages. Of several runs the first is the one that the others are compared with, device by device. The 95 %
+    intervals come from a bootstrap over devices.
     """
+    from duetgen.cloudmodel import CloudList, CloudModel
     from duetgen.data.store import Dataset
     from duetgen.evaluation import evaluate as run_evaluation
-    from duetgen.evaluation.conditions import default_conditions
+    from duetgen.evaluation.conditions import default_conditions, has_parts
     from duetgen.export.published import load_model
     from duetgen.machine import use_machine
 
@@ -97,15 +109,21 @@ def evaluate(
         raise UsageError("`duet evaluate` needs a run and its dataset", "write `duet evaluate RUN [RUN …] DATASET`")
     *roots, dataset = paths
     ages = parse_ages(staleness)
-    if devices is not None and devices < 1:
-        raise UsageError(f"--devices {devices} measures nothing", "give 1 or more, or leave it out for all")
+    if limit_devices is not None and limit_devices < 1:
+        raise UsageError(f"--limit-devices {limit_devices} measures nothing", "give 1 or more, or leave it out for all")
     use_machine(threads)
     data = Dataset(dataset)
-    models = [load_model(root, data) for root in roots]
-    conditions = [c for c in default_conditions(ages) if c.kind != "another" or data.devices > 1]
+    models: list[tuple[str, nn.Module, dict[str, Any]]] = []
+    for root in roots:
+        model, settings = load_model(root, data)
+        models.append((str(root), model, settings))
+        if isinstance(model, CloudModel):
+            models.append((f"{root} (list)", CloudList(model), settings))
+    names = [name for name, *_ in models]
     protocols = protocol or ["given" if data.has_given and part == "test" else "full"]
     found = []
-    for model, settings in models:
+    for _, model, settings in models:
+        conditions = default_conditions(ages, has_parts(model))
         with console.counting(quiet or json) as progress:
             found.append(
                 run_evaluation(
@@ -113,32 +131,32 @@ def evaluate(
                     data,
                     part=part,
                     protocols=protocols,
-                    conditions=conditions,
-                    limit_devices=devices,
+                    conditions=[one for one in conditions if one.kind != "another" or data.devices > 1],
+                    limit_devices=limit_devices,
                     bootstrap=bootstrap,
                     seed=seed,
                     config=settings,
                     progress=progress,
                 )
             )
-    gaps = [one for root, its in zip(roots[1:], found[1:]) for one in gaps_of(root, its, roots[0], found[0], bootstrap)]
+    gaps = [one for name, its in zip(names[1:], found[1:]) for one in gaps_of(name, its, names[0], found[0], bootstrap)]
     if json:
-        alone = len(roots) == 1
-        runs_found = [{"run": str(root), "evaluations": its} for root, its in zip(roots, found)]
+        alone = len(names) == 1
+        runs_found = [{"run": name, "evaluations": its} for name, its in zip(names, found)]
         console.print_json(found[0] if alone else {"runs": runs_found, "differences": gaps})
         return
-    for root, its in zip(roots, found):
-        if len(roots) > 1:
-            console.results.print(f"[bold]{root}[/]")
+    for name, its in zip(names, found):
+        if len(names) > 1:
+            console.results.print(name, style="bold", markup=False)
         for evaluation in its:
             print_evaluation(evaluation)
             if by_history:
                 print_history(evaluation)
-    for name in dict.fromkeys(one.protocol for one in gaps):
-        print_gaps([one for one in gaps if one.protocol == name])
+    for ranked in dict.fromkeys(one.protocol for one in gaps):
+        print_gaps([one for one in gaps if one.protocol == ranked])
 
 
-def gaps_of(root: Path, found: list[Evaluation], reference: Path, theirs: list[Evaluation], rounds: int) -> list[Gap]:
+def gaps_of(run: str, found: list[Evaluation], reference: str, theirs: list[Evaluation], rounds: int) -> list[Gap]:
     """A run under every condition against the first run as it is judged: with fresh theta, or with its global model."""
     from duetgen.evaluation import compare
     from duetgen.evaluation.protocols import full_name
@@ -161,9 +179,9 @@ def gaps_of(root: Path, found: list[Evaluation], reference: Path, theirs: list[E
             )
             gaps.append(
                 Gap(
-                    run=str(root),
+                    run=run,
                     label=label(result.name, one) + (", new items alone" if group == "new" else ""),
-                    reference=str(reference),
+                    reference=reference,
                     protocol=full_name(one.protocol, one.met),
                     condition=result.name,
                     reference_condition=headline,
@@ -206,16 +224,16 @@ def parse_ages(text: str) -> tuple[int, ...]:
 
 def label(name: str, evaluation: Evaluation) -> str:
     """What a condition is called in a table."""
-    if not evaluation.personal:
-        return "base"
     settings = evaluation.provenance.config or {}
-    tuned = settings.get("model", {}).get("method") == "finetune"
+    method = settings.get("model", {}).get("method")
+    if not evaluation.personal:
+        return "ranked on the cloud" if method == "cloud" else "base"
     kind, _, age = name.partition("+")
-    said = (FINETUNED if tuned else LABELS)[kind]
+    said = {"finetune": FINETUNED, "cloud": LISTED}.get(method, LABELS)[kind]
     if not age:
         return said
     events = f"{age} event{'s' if age != '1' else ''}"
-    return f"{said} {events} ago" if tuned else f"{said}, theta {events} old"
+    return f"{said}, theta {events} old" if said in LABELS.values() else f"{said} {events} ago"
 
 
 def heading(evaluation: Evaluation) -> str:

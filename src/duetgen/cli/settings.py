@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
+from duetgen.errors import did_you_mean
+
 if TYPE_CHECKING:
     from duetgen.training import TrainConfig
 
@@ -32,6 +34,13 @@ class Settings:
     epochs: Annotated[int | None, Parameter(help="Most passes over the training part [by the data].")] = None
     patience: Annotated[int | None, Parameter(help="Epochs without a better one before it stops [a third].")] = None
     learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.003].")] = None
+    cloud_model: Annotated[
+        str | None,
+        Parameter(
+            help="Whose opinions DUET's devices get, or what the method cloud is: none, auto, sequence, ease, "
+            "item-knn, blend, or a finished run of the method cloud [auto: a blend]."
+        ),
+    ] = None
     seed: Annotated[int | None, Parameter(help="Seed of everything random; of several, the first [0].")] = None
     config: Annotated[Path | None, Parameter(help="A config.toml to start from; options override it.")] = None
     set_: Annotated[
@@ -61,8 +70,29 @@ class Settings:
             "optimiser.patience": self.patience,
             "optimiser.learning_rate": self.learning_rate,
             "seed": self.seed,
+            **cloud_settings(self.cloud_model),
         }
         return build_config(self.config or start, own | (overrides or {}), self.set_ or [])
+
+
+def cloud_settings(text: str | None) -> dict[str, Any]:
+    """What `--cloud-model` sets: a kind, or the run that is taken.
+
+    Raises:
+        InvalidConfigError: it is neither.
+    """
+    from duetgen.cloudmodel import KINDS
+    from duetgen.training.config import InvalidConfigError
+    from duetgen.training.run import RunFolder
+
+    if text is None:
+        return {}
+    if text in KINDS:
+        return {"model.cloud.kind": text, "cloud_model": ""}
+    if not RunFolder(Path(text)).environment.is_file():
+        hint = did_you_mean(text, KINDS, f"choose among {', '.join(KINDS)}, or name a run folder")
+        raise InvalidConfigError(f"--cloud-model {text} is no kind of cloud model and no run folder", hint)
+    return {"cloud_model": text}
 
 
 NONE_GIVEN: Final = Settings()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from cyclopts import Parameter
 
 from duetgen.cli import console
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from duetgen.training import TrainConfig
 
 BackboneName = Literal["sasrec", "gru4rec", "din"]
-Method = Literal["base", "finetune", "duet"]
+Method = Literal["base", "finetune", "cloud", "duet"]
+TOLD_AGES = (0, 5, 20, 100)
+"""Ages of theta, in events, at which trust is told."""
 
 
 def train(
@@ -27,8 +31,8 @@ def train(
     method: Annotated[
         Method | None,
         Parameter(
-            help="duet: global model and generator; base: global model alone; finetune: a base model, and how each "
-            "device best trains a copy of it [duet]."
+            help="duet: global model, generator and the opinions of a cloud model; base: global model alone; finetune: "
+            "a base model, and how each device best trains a copy of it; cloud: a cloud model alone [duet]."
         ),
     ] = None,
     global_model: Annotated[
@@ -66,8 +70,10 @@ def train(
         method = method or "duet"
         RunFolder(global_model).read_environment()  # Refuses what is no run by its own name.
         start = RunFolder(global_model).config
-        if staleness is None and settings.config is None and build_config(start, {}, []).model.method != "duet":
-            staleness = ObjectiveConfig().staleness  # A run without a generator keeps none.
+        if settings.config is None and build_config(start, {}, []).model.method != "duet":
+            # A run without a generator keeps neither.
+            staleness = ObjectiveConfig().staleness if staleness is None else staleness
+            settings = replace(settings, cloud_model=settings.cloud_model or "auto")
     overrides: dict[str, Any] = {
         "model.name": backbone,
         "model.method": method,
@@ -78,33 +84,38 @@ def train(
     use_machine(threads)
     data = Dataset(dataset)
     tuned = settled.model.method == "finetune"
-    title = f"{settled.model.name} {settled.model.method}"
+    on_cloud = settled.model.method == "cloud"
+    title = "cloud model" if on_cloud else f"{settled.model.name} {settled.model.method}"
     # Under torchrun every process runs this; the first one speaks.
     chief = os.environ.get("RANK", "0") == "0"
     if chief and not (quiet or json or (tuned and settled.global_model)):
-        console.notes.print(f"settings: {told(fill_in(settled, data))}")
+        complete = fill_in(settled, data)
+        console.notes.print(f"settings: {told_cloud(complete) if on_cloud else told(complete)}")
     with console.TrainingBar(f"{settled.model.name} base" if tuned else title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
     if not chief:
         return
     choice = read_choice(RunFolder(result.root)) if tuned else None
+    cloud, trust = cloud_of(result.root), trust_of(result.root)
     without = choice.base_validation_ndcg10 if choice is not None else to_beat(settled)
     if json:
         console.print_json(
             {
                 "run": str(result.root),
-                "best_epoch": result.best_epoch if choice is None else None,
+                "best_epoch": None if tuned or on_cloud else result.best_epoch,
                 "validation_ndcg@10": result.best,
                 "global_model_validation_ndcg@10": without,
                 "epochs": result.epochs,
                 "seconds": result.seconds,
                 "already_finished": result.already_finished,
                 "finetune": choice,
+                "cloud_model": cloud,
+                "trust": trust,
             }
         )
         return
     had = "was trained before" if result.already_finished else f"trained in {result.seconds:.0f} s"
-    how = f"after epoch {result.best_epoch} of {result.epochs}"
+    how = "ranking by itself" if on_cloud else f"after epoch {result.best_epoch} of {result.epochs}"
     if choice is not None:
         how = f"with {choice.steps} steps at {choice.learning_rate:g}, on a sample of the validation part"
     console.results.print(f"{title} {had}: validation ndcg@10 {result.best:.4f} {how}")
@@ -113,8 +124,67 @@ def train(
         gains = "" if result.best > without else f": {what} gains nothing there"
         where = " on the same sample" if tuned else ""
         console.results.print(f"  without {it}, by its global model alone: {without:.4f}{where}{gains}")
+    if cloud is not None and not on_cloud:
+        ranks = f"validation ndcg@10 {cloud.validation_ndcg10:.4f} ranking by itself"
+        console.results.print(f"  cloud model ({', '.join(cloud.members)}): {ranks}")
+    if trust is not None:
+        console.results.print(f"  trust: {'; '.join(in_words(name, curve) for name, curve in trust.items())}")
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
+
+
+class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A cloud model: its run, its models by name, and what it has on the validation part, ranking by itself."""
+
+    run: str
+    members: list[str]
+    validation_ndcg10: float = msgspec.field(name="validation_ndcg@10")
+
+
+def cloud_of(root: Path) -> CloudFacts | None:
+    """The cloud model of a finished run; None where it has none, or where its run is no longer there."""
+    from duetgen.training.run import RunFolder
+
+    folder = RunFolder(root)
+    config = folder.read_config(folder.read_environment())
+    members = config.model.cloud.members
+    own = folder if config.model.method == "cloud" else RunFolder(Path(config.cloud_model or folder.cloud))
+    if not members or not own.environment.is_file():
+        return None
+    return CloudFacts(run=str(own.root), members=list(members), validation_ndcg10=own.read_environment().best)
+
+
+def trust_of(root: Path) -> dict[str, dict[int, float]] | None:
+    """How much each part of theta counts, by its age in events; None where a run makes none."""
+    from duetgen.core import AGES
+    from duetgen.recommender import Recommender
+    from duetgen.training import load_run
+
+    model = load_run(root).model
+    if not isinstance(model, Recommender) or model.trust is None:
+        return None
+    curves = [model.trust.weights_A, *model.trust.opinions_JA]
+    names = ["weights", *(model.cloud.members if model.cloud is not None else ())]
+    return {
+        name: dict(zip(AGES, (round(value, 4) for value in curve_A.tolist()))) for name, curve_A in zip(names, curves)
+    }
+
+
+def in_words(name: str, curve: dict[int, float]) -> str:
+    """How much a part counts: `weights count 1.00 fresh, 0.50 at 5 events, nothing from 20 events on`."""
+    counts = "count" if name == "weights" else "counts"
+    if not any(curve.values()):
+        return f"{name} {counts} nothing"
+    said = [f"{curve[age]:.2f} {f'at {age} events' if age else 'fresh'}" for age in TOLD_AGES if curve[age]]
+    gone = next((f"nothing from {age} events on" for age in TOLD_AGES if not curve[age]), None)
+    return f"{name} {counts} {', '.join([*said, *([gone] if gone else [])])}"
+
+
+def told_cloud(config: TrainConfig) -> str:
+    """What a cloud model is made of, in one line."""
+    cloud = config.model.cloud
+    members = [f"sequence model of width {cloud.width}" if name == "sequence" else name for name in cloud.members]
+    return f"{' and '.join(members)}, history of {config.model.history.length} events"
 
 
 def told(config: TrainConfig) -> str:

@@ -102,6 +102,18 @@ class Access:
             del self._known[next(iter(self._known))]
         return found
 
+    async def check(self) -> None:
+        """Look whether the store can be read.
+
+        Raises:
+            TokensUnavailableError: it cannot, for the reason that it tells.
+        """
+        if self._store is not None:
+            try:
+                await self._look_up(self._store, "")
+            except TokensUnavailableError as error:
+                raise TokensUnavailableError(self._reason) from error
+
     async def _find(self, store: TokenReader, token: str, digest: str) -> Grant:
         entry = await self._look_up(store, digest)
         if entry is None:

@@ -76,6 +76,8 @@ class Front:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        if self.service.draining:
+            send = partial(send_last, send)
         endpoint = self._direct.get(scope["path"]) or partial(self._routed, send)
         await self._answer(endpoint, scope, receive, send)
 
@@ -134,6 +136,13 @@ class Front:
                 raise DisconnectedError from cause
             raise
         return Answer(status)
+
+
+async def send_last(send: Send, message: Message) -> None:
+    """Send an answer that is the last of its connection."""
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], (b"connection", b"close")]
+    await send(message)
 
 
 async def silence() -> Message:

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from duetgen.cloud.errors import NotReadyError, StoppingError
+from duetgen.cloud.errors import NotReadyError, StoppingError, TokensUnavailableError
 from duetgen.cloud.openapi import document
 from duetgen.cloud.registry import LOOK_SECONDS, Served
 from duetgen.cloud.service import Service
@@ -39,8 +39,10 @@ class Health:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def ready(self, request: Request) -> Response:
-        """There is something to serve, both of its graphs compute what was exported, and the registry is looked at."""
-        if self._service.stopping:
+        """There is something to serve, both of its graphs compute what was exported, and the registry and the store of
+        tokens can be read.
+        """
+        if self._service.draining:
             raise StoppingError("the service is stopping", "ask another one")
         versions = self._service.registry.versions
         model_id = versions.latest(None)
@@ -48,6 +50,11 @@ class Health:
         age = time.monotonic() - self._service.registry.looked
         if age > self._service.config.poll_seconds + STALE_SECONDS:
             raise NotReadyError(f"the registry could not be looked at for {age:.0f} seconds", "see the log")
+        try:
+            await self._service.access.check()
+        except TokensUnavailableError as cause:
+            reason = cause.reason or "for the same reason as before"
+            raise NotReadyError(f"the store of tokens cannot be read: {reason:.300}", "see the log") from cause
         try:
             await self._canary(served)
         except Exception as cause:

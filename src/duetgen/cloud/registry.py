@@ -283,11 +283,11 @@ def look_into(source: Path) -> Sight:
     """See what a source holds; one that is not there holds nothing.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no folder.
     """
     found = [source] if holds_manifest(source) else []
     if not found:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError):
             found = sorted(path for path in source.iterdir() if path.name[0] != "." and holds_manifest(path))
     try:
         rollout: Rollout | DuetError | None = read_rollout(source)

@@ -33,6 +33,7 @@ from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errors import CannotListenError, InvalidCertificateError, OpenModeError
 from duetgen.cloud.log import HANDLERS, Log
 from duetgen.cloud.open_files import raise_limit
+from duetgen.cloud.service import DRAIN_SIGNAL
 
 CONNECTIONS: Final = 16_384
 """Connections of a worker, where it may open so many files; what is too much of their requests is shed, not left
@@ -40,7 +41,10 @@ waiting in the kernel."""
 OWN_FILES: Final = 128
 """Files that a worker opens beside its connections."""
 STOP_SECONDS: Final = 30
-"""How long requests may go on after SIGTERM."""
+"""How long requests may go on once nothing more is accepted."""
+DRAIN_SECONDS: Final = 1.0
+"""How long, after SIGTERM, all is answered as before, but for the word that the connection ends: whoever asks often
+hears it in time, and asks another process next."""
 READY_SECONDS: Final = 300
 
 
@@ -124,13 +128,31 @@ def reserved(address: Address) -> Iterator[Address]:
 
 
 class Workers(MPServer):
-    """granian's processes; SIGHUP makes the workers look at the registry, where granian would replace them."""
+    """granian's processes; SIGHUP makes the workers look at the registry, where granian would replace them, and SIGTERM
+    has them drain before they are stopped.
+    """
+
+    _draining = False
 
     def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
         """Pass SIGHUP on."""
+        self._tell(signal.SIGHUP)
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """Stop: at once on SIGINT and on a second SIGTERM."""
+        if args[0] != signal.SIGTERM or self._draining:
+            super().signal_handler_interrupt()  # type: ignore[no-untyped-call]
+            return
+        self._draining = True
+        self._tell(DRAIN_SIGNAL)
+        timer = threading.Timer(DRAIN_SECONDS, super().signal_handler_interrupt)
+        timer.daemon = True
+        timer.start()
+
+    def _tell(self, number: signal.Signals) -> None:
         for worker in self.wrks:
             with contextlib.suppress(OSError, TypeError):
-                os.kill(worker.inner.pid, signal.SIGHUP)
+                os.kill(worker.inner.pid, number)
 
 
 def load_app(config: ServiceConfig) -> ASGIApp:
@@ -138,8 +160,9 @@ def load_app(config: ServiceConfig) -> ASGIApp:
     # What a library prints on standard output belongs into the log.
     os.dup2(2, 1)
     logging.captureWarnings(True)
-    # Until the application takes SIGHUP over, it must not end the worker.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Until the application takes these over, they must not end the worker.
+    for number in (signal.SIGHUP, DRAIN_SIGNAL):
+        signal.signal(number, signal.SIG_IGN)
     return create_app(config)
 
 

@@ -23,6 +23,8 @@ from duetgen.cloud.rates import RateLimiter
 from duetgen.cloud.registry import Registry
 from duetgen.cloud.tokens import open_reader
 
+DRAIN_SIGNAL = signal.SIGUSR1
+"""Tells a worker that it is stopped in a moment."""
 WRITE_SECONDS = 0.5
 """How often a worker's totals are put where the others find them."""
 STARVED_SECONDS = 7.0
@@ -56,6 +58,8 @@ class Service:
         self.reading = 0
         """Requests whose body is being read."""
         self.deadlines = Deadlines(config.body_seconds)
+        self.draining = False
+        """Every answer says that its connection ends."""
         self.stopping = False
         self._look = asyncio.Event()
 
@@ -86,7 +90,9 @@ class Service:
         """Load what is to be served, then keep looking for more until the end."""
         await self._refresh()
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look.set)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._look.set)
+            loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._write())]
         tasks.append(asyncio.create_task(self.deadlines.sweep()))
         # What is loaded by now stays: the collector need not walk through it again and again.
@@ -97,7 +103,7 @@ class Service:
         try:
             yield
         finally:
-            self.stopping = True
+            self.draining = self.stopping = True
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,6 +111,9 @@ class Service:
             self.recorder.write()
             if self.store is not None:
                 await self.store.aclose()
+
+    def _drain(self) -> None:
+        self.draining = True
 
     async def _refresh(self) -> None:
         self.registry.adopt(await asyncio.to_thread(self.registry.refresh))

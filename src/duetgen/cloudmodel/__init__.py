@@ -9,7 +9,7 @@ weights and is added to its scores.
 - `model`: several of them, their opinions, and their ranking on the cloud
 """
 
-from duetgen.cloudmodel.config import CloudConfig, Member
+from duetgen.cloudmodel.config import KINDS, CloudConfig, Member
 from duetgen.cloudmodel.model import CloudList, CloudModel
 
-__all__ = ["CloudConfig", "CloudList", "CloudModel", "Member"]
+__all__ = ["KINDS", "CloudConfig", "CloudList", "CloudModel", "Member"]

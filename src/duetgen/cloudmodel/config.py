@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 Member = Literal["sequence", "ease", "item-knn"]
+Kind = Literal["none", "auto", "sequence", "ease", "item-knn", "blend"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +25,7 @@ class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
         neighbours: nearest items kept of each item.
     """
 
-    kind: Literal["auto", "none", "sequence", "ease", "item-knn", "blend"] = "auto"
+    kind: Kind = "auto"
     table: Literal["auto", "ease", "item-knn"] = "auto"
     items: int = 100
     width: int = 128

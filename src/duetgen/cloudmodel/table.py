@@ -22,7 +22,7 @@ class TableModel(nn.Module):
         neighbours: K.
 
     Attributes:
-        near_VK: the nearest items of each, int64.
+        near_VK: the nearest items of each, int32: for a large catalogue the table is most of the model.
         weight_VK: their weights.
         half_life: an event counts half as much as one so many events newer.
     """
@@ -34,7 +34,7 @@ class TableModel(nn.Module):
     def __init__(self, vocabulary: int, neighbours: int) -> None:
         super().__init__()
         shape = (vocabulary, min(neighbours, vocabulary))
-        self.register_buffer("near_VK", torch.zeros(shape, dtype=torch.int64))
+        self.register_buffer("near_VK", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("weight_VK", torch.zeros(shape))
         self.register_buffer("half_life", torch.tensor(HALF_LIVES[1]))
 
@@ -46,7 +46,8 @@ class TableModel(nn.Module):
         share_BL = torch.exp2(-age_BL / self.half_life) * real_BL
         weight_BLK = self.weight_VK[history_BL] * share_BL.unsqueeze(-1)
         empty_BV = self.weight_VK.new_zeros(history_BL.shape[0], self.near_VK.shape[0])
-        scores_BV = empty_BV.scatter_add(1, self.near_VK[history_BL].flatten(1), weight_BLK.flatten(1))
+        near_BLK = self.near_VK[history_BL].to(torch.int64)
+        scores_BV = empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1))
         deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
         return scores_BV / deviation_B1.clamp(min=1e-6)
 

@@ -15,7 +15,7 @@ from duetgen.comparison.results import BASE, METRICS, RESULTS_VERSION, DatasetFa
 from duetgen.comparison.tables import Finished, make_table
 from duetgen.comparison.verdict import verdict
 from duetgen.data.store import Dataset
-from duetgen.documents import damaged, decode_json, encode_json, format_version, read_document
+from duetgen.documents import damaged, decode_sealed, encode_sealed, format_version, read_document
 from duetgen.files import write_bytes
 from duetgen.training import TrainConfig, check_config
 
@@ -56,13 +56,13 @@ def folder_job(root: Path, job: Job) -> jobfolder.Job:
 
     def same() -> bool:
         content = read_document(root / MARKER, refuse)
-        return format_version(content, refuse) == FORMAT_VERSION and decode_json(content, Job, refuse) == job
+        return format_version(content, refuse) == FORMAT_VERSION and decode_sealed(content, Job, refuse) == job
 
     return jobfolder.Job(
         name="a comparison's folder",
         other="a comparison on other data, or with other settings, protocols or ages",
         marker=MARKER,
-        begin=lambda folder: write_bytes(folder / MARKER, encode_json(job)),
+        begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
         same=same,
     )
 

@@ -10,14 +10,14 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import msgspec
 import numpy as np
 import torch
 
 from duetgen.comparison.costs import measure_cost
-from duetgen.comparison.methods import METHODS, Method, finished_run
+from duetgen.comparison.methods import METHODS, Method, Start, finished_run
 from duetgen.comparison.oscillation import measure_oscillation
 from duetgen.comparison.records import (
     FORMAT_VERSION,
@@ -29,7 +29,9 @@ from duetgen.comparison.records import (
     ProtocolRecord,
 )
 from duetgen.data.store import Dataset
+from duetgen.documents import encode_sealed
 from duetgen.evaluation import Condition, Evaluation, default_conditions, evaluate
+from duetgen.evaluation.conditions import has_parts
 from duetgen.evaluation.protocols import Recommender
 from duetgen.files import write_bytes
 from duetgen.training import Losses, TrainConfig
@@ -56,8 +58,16 @@ def plan_cells(backbones: Sequence[str], methods: Sequence[Method], seeds: Seque
                 if method.run is None:
                     own = seed if method.seeded else seeds[0]
                     cells.setdefault(Cell(backbone if method.uses_backbone else None, method.name, own))
-    # Within a seed, what has no backbone is quick, and a plain comparison to have early.
-    return runs + sorted(cells, key=lambda cell: (cell.seed, cell.backbone is not None))
+    # Within a seed: what is counted, which is quick; what others begin with; the rest.
+    starts = get_args(Start)
+    later = {method.name: 1 if method.name in starts else 2 for method in methods if method.family != "counting"}
+    return runs + sorted(cells, key=lambda cell: (cell.seed, later.get(cell.method, 0)))
+
+
+def starts_of(cell: Cell) -> dict[Start, Cell]:
+    """The cells of the same comparison whose runs a cell can begin with."""
+    uses = () if cell.run is not None else METHODS[cell.method].uses
+    return {name: Cell(cell.backbone if METHODS[name].uses_backbone else None, name, cell.seed) for name in uses}
 
 
 def cell_config(job: Job, cell: Cell) -> TrainConfig:
@@ -66,11 +76,13 @@ def cell_config(job: Job, cell: Cell) -> TrainConfig:
     return msgspec.structs.replace(job.config, model=model, seed=cell.seed)
 
 
-def conditions_of(dataset: Dataset, staleness: Sequence[int]) -> list[Condition]:
-    """What is measured: every age of theta, and the controls; a lone device has no other to borrow from."""
+def conditions_of(dataset: Dataset, staleness: Sequence[int], parts: bool = False) -> list[Condition]:
+    """What is measured: every age of theta, of each part alone where there are two, and the controls; a lone device has
+    no other to borrow from.
+    """
     alone = len(np.unique(dataset.targets("test").device_N)) < 2
     ages = staleness if 0 in staleness else (0, *staleness)
-    return [condition for condition in default_conditions(ages) if not (alone and condition.kind == "another")]
+    return [condition for condition in default_conditions(ages, parts) if not (alone and condition.kind == "another")]
 
 
 class FitProgress:
@@ -111,10 +123,9 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     folder.record.unlink(missing_ok=True)  # Of a run that was another one then; its devices are replaced first.
     method = METHODS[cell.method] if cell.run is None else finished_run(cell.method, cell.run)
     config = cell_config(job, cell)
-    start = finished_base(cell, folder) if method.on_base else {}
-    fitted = method.fit(dataset, config, folder.fit, FitProgress(tell), **start)
+    fitted = method.fit(dataset, config, folder.fit, FitProgress(tell), **finished_starts(cell, folder))
     begun = time.monotonic()
-    conditions = conditions_of(dataset, job.staleness)
+    conditions = conditions_of(dataset, job.staleness, has_parts(fitted.model))
     place = "cuda" if torch.cuda.is_available() else "cpu"
     seen: list[str] = []
 
@@ -159,18 +170,22 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
         devices_sha256=hashlib.sha256(devices).hexdigest(),
     )
     write_bytes(folder.devices, devices)
-    write_bytes(folder.record, msgspec.json.encode(record))
+    write_bytes(folder.record, encode_sealed(record))
     folder.failed.unlink(missing_ok=True)
     return record
 
 
-def finished_base(cell: Cell, folder: CellFolder) -> dict[str, Path]:
-    """The base run of the same comparison, backbone and seed as an argument for `Method.fit`, if it is finished.
+def finished_starts(cell: Cell, folder: CellFolder) -> dict[Start, Path]:
+    """The finished runs of the same comparison that a cell begins with, as arguments for `Method.fit`.
 
-    A cell that has begun with a base run of its own goes on with that one.
+    A cell that has begun with one of its own goes on with that one.
     """
-    base = CellFolder(folder.root.parent / Cell(cell.backbone, "base", cell.seed).name)
-    return {} if (folder.fit / "base").is_dir() or base.read() is None else {"base": base.fit}
+    found = {name: CellFolder(folder.root.parent / other.name) for name, other in starts_of(cell).items()}
+    return {
+        name: other.fit
+        for name, other in found.items()
+        if not (folder.fit / name).is_dir() and other.read() is not None
+    }
 
 
 def protocol_record(evaluation: Evaluation) -> ProtocolRecord:

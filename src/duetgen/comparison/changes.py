@@ -20,6 +20,8 @@ Change = Callable[[TrainConfig, Dataset], TrainConfig]
 
 PAPER_NEGATIVES: Final = 4
 """Negatives of the published binary cross-entropy (DUET, section 4.1)."""
+WEIGHTS: Final = {"model.method": "duet", "model.cloud.kind": "none", "cloud_model": ""}
+"""Settings of a DUET that generates weights, and has no opinions of a cloud model."""
 VISIBLE_SCALE: Final = 0.1
 """Standard deviation of a random theta: that of the head's own weights at width 32 when training starts."""
 MAX_WIDTH: Final = 4096
@@ -41,12 +43,24 @@ def with_settings(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
 
 def base(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The global model alone."""
-    return with_settings(config, {"model.method": "base", "model.backbone.head": "full"})
+    return with_settings(config, {"model.method": "base", "model.backbone.head": "full", "cloud_model": ""})
+
+
+def cloud(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The cloud model alone, whatever the device model is."""
+    name = ModelConfig().name
+    own = {"model.name": name, "model.method": "cloud", "model.backbone.head": "full", "cloud_model": ""}
+    return with_settings(config, own)
 
 
 def finetune(scope: Literal["head", "whole"]) -> Change:
     """The global model and a copy of a part of it for each device, trained on that device's own events."""
-    settings = {"model.method": "finetune", "model.backbone.head": "full", "finetune.scope": scope}
+    settings = {
+        "model.method": "finetune",
+        "model.backbone.head": "full",
+        "finetune.scope": scope,
+        "cloud_model": "",
+    }
     return lambda config, dataset: with_settings(config, settings)
 
 
@@ -68,8 +82,7 @@ def base_wide(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     The width stays a multiple of the attention heads, and is never below that of the shared settings.
     """
     plain, vocabulary = base(config, dataset), dataset.vocabulary
-    duet = with_settings(config, {"model.method": "duet"})
-    aim, heads = parameters(vocabulary, duet.model), plain.model.backbone.heads
+    aim, heads = parameters(vocabulary, duet(config, dataset).model), plain.model.backbone.heads
 
     def of(multiple: int) -> int:
         model = with_settings(plain, {"model.backbone.width": multiple * heads}).model
@@ -92,28 +105,33 @@ def base_small(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     return with_settings(plain, {"model.backbone.width": width})
 
 
-def duet(**settings: Any) -> Change:
-    """Generated parameters with some settings of their own; `__` stands for the dot in their names."""
+def duet(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """Both parts of theta: generated weights, and the opinions of the cloud model that the settings tell."""
+    return with_settings(config, {"model.method": "duet"})
+
+
+def weights(**settings: Any) -> Change:
+    """Generated weights alone, with some settings of their own; `__` stands for the dot in their names."""
     named = {name.replace("__", "."): value for name, value in settings.items()}
-    return lambda config, dataset: with_settings(config, {"model.method": "duet"} | named)
+    return lambda config, dataset: with_settings(config, WEIGHTS | named)
 
 
 def concat(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The encoder's vector, as wide as the device model, as one more input of a static head."""
-    settings = {"model.method": "duet", "model.backbone.head": "concat", "model.generator.candidates": 1}
-    return with_settings(config, settings | {"model.backbone.rank": config.model.backbone.width})
+    own = {"model.backbone.head": "concat", "model.backbone.rank": config.model.backbone.width}
+    return with_settings(config, WEIGHTS | own | {"model.generator.candidates": 1})
 
 
 def duet_low_rank(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """Decoders of a quarter of their full rank."""
     rank = max(1, config.model.generator.width // 4)
-    return with_settings(config, {"model.method": "duet", "model.generator.decoder_rank": rank})
+    return with_settings(config, WEIGHTS | {"model.generator.decoder_rank": rank})
 
 
 def duet_short(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The generator reads the device model's window and no more."""
     window = config.model.backbone.window
-    return with_settings(config, {"model.method": "duet", "model.history.length": window})
+    return with_settings(config, WEIGHTS | {"model.history.length": window})
 
 
 def duet_paper(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -126,8 +144,8 @@ def duet_paper(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     width = config.model.backbone.width
     return with_settings(
         config,
-        {
-            "model.method": "duet",
+        WEIGHTS
+        | {
             "model.backbone.window": 10,
             "model.backbone.residual": False,
             "model.backbone.head": "full",

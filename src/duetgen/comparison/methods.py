@@ -13,15 +13,21 @@ from typing import Any, Final, Literal
 
 from torch import nn
 
+from duetgen.cloudmodel import CloudList, CloudModel
 from duetgen.comparison import changes, counts
-from duetgen.comparison.changes import Change, duet, with_settings
+from duetgen.comparison.changes import Change, with_settings
+from duetgen.comparison.ensemble import ensemble
 from duetgen.comparison.runs import FinishedRun, open_run
 from duetgen.data.store import Dataset
-from duetgen.training import TrainConfig, load_run, recommender_of, train
+from duetgen.training import TrainConfig, TrainResult, load_run, recommender_of, train
+from duetgen.training.config import InvalidConfigError
 from duetgen.training.progress import Progress
 from duetgen.training.run import NotARunError, RunFolder
 
-Family = Literal["global", "generated", "finetuned", "counting"]
+Family = Literal["global", "generated", "finetuned", "counting", "cloud"]
+Start = Literal["base", "cloud"]
+NAMED_BY: Final[dict[Start, str]] = {"base": "global_model", "cloud": "cloud_model"}
+"""The setting of a run that names the one that it begins with."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,14 @@ class Method:
         name: as the command line and `results.json` have it.
         description: one line for people.
         family: `global` has one model for all, `generated` generates theta, `finetuned` trains on each device's own
-            events, `counting` learns no weights.
+            events, `counting` learns no weights, `cloud` ranks on the cloud.
         uses_backbone: whether it differs between backbones.
         seeded: whether the seed changes anything.
-        on_base: whether it starts from the finished base model.
+        uses: the methods whose finished runs it begins with.
         run: the finished run that it is, where it is one and no entry of `METHODS`.
         fit: (dataset, shared settings, folder to keep what is made in, progress) to the fitted model; the same call on
-            an unfinished folder goes on where it stopped. One that is `on_base` also takes `base`, the folder of a
-            finished base run of the same settings, and spares itself that training.
+            an unfinished folder goes on where it stopped. It also takes, by the names in `uses`, the folders of
+            finished runs of the same settings, and spares itself these trainings.
     """
 
     name: str
@@ -67,32 +73,74 @@ class Method:
     fit: Callable[..., Fitted]
     uses_backbone: bool = True
     seeded: bool = True
-    on_base: bool = False
+    uses: tuple[Start, ...] = ()
     run: FinishedRun | None = None
 
 
-def trained(change: Change) -> Callable[..., Fitted]:
-    """A method that is a training run with changed settings."""
+def start(
+    name: Start, dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, given: Path | None
+) -> TrainResult | None:
+    """The finished run that a method begins with: the one that is given, else one that is trained in `folder`.
 
-    def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None) -> Fitted:
-        result = train(dataset, change(config, dataset), folder, progress=progress)
-        return Fitted(load_run(folder).model, result.seconds, folder, result.best)
+    A cloud model that the shared settings name is taken before both; None where they leave it out.
+    """
+    if name == "base":
+        return train(dataset, changes.base(config, dataset), given or folder, progress=progress)
+    if config.cloud_model:
+        run = load_run(Path(config.cloud_model))
+        run.check_dataset(dataset)
+        return TrainResult(run.root, -1, run.environment.best, 0, run.environment.seconds, True)
+    if config.model.cloud.kind == "none" or config.feed == "rows":
+        return None
+    return train(dataset, changes.cloud(config, dataset), given or folder, progress=progress)
+
+
+def trained(change: Change, uses: tuple[Start, ...] = ()) -> Callable[..., Fitted]:
+    """A method that is a training run with changed settings; what it `uses` is trained first, or given by name."""
+
+    def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, **given: Path) -> Fitted:
+        own, seconds = change(config, dataset), 0.0
+        for name in uses:
+            first = start(name, dataset, config, folder / name, progress, given.get(name))
+            if first is not None:
+                own = with_settings(own, {NAMED_BY[name]: str(first.root)})
+                seconds += first.seconds
+        result = train(dataset, own, folder / "run" if uses else folder, progress=progress)
+        return Fitted(load_run(result.root).model, seconds + result.seconds, result.root, result.best)
 
     return fit
 
 
-def trained_on_base(change: Change) -> Callable[..., Fitted]:
-    """A method that trains a generator for the finished base model; `base` may name a base run to take."""
+def ranked_on_cloud(make: Callable[[CloudModel], nn.Module], own: bool = False) -> Callable[..., Fitted]:
+    """A method that is a cloud model, or what is made of it; `cloud` may name the run to take.
+
+    Args:
+        make: of the cloud model to what is measured.
+        own: whether the run is the method's own, and lies in its folder.
+    """
 
     def fit(
-        dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
+        dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, cloud: Path | None = None
     ) -> Fitted:
-        start = train(dataset, changes.base(config, dataset), base or folder / "base", progress=progress)
-        own = with_settings(change(config, dataset), {"global_model": str(start.root)})
-        result = train(dataset, own, folder / "run", progress=progress)
-        return Fitted(load_run(result.root).model, start.seconds + result.seconds, result.root, result.best)
+        found = start("cloud", dataset, config, folder if own else folder / "cloud", progress, cloud)
+        if found is None:
+            raise InvalidConfigError("there is no cloud model to rank by", "leave the method out, or choose one")
+        # A run that is named need not have been validated on the devices of this comparison.
+        validation = None if config.cloud_model else found.best
+        return Fitted(make(load_run(found.root).cloud_model), found.seconds, found.root, validation)
 
     return fit
+
+
+def fit_ensemble(
+    dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, base: Path | None = None
+) -> Fitted:
+    """The base model and a table of each item's nearest ones; `base` may name a base run to take."""
+    found = start("base", dataset, config, folder / "base", progress, base)
+    assert found is not None
+    begun = time.monotonic()
+    model, validation = ensemble(load_run(found.root).device_model, dataset, config)
+    return Fitted(model, found.seconds + time.monotonic() - begun, found.root, validation)
 
 
 def finetuning(scope: Literal["head", "whole"]) -> Callable[..., Fitted]:
@@ -131,7 +179,7 @@ def finished_run(name: str, run: FinishedRun) -> Method:
 
     Its validation figure is left out: it need not be of the devices that the comparison's runs are validated on.
     """
-    families: dict[str, Family] = {"base": "global", "duet": "generated"}
+    families: dict[str, Family] = {"base": "global", "cloud": "cloud", "duet": "generated"}
 
     def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None) -> Fitted:
         found, loaded = open_run(Path(run.path), dataset)
@@ -140,7 +188,7 @@ def finished_run(name: str, run: FinishedRun) -> Method:
         model = recommender_of(loaded, dataset)
         return Fitted(model, loaded.environment.seconds, loaded.root, settings=loaded.settings())
 
-    description = f"a finished run, {run.backbone}"
+    description = "a finished cloud model" if run.kind == "cloud" else f"a finished run, {run.backbone}"
     family = families.get(run.kind, "finetuned")
     return Method(name, description, family, fit, uses_backbone=False, seeded=False, run=run)
 
@@ -150,24 +198,26 @@ def counting(name: str, description: str, make: Callable[[Dataset, TrainConfig],
     return Method(name, description, "counting", counted(make), uses_backbone=False, seeded=False)
 
 
-def run_of(name: str, description: str, family: Family, change: Change) -> Method:
+def run_of(name: str, description: str, family: Family, change: Change, uses: tuple[Start, ...] = ()) -> Method:
     """A method that is a training run."""
-    return Method(name, description, family, trained(change))
+    return Method(name, description, family, trained(change, uses), uses=uses)
 
 
 def finetuned_of(name: str, description: str, scope: Literal["head", "whole"]) -> Method:
     """A method that trains a copy of the base model for each device."""
-    return Method(name, description, "finetuned", finetuning(scope), on_base=True)
+    return Method(name, description, "finetuned", finetuning(scope), uses=("base",))
 
 
 def generated(name: str, description: str, **settings: Any) -> Method:
-    """A method that generates theta, by the settings that are its own; `__` stands for the dot in their names."""
-    return run_of(name, description, "generated", duet(**settings))
+    """A method that generates weights, by the settings that are its own; `__` stands for the dot in their names."""
+    return run_of(name, description, "generated", changes.weights(**settings))
 
 
-def on_base(name: str, description: str, **settings: Any) -> Method:
-    """A method that generates theta for the finished base model, by the settings that are its own."""
-    return Method(name, description, "generated", trained_on_base(duet(**settings)), on_base=True)
+def cloud_of(
+    name: str, description: str, make: Callable[[CloudModel], nn.Module], uses: tuple[Start, ...] = ()
+) -> Method:
+    """A method that ranks on the cloud, whatever the device model is."""
+    return Method(name, description, "cloud", ranked_on_cloud(make, own=not uses), uses_backbone=False, uses=uses)
 
 
 LOW_RANK: Final = {"model__backbone__head": "low-rank", "model__generator__candidates": 1}
@@ -184,11 +234,25 @@ METHODS: Final[dict[str, Method]] = {
         run_of("base-small", "base at half its width", "global", changes.base_small),
         run_of("base-wide", "base with as many parameters as base and generator", "global", changes.base_wide),
         run_of("base-long", "base that reads the generator's history on the device", "global", changes.base_long),
+        Method(
+            "base-ensemble",
+            "base, and the device carries each item's nearest ones",
+            "global",
+            fit_ensemble,
+            uses=("base",),
+        ),
         finetuned_of("finetune", "base, its head trained on each device's events", "head"),
         finetuned_of("finetune-whole", "base, all trained on each device's events", "whole"),
-        # The Stable Weight Adapter is DUET's own: APG, FiLM and concat have one candidate, which reads all views.
+        # The Stable Weight Adapter is DUET's own: APG, FiLM and concat have one candidate, which reads all views. These
+        # and the variants of DUET generate weights alone.
         generated("apg", "small generated cores between shared matrices (APG)", **LOW_RANK),
-        on_base("apg-on-base", "APG, trained for the finished base model, which is kept", **LOW_RANK),
+        run_of(
+            "apg-on-base",
+            "APG, trained for the finished base model, which is kept",
+            "generated",
+            changes.weights(**LOW_RANK),
+            ("base",),
+        ),
         generated(
             "film",
             "generated scales and shifts of each layer (FiLM)",
@@ -196,8 +260,23 @@ METHODS: Final[dict[str, Method]] = {
             model__generator__candidates=1,
         ),
         run_of("concat", "a generated vector as one more input of a static head", "generated", changes.concat),
-        generated("duet", "the global model and generated parameters"),
-        on_base("duet-on-base", "DUET, the generator trained for the finished base model, which is kept"),
+        cloud_of("cloud", "the cloud model, ranking on the cloud itself", lambda cloud: cloud),
+        cloud_of("cloud-list", "the cloud model's list, and nothing else on the device", CloudList, ("cloud",)),
+        run_of(
+            "duet",
+            "the global model, generated weights and opinions of the cloud",
+            "generated",
+            changes.duet,
+            ("cloud",),
+        ),
+        run_of(
+            "duet-on-base",
+            "DUET, the generator trained for the finished base model, which is kept",
+            "generated",
+            changes.duet,
+            ("base", "cloud"),
+        ),
+        generated("duet-weights", "DUET, without opinions of a cloud model"),
         run_of("duet-low-rank", "DUET, decoders of a quarter of their rank", "generated", changes.duet_low_rank),
         generated("duet-no-swa", "DUET, without the Stable Weight Adapter", model__generator__candidates=1),
         generated(

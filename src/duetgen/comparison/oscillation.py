@@ -66,8 +66,8 @@ def measure_oscillation(model: nn.Module, dataset: Dataset) -> Oscillation | Non
             thetas, losses, gains = [], [], []
             for age in (0, 1):
                 history = histories(dataset, targets.take(rows), recommender.generator_history, age)
-                theta = recommender.generate(torch.from_numpy(history).to(device))
-                scored = ranking.rank(Scores(recommender, window_BL, recommender.trusted(theta, 0)), rows)
+                theta = recommender.trusted(recommender.generate(torch.from_numpy(history).to(device)), 0)
+                scored = ranking.rank(Scores(recommender, window_BL, theta), rows)
                 assert scored.loss_N is not None
                 thetas.append(values_of(theta, recommender.vocabulary).double().cpu().numpy())
                 losses.append(scored.loss_N)

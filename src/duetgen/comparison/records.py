@@ -31,7 +31,7 @@ from duetgen.documents import (
     DamagedError,
     check_digest,
     damaged,
-    decode_json,
+    decode_sealed,
     digest_of,
     format_version,
     read_document,
@@ -42,7 +42,7 @@ from duetgen.evaluation.provenance import Provenance
 from duetgen.training import TrainConfig
 from duetgen.wire.messages import MetPolicy
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class CellFolder:
             content = read_document(self.record, refuse)
             if format_version(content, refuse) != FORMAT_VERSION:
                 return None
-            found = decode_json(content, CellRecord, refuse)
+            found = decode_sealed(content, CellRecord, refuse)
             check_digest(digest_of(self.devices), found.devices_sha256, refuse)
         except (OSError, DamagedError):
             return None

@@ -6,11 +6,12 @@ import html
 from collections.abc import Sequence
 from importlib import resources
 from string import Template
+from typing import get_args
 
 import msgspec
 
 from duetgen.comparison.cost_plots import COSTS, cost_plot, delay_plot, oscillation_plot
-from duetgen.comparison.methods import METHODS
+from duetgen.comparison.methods import METHODS, Start
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
@@ -62,9 +63,11 @@ def facts(results: Results) -> str:
     if runs:
         parts.append(f"Finished runs on the same data, with settings and seeds of their own: {', '.join(runs)}.")
     found = dict.fromkeys(row.method for table in results.tables for row in table.rows)
-    later = [name for name in found if name not in runs and name in METHODS and METHODS[name].on_base]
-    if later:
-        parts.append(f"What starts from the finished base model has its training besides: {', '.join(later)}.")
+    methods = [METHODS[name] for name in found if name not in runs and name in METHODS]
+    for start in get_args(Start):
+        later = [method.name for method in methods if start in method.uses]
+        if later:
+            parts.append(f"What starts from the finished {start} model has its training besides: {', '.join(later)}.")
     if job.limit_devices is not None:
         parts.append(f"Measured on a choice of at most {job.limit_devices:,} devices.")
     if data.note:

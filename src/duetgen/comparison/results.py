@@ -18,13 +18,15 @@ from duetgen.evaluation.provenance import Machine
 from duetgen.evaluation.significance import Outcome
 from duetgen.wire.messages import MetPolicy
 
-RESULTS_VERSION: Final = 3
+RESULTS_VERSION: Final = 4
 HEADLINE: Final = "ndcg@10"
 METRICS: Final = ("ndcg@10", "user_auc")
 """Metrics that are compared and tested; the more, the better."""
 BASE: Final = "base"
 DUET: Final = "duet"
 ON_BASE: Final = "duet-on-base"
+CLOUD: Final = "cloud"
+CLOUD_LIST: Final = "cloud-list"
 
 
 class ResultsFormatError(DuetError):
@@ -101,9 +103,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         question: what it is asked for: `methods` (fresh theta against base and against DUET, as in the main table),
             `groups` (against base, on cold and on warm targets), `repeats` (against base, on repeats and on new items),
-            `vocabulary` (against base, on targets that training knows),
-            `age` (old theta against base), `fallback` (theta = 0 against base), `controls` (theta of none, of another
-            device or of random items against one's own). What stands for base is told by `Table.reference`.
+            `vocabulary` (against base, on targets that training knows), `age` (old theta against base), `parts` (each
+            part of theta alone against base, at each age), `fallback` (theta = 0 against base), `controls` (theta of
+            none, of another device or of random items against one's own). What stands for base is told by
+            `Table.reference`.
         group: `all` targets, or only those of a group, see `evaluation.averages.DeviceMetrics`.
         seeds: those that both have; they are averaged within a device first.
         relative: the mean over the reference's mean; None where that is 0.

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from duetgen.comparison.cells import starts_of
 from duetgen.comparison.records import Cell, Failure, Job, cell_folder
 from duetgen.comparison.worker import Worker, crashed, start_worker
 from duetgen.errors import DuetError
@@ -65,12 +66,28 @@ def run_cells(
         deadline: on the monotonic clock; after it no cell is started. Those that run go on to their end.
         watcher: hears how it goes.
     """
-    outcome, waiting, workers = Outcome(), list(cells), list[Worker]()
+    outcome, waiting, workers = Outcome(), list(cells), dict[int, Worker]()
 
     def next_cell() -> Cell | None:
-        if not waiting or (deadline is not None and time.monotonic() >= deadline):
+        if deadline is not None and time.monotonic() >= deadline:
             return None
-        return waiting.pop(0)
+        # What a cell could begin with is not trained twice: it waits while another works on that.
+        open_cells = {*waiting, *(worker.cell for worker in workers.values() if worker.cell is not None)}
+        for place, cell in enumerate(waiting):
+            if not open_cells & set(starts_of(cell).values()):
+                return waiting.pop(place)
+        return None
+
+    def give_all() -> None:
+        for slot in range(jobs):
+            if slot in workers and workers[slot].cell is not None:
+                continue
+            cell = next_cell()
+            if cell is None:
+                return
+            if slot not in workers:
+                workers[slot] = start_worker(root, dataset, job, threads, slot)
+            give(workers[slot], cell)
 
     def give(worker: Worker, cell: Cell) -> None:
         worker.cell = cell
@@ -86,17 +103,12 @@ def run_cells(
         worker.cell = None
 
     try:
-        for slot in range(min(jobs, len(waiting))):
-            cell = next_cell()
-            if cell is None:
-                break
-            workers.append(start_worker(root, dataset, job, threads, slot))
-            give(workers[-1], cell)
-        while any(worker.cell is not None for worker in workers):
-            busy = {worker.line: (slot, worker) for slot, worker in enumerate(workers) if worker.cell is not None}
+        give_all()
+        while busy := {worker.line: slot for slot, worker in workers.items() if worker.cell is not None}:
             for line in wait(list(busy)):
                 assert isinstance(line, Connection)
-                slot, worker = busy[line]
+                slot = busy[line]
+                worker = workers[slot]
                 cell = worker.cell
                 assert cell is not None
                 try:
@@ -104,18 +116,15 @@ def run_cells(
                 except (EOFError, ConnectionError):
                     worker.process.join()
                     ended(worker, crashed(cell, worker.process.exitcode))
-                    if (after := next_cell()) is not None:
-                        workers[slot] = start_worker(root, dataset, job, threads, slot)
-                        give(workers[slot], after)
+                    workers.pop(slot).stop()
                     continue
                 if told is not None and not isinstance(told, Failure):
                     watcher.cell_told(cell, *told)
                     continue
                 ended(worker, told)
-                if (after := next_cell()) is not None:
-                    give(worker, after)
+            give_all()
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.stop()
     outcome.left = waiting
     return outcome

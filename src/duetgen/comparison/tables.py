@@ -25,6 +25,8 @@ from duetgen.evaluation.metrics import Float64
 GROUPS: Final = {"groups": ("cold", "warm"), "repeats": ("repeat", "new"), "vocabulary": ("known",)}
 """Question of a comparison to the groups of targets that it is asked of."""
 CONTROLS: Final = ("zero", "another", "random")
+PARTS: Final = ("own-weights", "own-bias")
+"""How conditions are called in which one part of theta counts alone."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,8 @@ def mean_oscillation(moves: Sequence[Oscillation]) -> Oscillation:
 
 
 def plan_pairs(rows: Sequence[Row], reference: str = BASE) -> list[Pair]:
-    """What a table compares: all with base, or what stands for it, on all targets and on those of each group; old theta
-    and theta = 0 with base; the controls with fresh theta of one's own; all with DUET."""
+    """What a table compares: all with base, or what stands for it, on all targets and on those of each group; old
+    theta, its parts and theta = 0 with base; the controls with fresh theta of one's own; all with DUET."""
     by_name = {row.method: row for row in rows}
     base, duet = by_name.get(reference), by_name.get(DUET)
     pairs = []
@@ -198,7 +200,9 @@ def plan_pairs(rows: Sequence[Row], reference: str = BASE) -> list[Pair]:
                 for group in groups
             ]
             aged = [one.name for one in row.conditions if one.name.startswith("own+")]
+            alone = [one.name for one in row.conditions if one.name.startswith(PARTS)]
             pairs += [Pair("age", row.method, name, reference, base.headline) for name in aged]
+            pairs += [Pair("parts", row.method, name, reference, base.headline) for name in alone]
             if row.personal:
                 pairs.append(Pair("fallback", row.method, "zero", reference, base.headline))
         if duet is not None and duet is not base and row is not duet and row is not base:

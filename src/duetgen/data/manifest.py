@@ -28,7 +28,7 @@ from duetgen.data.store import (
     content_hash,
     find_targets,
 )
-from duetgen.documents import digest_of, encode_json
+from duetgen.documents import digest_of, encode_sealed
 
 if TYPE_CHECKING:
     from duetgen.data.prepare import PrepareConfig
@@ -170,4 +170,4 @@ def name_of(input: Path | None, log: Log) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`."""
-    (folder / Dataset.marker).write_bytes(encode_json(manifest))
+    (folder / Dataset.marker).write_bytes(encode_sealed(manifest))

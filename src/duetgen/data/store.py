@@ -34,7 +34,7 @@ from duetgen.documents import (
     DamagedError,
     check_digest,
     damaged,
-    decode_json,
+    decode_sealed,
     digest_of,
     format_version,
     read_document,
@@ -45,7 +45,7 @@ from duetgen.wire.messages import MetPolicy
 if TYPE_CHECKING:
     import polars as pl
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 AGAIN: Final = "prepare the logs again"
 PADDING: Final = 0
 UNKNOWN: Final = 1
@@ -158,7 +158,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     remarks: list[str] = []
     """What reading and dividing have to tell a person, one line each."""
     content_sha256: str
-    files: dict[str, str] = {}
+    files: dict[str, str]
     """SHA-256 of each other file of the folder."""
     duetgen_version: str
 
@@ -221,7 +221,7 @@ class Dataset:
                 f"{self.root} has dataset format {version}; this version reads {FORMAT_VERSION}",
                 "prepare the logs again with this version of duetgen",
             )
-        self.manifest = decode_json(content, Manifest, refuse)
+        self.manifest = decode_sealed(content, Manifest, refuse)
         self._verified: set[str] = set()
         self.events = self._array("sequences/events.npy", np.int32, (None,))
         self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
@@ -313,7 +313,7 @@ class Dataset:
 
     def has(self, name: str) -> bool:
         """Whether the folder holds a file, or should."""
-        return name in self.manifest.files or (self.root / name).is_file()
+        return name in self.manifest.files
 
     @property
     def has_given(self) -> bool:

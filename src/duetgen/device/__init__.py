@@ -9,6 +9,7 @@
 - `ranker`: from both, and the log, to a ranking
 - `ranking`: items with their scores, best first
 - `log`: what the device has seen
+- `theta`: what passed every check, and what counts of it as it grows old
 - `store`: the theta that it ranks with, checked and kept
 - `upkeep`: when what is due gets done, and by whom
 - `policy`: when to ask for a new theta

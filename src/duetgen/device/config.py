@@ -25,7 +25,7 @@ from duetgen.device.counts import HIDDEN
 from duetgen.device.patience import PatienceConfig
 from duetgen.device.policy import EveryEvents, Policy
 from duetgen.device.store import GRACE_SECONDS
-from duetgen.wire.messages import Encoding, MetPolicy
+from duetgen.wire.messages import Encoding, MetPolicy, Parts
 
 Clock = Callable[[], float]
 
@@ -44,6 +44,7 @@ class DeviceOptions(TypedDict, total=False):
     state: Path | str | None
     trusted: Collection[str] | None
     encoding: Encoding
+    parts: Parts
     met: MetPolicy | None
     background: bool
     update_seconds: float
@@ -66,7 +67,9 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
         policy: when to ask for theta.
         state: folder for all that shall outlive the process; None keeps everything in memory.
         trusted: public keys that may sign bundles; None takes the given bundle's own, and updates by the same key.
-        encoding: of theta on the wire.
+        encoding: of the weights of theta on the wire.
+        parts: of theta to ask for: `weights` of the device's graph, item `bias`, or `both`; what a version does not
+            have is left out.
         met: whether rankings `hide` or `show` items that the device has met; None: as the version in use has it.
         background: ask in a thread of the device's own; without, `keep_up` and `refresh` ask in the caller's.
         update_seconds: how often to look for new versions; infinite for never. Needs a state folder.
@@ -88,6 +91,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     state: Path | str | None = None
     trusted: Collection[str] | None = None
     encoding: Encoding = "float16"
+    parts: Parts = "both"
     met: MetPolicy | None = None
     background: bool = True
     update_seconds: float = UPDATE_SECONDS
@@ -112,8 +116,9 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
             check_path("state", self.state)
         if self.trusted is not None:
             check_keys(self.trusted)
-        if not isinstance(self.encoding, str) or self.encoding not in get_args(Encoding):
-            refuse("encoding", f"{self.encoding!r} is none", f"give one of {', '.join(get_args(Encoding))}")
+        for name, value, kind in (("encoding", self.encoding, Encoding), ("parts", self.parts, Parts)):
+            if not isinstance(value, str) or value not in get_args(kind):
+                refuse(name, f"{value!r} is none", f"give one of {', '.join(get_args(kind))}")
         if self.met is not None:
             check_met(self.met)
         if not isinstance(self.background, bool):

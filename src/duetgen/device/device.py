@@ -138,6 +138,7 @@ class Device:
             met: `hide` leaves out those that the device has met, `show` does not; None: as `DeviceConfig.met` has it.
 
         Raises:
+            InvalidItemsError: `k` is no whole number.
             InvalidDeviceConfigError: `met` is neither.
         """
         runtime = self._runtime
@@ -173,7 +174,7 @@ class Device:
     def theta_age(self) -> int | None:
         """Events since the theta in use was made; None without one."""
         theta = self._runtime.store.usable(int(self.config.clock() * 1000))
-        return None if theta is None else self._log.count - theta.origin.events
+        return None if theta is None else theta.age(self._log.count)
 
     @property
     def failing(self) -> bool:

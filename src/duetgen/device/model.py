@@ -1,6 +1,6 @@
 """The device model: a verified bundle, loaded, that scores candidates with a theta.
 
-Shapes: P values in theta, L window length (L_d), C candidates, B rows, V item indices.
+Shapes: P weights in theta, L window length (L_d), C candidates, B rows, V item indices.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class DeviceModel:
         self.window, self.history, self.vocabulary = manifest.window, manifest.history, manifest.vocabulary
         self.size = manifest.size
         self.codec, self.bounds_P = bundle.codec(), bundle.bounds()
+        self.bias_codec = bundle.bias_codec()
         items = bundle.items()
         self.ids: list[str] = items.ids
         self.titles: list[str] = items.titles

@@ -90,7 +90,11 @@ class Ranker:
         scores_V[:FIRST_ITEM] = -np.inf
         if hide:
             scores_V[self.met.of(model)] = -np.inf
-        count = min(max(index(k), 0), int(np.isfinite(scores_V).sum()))
+        try:
+            wanted = index(k)
+        except TypeError as cause:
+            raise InvalidItemsError(f"k is {type(k).__name__}, not a whole number", "as in recommend(10)") from cause
+        count = min(max(wanted, 0), int(np.isfinite(scores_V).sum()))
         best = np.sort(np.argpartition(-scores_V, count - 1)[:count]) if count else NOTHING
         best = best[best_first(scores_V[best])]
         return Ranking(model.ids, best, scores_V[best])
@@ -106,10 +110,14 @@ class Ranker:
     def scores(self, runtime: Runtime, index_C: Int64, personal: bool = True) -> Float32:
         """Scores of item indices, with theta if there is one to use: float32 [C], a fresh array."""
         model = runtime.model
-        window = model.indices(self.log.last(model.window))
+        names, events = self.log.snapshot(model.window)
+        window = model.indices(names)
         theta = runtime.store.usable(int(self.clock() * 1000)) if personal else None
         if theta is not None:
-            scores_C = model.score(theta.values_P, window, index_C)
+            aged = theta.at(model, events)
+            scores_C = model.score(aged.values_P, window, index_C)
+            if aged.bias_V is not None:
+                scores_C += aged.bias_V.take(index_C)
             if np.isfinite(scores_C).all():
                 return scores_C
             self.counts.refuse("non-finite-scores")

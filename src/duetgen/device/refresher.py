@@ -20,8 +20,9 @@ from duetgen.device.patience import Patience
 from duetgen.device.policy import Situation
 from duetgen.device.runtime import Runtime
 from duetgen.device.state import StateFolder
-from duetgen.device.store import Origin
+from duetgen.device.theta import Origin
 from duetgen.errors import DuetError
+from duetgen.wire.bias import PAIR_BYTES
 from duetgen.wire.messages import ParametersRequest
 
 DAY: Final = 86400.0
@@ -64,7 +65,8 @@ class Refresher:
         counts: Counts,
     ) -> None:
         self.cloud, self.device, self.log, self.counts = cloud, device, log, counts
-        self.policy, self.encoding, self.clock = config.policy, config.encoding, config.clock
+        self.policy, self.clock = config.policy, config.clock
+        self.encoding, self.parts = config.encoding, config.parts
         self.event_clock = config.event_clock or config.clock
         self.patience = Patience(config.patience, random.Random(config.seed))
         self.asking = threading.Lock()
@@ -143,11 +145,15 @@ class Refresher:
         history: list[int] = runtime.model.indices(names).tolist()
         theta = store.current
         age = None if theta is None else max(0, int(self.clock() * 1000) - theta.answer.issued)
-        request = ParametersRequest(runtime.model.model_id, self.device, history, self.encoding, age)
+        model = runtime.model
+        request = ParametersRequest(model.model_id, self.device, history, self.encoding, age, self.parts)
         self._count_request()
-        answer = self.cloud.parameters(request, 4 * runtime.model.size + ANSWER_SLACK)
+        limit = 4 * model.size + PAIR_BYTES * sum(model.bias_codec.most) + ANSWER_SLACK
+        answer = self.cloud.parameters(request, limit)
         if answer.dtype != self.encoding:
             raise RefusedParametersError("malformed", f"theta is {answer.dtype}, unasked", "see the cloud")
+        if (answer.bias and self.parts == "weights") or (answer.theta and self.parts == "bias"):
+            raise RefusedParametersError("malformed", f"theta holds more than {self.parts}, unasked", "see the cloud")
         origin = Origin(count, self.event_clock(), self.clock(), history)
         store.accept(answer, origin, int(self.clock() * 1000), cleared)
         self.answered += 1

@@ -14,13 +14,29 @@ if TYPE_CHECKING:
 
 
 class ThetaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The theta in use: times in milliseconds since 1970."""
+    """The theta in use: times in milliseconds since 1970.
+
+    Attributes:
+        sequence: of the answer.
+        issued: when it was made.
+        expires: when the device shall have asked again.
+        age_seconds: since it was made.
+        age_events: observed since it was asked for.
+        weights_bytes: of its weights, as they came; 0 without any.
+        weights_trust: how much they count at its age.
+        bias_bytes: of its item bias, as it came; 0 without one.
+        opinions_trust: how much each opinion of the version counts at its age.
+    """
 
     sequence: int
     issued: int
     expires: int
     age_seconds: float
     age_events: int
+    weights_bytes: int
+    weights_trust: float
+    bias_bytes: int
+    opinions_trust: list[float]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,12 +97,17 @@ def describe(device: Device) -> Status:
     traffic = getattr(device._cloud, "traffic", None)
     found = None
     if theta is not None:
+        answer, aged = theta.answer, theta.at(runtime.model, log.count)
         found = ThetaStatus(
-            sequence=theta.answer.sequence,
-            issued=theta.answer.issued,
-            expires=theta.answer.expires,
-            age_seconds=max(0.0, now - theta.answer.issued / 1000),
-            age_events=log.count - theta.origin.events,
+            sequence=answer.sequence,
+            issued=answer.issued,
+            expires=answer.expires,
+            age_seconds=max(0.0, now - answer.issued / 1000),
+            age_events=aged.age,
+            weights_bytes=len(answer.theta) + len(answer.scale),
+            weights_trust=aged.weights_trust,
+            bias_bytes=len(answer.bias),
+            opinions_trust=aged.opinions_trust,
         )
     refusals = versions.state.refused if versions else {}
     return Status(

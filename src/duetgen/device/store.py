@@ -3,7 +3,7 @@
 On disk lies the cloud's answer as it came, with its code, in a frame: magic, SHA-256 of the rest, the rest. A file that
 was torn or changed anywhere is no theta; one that is whole passes every check of a fresh answer once more.
 
-Shapes: P values in theta.
+Shapes: P weights in theta.
 """
 
 from __future__ import annotations
@@ -11,54 +11,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from duetgen.device.errors import Reason, RefusedParametersError
 from duetgen.device.items import UNKNOWN
 from duetgen.device.model import DeviceModel
 from duetgen.device.state import THETA, StateFolder
+from duetgen.device.theta import Origin, Theta
 from duetgen.wire.authentication import verify
 from duetgen.wire.errors import InvalidParametersError
 from duetgen.wire.limits import MAX_ANSWER_BYTES, MAX_CLOCK_SKEW_MS
 from duetgen.wire.messages import ParametersAnswer
 
-Float32 = npt.NDArray[np.float32]
-
-MAGIC: Final = b"DUETPAR1"
+MAGIC: Final = b"DUETPAR2"
 GRACE_SECONDS: Final = 7 * 24 * 3600.0
 """How long after its expiry a theta may still be used, by default: a device may be offline."""
-SLACK: Final = np.float32(1.01)
+SLACK: Final = 1.01
 """Bounds are learnt on exact values; encodings round."""
-
-
-class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """What the device knows of a theta beyond the cloud's answer.
-
-    Attributes:
-        events: events that the device had observed when it asked.
-        asked: when it asked, in seconds of the clock that policies count by.
-        received: when the answer came, in seconds of the wall clock.
-        history: the item indices that it sent.
-    """
-
-    events: int
-    asked: float
-    received: float
-    history: list[int]
-
-
-@dataclass(frozen=True)
-class Theta:
-    """A theta that passed every check, float32 [P], and where it comes from."""
-
-    values_P: Float32
-    answer: ParametersAnswer
-    origin: Origin
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -116,8 +88,8 @@ class ParameterStore:
         theta = self.current
         return None if theta is None else frame(msgspec.msgpack.encode(_Kept(theta.answer, theta.origin)))
 
-    def check(self, answer: ParametersAnswer, now_ms: int) -> Float32:
-        """The values of an answer that may be used now, by itself: float32 [P].
+    def check(self, answer: ParametersAnswer, origin: Origin, now_ms: int) -> Theta:
+        """The theta of an answer that may be used now, by itself.
 
         Raises:
             RefusedParametersError: with the reason.
@@ -130,18 +102,33 @@ class ParameterStore:
                 "wrong-mac", "theta's code is wrong: it was changed, or is another device's", hint
             )
         try:
-            with np.errstate(all="ignore"):
-                values_P = self.model.codec.decode(answer.scale, answer.theta, answer.dtype)
+            theta = self._decode(answer, origin)
         except InvalidParametersError as cause:
             reason: Reason = "not-finite" if "not finite" in cause.message else "malformed"
             raise RefusedParametersError(reason, cause.message, hint) from cause
-        if not (np.abs(values_P) <= self.model.bounds_P * SLACK).all():
+        if not self._plausible(theta):
             raise RefusedParametersError("out-of-bounds", "theta is larger than the bundle's bounds allow", hint)
         if answer.issued > now_ms + MAX_CLOCK_SKEW_MS:
             raise RefusedParametersError("from-future", "theta was issued in the future", "check the device's clock")
         if self.expired(answer, now_ms):
             raise RefusedParametersError("expired", "theta has expired", "check the device's clock")
-        return values_P
+        return theta
+
+    def _decode(self, answer: ParametersAnswer, origin: Origin) -> Theta:
+        if not answer.theta and not answer.bias:
+            raise InvalidParametersError("theta holds neither weights nor an item bias", "")
+        values_P, model = self.model.zeros_P, self.model
+        if answer.theta or answer.scale:
+            with np.errstate(all="ignore"):
+                values_P = model.codec.decode(answer.scale, answer.theta, answer.dtype)
+            values_P.flags.writeable = False
+        return Theta(values_P, model.bias_codec.decode(answer.bias) if answer.bias else [], answer, origin)
+
+    def _plausible(self, theta: Theta) -> bool:
+        largest = [float(opinion.values.max(initial=0)) for opinion in theta.opinions]
+        return bool((np.abs(theta.values_P) <= self.model.bounds_P * np.float32(SLACK)).all()) and all(
+            value <= opinion.bound * SLACK for value, opinion in zip(largest, self.model.manifest.opinions)
+        )
 
     def expired(self, answer: ParametersAnswer, now_ms: int) -> bool:
         """Whether an answer is past its expiry and the grace."""
@@ -162,7 +149,7 @@ class ParameterStore:
         Raises:
             RefusedParametersError: with the reason; what was in use stays.
         """
-        values_P = self.check(answer, now_ms)
+        theta = self.check(answer, origin, now_ms)
         with self._lock:
             if cleared is not None and cleared != self.cleared:
                 raise RefusedParametersError(
@@ -175,8 +162,7 @@ class ParameterStore:
                     f"theta has the sequence {answer.sequence}, the device has {held.answer.sequence}",
                     "the device goes on with what it has",
                 )
-            values_P.flags.writeable = False
-            self.current = theta = Theta(values_P, answer, origin)
+            self.current = theta
             if self._file is not None and self._file.save():
                 self.damaged = False
         return theta
@@ -220,8 +206,7 @@ class ParameterStore:
             return
         with contextlib.suppress(msgspec.DecodeError, RefusedParametersError, RecursionError):
             kept = msgspec.msgpack.decode(payload, type=_Kept)
-            values_P = self.check(kept.answer, now_ms)
+            theta = self.check(kept.answer, kept.origin, now_ms)
             if all(UNKNOWN <= item < self.model.vocabulary for item in kept.origin.history):
-                values_P.flags.writeable = False
-                self.current = Theta(values_P, kept.answer, kept.origin)
+                self.current = theta
                 self.damaged = False

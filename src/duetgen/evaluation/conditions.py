@@ -52,6 +52,11 @@ OWN: Final = Condition("own")
 STALENESS: Final = (0, 1, 5, 20)
 
 
+def has_parts(model: object) -> bool:
+    """Whether the theta of a model has two parts, of which each can count alone."""
+    return getattr(model, "generator", None) is not None and getattr(model, "cloud", None) is not None
+
+
 def default_conditions(staleness: Sequence[int] = STALENESS, parts: bool = False) -> tuple[Condition, ...]:
     """Own theta at each age in events, the global model, and the two controls; each part alone, where there are two."""
     own = [Condition("own", age) for age in staleness]

@@ -108,15 +108,10 @@ class CloudFitting:
     def count(self) -> None:
         """Count the table from the training part."""
         for name, model in self.model.members.items():
-            if not isinstance(model, TableModel):
-                continue
-            size = model.near_VK.shape[1]
-            if name == "ease":
-                near_VK, weight_VK = largest(solve(gram(self.dataset), REGULARISATION), size)
-            else:
-                near_VK, weight_VK = neighbours(incidence(self.dataset), size)
-            model.near_VK.copy_(near_VK)
-            model.weight_VK.copy_(weight_VK)
+            if isinstance(model, TableModel):
+                near_VK, weight_VK = count_table(name, self.dataset, model.near_VK.shape[1])
+                model.near_VK.copy_(near_VK)
+                model.weight_VK.copy_(weight_VK)
 
     def choose(self) -> None:
         """The half-life of the table, then what it counts beside the sequence model."""
@@ -138,3 +133,10 @@ class CloudFitting:
             setting.fill_(value)
             found.append(self.measure(CloudList(self.model), ages))
         setting.fill_(values[max(range(len(values)), key=lambda one: found[one])])
+
+
+def count_table(name: str, dataset: Dataset, size: int) -> tuple[Tensor, Tensor]:
+    """The nearest items of each, of `ease` or `item-knn`, and their weights, the largest first: [V, K]."""
+    if name == "ease":
+        return largest(solve(gram(dataset), REGULARISATION), size)
+    return neighbours(incidence(dataset), size)

@@ -123,9 +123,8 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
         CatalogueTooLargeError: EASE is asked for, and the catalogue is too large.
     """
     if config.cloud_model:
-        named = RunFolder(Path(config.cloud_model))
-        named.read_environment()
-        return named.read_config().model.cloud
+        folder = RunFolder(Path(config.cloud_model))
+        return folder.read_config(folder.read_environment()).model.cloud
     cloud, wanted = config.model.cloud, config.model.method in ("duet", "cloud") and config.feed == "sequences"
     kind = ("blend" if cloud.kind == "auto" else cloud.kind) if wanted else "none"
     table = ("ease" if dataset.vocabulary <= EASE_ITEMS else "item-knn") if cloud.table == "auto" else cloud.table

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.data.store import Dataset
-from duetgen.documents import damaged, encode_json, read_json
+from duetgen.documents import damaged, encode_sealed, read_sealed
 from duetgen.files import write_bytes
 from duetgen.recommender import Recommender
 from duetgen.training.checkpoint import Counters
@@ -64,7 +64,7 @@ def read_choice(folder: RunFolder) -> Choice:
     Raises:
         DamagedError: it is missing or malformed.
     """
-    return read_json(folder.finetune, Choice, damaged(folder.finetune, AGAIN))
+    return read_sealed(folder.finetune, Choice, damaged(folder.finetune, AGAIN))
 
 
 def finetuned(base: Recommender, dataset: Dataset, config: TrainConfig, settings: FineTuneConfig) -> FineTuned:
@@ -168,4 +168,4 @@ class FineTuning:
             seconds=self.seconds,
         )
         if self.processes.first:
-            write_bytes(self.folder.finetune, encode_json(choice))
+            write_bytes(self.folder.finetune, encode_sealed(choice))

@@ -76,11 +76,12 @@ def to_beat(config: TrainConfig) -> float | None:
     folder = RunFolder(Path(config.global_model))
     if not config.global_model or not folder.config.is_file():
         return None
-    its = folder.read_config()
+    environment = folder.read_environment()
+    its = folder.read_config(environment)
     devices = (config.validation_devices, config.seed)
     if its.model.method != "base" or (its.validation_devices, its.seed) != devices:
         return None
-    return folder.read_environment().best
+    return environment.best
 
 
 def check_same_device_model(kept: TrainConfig, config: TrainConfig) -> None:

@@ -87,7 +87,7 @@ def train(
         return told
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
     advised_by = check_cloud_model(dataset, config, folder) if config.cloud_model else ""
-    environment = describe(dataset, processes.device.type, begun_from, advised_by)
+    environment = describe(dataset, config, processes.device.type, begun_from, advised_by)
     measure = validate or default_validation(config, processes)
     trainer: Trainer | FineTuning | CloudFitting
     with contextlib.ExitStack() as held:
@@ -207,6 +207,7 @@ def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor],
     folder.write_environment(
         msgspec.structs.replace(
             environment,
+            config_sha256=folder.read_environment().config_sha256,  # Another version may have begun the run.
             finished=True,
             best_epoch=counters.best_epoch,
             best=counters.best,
@@ -225,7 +226,7 @@ def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainR
     if not ended.finished:
         return None
     folder.read_weights(ended)  # Nobody is told of a run that cannot be loaded.
-    epochs = len(folder.read_metrics()) if config.model.method in ("base", "duet") else 0
+    epochs = 0 if config.model.method in ("finetune", "cloud") else len(folder.read_metrics())
     return TrainResult(folder.root, ended.best_epoch, ended.best, epochs, ended.seconds, True)
 
 

@@ -154,11 +154,12 @@ class Trainer:
             loss, own, zero = self.step(part.to(processes.device), seed, own_seed if processes.rank else None)
             losses = [loss] if zero is None else [loss, own, zero]
             self.optimiser.zero_grad()
-            value, *apart = processes.backward(self.trained, losses, positions)
+            means = processes.backward(self.trained, losses, positions)
             if self.config.optimiser.clip > 0:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
             self.optimiser.step()
             self.update_average()
+            value, *apart = means.tolist()
             if not math.isfinite(value):
                 raise TrainingFailedError(
                     f"the loss is {value} after {counters.total_steps} steps", "lower --learning-rate"

@@ -145,7 +145,7 @@ class Processes:
         part = batch.take(rows)
         return part, part.trained
 
-    def backward(self, parameters: Sequence[nn.Parameter], losses: Sequence[Tensor], positions: int) -> list[float]:
+    def backward(self, parameters: Sequence[nn.Parameter], losses: Sequence[Tensor], positions: int) -> Tensor:
         """Give the parameters the gradient of the whole batch's first loss.
 
         Args:
@@ -154,14 +154,14 @@ class Processes:
             positions: how many these are.
 
         Returns:
-            The means over the whole batch.
+            The means over the whole batch: [losses]. To read them is to wait for a GPU.
 
         Raises:
             TrainingFailedError: another process is gone.
         """
         if self.world == 1:
             losses[0].backward()
-            return [float(loss.detach()) for loss in losses]
+            return torch.stack([loss.detach() for loss in losses])
         (losses[0] * positions).backward()
         grads = [parameter.grad for parameter in parameters]
         told = [loss.detach().reshape(1) * positions for loss in losses]
@@ -176,8 +176,8 @@ class Processes:
         for parameter, grad, has in zip(parameters, summed, count[1:].tolist()):
             # What no process used has no gradient, as with one process: the optimiser leaves it as it is.
             parameter.grad = (grad / total).view_as(parameter) if has else None
-        found: list[float] = (means / total).tolist()
-        return found
+        mean: Tensor = means / total
+        return mean
 
     def total(self, value_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The sum over all processes, of values that are 0 in all but one: [N]."""

@@ -35,7 +35,8 @@ from duetgen.documents import (
     check_digest,
     damaged,
     decode_json,
-    encode_json,
+    decode_sealed,
+    encode_sealed,
     format_version,
     read_document,
 )
@@ -62,8 +63,8 @@ class DatasetMismatchError(DuetError):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """`environment.json`: what the run was made from and with, and the digests of a kept global model's weights and of
-    the run's own, when it has finished."""
+    """`environment.json`: what the run was made from and with, and the digests of its settings, of a kept global
+    model's weights and of the run's own, when it has finished."""
 
     format_version: int
     dataset: str
@@ -76,6 +77,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     device: str
     threads: int
+    config_sha256: str
     global_model_sha256: str = ""
     cloud_model_sha256: str = ""
     finished: bool = False
@@ -98,7 +100,9 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     seconds: float
 
 
-def describe(dataset: Dataset, device: str, global_model_sha256: str = "", cloud_model_sha256: str = "") -> Environment:
+def describe(
+    dataset: Dataset, config: TrainConfig, device: str, global_model_sha256: str = "", cloud_model_sha256: str = ""
+) -> Environment:
     """The environment of a run that starts now."""
     manifest = dataset.manifest
     return Environment(
@@ -113,6 +117,7 @@ def describe(dataset: Dataset, device: str, global_model_sha256: str = "", cloud
         python=platform.python_version(),
         device=device,
         threads=torch.get_num_threads(),
+        config_sha256=hashlib.sha256(config.to_toml()).hexdigest(),
         global_model_sha256=global_model_sha256,
         cloud_model_sha256=cloud_model_sha256,
     )
@@ -172,14 +177,14 @@ class RunFolder:
 
     def write_environment(self, environment: Environment) -> None:
         """Replace `environment.json`."""
-        write_bytes(self.environment, encode_json(environment))
+        write_bytes(self.environment, encode_sealed(environment))
 
     def read_environment(self) -> Environment:
         """Read `environment.json`.
 
         Raises:
             NotARunError: missing or of another version.
-            DamagedError: it is malformed.
+            DamagedError: it is malformed, or is not what was written.
         """
         if not self.environment.is_file():
             raise NotARunError(
@@ -193,17 +198,19 @@ class RunFolder:
                 f"{self.root} has run format {version}; this version reads {FORMAT_VERSION}",
                 "train again with this version of duetgen, or use the version that wrote it",
             )
-        return decode_json(content, Environment, refuse)
+        return decode_sealed(content, Environment, refuse)
 
-    def read_config(self) -> TrainConfig:
+    def read_config(self, environment: Environment) -> TrainConfig:
         """Read `config.toml`.
 
         Raises:
-            DamagedError: missing or malformed.
+            DamagedError: it is missing, or is not what was written.
         """
         refuse = damaged(self.config, AGAIN)
+        content = read_document(self.config, refuse)
+        check_digest(hashlib.sha256(content).hexdigest(), environment.config_sha256, refuse)
         try:
-            return decode_config(read_document(self.config, refuse))
+            return decode_config(content)
         except InvalidConfigError as cause:
             raise refuse(cause.message) from cause
 
@@ -254,10 +261,10 @@ def is_of(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> bool:
 
     Raises:
         NotARunError: it is of another version.
-        DamagedError: a file is missing or malformed.
+        DamagedError: a file is missing or is not what it was.
     """
     environment = folder.read_environment()
-    return folder.read_config() == config and environment.dataset_sha256 == dataset.manifest.content_sha256
+    return folder.read_config(environment) == config and environment.dataset_sha256 == dataset.manifest.content_sha256
 
 
 @dataclass(frozen=True)
@@ -354,7 +361,7 @@ def load_run(root: Path) -> Run:
             f"{folder.root} has not finished: it has no weights yet",
             "run the same `duet train` command again; it goes on where it stopped",
         )
-    config, content = folder.read_config(), folder.read_weights(environment)
+    config, content = folder.read_config(environment), folder.read_weights(environment)
     try:
         model = make_model(environment.vocabulary, config.model)
         model.load_state_dict(safetensors.torch.load(content))

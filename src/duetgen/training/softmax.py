@@ -21,6 +21,8 @@ LeftOut = Callable[[slice | Tensor], Tensor]
 
 BLOCK_ELEMENTS = 2**19
 """Scores held at a time: 2 MB of float32."""
+GPU_BLOCK_ELEMENTS = 2**25
+"""The same on a GPU, where small blocks cost more to start than to compute."""
 
 FAINT = 80.0
 """The loss above which a target's probability is too small for float32 to hold, so that its loss is worked out anew."""
@@ -33,7 +35,8 @@ class CatalogueCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, query_ND: Tensor, items_MD: Tensor, target_N: Tensor, left_out: LeftOut | None) -> Tensor:
         """Loss of queries [N, D] against items [M, D] and the index of each row's target [N]."""
         rows = len(query_ND)
-        block = max(1, min(rows, BLOCK_ELEMENTS // max(1, len(items_MD))))
+        held = BLOCK_ELEMENTS if query_ND.device.type == "cpu" else GPU_BLOCK_ELEMENTS
+        block = max(1, min(rows, held // max(1, len(items_MD))))
         buffer_RM = query_ND.new_empty(block, len(items_MD))
         grad_query_ND = torch.empty_like(query_ND)
         grad_items_MD = torch.zeros_like(items_MD) if ctx.needs_input_grad[1] else None

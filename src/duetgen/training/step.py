@@ -11,6 +11,7 @@ M shared items, C candidates of a position, V items, P values in theta, R rows, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -68,12 +69,17 @@ class Blocks:
             place_KS2=part(self.place_KS2),
         )
 
+    @cached_property
+    def places(self) -> tuple[Tensor, ...]:
+        """Where the trained positions are: [N] and [N]. Looked up once: on a GPU each look waits for it."""
+        return self.trained_KS.nonzero(as_tuple=True)
+
     @property
     def met(self) -> MetItems | None:
         """What was met before the trained positions."""
         if self.met_BM is None or self.place_KS2 is None:
             return None
-        row_N, count_N = self.place_KS2[self.trained_KS].unbind(-1)
+        row_N, count_N = self.place_KS2[self.places].unbind(-1)
         return MetItems(self.met_BM, row_N, count_N)
 
     def drawn(self, share: float, random: torch.Generator) -> Blocks:
@@ -106,6 +112,17 @@ def anchors(positions: int, offset: int, length: int) -> Tensor:
     front = -offset % length
     count = -(-(front + positions) // length)
     return (torch.arange(count) * length - front).clamp(min=0)
+
+
+def further(batch: Batch, horizon: int, random: torch.Generator) -> Batch:
+    """The same positions with one of their next `horizon` events each to predict, none from beyond the chunk."""
+    if horizon == 1:
+        return batch
+    target_BT = batch.target_BT
+    step_BT = torch.randint(horizon, target_BT.shape, generator=random).to(target_BT.device)
+    last_B1 = (target_BT != 0).sum(1, keepdim=True) - 1
+    at_BT = torch.minimum(torch.arange(target_BT.shape[1], device=target_BT.device) + step_BT, last_B1.clamp(min=0))
+    return replace(batch, target_BT=target_BT.gather(1, at_BT))
 
 
 def pairs_loss(scores_NC: Tensor, candidates_NC: Tensor, met: MetItems | None) -> Tensor:
@@ -144,7 +161,7 @@ class TrainingStep(nn.Module):
         own = random if own_seed is None else torch.Generator().manual_seed(own_seed)
         if isinstance(batch, RowBatch):
             return self.rows(batch)
-        blocks = self.blocks(batch, random)
+        blocks = self.blocks(further(batch, self.config.horizon, own), random)
         if self.own_draws and len(blocks.target_KS):
             blocks = self.with_candidates(blocks.packed(), own)
         items_M = self.items(random, blocks.target_KS.device)
@@ -165,19 +182,19 @@ class TrainingStep(nn.Module):
         length = self.config.staleness + 1 if generator is not None else 1
         offset = int(torch.randint(length, (), generator=random))
         trained_BnS = to_blocks(batch.trained_BT, offset, length)
-        kept_Bn = trained_BnS.any(-1)
-        context_KSx = to_blocks(context_BTx, offset, length)[kept_Bn]
-        target_KS = to_blocks(batch.target_BT, offset, length)[kept_Bn]
+        kept = trained_BnS.any(-1).nonzero(as_tuple=True)
+        context_KSx = to_blocks(context_BTx, offset, length)[kept]
+        target_KS = to_blocks(batch.target_BT, offset, length)[kept]
         theta_KP = None
         if generator is not None:
             at_n = anchors(batch.events_BT.shape[1], offset, length).to(batch.events_BT.device)
-            theta_KP = generator.decode(self.vectors(generator.encoder, batch.events_BT, at_n)[kept_Bn])
-        blocks = Blocks(context_KSx, target_KS, trained_BnS[kept_Bn], theta_KP)
+            theta_KP = generator.decode(self.vectors(generator.encoder, batch.events_BT, at_n)[kept])
+        blocks = Blocks(context_KSx, target_KS, trained_BnS[kept], theta_KP)
         if batch.met_BM is None or batch.before_B is None:
             return blocks
         count_BT = batch.before_B[:, None] + 1 + torch.arange(batch.events_BT.shape[1], device=batch.before_B.device)
         row_BT = torch.arange(len(count_BT), device=count_BT.device)[:, None].expand_as(count_BT)
-        place_KS2 = to_blocks(torch.stack([row_BT, count_BT], -1), offset, length)[kept_Bn]
+        place_KS2 = to_blocks(torch.stack([row_BT, count_BT], -1), offset, length)[kept]
         return replace(blocks, met_BM=batch.met_BM, place_KS2=place_KS2)
 
     def vectors(self, encoder: Encoder, events_BT: Tensor, at_n: Tensor) -> Tensor:
@@ -206,7 +223,7 @@ class TrainingStep(nn.Module):
 
     def loss(self, blocks: Blocks, items_M: Tensor, random: torch.Generator) -> Tensor:
         """The mean loss of the trained positions of some blocks."""
-        if not blocks.trained_KS.any():
+        if not len(blocks.places[0]):
             return (blocks.context_KSx if blocks.theta_KP is None else blocks.theta_KP).sum() * 0.0
         if blocks.candidates_KSC is not None:
             return self.loss_of_candidates(blocks, blocks.candidates_KSC)
@@ -217,12 +234,12 @@ class TrainingStep(nn.Module):
 
     def loss_of_shared(self, blocks: Blocks, items_M: Tensor) -> Tensor:
         """The mean softmax loss over items that all positions share."""
-        backbone, met, target_N = self.model.backbone, blocks.met, blocks.target_KS[blocks.trained_KS]
+        backbone, met, target_N = self.model.backbone, blocks.met, blocks.target_KS[blocks.places]
         if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
-            query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.trained_KS]
+            query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.places]
             left_out = None if met is None else lambda rows: (met.items(rows) - 1).clamp(min=0)
             return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1, left_out)
-        shared_NM = backbone.score_trained(blocks.context_KSx, blocks.trained_KS, items_M, blocks.theta_KP)
+        shared_NM = backbone.score_trained(blocks.context_KSx, blocks.places, items_M, blocks.theta_KP)
         met_NM = None if met is None else met.among(items_M)
         if self.config.kind == "softmax":
             if met_NM is not None:
@@ -230,7 +247,7 @@ class TrainingStep(nn.Module):
             return functional.cross_entropy(shared_NM, target_N - 1)
         positive_N = backbone.score(blocks.context_KSx, blocks.target_KS[..., None], blocks.theta_KP)
         return sampled_softmax(
-            positive_N.squeeze(-1)[blocks.trained_KS],
+            positive_N.squeeze(-1)[blocks.places],
             shared_NM,
             target_N,
             items_M,
@@ -244,7 +261,7 @@ class TrainingStep(nn.Module):
         drawn_KSC = self.uniform.draw(shape, random).to(blocks.target_KS.device)
         candidates_KSC = torch.cat([blocks.target_KS[..., None], drawn_KSC], dim=-1)
         scores_KSC = self.model.backbone.score(blocks.context_KSx, candidates_KSC, blocks.theta_KP)
-        return pairs_loss(scores_KSC[blocks.trained_KS], candidates_KSC[blocks.trained_KS], blocks.met)
+        return pairs_loss(scores_KSC[blocks.places], candidates_KSC[blocks.places], blocks.met)
 
     def with_candidates(self, blocks: Blocks, random: torch.Generator) -> Blocks:
         """The same with items drawn for each position. Both losses score these, so a pairwise backbone reads its
@@ -265,7 +282,7 @@ class TrainingStep(nn.Module):
             scores_KSC = backbone.rate(context_KSx, blocks.theta_KP)
         else:
             scores_KSC = backbone.score(context_KSx, candidates_KSC, blocks.theta_KP)
-        scores_NC, candidates_NC = scores_KSC[blocks.trained_KS], candidates_KSC[blocks.trained_KS]
+        scores_NC, candidates_NC = scores_KSC[blocks.places], candidates_KSC[blocks.places]
         if self.config.kind == "bce":
             return pairs_loss(scores_NC, candidates_NC, blocks.met)
         target_N, drawn_NC = candidates_NC[:, 0], candidates_NC[:, 1:]

@@ -2,7 +2,9 @@
 
 - `limits`: the maximum of every external input
 - `messages`: what they say to each other
-- `codec`: theta as bytes
+- `codec`: the weights of theta as bytes
+- `bias`: its item bias as bytes
+- `trust`: how much each part counts at its age
 - `authentication`: codes that prove where an answer comes from
 - `bundle`: one published version: manifest, digests, signature
 - `ed25519`: verification of signatures

@@ -14,7 +14,7 @@ import msgspec
 
 from duetgen.wire.messages import ParametersAnswer
 
-DOMAIN: Final = "duetgen/parameters/1"
+DOMAIN: Final = "duetgen/parameters/2"
 
 
 def answer_key(token: str) -> bytes:
@@ -39,6 +39,7 @@ def answer_mac(key: bytes, device: str, answer: ParametersAnswer) -> bytes:
         answer.dtype,
         answer.scale,
         answer.theta,
+        answer.bias,
     )
     return hmac.digest(key, msgspec.msgpack.encode(content), "sha256")
 

@@ -4,7 +4,7 @@
 manifest.json     what it is, with size and SHA-256 of every other file
 signature.json    Ed25519 signature over the bytes of manifest.json
 device.onnx       theta [B, P], history [B, L_d], candidates [B, C] -> scores [B, C]
-generator.onnx    history [B, L_g] -> theta [B, P]; stays in the cloud
+generator.onnx    history [B, L_g] -> theta [B, P], items and values [B, J, K]; stays in the cloud
 items.json        ids and titles by item index
 canary.json       inputs and outputs of both graphs, to prove that a runtime computes what was exported
 ```
@@ -20,6 +20,7 @@ import math
 import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -31,6 +32,7 @@ from msgspec import Meta
 from duetgen.documents import Refuse, decode_json, format_version
 from duetgen.files import read_regular
 from duetgen.wire import ed25519
+from duetgen.wire.bias import BiasCodec
 from duetgen.wire.codec import ThetaCodec
 from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.limits import (
@@ -38,12 +40,15 @@ from duetgen.wire.limits import (
     MAX_GENERATOR_HISTORY,
     MAX_ITEMS,
     MAX_MANIFEST_BYTES,
+    MAX_OPINION_ITEMS,
+    MAX_OPINIONS,
     MAX_PARAMETERS,
     MAX_WINDOW,
 )
-from duetgen.wire.messages import MetPolicy
+from duetgen.wire.messages import MetPolicy, Parts
+from duetgen.wire.trust import Trust
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "signature.json"
 FILES: Final = ("device.onnx", "generator.onnx", "items.json", "canary.json")
@@ -63,7 +68,7 @@ class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LayoutEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tensor of theta.
+    """One tensor of the weights of theta.
 
     Attributes:
         name: of the dynamic parameter.
@@ -73,6 +78,20 @@ class LayoutEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     shape: Annotated[list[Dimension], Meta(min_length=1, max_length=8)]
+    bound: Annotated[float, Meta(gt=0)]
+
+
+class Opinion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model of the cloud that has a say in the item bias.
+
+    Attributes:
+        name: of the model, for people.
+        items: K, the most that it names.
+        bound: largest plausible value, learnt at export; a device refuses more.
+    """
+
+    name: Annotated[str, Meta(max_length=64)]
+    items: Annotated[int, Meta(ge=1, le=MAX_OPINION_ITEMS)]
     bound: Annotated[float, Meta(gt=0)]
 
 
@@ -87,17 +106,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         window: L_d.
         history: L_g.
         vocabulary: V, item indices with padding and unknown.
-        layout: what theta holds.
+        layout: what the weights of theta hold.
         opset: of the graphs.
         embeddings: how the graphs store item embeddings.
         metrics: what was measured on the validation part, and of int8 embeddings the loss.
         met: whether the device hides items that it has met, by default; the policy of the dataset.
+        parts: of theta that answers hold.
+        opinions: in the order of the item bias; none where answers hold weights alone.
+        trust: how much each part counts at its age.
         created: ISO 8601, UTC.
         provenance: where it comes from: versions, commit, content hash of the data.
         files: by name.
     """
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     model_id: Sha256
     name: Annotated[str, Meta(max_length=256)]
     backbone: Annotated[str, Meta(max_length=64)]
@@ -109,13 +131,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embeddings: Literal["float32", "int8"]
     metrics: dict[str, float]
     met: MetPolicy = "hide"
+    parts: Parts = "weights"
+    opinions: Annotated[list[Opinion], Meta(max_length=MAX_OPINIONS)] = []
+    trust: Trust = Trust([0], [1.0], [])
     created: Annotated[str, Meta(max_length=64)]
     provenance: dict[str, str]
     files: dict[str, BundleFile]
 
     @property
     def size(self) -> int:
-        """P, the number of values in theta."""
+        """P, the number of weights in theta."""
         return sum(math.prod(entry.shape) for entry in self.layout)
 
 
@@ -133,14 +158,25 @@ class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     titles: list[str]
 
 
+class CanaryOpinion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One opinion of the canary's item bias: item indices, ascending, and their values, above 0 and not rounded."""
+
+    items: list[int]
+    values: list[float]
+
+
 class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`canary.json`: one device, its theta, and the scores of some candidates with theta and with theta = 0."""
+    """`canary.json`: one device, its theta, and the scores of some candidates with its weights and with theta = 0.
+
+    The scores are those of the device's graph alone: without the item bias.
+    """
 
     history: list[int]
     candidates: list[int]
     theta: list[float]
     scores: list[float]
     fallback_scores: list[float]
+    opinions: list[CanaryOpinion] = []
 
 
 def identify(files: Mapping[str, BundleFile]) -> str:
@@ -171,6 +207,14 @@ def decode_manifest(content: bytes, source: str) -> Manifest:
         raise InvalidBundleError(f"{source} has a model_id that is not that of its files", hint)
     if manifest.size > MAX_PARAMETERS:
         raise InvalidBundleError(f"{source} has a theta of {manifest.size} values, at most {MAX_PARAMETERS}", hint)
+    if (manifest.parts == "weights") != (not manifest.opinions):
+        raise InvalidBundleError(
+            f"{source} has {len(manifest.opinions)} opinions, but its answers hold {manifest.parts}", hint
+        )
+    if len(manifest.trust.opinions) != len(manifest.opinions):
+        raise InvalidBundleError(
+            f"{source} has {len(manifest.opinions)} opinions, and trust for {len(manifest.trust.opinions)}", hint
+        )
     return manifest
 
 
@@ -229,17 +273,30 @@ class Bundle:
             and 1 <= len(canary.candidates) == len(canary.scores) == len(canary.fallback_scores)
             and min(indices) >= 1
             and max(indices) < self.manifest.vocabulary
+            and len(canary.opinions) == len(self.manifest.opinions)
+            and all(map(self._fits, canary.opinions, self.manifest.opinions))
         )
         if not fits:
             raise InvalidBundleError("canary.json does not fit the manifest", "export the model again")
         return canary
 
+    def _fits(self, found: CanaryOpinion, opinion: Opinion) -> bool:
+        return (
+            len(found.items) == len(found.values) <= opinion.items
+            and all(one < other for one, other in pairwise((1, *found.items, self.manifest.vocabulary)))
+            and min(found.values, default=1) > 0
+        )
+
     def codec(self) -> ThetaCodec:
-        """The codec of its theta."""
+        """The codec of its weights."""
         return ThetaCodec([entry.shape for entry in self.manifest.layout])
 
+    def bias_codec(self) -> BiasCodec:
+        """The codec of its item bias."""
+        return BiasCodec(self.manifest.vocabulary, [opinion.items for opinion in self.manifest.opinions])
+
     def bounds(self) -> npt.NDArray[np.float32]:
-        """Largest plausible magnitude of each value of theta: [P]."""
+        """Largest plausible magnitude of each weight of theta: [P]."""
         entries = self.manifest.layout
         sizes = [math.prod(entry.shape) for entry in entries]
         return np.repeat(np.array([entry.bound for entry in entries], dtype=np.float32), sizes)

@@ -1,4 +1,4 @@
-"""Theta on the wire: float32, float16, or int8 with one float16 scale a row, little endian.
+"""The weights of theta on the wire: float32, float16, or int8 with one float16 scale a row, little endian.
 
 A row is the last dimension of a layout entry: a row of a weight matrix, or a whole bias. int8 holds round(x / s) with
 s the row's largest magnitude / 127, rounded up to a float16, so nothing is cut; half a step is the largest error.

@@ -86,10 +86,16 @@ MAX_BUNDLE_FILE_BYTES: Final = 4 * 2**30
 MAX_PARAMETERS: Final = 2**24
 """Most values in one theta."""
 
-MAX_OPINION_ITEMS: Final = 1000
-"""Most items in one opinion."""
+MAX_OPINIONS: Final = 4
+"""Most opinions in an item bias."""
 
-MAX_ANSWER_BYTES: Final = 4 * MAX_PARAMETERS + 2**16
+MAX_OPINION_ITEMS: Final = 1000
+"""Most items of one opinion."""
+
+MAX_TRUST_AGES: Final = 64
+"""Most ages of theta that trust is given at."""
+
+MAX_ANSWER_BYTES: Final = 4 * MAX_PARAMETERS + 6 * MAX_OPINIONS * MAX_OPINION_ITEMS + 2**16
 """Largest answer that a device reads for one theta."""
 
 MAX_CLOCK_SKEW_MS: Final = 5 * 60 * 1000

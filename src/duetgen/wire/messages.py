@@ -14,6 +14,8 @@ from msgspec import Meta
 from duetgen.wire.limits import MAX_BATCH_DEVICES, MAX_DEVICE_BYTES, MAX_GENERATOR_HISTORY
 
 Encoding: TypeAlias = Literal["float32", "float16", "int8"]
+Parts: TypeAlias = Literal["both", "weights", "bias"]
+"""Parts of theta: the weights of the device's graph, the item bias, or both."""
 MetPolicy: TypeAlias = Literal["hide", "show"]
 """Whether items that a device has met are hidden from its rankings."""
 # Python's `$` also matches before a line break at the end, hence `(?!\n)`.
@@ -32,8 +34,9 @@ class ParametersRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         model_id: the version that the device runs.
         device: the device's id; must be the one that its token was made for.
         history: its recent items, oldest first; only the last L_g count.
-        dtype: how theta shall be encoded, see `wire.codec`.
+        dtype: how the weights shall be encoded, see `wire.codec`.
         age_ms: how old the theta in use is, for the service's metrics; absent if there is none.
+        parts: of theta that shall be sent; what the version does not have is left out.
     """
 
     model_id: ModelId
@@ -41,6 +44,7 @@ class ParametersRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     history: History
     dtype: Encoding = "float16"
     age_ms: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    parts: Parts = "both"
 
 
 class ParametersAnswer(msgspec.Struct, frozen=True):
@@ -51,9 +55,10 @@ class ParametersAnswer(msgspec.Struct, frozen=True):
         sequence: grows with every answer to the same device.
         issued: when it was made.
         expires: when the device shall have asked again.
-        dtype: how theta is encoded.
+        dtype: how the weights are encoded.
         scale: float16 scale of each row for int8; empty otherwise.
-        theta: the values, little endian, in the order of the layout.
+        theta: the weights, little endian, in the order of the layout; empty for those of the global model.
+        bias: the item bias, see `wire.bias`; empty for none.
         mac: HMAC-SHA256 over all of the above and the device's id, see `wire.authentication`.
     """
 
@@ -64,6 +69,7 @@ class ParametersAnswer(msgspec.Struct, frozen=True):
     dtype: Encoding
     scale: bytes
     theta: bytes
+    bias: bytes
     mac: bytes
 
 
@@ -80,6 +86,7 @@ class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_id: ModelId
     devices: Annotated[list[BatchDevice], Meta(min_length=1, max_length=MAX_BATCH_DEVICES)]
     dtype: Encoding = "float16"
+    parts: Parts = "both"
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
