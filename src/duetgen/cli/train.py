@@ -146,7 +146,7 @@ def cloud_of(root: Path) -> CloudFacts | None:
     from duetgen.training.run import RunFolder
 
     folder = RunFolder(root)
-    config = folder.read_config()
+    config = folder.read_config(folder.read_environment())
     members = config.model.cloud.members
     own = folder if config.model.method == "cloud" else RunFolder(Path(config.cloud_model or folder.cloud))
     if not members or not own.environment.is_file():
