@@ -60,7 +60,7 @@ def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
         "duet is ahead of base",
         "Quality as θ grows old",
         "Quality by length of history",
-        "Quality against parameters on the device",
+        "Quality against bytes on the device",
         "Quality against bytes of θ on the wire",
         "Quality against milliseconds",
         "Quality against FLOPs",
@@ -115,7 +115,7 @@ def test_an_axis_that_is_cut_or_logarithmic_says_so(text: str) -> None:
     said = {
         "Spread over seeds": ["ndcg@10, a dot a seed, axis does not reach 0"],
         "Quality by length of history": ["ndcg@10, axis does not reach 0"],
-        "Quality against parameters on the device": ["ndcg@10, axis does not reach 0", ", log axis"],
+        "Quality against bytes on the device": ["ndcg@10, axis does not reach 0", ", log axis"],
         "Time for one device": [", log axis"],
     }
     for title, notes in said.items():
@@ -230,3 +230,26 @@ def test_numbers_as_people_read_them() -> None:
         "",
     ]
     assert [signed(value) for value in (0.01, -0.01, -0.00001)] == ["+0.0100", "−0.0100", "+0.0000"]
+
+
+def test_each_part_of_theta_has_curves_points_and_columns_of_its_own() -> None:
+    results = make_results(shifts={"base": 0.0, "cloud-list": 0.01, "duet": 0.03}, parts=True)
+    (table,), text = results.tables, render(results)
+    svg = plot(text, "Quality as θ grows old")
+    for condition, name in (("own-weights", "weights alone"), ("own-bias", "opinions alone")):
+        old = table.find("duet", f"{condition}+20", "base", "zero", "ndcg@10")
+        assert old is not None
+        assert old.question == "parts"
+        assert f"{old.mean:.4f} ({interval(old.low, old.high)}) at 20" in svg.partition(f"duet, {name}:")[2]
+    assert "cloud-list has a scale of its own" in text
+    # 288 bytes of theta, 100 of them opinions; base is a line.
+    sent = plot(text, "Quality against bytes of θ as it is sent")
+    for words in ("duet: 288, ndcg@10", "weights alone: 188, ndcg@10", "opinions alone: 100, ndcg@10", "base: nothing"):
+        assert words in sent
+    assert '<th scope="col">weights<br>alone</th><th scope="col">opinions<br>alone</th>' in text
+    assert "opinions<br>alone" not in render(make_results())
+
+
+def test_it_says_what_the_finished_cloud_model_took_besides() -> None:
+    text = Page(render(make_results(shifts={"base": 0.0, "cloud-list": 0.1, "duet": 0.1}, seeds=1))).text
+    assert "What starts from the finished cloud model has its training besides: cloud-list, duet." in text
