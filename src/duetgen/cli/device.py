@@ -249,7 +249,7 @@ def print_report(report: FleetReport) -> None:
     each = report.requests or 1
     say(
         f"bytes      {report.bytes_sent:,} up, {report.bytes_received:,} down: {report.bytes_sent / each:,.0f} and "
-        f"{report.bytes_received / each:,.0f} a request, {report.bytes_theta:,} of them theta"
+        f"{report.bytes_received / each:,.0f} a request, {report.bytes_told}"
     )
     for name, times in (("request", report.request), ("ranking", report.ranking), ("late", report.late)):
         if times is not None:
