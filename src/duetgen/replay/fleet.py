@@ -27,7 +27,6 @@ from duetgen.device.model import DeviceModel
 from duetgen.replay.quality import device_averages, rank_of
 from duetgen.replay.report import FleetReport, Percentiles
 from duetgen.replay.sessions import Session, Sessions
-from duetgen.wire.codec import BYTES
 from duetgen.wire.limits import MAX_LOG_EVENTS
 
 Progress = Callable[[str, int, int], None]
@@ -79,6 +78,7 @@ class _Tally:
     repeat: list[bool] = field(default_factory=list)
     device: list[int] = field(default_factory=list)
     age: list[int] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
     scoring: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -215,6 +215,8 @@ class Fleet:
 
     def _end(self, life: _Life, tally: _Tally) -> None:
         status = life.device.status()
+        if status.theta is not None:
+            tally.bytes.append(status.theta.weights_bytes + status.theta.bias_bytes)
         for name in ("requests", "answered", "bytes_sent", "bytes_received"):
             tally.totals[name] += getattr(status, name)
         tally.failures.update(status.failures)
@@ -238,8 +240,7 @@ class Fleet:
             quality_new, quality_global_new = (
                 device_averages(rank_N[~repeat_N], count_N[~repeat_N], device_N[~repeat_N]) for rank_N in ranks
             )
-        ages, config = joined("age"), self.config
-        scales = 2 * self.model.codec.rows if config.device.encoding == "int8" else 0
+        ages, sizes, config = joined("age"), joined("bytes"), self.config
         devices = len(self.sessions.all)
         return FleetReport(
             dataset=self.sessions.dataset.manifest.name,
@@ -264,7 +265,7 @@ class Fleet:
             refused=dict(sum((tally.refused for tally in tallies), Counter())),
             bytes_sent=totals["bytes_sent"],
             bytes_received=totals["bytes_received"],
-            bytes_theta=self.model.size * BYTES[config.device.encoding] + scales,
+            bytes_theta=round(math.fsum(sizes) / len(sizes)) if sizes else 0,
             request=Percentiles.of(joined("latencies")),
             ranking=Percentiles.of(joined("scoring")),
             late=Percentiles.of(joined("late")),

@@ -55,7 +55,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         refused: thetas refused, by reason.
         bytes_sent: over the network, headers included.
         bytes_received: over the network, headers included.
-        bytes_theta: of theta and scales alone, a theta.
+        bytes_theta: of both parts of theta alone; mean of the last theta of each device.
         request: time from asking to answer.
         ranking: time to score everything a target is ranked among, on the device.
         late: how far behind the schedule rankings were, in a paced replay.
