@@ -78,7 +78,6 @@ class _Tally:
     repeat: list[bool] = field(default_factory=list)
     device: list[int] = field(default_factory=list)
     age: list[int] = field(default_factory=list)
-    bytes: list[int] = field(default_factory=list)
     scoring: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
