@@ -1,6 +1,6 @@
 """Quality against requests, for each request policy, on a replayed log.
 
-    python benchmarks/request_policies.py BUNDLE DATASET [--devices 300] [--encoding float16]
+    python benchmarks/request_policies.py BUNDLE DATASET [--limit-devices 300] [--encoding float16]
 
 Each device of the test part lives its events in the log's own time; the bundle's generator answers in process, by the
 same messages and checks as over the network. Ranked is the whole catalogue, and averages are by device, as in
@@ -75,12 +75,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--devices", type=int)
+    parser.add_argument("--limit-devices", type=int)
     parser.add_argument("--encoding", default="float16")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     model, cloud = load_model(options.bundle), LocalCloud(options.bundle)
-    sessions = Sessions(Dataset(options.dataset), model.manifest, devices=options.devices, seed=options.seed)
+    sessions = Sessions(Dataset(options.dataset), model.manifest, devices=options.limit_devices, seed=options.seed)
 
     def connect(session: Session) -> tuple[Cloud, str]:
         return cloud, ""

@@ -4,7 +4,7 @@
         [--server-core 0] [--load-core 1]
 
 The service (tokens, codes of answers, float16) has one core and the load generator another. In process is the generator
-alone, on the service's core: one history at a time, and 256 in one call of the engine. All are measured in turn,
+alone, on the service's core: one history at a time, and its best number in a call. All are measured in turn,
 several times over, in one run. Medians are printed, by the clock and by processor time: `per core` is what a core
 serves that nobody else uses, one second divided by the processor time that a device costs. Ratios are of the like.
 Without `--bundle` an untrained model of the given size is exported for the purpose.
@@ -58,11 +58,11 @@ def in_process(bundle: Path, seconds: float) -> dict[str, float]:
     rng = np.random.default_rng(0)
     histories = list(rng.integers(1, engine.vocabulary, (DEVICES, engine.length)))
     found = {"rows": float(engine.rows)}
-    for name, step in (("single", 1), ("batched", DEVICES)):
+    for name, step in (("single", 1), ("batched", engine.rows)):
         done, begun, used = 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - begun < seconds:
             for begin in range(0, DEVICES, step):
-                engine.generate(histories[begin : begin + step])
+                engine.thetas(histories[begin : begin + step])
             done += DEVICES
         found[name] = done / (time.perf_counter() - begun)
         found[f"{name} per core"] = done / (time.process_time() - used)

@@ -10,7 +10,7 @@ from duetgen.backbones.backbone import SequenceBackbone
 from duetgen.backbones.din import ActivationUnit
 from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.sasrec import BLOCK, band, unband
-from duetgen.core import GeneratorConfig
+from duetgen.core import GeneratorConfig, Theta
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 
 V, L = 30, 4
@@ -78,7 +78,7 @@ class TestBackbone:
     def test_a_batch_scores_as_its_rows_do(self, name: str, layers: int) -> None:
         model = make(name, layers)
         window = torch.cat([window_of([3, 9, 4, 1, 7]), window_of([2]), window_of([])])
-        candidates, theta = torch.randint(1, V, (3, 6)), torch.randn(3, model.backbone.head.layout.size) * 0.1
+        candidates, theta = torch.randint(1, V, (3, 6)), Theta(torch.randn(3, model.backbone.head.layout.size) * 0.1)
         together = model.score(window, candidates, theta)
         for row in range(3):
             alone = model.score(window[row : row + 1], candidates[row : row + 1], theta[row : row + 1])
@@ -86,7 +86,7 @@ class TestBackbone:
 
     def test_catalogue_and_candidates_agree(self, name: str, layers: int) -> None:
         model = make(name, layers)
-        window, theta = window_of([3, 9, 4, 1, 7]), torch.randn(1, model.backbone.head.layout.size) * 0.1
+        window, theta = window_of([3, 9, 4, 1, 7]), Theta(torch.randn(1, model.backbone.head.layout.size) * 0.1)
         scores = model.score_catalogue(window, theta)
         assert scores.shape == (1, V)
         assert scores[0, 0] == -torch.inf
@@ -110,13 +110,15 @@ class TestBackbone:
     def test_theta_zero_is_the_global_model_bit_for_bit(self, name: str, layers: int) -> None:
         model = make(name, layers)
         window, candidates = window_of([3, 9]), torch.arange(1, V)[None]
-        zero = torch.zeros(1, model.backbone.head.layout.size)
+        zero = Theta(torch.zeros(1, model.backbone.head.layout.size))
         assert torch.equal(model.score(window, candidates, zero), model.score(window, candidates))
 
     def test_theta_changes_the_scores_and_differs_by_history(self, name: str, layers: int) -> None:
         model = make(name, layers)
         one, two = model.generate(torch.tensor([[1, 2, 3]])), model.generate(torch.tensor([[7, 8, 9]]))
-        assert not torch.allclose(one, two)
+        assert one.weights_BP is not None
+        assert two.weights_BP is not None
+        assert not torch.allclose(one.weights_BP, two.weights_BP)
         window, candidates = window_of([3, 9]), torch.arange(1, V)[None]
         assert not torch.allclose(model.score(window, candidates, one), model.score(window, candidates, two))
 

@@ -7,7 +7,7 @@ from torch import nn
 from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.backbones.heads import head_layers
 from duetgen.comparison.changes import with_settings
-from duetgen.core import ConcatLinear, DynamicLinear, GeneratorConfig, LowRankDynamicLinear, ScaledLinear
+from duetgen.core import ConcatLinear, DynamicLinear, GeneratorConfig, LowRankDynamicLinear, ScaledLinear, Theta
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import TrainConfig, check_config
 from duetgen.training.config import InvalidConfigError
@@ -61,7 +61,7 @@ def test_sizes_of_theta_by_hand(name: str, head: str, size: int) -> None:
 class TestHead:
     def test_theta_zero_is_the_global_model_bit_for_bit(self, name: str, head: str) -> None:
         model, window, candidates = make(name, head), torch.tensor([[3, 9, 0, 0]]), torch.arange(1, V)[None]
-        zero = torch.zeros(1, model.backbone.head.layout.size)
+        zero = Theta(torch.zeros(1, model.backbone.head.layout.size))
         assert torch.equal(model.score(window, candidates, zero), model.score(window, candidates))
 
     def test_every_parameter_learns_and_theta_matters(self, name: str, head: str) -> None:

@@ -267,6 +267,8 @@ class TestBadInput:
 
     def test_an_unknown_option(self, tmp_path: Path) -> None:
         refused(duet("prepare", "synthetic", "--out", tmp_path / "out", "--pepole", "3"), "usage")
+        told = refused(duet("evaluate", tmp_path, tmp_path, "--devices", "3"), "usage")
+        assert "Did you mean --limit-devices?" in told
 
     def test_refusals_as_json(self, tmp_path: Path) -> None:
         result = self.prepare(tmp_path, tmp_path / "nothing.csv", "--json")

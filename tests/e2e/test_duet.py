@@ -140,11 +140,11 @@ def test_quality_through_the_wire_is_that_of_evaluation(
     for name in ("ndcg@10", "hr@10", "user_auc"):
         assert report.quality[name] == pytest.approx(offline[name], rel=within), name
         assert report.quality_global[name] == pytest.approx(offline[f"global {name}"], rel=1e-6), name
-    assert report.bytes_received / report.requests < report.bytes_theta + 600
+    assert report.bytes_received / report.requests < report.bytes_weights + report.bytes_bias + 600
 
 
 def test_the_command_replays(made: Duet, cloud: Cloud) -> None:
-    arguments = ("device", made.bundle, "--cloud", cloud.url, "--replay", made.data, "--devices", "10")
+    arguments = ("device", made.bundle, "--cloud", cloud.url, "--replay", made.data, "--limit-devices", "10")
     found = json.loads(duet(*arguments, "--policy", "every:5", "--budget", "50", "--json"))
     assert found["devices"] == 10
     assert found["requests"] < found["targets"]

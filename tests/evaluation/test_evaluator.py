@@ -15,6 +15,8 @@ import torch
 from tests.conftest import MakeDataset, seal
 from torch import Tensor
 
+from duetgen.cloudmodel import CloudConfig, CloudModel
+from duetgen.core import AGES, Theta
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Part
 from duetgen.evaluation import OWN, ZERO, Condition, Evaluation, calibration, evaluate, scoring, validate
 from duetgen.evaluation.errors import (
@@ -100,6 +102,9 @@ def run_devices(model: Recommender, dataset: Dataset, condition: Condition, part
             elif condition.kind == "own":
                 read = events[: max(1, len(events) - condition.staleness)]
                 theta = model.generate(right_padded(read, model.generator_history))
+            if theta is not None:
+                theta = model.trusted(theta, condition.staleness)
+                theta = theta if condition.part is None else theta.only(condition.part)
             scores = model.score_catalogue(right_padded(events, model.window), theta)[0]
         by_item = {item: float(scores[item]) for item in range(1, dataset.vocabulary)}
         rows.append(Row(int(targets.device_N[i]), len(events), int(dataset.events[position]), by_item))
@@ -206,6 +211,21 @@ class TestAgainstALoop:
         check_metrics(full, condition, rank_metrics(rows, ranks, [len(row.catalogue()) for row in rows]))
         check_candidates(drawn, condition, rows, temporal.candidates("test"))
 
+    def test_parts_of_theta_as_they_count_at_their_age(self, temporal: Dataset, make_model: MakeModel) -> None:
+        model = make_model(temporal)
+        cloud = CloudConfig(kind="sequence", width=8, items=20)
+        model.attach(CloudModel(temporal.vocabulary, model.generator_history, cloud, temporal.manifest.met))
+        assert model.trust is not None
+        model.trust.weights_A.copy_(torch.linspace(1, 0, len(AGES)))
+        model.trust.opinions_JA.copy_(torch.linspace(2, 0.5, len(AGES)))
+        conditions = [OWN, *(Condition("own", 7, part) for part in (None, "weights", "bias")), ZERO]
+        (found,) = evaluate(model, temporal, conditions=conditions, bootstrap=0)
+        assert len({found[condition].metrics["mrr"].mean for condition in conditions}) == len(conditions)
+        for condition in conditions:
+            rows = run_devices(model, temporal, condition)
+            ranks, counts = [row.rank(row.catalogue()) for row in rows], [len(row.catalogue()) for row in rows]
+            check_metrics(found, condition, rank_metrics(rows, ranks, counts))
+
     def test_buckets_of_history_length(self, model: Recommender, temporal: Dataset, both: list[Evaluation]) -> None:
         rows = run_devices(model, temporal, OWN)
         buckets = both[0]["own"].by_history
@@ -263,7 +283,7 @@ class TestConditions:
     ) -> None:
         model = make_model(temporal)
         size = model.backbone.head.layout.size
-        monkeypatch.setattr(model, "generate", lambda history_BL: torch.zeros(len(history_BL), size))
+        monkeypatch.setattr(model, "generate", lambda history_BL: Theta(torch.zeros(len(history_BL), size)))
         (found,) = evaluate(model, temporal, conditions=[OWN, ZERO], bootstrap=0)
         assert found["own"].metrics == found["zero"].metrics
 

@@ -54,7 +54,7 @@ class TestRecord:
         assert b"\n" not in content
         record = json.loads(content)
         first = record["conditions"][0]
-        assert (first["name"], first["condition"]) == ("own", {"kind": "own", "staleness": 0})
+        assert (first["name"], first["condition"]) == ("own", {"kind": "own", "staleness": 0, "part": None})
         assert set(first["metrics"]["auc"]) == {"mean", "low", "high"}
         assert "auc" not in first["by_history"][0]["metrics"]
 

@@ -18,6 +18,7 @@ import torch
 from tests.conftest import MakeDataset
 
 from duetgen.backbones import BackboneConfig
+from duetgen.cloudmodel import CloudConfig
 from duetgen.core import GeneratorConfig
 from duetgen.data.manifest import write_manifest
 from duetgen.data.store import Dataset
@@ -37,6 +38,7 @@ SMALL = TrainConfig(
         backbone=BackboneConfig(width=8, window=4),
         history=HistoryConfig(length=12, width=8, embedding_width=8),
         generator=GeneratorConfig(width=8),
+        cloud=CloudConfig(kind="none"),
     ),
     objective=ObjectiveConfig(staleness=3),
     optimiser=OptimiserConfig(epochs=3, batch_positions=128, learning_rate=0.01, warmup_steps=5, patience=100),
@@ -62,7 +64,9 @@ def test_training_learns_and_writes_a_run_folder(wandering: Dataset, tmp_path: P
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert result.best == max(line["validation_ndcg10"] for line in lines)
+    best = max(line["validation_ndcg10"] for line in lines)
+    # A part of theta's weights may count for more than all of them.
+    assert result.best == best if method == "base" else result.best >= best - 1e-9
     # Chance is about 0.16: ten of 28 items, a discount of 0.45 on average.
     assert result.best > 0.25
     run = load_run(tmp_path / "run")
@@ -231,7 +235,8 @@ def test_the_throughput_of_a_pass_is_its_own(wandering: Dataset, tmp_path: Path)
 
 def test_patience_ends_a_run(wandering: Dataset, tmp_path: Path) -> None:
     measured = iter([0.3, 0.2, 0.1, 0.25, 0.9])
-    config = msgspec.structs.replace(SMALL, optimiser=msgspec.structs.replace(SMALL.optimiser, epochs=50, patience=3))
+    config = with_model(SMALL, method="base")
+    config = msgspec.structs.replace(config, optimiser=msgspec.structs.replace(SMALL.optimiser, epochs=50, patience=3))
     result = train(wandering, config, tmp_path / "run", validate=lambda model, dataset: next(measured))
     assert (result.best, result.best_epoch, result.epochs) == (0.3, 1, 4)
 
@@ -245,8 +250,10 @@ def test_the_best_weights_are_kept_not_the_last(wandering: Dataset, tmp_path: Pa
 
     train(wandering, SMALL, tmp_path / "run", validate=validate)
     saved = safetensors.torch.load(weights_of(tmp_path / "run"))
-    assert all(torch.equal(saved[name], tensor) for name, tensor in kept[1].items())
-    assert not all(torch.equal(saved[name], tensor) for name, tensor in kept[2].items())
+    # How much theta counts is learnt when the weights are chosen.
+    trained = [name for name in saved if not name.startswith("trust.")]
+    assert all(torch.equal(saved[name], kept[1][name]) for name in trained)
+    assert not all(torch.equal(saved[name], kept[2][name]) for name in trained)
 
 
 def test_the_test_part_changes_nothing(make_dataset: MakeDataset, tmp_path: Path) -> None:

@@ -135,11 +135,32 @@ def test_they_train_what_one_trains(one: Path, several: dict[str, Path], how: st
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_validation_is_that_of_one_on_the_same_weights(several: dict[str, Path], dataset: Dataset, how: str) -> None:
+@pytest.mark.parametrize("name", ["duet", "advised"])
+def test_validation_is_that_of_one_on_the_same_weights(
+    several: dict[str, Path], dataset: Dataset, how: str, name: str
+) -> None:
     from duetgen.evaluation import validate
 
-    run = load_run(several[how] / "duet")
+    run = load_run(several[how] / name)
     assert validate(run.model, dataset, limit_devices=5000, seed=0) == pytest.approx(run.environment.best, abs=1e-9)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("name", together.CONFIGS)
+def test_all_are_told_the_end_that_the_folder_keeps(several: dict[str, Path], how: str, name: str) -> None:
+    kept = load_run(several[how] / name).environment
+    epochs = together.CONFIGS[name].optimiser.epochs
+    assert [found[f"end of {name}"] for found in found_by(several[how])] == [[kept.best, kept.best_epoch, epochs]] * 2
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_all_have_the_cloud_model_of_the_folder_within(several: dict[str, Path], how: str) -> None:
+    root = several[how] / "advised"
+    its, cloud = load_run(root).device_model.cloud, load_run(root / "cloud").cloud_model
+    assert its is not None
+    assert list(cloud.members) == ["sequence", "ease"]
+    for name, tensor in cloud.state_dict().items():
+        assert torch.equal(its.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("how", HOWS)

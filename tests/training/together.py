@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from duetgen.backbones import BackboneConfig
+from duetgen.cloudmodel import CloudConfig
+from duetgen.comparison.changes import with_settings
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
@@ -27,6 +29,7 @@ STEADY = TrainConfig(
         backbone=BackboneConfig(width=8, window=4, dropout=0.0),
         history=HistoryConfig(length=12, width=8, embedding_width=8, dropout=0.0, event_dropout=0.0),
         generator=GeneratorConfig(width=8),
+        cloud=CloudConfig(kind="none"),
     ),
     objective=ObjectiveConfig(staleness=3),
     optimiser=OptimiserConfig(epochs=2, batch_positions=96, learning_rate=0.01, warmup_steps=5, patience=100),
@@ -35,6 +38,10 @@ STEADY = TrainConfig(
 
 CONFIGS = {
     "duet": STEADY,
+    "advised": with_settings(
+        STEADY,
+        {"optimiser.epochs": 1, "model.cloud.kind": "blend", "model.cloud.width": 8, "model.cloud.neighbours": 10},
+    ),
     # Batches of a single chunk: of several processes, all but one have nothing to add.
     "lone": msgspec.structs.replace(
         STEADY, optimiser=msgspec.structs.replace(STEADY.optimiser, epochs=1, batch_positions=1)
@@ -85,8 +92,9 @@ def whole(dataset: Dataset, out: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, config in CONFIGS.items():
         steps = Steps()
-        train(dataset, config, out / name, progress=steps)
+        result = train(dataset, config, out / name, progress=steps)
         found[name] = steps.count
+        found[f"end of {name}"] = [result.best, result.best_epoch, result.epochs]
     mine = Processes()
     rank = mine.rank
 

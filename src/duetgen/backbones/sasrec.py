@@ -59,6 +59,26 @@ class AttentionBlock(nn.Module):
         attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_N1LL)
         return self.finish(x_NLD, attended.transpose(1, 2).flatten(-2))
 
+    def newest(self, x_NLD: Tensor, position_NLD: Tensor, last_N1: Tensor) -> Tensor:
+        """The layer at the newest event of each window alone: [N, D].
+
+        One query needs no keys and no values: it is carried back through the keys' weights and meets the events
+        themselves, and the values' weights meet the mean of the events.
+        """
+        u_NLD = self.attention_norm(x_NLD) + position_NLD
+        key_HFD, value_HFD = (part.weight.unflatten(0, (self.heads, -1)) for part in (self.key, self.value))
+        q_NHF = self.split_heads(self.query(at(u_NLD, last_N1)))
+        carried_NHD = (q_NHF.unsqueeze(-2) @ key_HFD).squeeze(-2)
+        # The bias adds the same for all events: a softmax is blind to it.
+        bias_NH1 = (q_NHF * self.split_heads(self.key.bias)).sum(-1, keepdim=True)
+        logits_NHL = carried_NHD @ u_NLD.transpose(1, 2) + bias_NH1
+        before_NL = torch.arange(x_NLD.shape[1], device=x_NLD.device) <= last_N1
+        share_NHL = torch.softmax(
+            logits_NHL.masked_fill(~before_NL.unsqueeze(1), -torch.inf) / math.sqrt(q_NHF.shape[-1]), dim=-1
+        )
+        attended_NHF = (value_HFD @ (share_NHL @ u_NLD).unsqueeze(-1)).squeeze(-1)
+        return self.finish(at(x_NLD, last_N1), attended_NHF.flatten(-2) + self.value.bias)
+
     def banded(self, x_BTD: Tensor, position_LD: Tensor) -> Tensor:
         """The layer at every position of whole sequences, each seeing its last L events: [B, T, D].
 
@@ -92,6 +112,11 @@ class AttentionBlock(nn.Module):
         )
         attended_BNHCF = unband(share_BNHCL, reach) @ v_BNHRF + share_BNHCL @ offsets(self.value)
         return self.finish(x_BTD, attended_BNHCF.transpose(2, 3).flatten(-2).flatten(1, 2)[:, :count])
+
+
+def at(x_NLD: Tensor, place_N1: Tensor) -> Tensor:
+    """One event of each row: [N, D]."""
+    return x_NLD.gather(1, place_N1[..., None].expand(-1, -1, x_NLD.shape[-1])).squeeze(1)
 
 
 def band(square_CR: Tensor, length: int) -> Tensor:
@@ -131,15 +156,16 @@ class SASRec(SequenceBackbone):
         length = rows_NL.shape[1]
         last_N1 = (rows_NL != 0).sum(1, keepdim=True) - 1
         step_L = torch.arange(length, device=rows_NL.device)
-        position_NLD = self.position[(last_N1 - step_L).clamp(min=0)]
+        position_NLD = functional.embedding((last_N1 - step_L).clamp(min=0), self.position)
         # Causal; right padding lies after every real event, so no real event sees it.
         mask_LL = step_L[:, None] >= step_L
         x_NLD = self.embed(rows_NL)
-        for block in self.blocks:
+        *below, top = self.blocks
+        for block in below:
             assert isinstance(block, AttentionBlock)
             x_NLD = block.rows(x_NLD, position_NLD, mask_LL)
-        newest_ND = x_NLD.gather(1, last_N1[..., None].expand(-1, -1, x_NLD.shape[-1])).squeeze(1)
-        state_ND: Tensor = self.norm(newest_ND)
+        assert isinstance(top, AttentionBlock)
+        state_ND: Tensor = self.norm(top.newest(x_NLD, position_NLD, last_N1))
         return state_ND
 
     def contexts(self, events_BT: Tensor) -> Tensor:

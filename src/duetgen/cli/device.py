@@ -13,7 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import DuetError
-from duetgen.wire.messages import Encoding, MetPolicy
+from duetgen.wire.messages import Encoding, MetPolicy, Parts
 
 if TYPE_CHECKING:
     from duetgen.device import DeviceConfig, Policy
@@ -43,7 +43,8 @@ def device(
         str, Parameter(help="When to ask for theta: always, every:EVENTS, after:SECONDS or drift:THRESHOLD.")
     ] = "always",
     budget: Annotated[int | None, Parameter(help="At most so many requests a device and day.")] = None,
-    encoding: Annotated[Encoding, Parameter(help="Theta on the wire.")] = "float16",
+    encoding: Annotated[Encoding, Parameter(help="Weights of theta on the wire.")] = "float16",
+    parts: Annotated[Parts, Parameter(help="Parts of theta to ask for.")] = "both",
     met: Annotated[
         MetPolicy | None,
         Parameter(help="Hide items that the device has met from its rankings, or show them [as the bundle says]."),
@@ -54,7 +55,7 @@ def device(
     state: Annotated[Path | None, Parameter(help="Folder that keeps the device's log and theta [memory].")] = None,
     top: Annotated[int, Parameter(help="How many items to show.")] = 10,
     replay: Annotated[Path | None, Parameter(help="Dataset folder: replay its test part on a fleet.")] = None,
-    devices: Annotated[int | None, Parameter(help="Replay a seeded choice of so many devices [all].")] = None,
+    limit_devices: Annotated[int | None, Parameter(help="Replay a seeded choice of so many devices [all].")] = None,
     speed_up: Annotated[
         float | None, Parameter(help="Log seconds that pass in one second [as fast as it goes].")
     ] = None,
@@ -81,6 +82,7 @@ def device(
         state=state,
         trusted=frozenset(trust) if trust else None,
         encoding=encoding,
+        parts=parts,
         met=met,
     )
     if replay is None:
@@ -95,14 +97,14 @@ def device(
         raise UsageError("a replay needs a live cloud", "give --cloud URL; start one with `duet serve BUNDLE --open`")
     if speed_up is not None and speed_up <= 0:
         raise UsageError(f"--speed-up {speed_up:g} lets no time pass", "give a number above 0, or leave it out")
-    if workers < 1 or (devices is not None and devices < 1):
-        raise UsageError("--workers and --devices begin at 1", "give 1 or more")
+    if workers < 1 or (limit_devices is not None and limit_devices < 1):
+        raise UsageError("--workers and --limit-devices begin at 1", "give 1 or more")
     report = run_replay(
         bundle,
         replay,
         config,
         tokens=read_tokens(tokens_file),
-        devices=devices,
+        devices=limit_devices,
         speed_up=speed_up,
         protocol=protocol,
         workers=workers,
@@ -249,7 +251,7 @@ def print_report(report: FleetReport) -> None:
     each = report.requests or 1
     say(
         f"bytes      {report.bytes_sent:,} up, {report.bytes_received:,} down: {report.bytes_sent / each:,.0f} and "
-        f"{report.bytes_received / each:,.0f} a request, {report.bytes_theta:,} of them theta"
+        f"{report.bytes_received / each:,.0f} a request, {report.bytes_told}"
     )
     for name, times in (("request", report.request), ("ranking", report.ranking), ("late", report.late)):
         if times is not None:

@@ -81,7 +81,7 @@ def evaluate(
     ] = None,
     staleness: Annotated[str, Parameter(help="Ages of theta in events.")] = "0,1,5,20",
     part: Annotated[Literal["test", "valid"], Parameter(help="Part to measure.")] = "test",
-    devices: Annotated[int | None, Parameter(help="Measure a seeded choice of so many devices.")] = None,
+    limit_devices: Annotated[int | None, Parameter(help="Measure a seeded choice of so many devices [all].")] = None,
     bootstrap: Annotated[int, Parameter(help="Resamples of the devices behind each interval.")] = 1000,
     seed: Annotated[int, Parameter(help="Seed of resamples and control conditions.")] = 0,
     by_history: Annotated[bool, Parameter(negative="", help="Show results by length of history too.")] = False,
@@ -109,8 +109,8 @@ def evaluate(
         raise UsageError("`duet evaluate` needs a run and its dataset", "write `duet evaluate RUN [RUN …] DATASET`")
     *roots, dataset = paths
     ages = parse_ages(staleness)
-    if devices is not None and devices < 1:
-        raise UsageError(f"--devices {devices} measures nothing", "give 1 or more, or leave it out for all")
+    if limit_devices is not None and limit_devices < 1:
+        raise UsageError(f"--limit-devices {limit_devices} measures nothing", "give 1 or more, or leave it out for all")
     use_machine(threads)
     data = Dataset(dataset)
     models: list[tuple[str, nn.Module, dict[str, Any]]] = []
@@ -132,7 +132,7 @@ def evaluate(
                     part=part,
                     protocols=protocols,
                     conditions=[one for one in conditions if one.kind != "another" or data.devices > 1],
-                    limit_devices=devices,
+                    limit_devices=limit_devices,
                     bootstrap=bootstrap,
                     seed=seed,
                     config=settings,

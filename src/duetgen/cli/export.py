@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from duetgen.cli import console
 
 if TYPE_CHECKING:
-    from duetgen.wire.bundle import Bundle
+    from duetgen.wire.bundle import Bundle, Manifest
 
 
 def export(
@@ -26,6 +26,13 @@ def export(
         Literal["float32", "int8"],
         Parameter(help="How the device's graph stores item embeddings; int8 is a quarter of the download."),
     ] = "float32",
+    parts: Annotated[
+        Literal["both", "weights", "bias"] | None,
+        Parameter(
+            help="Parts of theta that devices get [all that count]; an item bias is a list of items, which says more "
+            "about a person than weights do."
+        ),
+    ] = None,
     measure: Annotated[
         bool, Parameter(negative="--no-measure", help="Put the quality on the validation part into the manifest.")
     ] = True,
@@ -54,7 +61,15 @@ def export(
     say_key(place, public_hex(signer), made)
     with console.spinner("exporting", quiet or json) as say:
         bundle = export_bundle(
-            loaded, data, out, key=signer, embeddings=embeddings, overwrite=overwrite, measure=measure, say=say
+            loaded,
+            data,
+            out,
+            key=signer,
+            embeddings=embeddings,
+            parts=parts,
+            overwrite=overwrite,
+            measure=measure,
+            say=say,
         )
     if json:
         console.print_json({"bundle": str(bundle.root), "public_key": public_hex(signer), "manifest": bundle.manifest})
@@ -84,9 +99,24 @@ def print_bundle(bundle: Bundle) -> None:
         f"bundle {bundle.root}: {manifest.backbone} on {manifest.name}, {manifest.embeddings} embeddings"
     )
     console.results.print(f"  model_id   {manifest.model_id}")
-    console.results.print(f"  theta      {manifest.size:,} values in {len(manifest.layout)} tensors")
+    for line, part in enumerate(told_parts(manifest)):
+        console.results.print(f"  {'' if line else 'theta':<11}{part}")
     console.results.print(f"  reads      device {manifest.window} events, generator {manifest.history}")
     console.results.print(f"  files      {parts}")
     console.results.print(f"  signed by  {bundle.signature.public_key}")
     for name, value in manifest.metrics.items():
         console.results.print(f"  {name}  {value:.4g}")
+
+
+def told_parts(manifest: Manifest) -> list[str]:
+    """What theta holds, and how much it counts while it is fresh and when it is as old as trust is told of."""
+    trust, weights = manifest.trust, f"{manifest.size:,} weights in {len(manifest.layout)} tensors"
+
+    def counts(what: str, curve: list[float]) -> str:
+        return f"{what} (trusted {curve[0]:g} when fresh, {curve[-1]:g} from {trust.ages[-1]} events on)"
+
+    opinions = [
+        counts(f"{opinion.items} items of {opinion.name}", curve)
+        for opinion, curve in zip(manifest.opinions, trust.opinions)
+    ]
+    return opinions if manifest.parts == "bias" else [counts(weights, trust.weights), *opinions]

@@ -1,6 +1,6 @@
 """One version's generator in ONNX Runtime: histories in, theta out.
 
-Shapes: B devices, L history length (at most L_g), P values in theta.
+Shapes: B devices, L history length (at most L_g), P weights in theta, J opinions, K items of one, V items.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from duetgen.cloud.errors import CanaryError, InvalidHistoryError
-from duetgen.cloud.thetas import Float32, Thetas, open_session, session_options
+from duetgen.cloud.thetas import Float32, Int64, Thetas, open_session, session_options
+from duetgen.wire.bias import PAIR_BYTES, ItemBias
 from duetgen.wire.bundle import Bundle
-
-Int64 = npt.NDArray[np.int64]
+from duetgen.wire.codec import BYTES
+from duetgen.wire.messages import Encoding, Parts
 
 TOLERANCE: Final = 1e-3
 """Largest difference of a canary, in units of the largest value."""
@@ -27,6 +28,13 @@ ROWS: Final = (8, 16, 32, 64)
 CUDA_ROWS: Final = 1024
 LOAD_SECONDS: Final = 20.0
 """How long the graphs of a version may take until they have proved what they compute: some never end."""
+
+
+def run_options() -> onnxruntime.RunOptions:
+    """Of the graph, only what is asked of it is computed."""
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
 
 
 def available_providers() -> list[str]:
@@ -50,11 +58,12 @@ class Engine:
     def __init__(self, bundle: Bundle, providers: Sequence[str] | None = None) -> None:
         manifest = bundle.manifest
         self.model_id, self.vocabulary, self.length = manifest.model_id, manifest.vocabulary, manifest.history
-        self.size, self.codec = manifest.size, bundle.codec()
+        self.size, self.codec, self.bias_codec = manifest.size, bundle.codec(), bundle.bias_codec()
+        self._gives = {"weights": manifest.parts != "bias", "bias": manifest.parts != "weights"}
         self._window, self._canary = manifest.window, bundle.canary()
         generator, device = bundle.read("generator.onnx"), bundle.read("device.onnx")
         options = session_options()
-        self._options = onnxruntime.RunOptions()
+        self._options = run_options()
         self.rows = 1
         """Devices that are best generated in one call."""
 
@@ -81,7 +90,7 @@ class Engine:
         finally:
             timer.cancel()
         # A run that the timer has met after all would otherwise end every later one.
-        self._options = onnxruntime.RunOptions()
+        self._options = run_options()
 
     def history(self, items: list[int]) -> Int64:
         """The part of a history that counts, at most [L_g].
@@ -111,29 +120,32 @@ class Engine:
                 self.history(items)
         return recent
 
-    def generate(self, histories: Sequence[Int64]) -> Float32:
-        """Theta of each history: [B, P]. Calls of more than `rows` devices are divided."""
-        if not histories:
-            # A recurrent graph that is given no row ends the whole process, in some versions of ONNX Runtime.
-            return np.zeros((0, self.size), dtype=np.float32)
-        if len(histories) <= self.rows:
-            return self._run(histories)
-        parts = range(0, len(histories), self.rows)
-        return np.concatenate([self._run(histories[begin : begin + self.rows]) for begin in parts])
+    def thetas(self, histories: Sequence[Int64], parts: Parts = "both") -> Thetas:
+        """Theta of one history or more, at best of `rows`, in one call; what the version does not have is left out."""
+        names = self._names(parts)
+        found = dict(zip(names, self._run(histories, names))) if names else {}
+        return Thetas(found, self.codec, self.bias_codec)
 
-    def thetas(self, histories: Sequence[Int64]) -> Thetas:
-        """The same, ready to be encoded."""
-        return Thetas(self.generate(histories), self.codec)
+    def answer_bytes(self, dtype: Encoding, parts: Parts) -> int:
+        """The most bytes of theta in an answer."""
+        names = self._names(parts)
+        weights = self.size * BYTES[dtype] if "theta" in names else 0
+        return weights + (sum(PAIR_BYTES * most + 4 for most in self.bias_codec.most) if "items" in names else 0)
 
-    def _run(self, histories: Sequence[Int64]) -> Float32:
+    def _names(self, parts: Parts) -> list[str]:
+        """Outputs of the graph that hold some parts."""
+        weights = ["theta"] if self._gives["weights"] and parts != "bias" else []
+        return [*weights, *(["items", "values"] if self._gives["bias"] and parts != "weights" else [])]
+
+    def _run(self, histories: Sequence[Int64], names: list[str]) -> list[npt.NDArray[Any]]:
         if len(histories) == 1:
             history_BL = histories[0][None]
         else:
             history_BL = np.zeros((len(histories), max(map(len, histories))), dtype=np.int64)
             for row, history_L in enumerate(histories):
                 history_BL[row, : len(history_L)] = history_L
-        theta_BP: Float32 = self._session.run(None, {"history": history_BL}, self._options)[0]
-        return theta_BP
+        found: list[npt.NDArray[Any]] = self._session.run(names, {"history": history_BL}, self._options)
+        return found
 
     def check(self) -> None:
         """Prove that both graphs compute here what was exported; safe in any thread.
@@ -142,9 +154,10 @@ class Engine:
             CanaryError: they do not.
         """
         canary, model = self._canary, self.model_id[:12]
-        expected_P = np.array(canary.theta, dtype=np.float32)
         try:
-            theta_P = self.generate([self.history(canary.history)])[0]
+            # The graph has weights even where they do not travel, so that the device's can be proved.
+            names = ["theta", "items", "values"] if self._gives["bias"] else ["theta"]
+            (theta_P,), *opinions = self._run([self.history(canary.history)], names)
             inputs = {
                 "theta": theta_P[None],
                 "history": np.array([canary.history[-self._window :]], dtype=np.int64),
@@ -153,22 +166,34 @@ class Engine:
             scores_C = self._device.run(None, inputs, self._options)[0][0]
             inputs["theta"] = np.zeros_like(theta_P)[None]
             fallback_C = self._device.run(None, inputs, self._options)[0][0]
+            biases = map(ItemBias.of, *(part_BJK[0] for part_BJK in opinions)) if opinions else ()
+            pairs = [
+                ("generator", self._dense(bias.items, bias.values), self._dense(wanted.items, wanted.values))
+                for bias, wanted in zip(biases, canary.opinions, strict=True)
+            ]
         except Exception as cause:
             raise CanaryError(
                 f"the canary of {model} does not run: {cause!s:.1000}", "export the model again"
             ) from cause
-        for what, found, wanted in (
-            ("generator", theta_P, expected_P),
+        for what, given, wanted in (
+            ("generator", theta_P, np.array(canary.theta, dtype=np.float32)),
+            *pairs,
             ("device", scores_C, np.array(canary.scores, dtype=np.float32)),
             ("device", fallback_C, np.array(canary.fallback_scores, dtype=np.float32)),
         ):
-            if found.shape != wanted.shape or not self._close(found, wanted):
+            if given.shape != wanted.shape or not self._close(given, wanted):
                 raise CanaryError(
                     f"the {what} graph of {model} does not compute here what was exported",
                     "use the version of ONNX Runtime that exported it, or export the model again",
                 )
         if theta_P.shape != (self.size,):
             raise CanaryError(f"theta of {model} has not the size of its layout", "export the model again")
+
+    def _dense(self, items_K: Sequence[int] | Int64, values_K: Sequence[float] | Float32) -> Float32:
+        """An opinion over the catalogue: what ties for its last place has no value, and may differ."""
+        values_V = np.zeros(self.vocabulary, dtype=np.float32)
+        values_V[items_K] = values_K
+        return values_V
 
     @staticmethod
     def _close(found: Float32, wanted: Float32) -> bool:
@@ -177,15 +202,15 @@ class Engine:
 
     def fastest_rows(self) -> int:
         """The number of devices a call, of `ROWS`, that takes least time a device: caches set it, so it is measured."""
-        rng, best, fastest = np.random.default_rng(0), 1, float("inf")
+        rng, best, fastest, names = np.random.default_rng(0), 1, float("inf"), self._names("both")
         for rows in ROWS:
             histories = list(rng.integers(1, self.vocabulary, (rows, self.length)))
-            self._run(histories)
+            self._run(histories, names)
             times = []
             for _ in range(3):
                 # Time of this thread alone: others may want the core while a version is loaded.
                 begun = time.thread_time()
-                self._run(histories)
+                self._run(histories, names)
                 times.append((time.thread_time() - begun) / rows)
             if min(times) < 0.95 * fastest:
                 best, fastest = rows, min(times)

@@ -64,6 +64,8 @@ class Totals(msgspec.Struct):
         rows: devices generated in one call.
         age: of the theta that a device had in use when it asked, as it said, in seconds.
         sent: bytes of answers with theta.
+        weights: bytes of weights in them.
+        bias: bytes of item biases in them.
         waiting: requests that wait for the generator now.
         started: when the worker started, seconds since 1970.
         looked: when it last saw all of the registry, by the machine's monotonic clock; 0: it does not run any more.
@@ -78,6 +80,8 @@ class Totals(msgspec.Struct):
     rows: Histogram = msgspec.field(default_factory=lambda: histogram(ROWS))
     age: Histogram = msgspec.field(default_factory=lambda: histogram(AGES))
     sent: int = 0
+    weights: int = 0
+    bias: int = 0
     waiting: int = 0
     started: float = msgspec.field(default_factory=time.time)
     looked: float = 0.0
@@ -151,6 +155,10 @@ class Recorder(Collector):
             family.add_metric(key.split(" "), count)
         yield family
         yield CounterMetricFamily("duet_parameters_bytes", "Bytes sent with them", value=sum(t.sent for t in everyone))
+        family = CounterMetricFamily("duet_parameters_part_bytes", "Bytes of each part of theta", labels=["part"])
+        for part in ("weights", "bias"):
+            family.add_metric([part], sum(getattr(t, part) for t in everyone))
+        yield family
         stages = HistogramMetricFamily(
             "duet_stage_seconds", "Time by stage of a request; generate: by call", labels=["stage"]
         )

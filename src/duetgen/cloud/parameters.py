@@ -26,8 +26,8 @@ from duetgen.cloud.exchange import (
 )
 from duetgen.cloud.registry import Served
 from duetgen.cloud.service import Service
+from duetgen.cloud.thetas import Encoded
 from duetgen.wire.authentication import answer_mac
-from duetgen.wire.codec import BYTES
 from duetgen.wire.limits import MAX_BATCH_ANSWER_BYTES
 from duetgen.wire.messages import BatchAnswer, BatchDevice, BatchRequest, Encoding, ParametersAnswer, ParametersRequest
 
@@ -71,9 +71,10 @@ class Parameters:
                 totals.age.observe(request.age_ms / 1000)
             stages["read"].observe(read - begun)
             stages["decode"].observe(time.perf_counter() - read)
-            thetas, row = await served.gathering.theta(history_L)
+            thetas, row = await served.gathering.theta(history_L, request.parts)
             generated = time.perf_counter()
-            answer = self._answer(served, grant, device, thetas.encode(row, request.dtype), request.dtype)
+            encoded = thetas.encode(row, request.dtype, request.parts)
+            answer = self._answer(served, grant, device, encoded, request.dtype)
             form = headers.answer(form)
             content = encode_msgpack(answer) if form == "msgpack" else encode_json(answer)
             ended = time.perf_counter()
@@ -96,7 +97,7 @@ class Parameters:
             form = headers.content or format_of(body)
             request = self._many.decode(body, form)
             served = service.registry.versions.find(request.model_id, None)
-            size = served.engine.size * BYTES[request.dtype] * len(request.devices)
+            size = served.engine.answer_bytes(request.dtype, request.parts) * len(request.devices)
             if size > MAX_BATCH_ANSWER_BYTES:
                 raise BodyTooLargeError(
                     f"the answer would have {size} bytes of theta, above {MAX_BATCH_ANSWER_BYTES}",
@@ -117,10 +118,10 @@ class Parameters:
         for begin in range(0, len(devices), engine.rows):
             part = histories[begin : begin + engine.rows]
             begun = time.perf_counter()
-            thetas = engine.thetas(part)
+            thetas = engine.thetas(part, request.parts)
             self._service.recorder.timed(time.perf_counter() - begun, len(part))
             for row in range(len(part)):
-                encoded = thetas.encode(row, request.dtype)
+                encoded = thetas.encode(row, request.dtype, request.parts)
                 answers.append(self._answer(served, grant, devices[begin + row].device, encoded, request.dtype))
             # Between calls of the generator, those who ask for themselves have their turn.
             await asyncio.sleep(0)
@@ -148,14 +149,13 @@ class Parameters:
             raise overloaded()
         self._service.waiting += 1
 
-    def _answer(
-        self, served: Served, grant: Grant, device: str, encoded: tuple[bytes, bytes], dtype: Encoding
-    ) -> ParametersAnswer:
-        clock = self._service.clock
-        scale, theta = encoded
+    def _answer(self, served: Served, grant: Grant, device: str, encoded: Encoded, dtype: Encoding) -> ParametersAnswer:
+        clock, totals = self._service.clock, self._service.recorder.totals
+        totals.weights += len(encoded.scale) + len(encoded.theta)
+        totals.bias += len(encoded.bias)
         now = clock.now()
         answer = ParametersAnswer(
-            served.model_id, clock.next(), now, now + 1000 * self._service.config.ttl, dtype, scale, theta, b"", b""
+            served.model_id, clock.next(), now, now + 1000 * self._service.config.ttl, dtype, *encoded, b""
         )
         # The code is over the answer itself, so it comes last; nobody else has seen the answer yet.
         force_setattr(answer, "mac", answer_mac(grant.key, device, answer))

@@ -1,21 +1,24 @@
 """Thetas that were generated together, encoded for the wire together as far as they can be.
 
-Shapes: B devices, P values in theta.
+Shapes: B devices, P weights in theta, J opinions, K items of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from duetgen.wire.bias import BiasCodec
 from duetgen.wire.codec import LARGEST_FLOAT16, ThetaCodec
-from duetgen.wire.messages import Encoding
+from duetgen.wire.errors import InvalidParametersError
+from duetgen.wire.messages import Encoding, Parts
 
+Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float16 = npt.NDArray[np.float16]
 
@@ -55,31 +58,56 @@ def to_float16(theta_BP: Float32) -> Float16:
     return half_BP
 
 
+class Encoded(NamedTuple):
+    """Theta of a device as an answer holds it."""
+
+    scale: bytes = b""
+    theta: bytes = b""
+    bias: bytes = b""
+
+
 class Thetas:
     """Thetas of one call of the generator.
 
     Args:
-        theta_BP: the values.
-        codec: of their layout.
+        found: outputs of the graph by name: `theta` [B, P]; `items` and `values` [B, J, K]; those that were asked for.
+        codec: of the weights.
+        bias_codec: of the item bias.
     """
 
-    def __init__(self, theta_BP: Float32, codec: ThetaCodec) -> None:
-        self._theta_BP, self._codec = theta_BP, codec
+    def __init__(self, found: dict[str, npt.NDArray[Any]], codec: ThetaCodec, bias_codec: BiasCodec) -> None:
+        self._found, self._codec, self._bias_codec = found, codec, bias_codec
         # A NaN makes the maximum NaN, and the comparison false.
-        self._sound = bool(np.abs(theta_BP).max(initial=0) <= LARGEST_FLOAT16)
+        self._sound = "theta" not in found or bool(np.abs(found["theta"]).max(initial=0) <= LARGEST_FLOAT16)
         self._half_BP: Float16 | None = None
+        self._biases: list[bytes] | None = None
 
-    def encode(self, row: int, dtype: Encoding) -> tuple[bytes, bytes]:
-        """(scale, theta) of one device, as `ThetaCodec.encode` gives them.
+    def encode(self, row: int, dtype: Encoding, parts: Parts = "both") -> Encoded:
+        """Theta of one device: those of the parts wanted that were generated.
 
         Raises:
             InvalidParametersError: a value is not finite, or too large for the encoding.
         """
+        scale, theta = self._weights(row, dtype) if parts != "bias" and "theta" in self._found else (b"", b"")
+        return Encoded(scale, theta, self._bias(row) if parts != "weights" and "items" in self._found else b"")
+
+    def _weights(self, row: int, dtype: Encoding) -> tuple[bytes, bytes]:
+        theta_BP = self._found["theta"]
         # The codec tells what is wrong with a theta, and packs int8, row by row.
         if not self._sound or dtype == "int8":
-            return self._codec.encode(self._theta_BP[row], dtype)
+            return self._codec.encode(theta_BP[row], dtype)
         if dtype == "float32":
-            return b"", self._theta_BP[row].tobytes()
+            return b"", theta_BP[row].tobytes()
         if self._half_BP is None:
-            self._half_BP = to_float16(self._theta_BP)
+            self._half_BP = to_float16(theta_BP)
         return b"", self._half_BP[row].tobytes()
+
+    def _bias(self, row: int) -> bytes:
+        items_BJK, values_BJK = self._found["items"], self._found["values"]
+        if self._biases is None:
+            try:
+                self._biases = self._bias_codec.encode_rows(items_BJK, values_BJK)
+            except InvalidParametersError:
+                # One of them is unsound; the others are not to suffer.
+                return self._bias_codec.encode_rows(items_BJK[[row]], values_BJK[[row]])[0]
+        return self._biases[row]

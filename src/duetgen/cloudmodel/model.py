@@ -60,10 +60,9 @@ class CloudModel(nn.Module):
 
     def shown(self, scores_BV: Tensor, history_BL: Tensor) -> Tensor:
         """Scores with what no device shows far below all others: [B, V]."""
-        hidden_BL = torch.full_like(history_BL, -1, dtype=scores_BV.dtype).mul(1e9)
-        if self.met == "hide":
-            scores_BV = scores_BV.scatter(1, history_BL, hidden_BL)
-        return torch.cat([torch.full_like(scores_BV[:, :UNKNOWN_AND_PADDING], -1e9), scores_BV[:, 2:]], dim=1)
+        never_B2 = torch.arange(UNKNOWN_AND_PADDING, device=history_BL.device).expand(history_BL.shape[0], -1)
+        hidden_BL = torch.cat([never_B2, history_BL], 1) if self.met == "hide" else never_B2
+        return scores_BV.scatter(1, hidden_BL, -1e9)
 
     def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
         """The common ranking on the cloud itself: [B, V]; padding scores -inf."""

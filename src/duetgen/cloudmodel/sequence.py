@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from duetgen.backbones import BackboneConfig, SASRec
 from duetgen.cloudmodel.config import CloudConfig
@@ -27,9 +28,10 @@ class SequenceModel(nn.Module):
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
-        items_V = torch.arange(self.backbone.vocabulary, device=history_BL.device)
-        scores_BV = self.backbone.score_shared(self.backbone.context(history_BL), items_V, None)
-        unseen_V = (items_V < 2).to(scores_BV.dtype) * -1e9
+        backbone = self.backbone
+        query_BD = backbone.query(backbone.context(history_BL), None)
+        scores_BV = functional.linear(query_BD, backbone.item_embedding.weight)
+        unseen_V = (torch.arange(backbone.vocabulary, device=history_BL.device) < 2).to(scores_BV.dtype) * -1e9
         return torch.log_softmax(scores_BV + unseen_V, 1)
 
 

@@ -1,6 +1,7 @@
 """Publishing: a run becomes a bundle that a cloud serves and devices run.
 
 - `bundle`: makes, checks, signs and writes it
+- `parts`: which parts of theta are published
 - `graphs`: the two ONNX graphs
 - `recurrent`: a GRU as one ONNX operator
 - `quantisation`: int8 item embeddings

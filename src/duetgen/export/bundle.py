@@ -15,12 +15,15 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import duetgen
+from duetgen.core import AGES
 from duetgen.data.store import Dataset
 from duetgen.evaluation.provenance import commit_of
 from duetgen.export import canary, graphs, parity, quality
+from duetgen.export.canary import shortest
 from duetgen.export.errors import NotExportableError
 from duetgen.export.items import read_items
 from duetgen.export.keys import public_hex
+from duetgen.export.parts import parts_of, with_parts
 from duetgen.export.plausible import learn_bounds
 from duetgen.files import new_folder
 from duetgen.recommender import Recommender
@@ -33,11 +36,14 @@ from duetgen.wire.bundle import (
     BundleFile,
     LayoutEntry,
     Manifest,
+    Opinion,
     Signature,
     identify,
     open_bundle,
 )
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES, MAX_PARAMETERS
+from duetgen.wire.messages import Parts
+from duetgen.wire.trust import Trust
 
 Embeddings = Literal["float32", "int8"]
 Say = Callable[[str], None]
@@ -50,6 +56,7 @@ def export_bundle(
     *,
     key: Ed25519PrivateKey,
     embeddings: Embeddings = "float32",
+    parts: Parts | None = None,
     overwrite: bool = False,
     measure: bool = True,
     say: Say | None = None,
@@ -64,12 +71,13 @@ def export_bundle(
         out: the bundle's folder.
         key: signs the manifest.
         embeddings: how the device's graph stores item embeddings.
+        parts: of theta that answers shall hold; None: all that count, see `parts.with_parts`.
         overwrite: replace a bundle at `out`.
         measure: put the quality on the validation part into the manifest.
         say: hears what is going on.
 
     Raises:
-        NotExportableError: the run has no generator, or is beyond the limits.
+        NotExportableError: the run has no generator, not the parts that are wanted, or is beyond the limits.
         DatasetMismatchError: the run was trained on something else.
         ParityFailedError: ONNX Runtime does not compute what torch computes.
         OutputExistsError: something is at `out`.
@@ -78,8 +86,9 @@ def export_bundle(
     say = say or (lambda line: None)
     check_exportable(run.device_model)
     run.check_dataset(dataset)
+    model = with_parts(run.device_model, parts).eval()
     with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
-        manifest, contents = _make(run, dataset, embeddings, measure, say)
+        manifest, contents = _make(run, model, dataset, embeddings, measure, say)
         contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
         signature = Signature(public_key=public_hex(key), signature=key.sign(contents[MANIFEST]).hex())
         contents[SIGNATURE] = msgspec.json.encode(signature) + b"\n"
@@ -114,9 +123,8 @@ def check_exportable(model: Recommender) -> None:
 
 
 def _make(
-    run: Run, dataset: Dataset, embeddings: Embeddings, measure: bool, say: Say
+    run: Run, model: Recommender, dataset: Dataset, embeddings: Embeddings, measure: bool, say: Say
 ) -> tuple[Manifest, dict[str, bytes]]:
-    model = run.device_model.eval()
     layout = model.backbone.head.layout
     small = graphs.quantised(model) if embeddings == "int8" else None
     published = small or model
@@ -126,7 +134,7 @@ def _make(
     contents["generator.onnx"] = graphs.export_generator(model)
     say("learning what is plausible")
     generate = graphs.GeneratorGraph(model).eval()
-    bounds = learn_bounds(generate, layout, dataset, model.generator_history)
+    bounds, opinion_bounds = learn_bounds(generate, layout, dataset, model.generator_history)
     say("comparing torch and ONNX Runtime")
     device, generator = (parity.session(contents[name]) for name in ("device.onnx", "generator.onnx"))
     worst = parity.check(
@@ -158,11 +166,33 @@ def _make(
         embeddings=embeddings,
         metrics=metrics,
         met=dataset.manifest.met,
+        parts=parts_of(model),
+        opinions=opinions_of(model, opinion_bounds),
+        trust=trust_of(model),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         provenance=_provenance(run),
         files=files,
     )
     return manifest, contents
+
+
+def opinions_of(model: Recommender, bounds: list[float]) -> list[Opinion]:
+    """What the manifest says about the opinions."""
+    cloud = model.cloud
+    return (
+        []
+        if cloud is None
+        else [Opinion(name, cloud.items, one) for name, one in zip(cloud.members, bounds, strict=True)]
+    )
+
+
+def trust_of(model: Recommender) -> Trust:
+    """What the manifest says about how much theta counts."""
+    trust = model.trust
+    assert trust is not None
+    return Trust(
+        list(AGES), shortest(trust.weights_A.numpy()), [shortest(curve.numpy()) for curve in trust.opinions_JA]
+    )
 
 
 def _digest(name: str, content: bytes) -> str:

@@ -1,14 +1,14 @@
 """The two graphs of a bundle, as ONNX.
 
 `device.onnx`     theta [B, P], history [B, L_d], candidates [B, C] -> scores [B, C]
-`generator.onnx`  history [B, L_g] -> theta [B, P]
+`generator.onnx`  history [B, L_g] -> theta [B, P] and, with a cloud model, items and values [B, J, K]
 
-Dimensions but P are dynamic; a history is given at its own length or padded to any other, with 0 after its last event.
-In a bundle theta = 0 is always the global model: where a model's theta replaces the global parameters, the graphs count
-it from those.
+Dimensions but P, J and K are dynamic; a history is given at its own length or padded to any other, with 0 after its
+last event. In a bundle theta = 0 is always the global model: where a model's theta replaces the global parameters, the
+graphs count it from those.
 
-Shapes: B devices, L history length (L_d device, L_g generator), C candidates, P values in theta, D width of the
-encoder.
+Shapes: B devices, L history length (L_d device, L_g generator), C candidates, P weights in theta, J opinions, K items
+of an opinion, D width of the encoder.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from duetgen.core import GRUEncoder
 from duetgen.export.errors import NotExportableError
+from duetgen.export.parts import parts_of
 from duetgen.export.quantisation import QuantisedEmbedding
 from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
 from duetgen.recommender import Recommender
@@ -83,16 +84,29 @@ class GeneratorGraph(nn.Module):
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         assert model.generator is not None
-        self.generator = copy.deepcopy(model.generator)
+        self.size = model.backbone.head.layout.size
+        self.generator = None if parts_of(model) == "bias" else copy.deepcopy(model.generator)
+        self.cloud = copy.deepcopy(model.cloud)
         self.register_buffer("origin_P", global_theta(model))
 
-    def forward(self, history_BL: Tensor) -> Tensor:
-        """Theta of each history: [B, P]."""
+    def forward(self, history_BL: Tensor) -> tuple[Tensor, ...]:
+        """Theta of each history: weights [B, P], zeros where none travel; items and values [B, J, K] of opinions."""
+        weights_BP = self.weights(history_BL)
+        if self.cloud is None:
+            return (weights_BP,)
+        opinions = self.cloud.opinions(history_BL)
+        return weights_BP, *(torch.stack(parts, 1) for parts in zip(*opinions))
+
+    def weights(self, history_BL: Tensor) -> Tensor:
+        """What is added to the global parameters: [B, P]."""
+        if self.generator is None:
+            return torch.zeros(history_BL.shape[0], self.size)
         theta_BP = self.generator.decode(self.vectors(history_BL))
         return theta_BP if self.origin_P is None else theta_BP - self.origin_P
 
     def vectors(self, history_BL: Tensor) -> Tensor:
         """The encoder's vectors: [B, D]; a GRU is told the lengths, so that padding costs it nothing."""
+        assert self.generator is not None
         encoder = self.generator.encoder
         gru = getattr(encoder, "gru", None)
         if not isinstance(encoder, GRUEncoder) or not isinstance(gru, OnnxGRU):
@@ -114,7 +128,8 @@ def export_device(model: Recommender) -> bytes:
     example = (torch.zeros(3, layout.size), torch.ones(3, 7, dtype=torch.int64), torch.ones(3, 11, dtype=torch.int64))
     shapes = ({0: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})
     names = ({0: "B"}, {0: "B", 1: "L"}, {0: "B", 1: "C"})
-    return _export(DeviceGraph(model), example, shapes, names, ("theta", "history", "candidates"), "scores")
+    hint = "train with fewer items or a smaller --width, or export with --embeddings int8"
+    return _export(DeviceGraph(model), example, shapes, names, ("theta", "history", "candidates"), ("scores",), hint)
 
 
 def export_generator(model: Recommender) -> bytes:
@@ -124,8 +139,12 @@ def export_generator(model: Recommender) -> bytes:
         NotExportableError: too large for one file.
     """
     example = (torch.ones(3, 7, dtype=torch.int64),)
+    outputs = ("theta",) if model.cloud is None else ("theta", "items", "values")
+    hint = (
+        "train with fewer items, a smaller --width, or a cloud model with fewer neighbours; or export --parts weights"
+    )
     return _export(
-        GeneratorGraph(model), example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), "theta"
+        GeneratorGraph(model), example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), outputs, hint
     )
 
 
@@ -135,14 +154,12 @@ def _export(
     shapes: tuple[dict[int, Any], ...],
     names: tuple[dict[int, str], ...],
     inputs: tuple[str, ...],
-    output: str,
+    outputs: tuple[str, ...],
+    hint: str,
 ) -> bytes:
     size = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
     if size > min(PROTOBUF_BYTES, MAX_BUNDLE_FILE_BYTES) * 0.95:
-        raise NotExportableError(
-            f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2",
-            "train with fewer items or a smaller width, or export with --embeddings int8",
-        )
+        raise NotExportableError(f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2", hint)
     with _quietly():
         program = torch.export.export(with_onnx_grus(graph).eval(), example, dynamic_shapes=shapes, strict=False)
         exported = torch.onnx.export(
@@ -151,7 +168,7 @@ def _export(
             dynamo=True,
             opset_version=OPSET,
             input_names=inputs,
-            output_names=(output,),
+            output_names=outputs,
             external_data=False,
             verbose=False,
         )

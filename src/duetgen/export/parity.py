@@ -1,11 +1,13 @@
 """The gate of every export: ONNX Runtime must compute what torch computes, at any length, batch and theta.
 
-Shapes: B devices, L history length (L_d device, L_g generator), C candidates, P values in theta.
+Shapes: B devices, L history length (L_d device, L_g generator), C candidates, P weights in theta, J opinions, K items
+of an opinion, V items.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from duetgen.data.store import Int64
+from duetgen.data.store import FIRST_ITEM, Int64
 from duetgen.export.errors import ParityFailedError
 
 TOLERANCE: Final = 1e-4
@@ -42,14 +44,14 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
 HINT: Final = "nothing was written; report it with the versions of torch, onnxscript and onnxruntime"
 
 
-def run(graph: onnxruntime.InferenceSession, **inputs: npt.NDArray[np.generic]) -> Float32:
-    """The one output of a graph.
+def run(graph: onnxruntime.InferenceSession, **inputs: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
+    """The outputs of a graph.
 
     Raises:
         ParityFailedError: ONNX Runtime fails.
     """
     try:
-        found: Float32 = graph.run(None, inputs)[0]
+        found: list[npt.NDArray[Any]] = graph.run(None, inputs)
     except Exception as cause:
         shapes = {name: array.shape for name, array in inputs.items()}
         raise ParityFailedError(f"ONNX Runtime fails on {shapes}: {cause}", HINT) from cause
@@ -62,6 +64,16 @@ def difference(expected: Float32, found: Float32) -> float:
         return float("inf")
     scale = max(1.0, float(np.abs(expected).max(initial=0)))
     return float(np.abs(expected - found).max(initial=0)) / scale
+
+
+def dense(opinions: Sequence[npt.NDArray[Any]], vocabulary: int) -> Float32:
+    """Items and values [B, J, K] over the catalogue: [B, J, V]; items that tie for the last place have no value."""
+    items_BJK, values_BJK = opinions
+    rows_BJV = np.zeros((*items_BJK.shape[:2], vocabulary), dtype=np.float32)
+    real_BJK = (items_BJK >= FIRST_ITEM) & ~(values_BJK <= 0)
+    row, opinion, _ = place = np.nonzero(real_BJK)
+    np.add.at(rows_BJV, (row, opinion, items_BJK[place]), values_BJK[place])
+    return rows_BJV
 
 
 def draw_histories(rng: np.random.Generator, batch: int, length: int, vocabulary: int) -> Int64:
@@ -92,7 +104,7 @@ def check(
 
     Args:
         device: module and graph of (theta, history, candidates).
-        generator: module and graph of history.
+        generator: module and graph of history, with or without opinions.
         window: L_d.
         history: L_g.
         vocabulary: V.
@@ -108,9 +120,9 @@ def check(
     rng = np.random.default_rng(seed)
     worst = 0.0
 
-    def compare(what: str, expected: torch.Tensor, found: Float32) -> None:
+    def compare(what: str, expected: Float32, found: Float32) -> None:
         nonlocal worst
-        off = difference(expected.numpy(), found)
+        off = difference(expected, found)
         worst = max(worst, off)
         if not off <= TOLERANCE:
             raise ParityFailedError(
@@ -121,19 +133,23 @@ def check(
         for number, length in enumerate(lengths(history)):
             batch = BATCHES[number % len(BATCHES)]
             history_BL = draw_histories(rng, batch, length, vocabulary)
-            theta_BP = generator[0](torch.from_numpy(history_BL))
-            compare(f"theta of histories {history_BL.shape}", theta_BP, run(generator[1], history=history_BL))
+            theta_BP, *opinions = (part.numpy() for part in generator[0](torch.from_numpy(history_BL)))
             # The same histories, padded to the longest: nothing may change.
             padded_BL = np.pad(history_BL, ((0, 0), (0, history - length)))
-            compare(f"theta of padded histories {padded_BL.shape}", theta_BP, run(generator[1], history=padded_BL))
+            for given_BL in (history_BL, padded_BL):
+                found_BP, *found_opinions = run(generator[1], history=given_BL)
+                compare(f"theta of histories {given_BL.shape}", theta_BP, found_BP)
+                if opinions:
+                    expected_BJV, found_BJV = (dense(one, vocabulary) for one in (opinions, found_opinions))
+                    compare(f"opinions of histories {given_BL.shape}", expected_BJV, found_BJV)
             random_BP = rng.uniform(-1, 1, theta_BP.shape).astype(np.float32) * bounds_P
-            for theta in (theta_BP.numpy(), np.zeros_like(random_BP), random_BP):
+            for theta in (theta_BP, np.zeros_like(random_BP), random_BP):
                 short = lengths(window)[number % len(lengths(window))]
                 window_BL = draw_histories(rng, batch, short, vocabulary)
                 candidates_BC = rng.integers(1, vocabulary, (batch, CANDIDATES[int(rng.integers(len(CANDIDATES)))]))
                 tensors = (torch.from_numpy(array) for array in (theta, window_BL, candidates_BC))
-                scores_BC = device[0](*tensors)
+                scores_BC = device[0](*tensors).numpy()
                 for given_BL in (window_BL, np.pad(window_BL, ((0, 0), (0, window - short)))):
-                    found = run(device[1], theta=theta, history=given_BL, candidates=candidates_BC)
-                    compare(f"scores of windows {given_BL.shape}", scores_BC, found)
+                    (found_BC,) = run(device[1], theta=theta, history=given_BL, candidates=candidates_BC)
+                    compare(f"scores of windows {given_BL.shape}", scores_BC, found_BC)
     return worst

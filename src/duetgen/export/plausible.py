@@ -1,8 +1,8 @@
-"""Which theta is plausible: the largest magnitudes that the generator was seen to give, and a margin.
+"""Which theta is plausible: the largest values that the generator was seen to give, and a margin.
 
 A device refuses what lies beyond: parameters of a broken cloud, or made up by somebody.
 
-Shapes: U devices, L history length, P values in theta, B rows of a batch, V items.
+Shapes: U devices, L history length, P weights in theta, J opinions, K items of one, B rows of a batch, V items.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from duetgen.core import ParameterLayout
 from duetgen.data.gather import gather
@@ -51,21 +51,29 @@ def histories(dataset: Dataset, length: int, seed: int = 0) -> Iterator[Int64]:
     yield np.full((1, length), UNKNOWN, dtype=np.int64)
 
 
-def learn_bounds(generate: nn.Module, layout: ParameterLayout, dataset: Dataset, length: int) -> list[float]:
-    """The bound of each entry of the layout, in order.
+def learn_bounds(
+    generate: nn.Module, layout: ParameterLayout, dataset: Dataset, length: int
+) -> tuple[list[float], list[float]]:
+    """The bound of each entry of the layout and of each opinion, in order.
 
     Args:
-        generate: histories [B, L] to theta [B, P].
-        layout: of theta.
+        generate: histories [B, L] to weights [B, P], and to items and values [B, J, K] where there are opinions.
+        layout: of the weights.
         dataset: whose training histories are looked at.
         length: L_g.
     """
-    largest_P = torch.zeros(layout.size)
+    largest_P, largest_J = torch.zeros(layout.size), torch.zeros(0)
     with torch.inference_mode():
         for history_BL in histories(dataset, length):
-            theta_BP = generate(torch.from_numpy(history_BL))
+            theta_BP, *opinions = generate(torch.from_numpy(history_BL))
             largest_P = torch.maximum(largest_P, theta_BP.abs().amax(0))
-    return [
-        max(SMALLEST, MARGIN * float(largest_P[entry.offset : entry.offset + entry.size].max()))
-        for entry in layout.entries
-    ]
+            for value_BJK in opinions[1:]:
+                value_J = value_BJK.amax((0, 2))
+                largest_J = torch.maximum(largest_J, value_J) if len(largest_J) else value_J
+    weights = [largest_P[entry.offset : entry.offset + entry.size].max() for entry in layout.entries]
+    return [bound(value) for value in weights], [bound(value) for value in largest_J]
+
+
+def bound(largest: Tensor) -> float:
+    """The bound that follows from the largest value seen."""
+    return max(SMALLEST, MARGIN * float(largest))

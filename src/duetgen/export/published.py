@@ -1,6 +1,7 @@
 """A published bundle as a recommender that can be measured and listed from: what ships, run by ONNX Runtime.
 
-Shapes: B devices, L history length (L_d for a window, L_g for the generator), C candidates, V items, P values in theta.
+Shapes: B devices, L history length (L_d for a window, L_g for the generator), C candidates, V items, P weights in
+theta, J opinions, K items of one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from duetgen.core import ItemBias, Theta
 from duetgen.data.store import Dataset
 from duetgen.export import parity
 from duetgen.training import load_run, recommender_of
@@ -39,31 +41,45 @@ class Published(nn.Module):
         super().__init__()
         manifest = bundle.manifest
         self.vocabulary, self.window, self.generator_history = manifest.vocabulary, manifest.window, manifest.history
-        self.size = manifest.size
+        self.size, self.parts, self.trust = manifest.size, manifest.parts, manifest.trust
         self.device, self.generator = (parity.session(bundle.read(name)) for name in ("device.onnx", "generator.onnx"))
 
-    def generate(self, history_BL: Tensor) -> Tensor:
-        """Histories [B, L_g] to theta [B, P]."""
-        return torch.from_numpy(parity.run(self.generator, history=history_BL.numpy()))
+    def generate(self, history_BL: Tensor) -> Theta:
+        """Theta of histories [B, L_g], the parts that answers hold."""
+        found = map(torch.from_numpy, parity.run(self.generator, history=history_BL.numpy()))
+        weights_BP, *opinions = found
+        biases = tuple(map(ItemBias, *(part_BJK.unbind(1) for part_BJK in opinions))) if opinions else ()
+        return Theta(None if self.parts == "bias" else weights_BP, biases)
 
-    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+    def trusted(self, theta: Theta, age: int) -> Theta:
+        """Theta as a device counts it when it is so many events old."""
+        weights_BP, factors = theta.weights_BP, self.trust.opinions_at(age)
+        return Theta(
+            None if weights_BP is None else weights_BP * self.trust.weights_at(age),
+            tuple(ItemBias(items, values * factor) for (items, values), factor in zip(theta.opinions, factors)),
+        )
+
+    def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]; theta None is the global model."""
-        theta = np.zeros((len(window_BL), self.size), dtype=np.float32) if theta_BP is None else theta_BP.numpy()
+        theta = theta or Theta()
+        weights_BP = torch.zeros(len(window_BL), self.size) if theta.weights_BP is None else theta.weights_BP
         rows = max(1, SCORES // max(1, candidates_BC.shape[1]))
         parts = [
             parity.run(
                 self.device,
-                theta=theta[begin : begin + rows],
+                theta=weights_BP[begin : begin + rows].numpy(),
                 history=window_BL[begin : begin + rows].numpy(),
                 candidates=np.ascontiguousarray(candidates_BC[begin : begin + rows].numpy()),
-            )
+            )[0]
             for begin in range(0, len(window_BL), rows)
         ]
-        return torch.from_numpy(np.concatenate(parts))
+        scores_BC = torch.from_numpy(np.concatenate(parts))
+        bias_BV = theta.bias(self.vocabulary)
+        return scores_BC if bias_BV is None else scores_BC + bias_BV.gather(1, candidates_BC)
 
-    def score_catalogue(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> Tensor:
+    def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of all item indices: [B, V]; padding scores -inf."""
-        scores_BV = self.score(window_BL, torch.arange(self.vocabulary).expand(len(window_BL), -1), theta_BP)
+        scores_BV = self.score(window_BL, torch.arange(self.vocabulary).expand(len(window_BL), -1), theta)
         scores_BV[:, 0] = -torch.inf
         return scores_BV
 

@@ -22,14 +22,14 @@ METRIC: Final = "ndcg@10"
 
 
 def measure(model: Recommender, dataset: Dataset, quantised: Recommender | None) -> dict[str, float]:
-    """`ndcg@10` on the validation part, with each device's own theta and with theta = 0.
+    """`ndcg@10` on the validation part, with each device's own theta as fresh theta is trusted, and with theta = 0.
 
     Ranked is the whole catalogue (`validation_ndcg@10`); for a backbone to which that is dear, 99 drawn negatives
     (`validation_candidates_ndcg@10`). `…_fallback` is with theta = 0; `…_int8_loss` is what int8 embeddings cost, and
     then the other two are with them. Empty where there is nothing to measure.
 
     Args:
-        model: as trained.
+        model: as trained, with the parts of theta that are published.
         dataset: the dataset folder.
         quantised: the same with int8 embeddings, if that is what is published.
     """

@@ -278,14 +278,17 @@ def check_config(config: TrainConfig) -> None:
         )
     if config.model.method == "cloud" and cloud.kind == "none":
         raise InvalidConfigError("a cloud model of the kind none is no model", "leave model.cloud.kind out")
+    if config.model.method == "cloud" and config.feed == "rows":
+        raise InvalidConfigError("a cloud model reads whole histories, not rows", "leave feed at sequences")
     if history.encoder == "average" and generator.candidates > 1 and generator.candidates % len(HALF_LIVES):
         raise InvalidConfigError(
             f"model.generator.candidates is {generator.candidates}, the encoder gives {len(HALF_LIVES)} views",
             f"leave it at 0, or give 1 or a multiple of {len(HALF_LIVES)}",
         )
-    if config.global_model and config.model.method == "base":
+    if config.global_model and config.model.method in ("base", "cloud"):
         raise InvalidConfigError(
-            "a base model has no use for global_model", "leave it out, or use it with the method duet or finetune"
+            f"the method {config.model.method} has no use for global_model",
+            "leave it out, or use it with the method duet or finetune",
         )
     if config.global_model and config.model.method == "duet" and generator.frozen:
         raise InvalidConfigError(

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from duetgen.backbones import BACKBONES
+from duetgen.baselines.ease import check_catalogue
 from duetgen.cloudmodel import CloudConfig
 from duetgen.data.store import Dataset
 from duetgen.recommender import ModelConfig
@@ -51,7 +52,11 @@ NEGATIVES, PAIRWISE_NEGATIVES, BINARY_NEGATIVES = 64, 8, 4
 
 
 def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """The configuration with every setting filled in; what a run folder keeps."""
+    """The configuration with every setting filled in; what a run folder keeps.
+
+    Raises:
+        DuetError: as `fill_in_cloud` does.
+    """
     config = fill_in_objective(config, dataset)
     positions = training_positions(config, dataset)
     short = events_each(dataset, dataset.devices) < SHORT_HISTORY
@@ -111,7 +116,12 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 
 
 def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
-    """The cloud model: that of the run that is named, or of the settings with `auto` replaced."""
+    """The cloud model: that of the run that is named, or of the settings with `auto` replaced.
+
+    Raises:
+        NotARunError, DamagedError: what is named is no run, or a damaged one.
+        CatalogueTooLargeError: EASE is asked for, and the catalogue is too large.
+    """
     if config.cloud_model:
         folder = RunFolder(Path(config.cloud_model))
         return folder.read_config(folder.read_environment()).model.cloud
@@ -119,6 +129,8 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
     kind = ("blend" if cloud.kind == "auto" else cloud.kind) if wanted else "none"
     table = ("ease" if dataset.vocabulary <= EASE_ITEMS else "item-knn") if cloud.table == "auto" else cloud.table
     filled: CloudConfig = msgspec.structs.replace(cloud, kind=kind, table=table)
+    if "ease" in filled.members:
+        check_catalogue(dataset.vocabulary)
     return filled
 
 

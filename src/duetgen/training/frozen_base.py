@@ -15,22 +15,23 @@ from duetgen.documents import digest_of
 from duetgen.errors import OutputExistsError
 from duetgen.recommender import Recommender
 from duetgen.training.config import InvalidConfigError, TrainConfig
-from duetgen.training.run import Run, RunFolder, load_run
+from duetgen.training.run import RunFolder, load_run
 
 
-def load_global_model(dataset: Dataset, config: TrainConfig) -> Run:
-    """The run `config.global_model`.
+def load_global_model(dataset: Dataset, config: TrainConfig) -> Recommender:
+    """The model of the run `config.global_model`.
 
     Raises:
-        NotARunError: the folder is no finished run.
+        NotARunError: the folder is no finished run, or that of a cloud model.
         DamagedError: a file of it is missing or is not what it was.
         DatasetMismatchError: it was trained on another dataset folder.
         InvalidConfigError: its device model is not the one that the configuration tells.
     """
     run = load_run(Path(config.global_model))
     run.check_dataset(dataset)
+    model = run.device_model
     check_same_device_model(run.config, config)
-    return run
+    return model
 
 
 def check_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> str:
@@ -45,7 +46,8 @@ def check_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder)
     """
     if Path(config.global_model).resolve().is_relative_to(folder.root.resolve()):
         raise OutputExistsError(f"{folder.root} holds the global model {config.global_model}", "choose another --out")
-    return digest_of(RunFolder(load_global_model(dataset, config).root).weights)
+    load_global_model(dataset, config)
+    return digest_of(RunFolder(Path(config.global_model)).weights)
 
 
 def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> None:
@@ -56,8 +58,7 @@ def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfi
     Raises:
         DuetError: as `load_global_model` does.
     """
-    run = load_global_model(dataset, config)
-    kept = run.device_model.backbone.state_dict()
+    kept = load_global_model(dataset, config).backbone.state_dict()
     model.backbone.load_state_dict(kept, strict=False)
     for name, parameter in model.backbone.named_parameters():
         if name in kept:

@@ -21,7 +21,7 @@ from duetgen.evaluation.validation import few_devices
 from duetgen.evaluation.validation import validate as validate_model
 from duetgen.files import write_bytes
 from duetgen.jobfolder import work_in
-from duetgen.recommender import Recommender
+from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training.checkpoint import Counters
 from duetgen.training.cloud_run import CloudFitting, Measure, sequence_config
 from duetgen.training.config import InvalidConfigError, TrainConfig, check_config
@@ -66,11 +66,12 @@ def train(
         progress: hears how it goes.
 
     Raises:
-        InvalidConfigError: a setting is out of its range, or the global model is another one than it tells.
-        DatasetMismatchError: the global model was trained on another dataset folder.
-        OutputExistsError, OutputUnwritableError: the run folder cannot be used, or holds the global model.
+        InvalidConfigError: a setting is out of its range, or the global model or the cloud model does not fit.
+        DatasetMismatchError: one of them was trained on another dataset folder.
+        CatalogueTooLargeError: EASE is asked for, and the catalogue is too large.
+        OutputExistsError, OutputUnwritableError: the run folder cannot be used, or holds one of them.
         FolderBusyError: another process trains in the run folder.
-        NotARunError: the folder, or the global model's, is of another version.
+        NotARunError: the folder, or that of one of them, is none or of another version.
         DamagedError: a file of one of them, or of the dataset folder, is not what it was.
         TrainingFailedError: nothing to train on, a loss that is not finite, or a process that is gone.
     """
@@ -117,7 +118,8 @@ def train(
         if config.model.method == "duet":
             begun = time.monotonic()
             cloud = train_cloud_model(dataset, config, folder, progress)
-            processes.of_first(partial(settle, trainer, dataset, config, cloud, processes.device))
+            best = partial(settle, trainer, dataset, config, cloud, processes.device)
+            trainer.counters.best = processes.of_first(best)
             trainer.counters.seconds += time.monotonic() - begun
         if processes.first:
             finish(folder, environment, trainer.best, trainer.counters)
@@ -131,7 +133,9 @@ def train_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder, 
         return None
     if config.cloud_model:
         return Path(config.cloud_model)
-    model = msgspec.structs.replace(config.model, method="cloud")
+    told = config.model
+    # Nothing of the device model: every backbone and head gets the same cloud model.
+    model = ModelConfig(method="cloud", met=told.met, history=told.history, cloud=told.cloud)
     own = msgspec.structs.replace(config, model=model, global_model="")
     return train(dataset, own, folder.cloud, progress=progress).root
 
@@ -142,18 +146,24 @@ def settle(
     config: TrainConfig,
     cloud: Path | None,
     device: torch.device,
-) -> None:
-    """Give the best weights the opinions of a cloud model, and learn how much each part of theta counts."""
+) -> float:
+    """Give the best weights the opinions of a cloud model, and learn how much each part of theta counts.
+
+    Returns:
+        `ndcg@10` on the validation part with fresh theta; without that part, as it was.
+    """
     model = Recommender(dataset.vocabulary, config.model)
     model.load_state_dict(trainer.best)
     if cloud is not None:
         model.attach(load_run(cloud).cloud_model)
     model.to(device).eval()
+    best = trainer.counters.best
     if len(dataset.targets("valid")):
         devices = config.validation_devices
         few = few_devices(dataset, devices) if model.backbone.pairwise else devices
-        trainer.counters.best = learn_trust(model, dataset, few, config.seed)
+        best = learn_trust(model, dataset, few, config.seed)
     trainer.best = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return best
 
 
 def check_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> str:

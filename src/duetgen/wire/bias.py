@@ -5,14 +5,15 @@ the ascending item indices as varints (the first from 1), and a byte for each va
 scale; the scale is the largest value / 255, rounded up to a float16, so nothing is cut and half a step is the largest
 error. All is little endian; varints (LEB128) hold 7 bits a byte, the lowest first.
 
-Shapes: J opinions, K items of one, S bytes of the longest varint.
+Shapes: B devices, J opinions, R rows (of each device its opinions), K items of an opinion, S bytes of the longest
+varint, N bytes of the longest row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ VARINT_BYTES: Final = 5
 PAIR_BYTES: Final = VARINT_BYTES + 1
 """The most that an item with its value takes."""
 SHIFT_S: Final = 7 * np.arange(VARINT_BYTES)
+NO_PAIR: Final = 2**40
+"""Above every item index with its byte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,13 @@ class ItemBias:
 
     items: Int64
     values: Float32
+
+    @classmethod
+    def of(cls, items_K: Int64, values_K: Float32) -> ItemBias:
+        """What a generator gives for one opinion, in any order: a value of 0 and an index below 2 mean nothing."""
+        order_K = np.argsort(items_K)
+        kept_K = order_K[((values_K > 0) & (items_K > 1))[order_K]]
+        return cls(items_K[kept_K], values_K[kept_K])
 
 
 class BiasCodec:
@@ -61,31 +71,60 @@ class BiasCodec:
         """
         if len(opinions) != len(self.most):
             raise unsound(f"it has {len(opinions)} opinions, not {len(self.most)}")
-        return b"".join(map(self._encode, opinions, self.most))
+        if not opinions:
+            return b""
+        longest = max(len(opinion.items) for opinion in opinions)
+        items_JK, values_JK = np.zeros((len(opinions), longest), np.int64), np.zeros((len(opinions), longest))
+        for opinion, items_K, values_K in zip(opinions, items_JK, values_JK):
+            if opinion.items.shape != opinion.values.shape or opinion.items.ndim != 1:
+                raise unsound("an opinion has not one value for each item")
+            if (opinion.values < 0).any():
+                raise unsound("an opinion has a value below 0")
+            if (np.diff(opinion.items, prepend=1) < 1).any():
+                raise self._not_ascending()
+            items_K[: len(opinion.items)], values_K[: len(opinion.items)] = opinion.items, opinion.values
+        return self.encode_rows(items_JK[None], values_JK[None])[0]
 
-    def _encode(self, opinion: ItemBias, most: int) -> bytes:
-        items_K, values_K = opinion.items, opinion.values.astype(np.float64)
-        if items_K.shape != values_K.shape or items_K.ndim != 1:
-            raise unsound("an opinion has not one value for each item")
+    def encode_rows(self, items_BJK: Int64, values_BJK: npt.NDArray[np.floating[Any]]) -> list[bytes]:
+        """The same of many devices at once, from what a generator gives: pairs in any order, of which those with an
+        index below 2 or a value of 0 or less mean nothing.
+
+        Raises:
+            InvalidParametersError: too many items, indices that repeat or are out of range, values that cannot be sent.
+        """
+        batch, opinions, most = items_BJK.shape
+        items_RK = items_BJK.reshape(batch * opinions, most)
+        values_RK = values_BJK.reshape(batch * opinions, most)
+        values_RK = np.where((values_RK <= 0) | (items_RK < 2), 0, values_RK).astype(np.float64)
         # A NaN fails any comparison.
-        if not ((values_K >= 0) & (values_K <= LARGEST)).all():
+        if not (values_RK <= LARGEST).all():
             raise unsound(f"an opinion has a value out of 0 to {LARGEST:g}")
-        step = values_K.max(initial=0) / STEPS
-        scale = np.float16(step)
-        if scale < step or not scale:
-            scale = np.nextafter(scale, np.float16(np.inf))
-        byte_K = np.rint(values_K / float(scale)).astype(np.uint8)
-        kept_K = byte_K > 0
-        items_K, byte_K = items_K[kept_K], byte_K[kept_K]
-        if not len(items_K):
-            return b"\0"
-        if len(items_K) > most:
-            raise unsound(f"an opinion has {len(items_K)} items, at most {most}")
-        step_K = np.diff(items_K, prepend=1)
-        if step_K.min() < 1 or items_K[-1] >= self.vocabulary:
-            raise unsound(f"the items of an opinion do not ascend within 2 to {self.vocabulary - 1}")
-        count = write_varints(np.array([len(items_K)]))
-        return count + np.array(scale, "<f2").tobytes() + write_varints(step_K) + byte_K.tobytes()
+        step_R = values_RK.max(1, initial=0) / STEPS
+        scale_R = step_R.astype("<f2")
+        short_R = (scale_R < step_R) | (scale_R == 0)
+        scale_R[short_R] = np.nextafter(scale_R[short_R], np.float16(np.inf))
+        byte_RK = np.rint(values_RK / scale_R[:, None].astype(np.float64)).astype(np.int64)
+        # One number for both, so that one sort orders both; what is no pair comes last.
+        pair_RK = np.sort(np.where(byte_RK > 0, items_RK << 8 | byte_RK, NO_PAIR), axis=1)
+        sent_RK, items_RK = pair_RK < NO_PAIR, pair_RK >> 8
+        count_R1 = sent_RK.sum(1, keepdims=True)
+        for count, limit in zip(count_R1.reshape(batch, opinions).max(0).tolist(), self.most, strict=True):
+            if count > limit:
+                raise unsound(f"an opinion has {count} items, at most {limit}")
+        gap_RK = np.diff(items_RK, prepend=1, axis=1)
+        if (((gap_RK < 1) | (items_RK >= self.vocabulary)) & sent_RK).any():
+            raise self._not_ascending()
+        count_RN, counts_RN = varints(count_R1)
+        # A count is sent even if it is 0, and then nothing else.
+        counts_RN[:, 0] = True
+        gap_RN, gaps_RN = varints(gap_RK * sent_RK)
+        byte_RN = np.concatenate([count_RN, scale_R.view(np.uint8).reshape(-1, 2), gap_RN, pair_RK.astype(np.uint8)], 1)
+        sent_RN = np.concatenate([counts_RN, (count_R1 > 0).repeat(2, 1), gaps_RN, sent_RK], 1)
+        content, ends = byte_RN[sent_RN].tobytes(), sent_RN.reshape(batch, -1).sum(1).cumsum().tolist()
+        return [content[begin:end] for begin, end in zip([0, *ends], ends)]
+
+    def _not_ascending(self) -> InvalidParametersError:
+        return unsound(f"the items of an opinion do not ascend within 2 to {self.vocabulary - 1}")
 
     def decode(self, content: bytes) -> list[ItemBias]:
         """The opinions that were encoded; bytes that `encode` would not write are refused.
@@ -129,11 +168,12 @@ class BiasCodec:
         return ItemBias(items_K, byte_K.astype(np.float32) * scale), at + count
 
 
-def write_varints(number_N: Int64) -> bytes:
-    """Numbers from 1 to 2^35 - 1, one after the other."""
-    rest_NS = number_N[:, None] >> SHIFT_S
-    byte_NS = (rest_NS & 127 | (rest_NS > 127) << 7).astype(np.uint8)
-    return byte_NS[rest_NS > 0].tobytes()
+def varints(number_RK: Int64) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    """Numbers up to 2^35 - 1, row by row in columns of bytes, and which of these are sent: of a 0, none."""
+    size = max(1, -(-int(number_RK.max(initial=0)).bit_length() // 7))
+    rest_RKS = number_RK[..., None] >> SHIFT_S[:size]
+    byte_RKS = (rest_RKS & 127 | (rest_RKS > 127) << 7).astype(np.uint8)
+    return byte_RKS.reshape(len(number_RK), -1), (rest_RKS > 0).reshape(len(number_RK), -1)
 
 
 def read_varints(bytes_N: Bytes, at: int, count: int) -> tuple[Int64, int]:

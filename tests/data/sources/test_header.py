@@ -1,5 +1,7 @@
+from datetime import datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,8 +44,19 @@ class TestNames:
         assert header_of(f"{mark}user, item{mark}")[1] == ["user", "item"]
 
     def test_one_that_is_there_twice_cannot_be_chosen(self) -> None:
-        with pytest.raises(errors.AmbiguousColumnError, match="2 columns called 'who'"):
-            find_columns(["who", "who", "item"], PATH, Columns(user="who"))
+        with pytest.raises(errors.AmbiguousColumnError, match="2 columns called 'who': columns 1 and 3"):
+            find_columns(["who", "item", "who"], PATH, Columns(user="who"))
+
+    @pytest.mark.parametrize("role", ["user", "item", "rating", "timestamp"])
+    def test_one_that_is_found_twice_is_told_by_its_numbers_and_no_option(self, role: str) -> None:
+        names = [*dict.fromkeys(["user", "item", role]), role]
+        first = names.index(role) + 1
+        with pytest.raises(errors.AmbiguousColumnError, match=f"columns {first} and {len(names)}$") as caught:
+            find_columns(names, PATH)
+        assert "give each a name of its own" in caught.value.hint
+
+    def test_one_that_nobody_wants_may_be_there_twice(self) -> None:
+        assert find_columns(["user", "note", "item", "note"], PATH).roles == {"user": 0, "item": 2}
 
     def test_a_column_without_a_name_is_told_by_its_number(self) -> None:
         assert find_columns(["", "user", "item", ""], PATH).unused == ["column 1", "column 4"]
@@ -127,7 +140,26 @@ class TestDetection:
     def test_a_log_without_a_header_is_told_how_it_is_read(self, write: Write) -> None:
         with pytest.raises(errors.SourceUndetectedError) as caught:
             detect(write("log.txt", "0 18\n0 11\n"))
-        assert "--no-header --user-column 1 --item-column 2" in caught.value.hint
+        assert caught.value.hint.endswith("--no-header --user-column 1 --item-column 2")
+
+    @pytest.mark.parametrize(
+        ("line", "options"),
+        [
+            ("2020-09-13,a,x", "--user-column 2 --item-column 3 --time-column 1"),
+            ("a,2020-09-13 12:26:40,x,5", "--user-column 1 --item-column 3 --time-column 2"),
+            ("a;x;5;1600000000123", "--user-column 1 --item-column 2 --time-column 4"),
+            ("a\tx\t5", "--user-column 1 --item-column 2 --time-column N where there is time"),
+        ],
+    )
+    def test_the_hint_takes_a_column_of_times_for_what_it_is(self, write: Write, line: str, options: str) -> None:
+        with pytest.raises(errors.SourceUndetectedError) as caught:
+            detect(write("log.txt", f"{line}\n{line}\n"))
+        assert caught.value.hint.endswith(f"--no-header {options}")
+
+    def test_a_line_of_one_id_and_a_date_is_no_event(self, write: Write) -> None:
+        with pytest.raises(errors.SourceUndetectedError) as caught:
+            detect(write("log.txt", "a,2020-09-13\n"))
+        assert "--no-header" not in caught.value.hint
 
     def test_an_array_of_json_is_told(self, write: Write) -> None:
         with pytest.raises(errors.SourceUndetectedError) as caught:
@@ -169,6 +201,47 @@ class TestDetection:
         assert read(reviews).kind == "amazon-reviews"
         log = read(reviews, columns=Columns(item="shop"))
         assert (log.kind, log.events["item"].to_list()) == ("table", ["s"])
+
+
+class TestUnusedTimes:
+    """A column of times under a name that nobody knows is told with the option that makes it the time."""
+
+    TOLD = "the column bought reads as times: --time-column bought makes it the time"
+
+    @pytest.mark.parametrize("value", ["2020-09-13", "2020-09-13T12:26:40Z", "1600000000", "1600000000123.5"])
+    def test_is_told_in_every_form(self, write: Write, tmp_path: Path, value: str) -> None:
+        text = write("log.csv", f'user,item,bought,price\na,x,{value},9\nb,"y,",{value},7\nb,y,,7\n')
+        lines = write("log.jsonl", f'{{"user": "a", "item": "x", "bought": "{value}", "deep": [1]}}\n')
+        pl.DataFrame({"user": ["a"], "item": ["x"], "bought": [value], "deep": [[1]]}).write_parquet(tmp_path / "p")
+        for path in (text, lines, tmp_path / "p"):
+            assert self.TOLD in read(path).remarks
+            named = read(path, columns=Columns(timestamp="bought"), reading=Reading(drop_missing=True))
+            assert "timestamp" in named.events.columns
+
+    def test_is_told_of_dates_and_numbers_that_are_typed(self, tmp_path: Path) -> None:
+        moment = datetime(2020, 9, 13, 12, 26, 40)
+        for values in ([moment], [moment.date()], [1_600_000_000]):
+            pl.DataFrame({"user": ["a"], "item": ["x"], "bought": values}).write_parquet(tmp_path / "p")
+            assert self.TOLD in read(tmp_path / "p").remarks
+
+    def test_is_told_by_number_without_a_header(self, write: Write) -> None:
+        numbers = Columns(user="1", item="2")
+        log = read(write("log.csv", "a,x,2020-09-13\n"), columns=numbers, reading=Reading(header=False))
+        assert "the column 3 reads as times: --time-column 3 makes it the time" in log.remarks
+
+    @pytest.mark.parametrize(
+        ("header", "row", "ignored"),
+        [
+            ("user,item,time,bought", "a,x,1600000000,2020-09-13", ()),
+            ("user,item,bought", "a,x,2020-09-13", ("bought",)),
+            ("user,item,year", "a,x,2020", ()),
+            ("user,item,price", "a,x,12.50", ()),
+            ("user,item,note", "a,x,", ()),
+        ],
+    )
+    def test_is_not_told_otherwise(self, write: Write, header: str, row: str, ignored: tuple[str, ...]) -> None:
+        log = read(write("log.csv", f"{header}\n{row}\n"), columns=Columns(ignore=ignored))
+        assert not [line for line in log.remarks if "reads as times" in line]
 
 
 class TestJsonLines:

@@ -384,6 +384,32 @@ class TestNeighbours:
         with pytest.raises(errors.BadTimestampError, match="is no number"):
             seconds(["1,600,000,000"])
 
+    @pytest.mark.parametrize(
+        ("text", "second"),
+        [
+            ("1.600000000e9", NOON),
+            ("1.600000000E+09", NOON),
+            ("16000000000e-1", NOON),
+            ("1.600000000123E+12", NOON),
+            ("1.600000000E+12", NOON),
+            ("1.6000000001234568e+18", NOON),
+            ("4.4e1", 44),
+        ],
+    )
+    def test_scientific_notation_that_tells_the_second(self, text: str, second: int) -> None:
+        assert seconds([text])[0] == [second]
+
+    @pytest.mark.parametrize("text", ["1.6e9", "1.6E+12", "1.6000000e12", "16e8", "+1.600000E+18"])
+    @pytest.mark.parametrize("drop", [False, True])
+    def test_scientific_notation_that_rounds_names_the_line(self, text: str, drop: bool) -> None:
+        with pytest.raises(errors.BadTimestampError, match=r"line 3: .* in scientific notation, which rounds"):
+            seconds([f"{NOON}", text], drop=drop)
+
+    @pytest.mark.parametrize("number", ["1.6e9", "1600000000.0", "1.6e18", "1600000000000000000.0"])
+    def test_a_number_of_json_has_its_value_however_it_is_written(self, write: Write, number: str) -> None:
+        log = read(write("log.jsonl", f'{{"user": "a", "item": "x", "timestamp": {number}}}\n'))
+        assert log.events["timestamp"].to_list() == [NOON]
+
     def test_floats_of_32_bits_are_told(self) -> None:
         times = Times()
         frame = pl.DataFrame({"timestamp": pl.Series([NOON], dtype=pl.Float32), "line": [1], "source": [0]})

@@ -93,6 +93,18 @@ class TestNamed:
         with pytest.raises(errors.MissingColumnError, match="columns of titles"):
             read(write("log.csv", LOG), reading=Reading(titles=str(titles)))
 
+    @pytest.mark.parametrize("named", [True, False])
+    def test_titles_of_no_item_are_told_with_an_item_of_either(self, write: Write, named: bool) -> None:
+        titles = write("t.csv" if named else "items.csv", "item,title\ni7,Seven\ni8,Eight\ni9,\n")
+        log = read(write("log.csv", LOG), reading=Reading(titles=str(titles) if named else None))
+        assert log.remarks == [
+            "2 titles were read, and none is of an item of the log: they are of items such as 'i7', the log has '7'"
+        ]
+
+    def test_one_that_fits_is_enough_to_say_nothing(self, write: Write) -> None:
+        write("items.csv", "item,title\ni7,Seven\n8,Eight\n")
+        assert read(write("log.csv", LOG)).remarks == []
+
 
 class TestColumnOfTheLog:
     def test_gives_the_titles(self, write: Write) -> None:

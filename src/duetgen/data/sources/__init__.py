@@ -107,4 +107,9 @@ def _read_files(path: Path, test_path: Path | None, kind: str, columns: Columns,
         titles, beside, remark = titles_of(path, layout, item, reading.titles)
         files += [beside] if beside is not None else []
         table.remark(remark)
+    if titles is not None and len(titles) and not titles["item"].is_in(events["item"].unique().implode()).any():
+        table.remark(
+            f"{len(titles):,} titles were read, and none is of an item of the log: "
+            f"they are of items such as {titles['item'][0]!r}, the log has {events['item'][0]!r}"
+        )
     return Log(kind, events, titles, files, notes, remarks=table.remarks)

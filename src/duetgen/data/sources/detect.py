@@ -20,7 +20,7 @@ from duetgen.data.sources.files import parts_of
 from duetgen.data.sources.header import find_columns, header_of, is_header, is_number, separator_of, split_line
 from duetgen.data.sources.raw import form_of
 from duetgen.data.sources.text import blocks, fields, sample, stray_quotes
-from duetgen.data.sources.times import parse_iso
+from duetgen.data.sources.times import look_like_times, parse_iso
 from duetgen.errors import DuetError
 
 ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
@@ -116,9 +116,13 @@ def undetected(path: Path, first: str) -> SourceUndetectedError:
     shown = first if len(first) <= 60 else first[:57] + "…"
     fields_ = split_line(first, separator_of(first))
     hint = NAME_THEM
-    if 2 <= len(fields_) <= MOST_FIELDS:
-        hint = "if each line is an event, say which columns are which: --no-header --user-column 1 --item-column 2" + (
-            " --time-column N where there is time" if len(fields_) > 2 else ""
+    times = [i for i, field in enumerate(fields_, 1) if look_like_times([field.strip()])]
+    ids = [i for i in range(1, len(fields_) + 1) if i not in times[-1:]]
+    if 2 <= len(ids) <= MOST_FIELDS:
+        time = times[-1] if times else "N where there is time" if len(fields_) > 2 else None
+        hint = (
+            f"if each line is an event, say which columns are which: --no-header --user-column {ids[0]} "
+            f"--item-column {ids[1]}" + ("" if time is None else f" --time-column {time}")
         )
     return SourceUndetectedError(f"{path} is in no format known here; it begins {shown!r}", hint)
 

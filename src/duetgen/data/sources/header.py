@@ -148,11 +148,9 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
     roles: dict[str, int] = {}
     for role, synonyms in SYNONYMS.items():
         if (name := given[role]) is not None:
-            if list(names).count(name) > 1:
-                raise AmbiguousColumnError(
-                    f"{path} has {list(names).count(name)} columns called {name!r}", "give each a name of its own"
-                )
-            roles[role] = list(names).index(name)
+            hits = [i for i, other in enumerate(names) if other == name]
+            _refuse_same_name(hits, names, path)
+            roles[role] = hits[0]
             continue
         hits = [i for i, name in enumerate(names) if plain(name) in synonyms and name not in taken]
         # The plainest name wins: `item` before `product_id`, `user` before `session_id`.
@@ -160,6 +158,7 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
         if role in ("behaviour", "title"):
             hits = hits[:1]
         if len(hits) > 1:
+            _refuse_same_name(hits, names, path)
             raise AmbiguousColumnError(
                 f"{path} has {len(hits)} columns that could be the {role}: {listed([names[i] for i in hits])}",
                 f"say which with {OPTIONS[role]}",
@@ -174,6 +173,15 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
             f"say which with {options}; if the first line is an event and no header, add --no-header and give numbers",
         )
     return Found(list(names), _distinct(roles))
+
+
+def _refuse_same_name(hits: Sequence[int], names: Sequence[str], path: Path) -> None:
+    if len(hits) > 1 and len({names[i] for i in hits}) == 1:
+        numbers = " and ".join(str(i + 1) for i in hits)
+        raise AmbiguousColumnError(
+            f"{path} has {len(hits)} columns called {names[hits[0]]!r}: columns {numbers}",
+            "no option tells them apart: give each a name of its own in the file's first line",
+        )
 
 
 def numbered_columns(width: int, path: Path, chosen: Columns) -> Found:

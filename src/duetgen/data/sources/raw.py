@@ -33,6 +33,9 @@ PARQUET_MAGIC: Final = b"PAR1"
 SEPARATOR_NAMES: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blanks": BLANKS, "\\t": "\t"}
 """Names for separators that are hard to type."""
 
+SAMPLE_ROWS: Final = 100
+"""Rows that are looked at to tell what a column holds."""
+
 ODD_NAME: Final = re.compile(r'["\\\x00-\x1f]')
 NO_NUMBER: Final = re.compile(r"([:,\[]\s*)(?:NaN|-?Infinity)(?=\s*[,}\]])")
 
@@ -77,6 +80,27 @@ def read_raw(path: Path, find: Find, *, header: bool = True, separator: str | No
         yield from _read_json(path, find)
     else:
         yield from _read_text(path, find, header, separator)
+
+
+def first_values(path: Path, found: Found, *, header: bool = True, separator: str | None = None) -> list[list[str]]:
+    """The first values of each column of a table, as text; of the form of `read_raw`, which has read it."""
+    form = form_of(path)
+    if form == "parquet":
+        plain = [name for name, kind in pl.read_parquet_schema(path).items() if not kind.is_nested()]
+        table = pl.read_parquet(path, columns=plain, n_rows=SAMPLE_ROWS, hive_partitioning=False)
+        return [[str(value) for value in table[name].drop_nulls()] if name in plain else [] for name in found.names]
+    lines = sample(path)[: SAMPLE_ROWS + 1]
+    if form == "json":
+        decoder = msgspec.json.Decoder(dict[str, Any])
+        objects: list[dict[str, Any]] = []
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                objects.append(_decoded(decoder, line))
+        return [[str(one[name]) for one in objects if one.get(name) is not None] for name in found.names]
+    between = separator_named(separator) or separator_of(lines[0])
+    rows = [[field.strip() for field in split_line(line, between)] for line in lines[int(header) :]]
+    rows = [row for row in rows if len(row) == len(found.names)]
+    return [[row[i] for row in rows if row[i]] for i in range(len(found.names))]
 
 
 def separator_named(text: str | None) -> str | None:
@@ -212,7 +236,7 @@ def _fields_of(path: Path, find: Find) -> Found:
                 with contextlib.suppress(msgspec.DecodeError, RecursionError):
                     names.update(dict.fromkeys(_decoded(decoder, line)))
 
-    first = sample(path)[:100]
+    first = sample(path)[:SAMPLE_ROWS]
     try:
         _decoded(decoder, first[0])
     except (msgspec.DecodeError, RecursionError) as cause:
@@ -236,6 +260,8 @@ def _scalar(value: object, role: str, name: str, path: Path, line: int) -> str |
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadJsonLineError(f"{path} line {line}: the field {name} holds no text or number", "name another column")
+    if role == "timestamp" and isinstance(value, float):  # Python has scientific notation for nanoseconds.
+        return f"{value:f}"
     return str(value)
 
 

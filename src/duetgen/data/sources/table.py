@@ -8,7 +8,8 @@ from typing import Final
 from duetgen.data.log import Columns, Reading
 from duetgen.data.sources.events import EventTable
 from duetgen.data.sources.header import Found, find_columns, listed, numbered_columns
-from duetgen.data.sources.raw import read_raw
+from duetgen.data.sources.raw import first_values, read_raw
+from duetgen.data.sources.times import look_like_times
 
 REVIEW: Final = Columns(user="reviewerID", item="asin", rating="overall", timestamp="unixReviewTime")
 """Fields of an Amazon review of 2014 or 2018."""
@@ -39,6 +40,11 @@ def read_table(
         table.add(raw.frame, path, raw.where, labels=labels, part=part)
         if item is None and raw.found.unused:
             table.remark(f"columns not used: {listed(raw.found.unused)}")
+            if "timestamp" not in raw.found.roles:
+                values = first_values(path, raw.found, header=reading.header, separator=reading.separator)
+                for name, some in zip(raw.found.names, values):
+                    if name in raw.found.unused and name not in columns.ignore and look_like_times(some):
+                        table.remark(f"the column {name} reads as times: --time-column {name} makes it the time")
         item, broken = labels["item"], broken + raw.broken
     if broken:
         table.remark(f"{broken:,} events have a line break inside quotes, in columns that are not used")

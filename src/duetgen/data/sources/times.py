@@ -8,6 +8,7 @@
 - Text and dates: ISO 8601 with `T` or a blank, with or without seconds, fractions and offset; `Z`, `UTC` and `GMT`
   behind it. Without an offset it is UTC.
 - Decimal commas are read as points, where they can be nothing else.
+- Numbers in scientific notation are read where their digits tell the second, and refused as rounded elsewhere.
 - A missing time is refused, or its event is dropped and counted if asked.
 """
 
@@ -76,6 +77,12 @@ BLANK_OFFSET: Final = re.compile(r"\s+([+-]\d)")
 YEAR_FIRST: Final = re.compile(r"^(\d{4})/(\d{2})/(\d{2})")
 BARE_DATE: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})([+-]\d{2}:?\d{2})$")
 
+CLOCK_NUMBER: Final = re.compile(r"[1-4]\d{9}(\d{3}|\d{6}|\d{9})?(\.\d*)?")
+"""A number from 2001 on, as seconds or in a finer unit."""
+SCIENTIFIC: Final = r"^[+-]?\d+(?:\.(\d*))?[eE]\+?(\d+)$"
+EXACT_DECIMALS: Final = 9
+"""So many digits behind the point of a number in scientific notation tell the second, whatever the unit."""
+
 
 def parse_iso(text: str) -> int | None:
     """Microseconds since 1970 of a time in ISO 8601, in UTC where no offset stands; None if it is none."""
@@ -86,6 +93,13 @@ def parse_iso(text: str) -> int | None:
     except ValueError:
         return None
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
+
+
+def look_like_times(values: Sequence[str]) -> bool:
+    """Whether all of some values are dates, or numbers of the size of Unix times; False of none."""
+    return bool(values) and all(
+        CLOCK_NUMBER.fullmatch(value) or (not value.isdigit() and parse_iso(value) is not None) for value in values
+    )
 
 
 class Times:
@@ -176,8 +190,11 @@ class Times:
         frame = frame.select("line", "timestamp").with_columns(values.alias("number"))
         number = pl.col("number")
         wrong = number.is_null() | (number.cast(pl.Float64).abs() >= float(limits.MAX_TIMESTAMP))
+        rounded = pl.lit(False)
         if values.dtype.is_float():
-            wrong = wrong | ~number.is_finite()
+            if frame.schema["timestamp"] == pl.String:
+                rounded = _rounded_by_notation(pl.col("timestamp"))
+            wrong = wrong | ~number.is_finite() | rounded
         if isinstance(missing, pl.Series):
             missing = pl.lit(missing)
         if self.drop:
@@ -188,6 +205,11 @@ class Times:
                 raise BadTimestampError(
                     f"{path} {where} {line} has no time: {shown(value)}",
                     "mend it, or leave such events out, counted, with --drop-missing",
+                )
+            if frame.filter(rounded & (pl.col("line") == line)).height:
+                raise BadTimestampError(
+                    f"{path} {where} {line}: the timestamp {shown(value)} is in scientific notation, which rounds",
+                    "write the number out: a spreadsheet does so in a column of format number",
                 )
             numeric = str(value).strip().lstrip("+-").isdigit()
             what = "is out of range" if numeric else "is no number or ISO date"
@@ -398,3 +420,11 @@ def _calendar(times: pl.Series) -> pl.Series | None:
         if dates.null_count():
             return None
     return dates
+
+
+def _rounded_by_notation(text: pl.Expr) -> pl.Expr:
+    """Whether a number in scientific notation has too few digits to tell the second."""
+    parts = text.str.strip_chars().str.extract_groups(SCIENTIFIC)
+    decimals = parts.struct[0].str.len_chars().fill_null(0)
+    power = parts.struct[1].cast(pl.Int64, strict=False)
+    return (decimals < power.clip(upper_bound=EXACT_DECIMALS)).fill_null(False)
