@@ -21,8 +21,7 @@ from duetgen.training import load_run
 from duetgen.wire.messages import MetPolicy
 
 CONDITIONS: Final = (OWN, Condition("own", 20))
-RUNS: Final = {"duet": "fit", "duet-on-base": "fit/run"}
-"""Where a cell keeps its run."""
+METHODS: Final = ("duet", "duet-on-base")
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
         return cells / f"{options.backbone}-{method}-{options.seed}"
 
     base = load_run(cell("base") / "fit").model
-    models = {method: load_run(cell(method) / folder).model for method, folder in RUNS.items()}
+    models = {method: load_run(cell(method) / "fit/run").model for method in METHODS}
     for met in get_args(MetPolicy):
         dataset.manifest = msgspec.structs.replace(dataset.manifest, met=met)
         (reference,) = evaluate(base, dataset)

@@ -3,8 +3,10 @@
     DUETGEN_DATA=/path/to/data python benchmarks/quality.py [--cells ml-1m/sasrec …] [--methods duet,base] [--seeds 1]
         [--out out/quality] [--jobs 1] [--budget MINUTES] [--write]
 
-Each cell is a dataset, a split and a backbone: one `duet compare`, which can be killed at any moment and goes on with
-the same command. No cell has settings of its own: the dataset decides what the defaults leave open. With `--write` what
+Each cell is a dataset, a split and a device model: one `duet compare`, which can be killed at any moment and goes on
+with the same command. No cell has settings of its own but for the width of the device: the dataset decides what the
+defaults leave open. What is shared is trained once: the cloud model of a dataset serves its other device models, so
+these come after it. With `--write` what
 came of a cell is kept in `benchmarks/results/quality/`, without any row of a dataset: a record, and one page of all.
 """
 
@@ -26,11 +28,18 @@ from quality_pages import write_cell
 
 COMMAND: Final = [sys.executable, "-c", "from duetgen.cli import main; main()"]
 AGES: Final = "0,5,20"
-CORE: Final = ("base", "base-small", "duet", "duet-on-base")
-EASE: Final = ("popular", "ease", *CORE)
-KNN: Final = ("popular", "item-knn", *CORE)
+CLOUD_RUN: Final = "cells/any-cloud-0/fit"
+"""Where a comparison keeps the cloud model of its first seed."""
+CLOUD: Final = ("cloud", "cloud-list")
+DUET: Final = ("duet-weights", "duet", "duet-on-base")
+SASREC: Final = ("popular", "base", "base-small", "base-ensemble", "finetune", "apg", *CLOUD, *DUET)
+EASE: Final = (*SASREC, "ease")
+KNN: Final = (*SASREC, "item-knn")
 """For larger catalogues: EASE inverts a matrix of items by items."""
-MORE: Final = ("base-long", "finetune", "apg", "concat")
+MORE: Final = ("base-long", "concat")
+OTHERS: Final = ("base", *CLOUD, "duet-on-base")
+"""What tells whether it holds with another device model."""
+SMALL: Final = ("base", "base-ensemble", *CLOUD, *DUET)
 
 LEAVE_ONE_OUT: Final = (
     "ml-1m",
@@ -56,28 +65,34 @@ class Plan:
         seeds: how many.
         limit_devices: devices that are measured, drawn by seed, where measuring all takes hours: a backbone that scores
             each item of a large catalogue anew. None for all.
+        width: of the device model; None for the default.
+        cloud_of: the cell whose cloud model, of its first seed, is taken: it is the same whatever the device model is.
     """
 
     methods: tuple[str, ...]
     seeds: int = 1
     limit_devices: int | None = None
+    width: int | None = None
+    cloud_of: str | None = None
 
 
 CELLS: Final = {
-    "ml-1m/sasrec": Plan((*EASE, *MORE)),
-    "amazon-beauty-5core/sasrec": Plan((*KNN, *MORE)),
+    "ml-1m/sasrec": Plan((*EASE, *MORE), seeds=3),
+    "amazon-beauty-5core/sasrec": Plan((*KNN, *MORE), seeds=3),
+    "ml-1m/sasrec-32": Plan(SMALL, width=32, cloud_of="ml-1m/sasrec"),
+    "amazon-beauty-5core/sasrec-32": Plan(SMALL, width=32, cloud_of="amazon-beauty-5core/sasrec"),
     "amazon-sports-5core/sasrec": Plan(KNN),
     "amazon-video-games-sasrec/sasrec": Plan(KNN),
     "yelp-2019-5core/sasrec": Plan(KNN),
     "taobao-mclrec/sasrec": Plan(KNN),
-    "ml-100k-temporal/sasrec": Plan(EASE),
+    "ml-100k-temporal/sasrec": Plan(EASE, seeds=3),
     "ml-1m-users-1-2999-temporal/sasrec": Plan(EASE),
-    "ml-1m/gru4rec": Plan(CORE),
-    "amazon-beauty-5core/gru4rec": Plan(CORE),
-    "ml-1m/din": Plan(CORE, limit_devices=2_000),
-    "amazon-beauty-5core/din": Plan(CORE, limit_devices=2_000),
+    "ml-1m/gru4rec": Plan(OTHERS, cloud_of="ml-1m/sasrec"),
+    "amazon-beauty-5core/gru4rec": Plan(OTHERS, cloud_of="amazon-beauty-5core/sasrec"),
+    "ml-1m/din": Plan(OTHERS, limit_devices=2_000, cloud_of="ml-1m/sasrec"),
+    "amazon-beauty-5core/din": Plan(OTHERS, limit_devices=2_000, cloud_of="amazon-beauty-5core/sasrec"),
 }
-"""All cells; leave-one-out but for the temporal ones."""
+"""All cells by dataset and device model, as they are run one after the other; leave-one-out but for the temporal."""
 
 
 def open_dataset(name: str, data: Path, out: Path) -> Dataset:
@@ -90,14 +105,22 @@ def open_dataset(name: str, data: Path, out: Path) -> Dataset:
     return Dataset(folder)
 
 
+def folder_of(cell: str, out: Path) -> Path:
+    """The folder of a cell's comparison."""
+    return out / "comparisons" / cell.replace("/", "-")
+
+
 def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: float | None) -> Results | None:
     """Compare the methods of a cell with `duet compare`; None where nothing came of it."""
-    name, backbone = cell.split("/")
+    name, device = cell.split("/")
     dataset = open_dataset(name, data, out)
-    root = out / "comparisons" / cell.replace("/", "-")
-    words = ["compare", str(dataset.root), "--out", str(root), "--backbones", backbone, "--jobs", str(jobs)]
+    root = folder_of(cell, out)
+    words = ["compare", str(dataset.root), "--out", str(root), "--jobs", str(jobs)]
+    words += ["--backbones", device.partition("-")[0]]
     words += ["--methods", ",".join(plan.methods), "--seeds", str(plan.seeds), "--staleness", AGES]
     words += [] if plan.limit_devices is None else ["--limit-devices", str(plan.limit_devices)]
+    words += [] if plan.width is None else ["--width", str(plan.width)]
+    words += [] if plan.cloud_of is None else ["--cloud-model", str(folder_of(plan.cloud_of, out) / CLOUD_RUN)]
     words += [] if budget is None else ["--budget", str(budget)]
     with subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL) as comparison:
         try:
@@ -111,11 +134,13 @@ def run_cell(cell: str, plan: Plan, data: Path, out: Path, jobs: int, budget: fl
 def main() -> None:
     """Run the cells; with `--write`, keep what came of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS, metavar="DATASET/BACKBONE")
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS, metavar="DATASET/DEVICE")
     parser.add_argument("--methods", help="separated by commas; those of the cell's plan by default")
     parser.add_argument("--seeds", type=int, help="that of the cell's plan by default")
     parser.add_argument("--out", type=Path, default=Path("out/quality"))
-    parser.add_argument("--jobs", type=int, default=1, help="methods that run side by side, a thread each")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="methods that run side by side, a thread each; they share a GPU"
+    )
     parser.add_argument("--budget", type=float, help="minutes a cell after which no method is started")
     parser.add_argument("--write", action="store_true", help="keep what came of it in benchmarks/results/quality/")
     options = parser.parse_args()

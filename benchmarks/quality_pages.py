@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 RESULTS: Final = Path(__file__).parent / "results/quality"
 FRESH, OLD, ZERO, ANOTHER = "fresh", "own+20", "zero", "another"
-CONDITIONS: Final = (FRESH, OLD, ZERO, ANOTHER)
-"""What a record keeps of a method: what it is judged by, theta 20 events old, theta = 0, another device's theta."""
+WEIGHTS, OPINIONS = "own-weights", "own-bias"
+CONDITIONS: Final = (FRESH, "own+5", OLD, WEIGHTS, OPINIONS, ZERO, ANOTHER)
+"""What a record keeps of a method: what it is judged by, theta 5 and 20 events old, its weights and its opinions alone,
+theta = 0, another device's theta."""
 
 DATASETS: Final = {
     "ml-1m": "MovieLens 1M",
@@ -40,10 +42,13 @@ DATASETS: Final = {
 }
 """Datasets as people call them, in the order of the page."""
 HEAD: Final = (
-    *("cell", "devices", "items", "met", "seeds", "base", "DUET", "way", "DUET less base"),
+    *("cell", "devices", "items", "met", "seeds", "base", "base-ensemble", "cloud", "its list, 20 events old", "DUET"),
+    *("way", "θ, bytes", "DUET less base", "weights alone less base", "opinions alone less base"),
     *("θ 20 events old less base", "another's θ", "user AUC, 99 drawn: base", "DUET", "less base"),
 )
-BACKBONES: Final = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "din": "DIN"}
+DEVICES: Final = {"sasrec": "SASRec", "sasrec-32": "SASRec of width 32", "gru4rec": "GRU4Rec", "din": "DIN"}
+"""Device models as people call them; of width 64 where nothing is said."""
+CLOUD, CLOUD_LIST, ENSEMBLE = "cloud", "cloud-list", "base-ensemble"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -68,6 +73,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         seconds: of training.
         device_bytes: of what a device holds, its items in int8; None where it was not kept.
         theta_bytes: of theta as it travels; 0 without.
+        opinion_bytes: of these, the opinions.
         scoring_ms: to score 100 candidates on one thread; None where it was not kept.
     """
 
@@ -81,6 +87,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     device_bytes: int | None = None
     theta_bytes: int = 0
+    opinion_bytes: int = 0
     scoring_ms: float | None = None
 
 
@@ -101,9 +108,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> tuple[str, str]:
-        """Dataset and backbone."""
-        dataset, backbone = self.cell.split("/")
-        return dataset, backbone
+        """Dataset and device model."""
+        dataset, device = self.cell.split("/")
+        return dataset, device
 
     @property
     def way(self) -> str | None:
@@ -160,6 +167,7 @@ def measured(row: Row, full: Table, drawn: Table) -> Measured:
         seconds=round(row.fit_seconds, 1),
         device_bytes=row.cost.device_bytes,
         theta_bytes=row.cost.theta_bytes,
+        opinion_bytes=row.cost.opinion_bytes,
         scoring_ms=round(row.cost.scoring_ms, 3),
     )
 
@@ -182,7 +190,7 @@ def records() -> list[Record]:
     """What is kept, in the order of the page."""
     file = RESULTS / "cells.json"
     found = msgspec.json.decode(file.read_bytes(), type=list[Record]) if file.is_file() else []
-    return sorted(found, key=lambda one: (list(DATASETS).index(one.names[0]), list(BACKBONES).index(one.names[1])))
+    return sorted(found, key=lambda one: (list(DATASETS).index(one.names[0]), list(DEVICES).index(one.names[1])))
 
 
 def merged(before: Record | None, now: Record) -> Record:
@@ -224,8 +232,9 @@ def page(found: list[Record]) -> str:
         "",
         "Test parts, `ndcg@10`; settings are the defaults, which the dataset decides. What a device has met is hidden",
         "from the ranking where events hardly repeat (*hidden*), else shown (*shown*). DUET is trained jointly with",
-        "its global model or for the finished base model, whichever the validation part prefers. Intervals are 95 %",
-        "over devices.",
+        "its global model or for the finished base model, whichever the validation part prefers; its θ has weights",
+        "and opinions of a cloud model. *cloud* ranks on the cloud itself; *base-ensemble* is base on a device that",
+        "carries a counting model too. Intervals are 95 % over devices.",
         "Made by `python benchmarks/quality.py --write`.",
         "",
         "![DUET less base in every cell](gains.svg)",
@@ -233,7 +242,7 @@ def page(found: list[Record]) -> str:
         counts(found),
         "",
         f"| {' | '.join(HEAD)} |",
-        "|---|---:|---:|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|",
+        f"|---|---:|---:|---|{'---:|' * 6}---|{'---:|' * 9}",
         *(duet_line(one) for one in found),
         "",
         "## Every method",
@@ -258,8 +267,8 @@ def page(found: list[Record]) -> str:
 
 def title(record: Record) -> str:
     """A cell as people call it."""
-    dataset, backbone = record.names
-    return f"{DATASETS[dataset]}, {BACKBONES[backbone]}"
+    dataset, device = record.names
+    return f"{DATASETS[dataset]}, {DEVICES[device]}"
 
 
 def counts(found: list[Record]) -> str:
@@ -279,10 +288,14 @@ def duet_line(record: Record) -> str:
     base, duet = record.methods[BASE], record.chosen
     cells = [title(record), f"{record.devices:,}", f"{record.items:,}", full_name("full", record.met).split()[-1]]
     cells += [str(record.seeds), figure(base.ndcg[FRESH])]
+    for name, condition in ((ENSEMBLE, FRESH), (CLOUD, FRESH), (CLOUD_LIST, OLD)):
+        cells.append(figure(record.methods[name].ndcg.get(condition)) if name in record.methods else "")
     if duet is None:
-        return f"| {' | '.join([*cells, *[''] * 8])} |"
+        return f"| {' | '.join([*cells, *[''] * (len(HEAD) - len(cells))])} |"
     cells += [figure(duet.ndcg[FRESH]), "on base" if record.way == ON_BASE else "jointly"]
-    cells += [interval(duet.less_base.get(FRESH)), interval(duet.less_base.get(OLD)), figure(duet.ndcg.get(ANOTHER))]
+    cells.append(f"{duet.theta_bytes:,}" if duet.theta_bytes else "")
+    cells += [interval(duet.less_base.get(condition)) for condition in (FRESH, WEIGHTS, OPINIONS, OLD)]
+    cells.append(figure(duet.ndcg.get(ANOTHER)))
     cells += [figure(base.drawn.get("user_auc")), figure(duet.drawn.get("user_auc")), interval(duet.auc_less_base)]
     return f"| {' | '.join(cells)} |"
 

@@ -27,7 +27,7 @@ from duetgen.data.store import (
 from duetgen.data.synthetic import SyntheticConfig
 from duetgen.documents import damaged, digest_of, read_sealed
 from duetgen.wire.messages import MetPolicy
-from tests.bundles import synthetic_dataset, tiny_bundle
+from tests.bundles import BLEND, synthetic_dataset, tiny_bundle
 
 MakeDataset = Callable[..., Dataset]
 
@@ -162,3 +162,9 @@ def bundle_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory, bundle_dataset: Dataset) -> Path:
     """A tiny bundle (SASRec, window 6, L_g 20), signed by `tests.signing.KEY`; copy it before changing it."""
     return tiny_bundle(tmp_path_factory.mktemp("bundles") / "bundle", bundle_dataset).root
+
+
+@pytest.fixture(scope="session")
+def advised_folder(tmp_path_factory: pytest.TempPathFactory, bundle_dataset: Dataset) -> Path:
+    """The same with a cloud model: theta has both parts, with two opinions of 10 items."""
+    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "advised", bundle_dataset, cloud=BLEND).root

@@ -38,6 +38,14 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def advised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 with opinions; it gives both parts of theta."""
+    root = tmp_path_factory.mktemp("cloud") / "advised"
+    make_version(root, parts="both")
+    return root
+
+
 @pytest.fixture
 def client(version: Path) -> Iterator[TestClient]:
     """A service in the open mode, in this process."""

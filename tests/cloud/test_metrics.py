@@ -34,6 +34,9 @@ def test_metrics_tell_rates_errors_stages_versions_and_ages(client: Any) -> None
     assert found["duet_parameters_age_seconds_bucket", (("le", "60"),)] == 1
     assert found["duet_parameters_age_seconds_bucket", (("le", "300"),)] == 2
     assert found["duet_parameters_age_seconds_sum", ()] == 120
+    # 20 values of 4 bytes each; the version has no opinions.
+    assert found["duet_parameters_part_bytes_total", (("part", "weights"),)] == 3 * 80
+    assert found["duet_parameters_part_bytes_total", (("part", "bias"),)] == 0
     for stage in ("read", "decode", "encode", "total"):
         assert found["duet_stage_seconds_count", (("stage", stage),)] == 3
     assert sum(value for (name, _), value in found.items() if name == "duet_model") == 1

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from duetgen.cloud.errors import ServiceError
 from duetgen.cloud.exchange import Decoder
 from duetgen.cloud.thetas import Thetas, to_float16
 from duetgen.wire.authentication import answer_key, verify
+from duetgen.wire.bias import BiasCodec
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.codec import ThetaCodec
 from duetgen.wire.errors import InvalidParametersError
 from duetgen.wire.messages import BatchAnswer, BatchRequest, ErrorAnswer, ParametersAnswer, ParametersRequest
 
 from .conftest import TestClient
-from .versions import HISTORY, VOCABULARY, theta
+from .versions import HISTORY, VOCABULARY, make_version, opinions, theta
 
 MSGPACK, JSON = "application/msgpack", "application/json"
 CODEC = ThetaCodec([[4, 4], [4]])
@@ -100,6 +102,74 @@ def test_batch_answers_in_order_as_each_alone(client: TestClient) -> None:
         np.testing.assert_array_equal(CODEC.decode(answer.scale, answer.theta, "float32"), theta(history))
         assert verify(answer_key(""), f"d{index}", answer)
     assert len({answer.sequence for answer in answers}) == 100
+
+
+@pytest.fixture
+def advised_client(advised: Path) -> Iterator[TestClient]:
+    """A service of the version with opinions."""
+    with TestClient(create_app(ServiceConfig(sources=(str(advised),), rate=0))) as made:
+        yield made
+
+
+def bias_of(answer: ParametersAnswer) -> list[tuple[list[int], list[float]]]:
+    found = BiasCodec(VOCABULARY, [3, 3]).decode(answer.bias)
+    return [(opinion.items.tolist(), opinion.values.tolist()) for opinion in found]
+
+
+@pytest.mark.parametrize("parts", [None, "both", "weights", "bias"])
+@pytest.mark.parametrize("many", [False, True], ids=["alone", "batch"])
+def test_parts_that_are_asked_for(advised_client: TestClient, parts: str | None, many: bool) -> None:
+    wanted = {} if parts is None else {"parts": parts}
+    if many:
+        batch = {**GOOD, **wanted, "devices": [{"device": f"d{item}", "history": [5, item]} for item in (7, 90)]}
+        del batch["device"], batch["history"]
+        answers = read(post(advised_client, batch, "/v1/parameters:batch"), BatchAnswer).answers
+        told = [(f"d{item}", [5, item], answer) for item, answer in zip((7, 90), answers, strict=True)]
+    else:
+        told = [("kiosk-1", [3, 5, 7], read(post(advised_client, {**GOOD, **wanted}), ParametersAnswer))]
+    for device, history, answer in told:
+        assert verify(answer_key(""), device, answer)
+        if parts == "bias":
+            assert (answer.scale, answer.theta) == (b"", b"")
+        else:
+            np.testing.assert_array_equal(CODEC.decode(b"", answer.theta, "float32"), theta(history))
+        # 255 and 128 are whole bytes of the scale 1; the other values are of a scale of their own, and alike.
+        assert answer.bias == b"" if parts == "weights" else bias_of(answer) == opinions(history)
+
+
+def test_parts_that_a_version_does_not_have_are_left_out(client: TestClient, tmp_path: Path) -> None:
+    answer = read(post(client, {**GOOD, "parts": "bias"}), ParametersAnswer)
+    assert (answer.theta, answer.bias) == (b"", b"")
+    assert read(post(client, GOOD), ParametersAnswer).bias == b""
+    make_version(tmp_path / "bias", parts="bias")
+    with TestClient(create_app(ServiceConfig(sources=(str(tmp_path / "bias"),), rate=0))) as other:
+        answer = read(post(other, GOOD), ParametersAnswer)
+        assert (answer.theta, bias_of(answer)) == (b"", opinions(GOOD["history"]))
+
+
+def test_those_who_want_different_parts_are_generated_together(advised: Path) -> None:
+    front: Any = create_app(ServiceConfig(sources=(str(advised),), rate=0))
+    wanted = ["both", "weights", "bias", "weights"]
+
+    async def run() -> list[ParametersAnswer]:
+        async with front.service.running():
+            transport = httpx.ASGITransport(app=front)
+            async with httpx.AsyncClient(transport=transport, base_url="http://duet") as client:
+                bodies = [msgspec.json.encode({**GOOD, "parts": parts}) for parts in wanted]
+                found = await asyncio.gather(*(client.post("/v1/parameters", content=body) for body in bodies))
+                return [read(response, ParametersAnswer) for response in found]
+
+    answers = asyncio.run(run())
+    assert [(bool(answer.theta), bool(answer.bias)) for answer in answers] == [
+        (True, True),
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
+    assert bias_of(answers[0]) == bias_of(answers[2]) == opinions(GOOD["history"])
+    totals = front.service.recorder.totals
+    assert (totals.weights, totals.bias) == (3 * 4 * 20, 2 * len(answers[0].bias))
+    assert totals.rows.total == 4
 
 
 def test_requests_that_wait_together_are_generated_together_and_as_alone(version: Path) -> None:
@@ -245,6 +315,7 @@ def test_batch_whose_answer_would_be_too_large_refused(client: TestClient, monke
     monkeypatch.setattr("duetgen.cloud.parameters.MAX_BATCH_ANSWER_BYTES", 100)
     batch = {"model_id": "latest", "devices": [{"device": "d", "history": [3]}] * 3}
     refused(post(client, batch, "/v1/parameters:batch"), 413, "body-too-large")
+    assert post(client, {**batch, "parts": "bias"}, "/v1/parameters:batch").status_code == 200
 
 
 @pytest.mark.parametrize("kind", [ParametersRequest, BatchRequest])
@@ -261,7 +332,7 @@ def test_decoders_refuse_any_bytes_by_name(kind: type[Any], body: bytes, form: A
     place=st.integers(0, 60),
     byte=st.integers(0, 255),
     value=st.dictionaries(
-        st.sampled_from(["model_id", "device", "history", "dtype", "age_ms", "more"]),
+        st.sampled_from(["model_id", "device", "history", "dtype", "age_ms", "parts", "more"]),
         st.one_of(st.none(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.lists(st.integers(0, 200))),
     ),
 )
@@ -280,10 +351,23 @@ def test_decoders_survive_changed_requests(place: int, byte: int, value: dict[st
 def test_theta_that_cannot_be_sent_harms_its_own_device_alone(value: float) -> None:
     theta_BP = np.ones((3, 20), dtype=np.float32)
     theta_BP[1, 4] = value
-    thetas = Thetas(theta_BP, CODEC)
-    assert thetas.encode(0, "float16") == CODEC.encode(theta_BP[0], "float16")
+    thetas = Thetas({"theta": theta_BP}, CODEC, BiasCodec(VOCABULARY, []))
+    assert thetas.encode(0, "float16") == (*CODEC.encode(theta_BP[0], "float16"), b"")
     with pytest.raises(InvalidParametersError):
         thetas.encode(1, "float16")
+
+
+@pytest.mark.parametrize(("item", "value"), [(5, np.nan), (5, np.inf), (VOCABULARY, 1.0), (3, 1.0)])
+def test_item_bias_that_cannot_be_sent_harms_its_own_device_alone(item: int, value: float) -> None:
+    items_BJK, values_BJK = np.array([[[3, 4]]] * 3), np.ones((3, 1, 2), dtype=np.float32)
+    items_BJK[1, 0, 1], values_BJK[1, 0, 1] = item, value
+    codec = BiasCodec(VOCABULARY, [2])
+    thetas = Thetas({"items": items_BJK, "values": values_BJK}, CODEC, codec)
+    (found,) = codec.decode(thetas.encode(0, "float16").bias)
+    assert (found.items.tolist(), found.values.round(2).tolist()) == ([3, 4], [1, 1])
+    with pytest.raises(InvalidParametersError):
+        thetas.encode(1, "float16")
+    assert thetas.encode(1, "float16", "weights") == (b"", b"", b"")
 
 
 @settings(max_examples=200, deadline=None)

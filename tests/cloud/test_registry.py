@@ -145,6 +145,14 @@ def test_graph_that_does_not_compute_what_was_exported_refused(look: Look, folde
     assert "does not compute here" in str(log.reasons("bundle refused")[0])
 
 
+def test_opinions_that_were_not_exported_refused(look: Look, folder: Path, log: Lines) -> None:
+    make_version(folder / "misled", 1, parts="both", misled=True)
+    assert not look().versions.served
+    assert "the generator graph" in str(log.reasons("bundle refused")[0])
+    kept = make_version(folder / "honest", 2, parts="both")
+    assert set(look().versions.served) == {kept}
+
+
 def test_refused_bundle_is_looked_at_again_when_it_is_mended(look: Look, folder: Path) -> None:
     model_id = make_version(folder / "a", 1)
     content = (folder / "a/items.json").read_bytes()
@@ -158,7 +166,7 @@ def test_version_in_service_stays_when_its_files_are_harmed(look: Look, folder: 
     model_id = make_version(folder / "a", 1)
     look()
     break_digest(folder / "a")
-    assert look().versions.find(model_id, None).engine.generate
+    assert look().versions.find(model_id, None).engine.thetas
     assert log.reasons("bundle refused")
 
 

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from tests.comparison.conftest import SETTINGS
 
+from duetgen.comparison import changes
 from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished
-from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run_cell
+from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run_cell, starts_of
 from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.records import Cell, Job, cell_folder
 from duetgen.comparison.results import METRICS
@@ -27,6 +29,7 @@ from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError
 from duetgen.jobfolder import FolderBusyError, alone_in, work_in
 from duetgen.training import TrainConfig
+from duetgen.training.run import RunFolder
 
 CELLS = [Cell("sasrec", "base", 0), Cell("sasrec", "duet", 0)]
 RunIn = Callable[[Path, Dataset, Job, list[Cell], int], Any]
@@ -77,6 +80,61 @@ def test_first_seeds_come_first_and_each_method_as_often_as_it_differs(monkeypat
     ]
 
 
+def test_what_others_begin_with_comes_first_and_serves_every_backbone() -> None:
+    names = ("duet-on-base", "cloud-list", "popular", "cloud", "base")
+    cells = plan_cells(["sasrec", "din"], [METHODS[name] for name in names], [0])
+    assert [cell.name for cell in cells] == [
+        "any-popular-0",
+        "any-cloud-0",
+        "sasrec-base-0",
+        "din-base-0",
+        "sasrec-duet-on-base-0",
+        "any-cloud-list-0",
+        "din-duet-on-base-0",
+    ]
+    starts = {"base": Cell("din", "base", 3), "cloud": Cell(None, "cloud", 3)}
+    assert starts_of(Cell("din", "duet-on-base", 3)) == starts
+    assert starts_of(Cell("din", "base", 3)) == {}
+
+
+def test_duet_takes_the_cloud_model_and_the_base_model_that_are_there(
+    tiny: Dataset, tiny_job: Job, tmp_path: Path, run_in: RunIn
+) -> None:
+    cells = plan_cells(["sasrec"], [METHODS[name] for name in ("base", "cloud", "cloud-list", "duet-on-base")], [0])
+    # Two side by side: what begins with another waits for it.
+    outcome = run_in(tmp_path / "out", tiny, tiny_job, cells, 2)
+    assert (outcome.failures, outcome.left) == ([], [])
+    runs = {cell.method: cell_folder(tmp_path / "out", cell).fit for cell in cells}
+    assert sorted(path.name for path in runs["duet-on-base"].iterdir()) == ["run"]
+    assert not runs["cloud-list"].exists()
+    taken = RunFolder(runs["duet-on-base"] / "run").read_environment()
+    assert taken.cloud_model_sha256 == RunFolder(runs["cloud"]).read_environment().weights_sha256
+    assert taken.global_model_sha256 == RunFolder(runs["base"]).read_environment().weights_sha256
+    ranked, listed = (cell_folder(tmp_path / "out", cell).read() for cell in cells if cell.method.startswith("cloud"))
+    assert ranked is not None
+    assert listed is not None
+    assert (ranked.headline, listed.headline, listed.family) == ("zero", "own", "cloud")
+    assert (ranked.cost.device_bytes, ranked.cost.scoring_ms, listed.cost.device_bytes) == (0, 0, 0)
+    # The ten best of a list stand in the order of the cloud's ranking.
+    fresh = {one.name: one.metrics["ndcg@10"] for one in listed.protocols[0].conditions}["own"]
+    assert fresh == pytest.approx(ranked.protocols[0].conditions[0].metrics["ndcg@10"])
+
+
+def test_a_cloud_model_that_is_named_serves_every_cell(
+    whole: Path, tiny: Dataset, tiny_job: Job, tmp_path: Path
+) -> None:
+    run = RunFolder(cell_folder(whole, CELLS[1]).fit / "cloud")
+    job = msgspec.structs.replace(
+        tiny_job, config=changes.with_settings(tiny_job.config, {"cloud_model": str(run.root)})
+    )
+    for method, seed in (("cloud", 0), ("cloud-list", 5), ("base", 0)):
+        cell = Cell("sasrec" if METHODS[method].uses_backbone else None, method, seed)
+        folder = cell_folder(tmp_path, cell)
+        record = run_cell(job, cell, tiny, folder, lambda share, what: None)
+        assert record.fit_seconds == run.read_environment().seconds or method == "base"
+        assert folder.fit.exists() == (method == "base")
+
+
 def test_settings_of_a_cell_are_those_of_all_but_for_backbone_and_seed(tiny_job: Job) -> None:
     config = cell_config(tiny_job, Cell("din", "duet", 7))
     assert (config.model.name, config.seed, config.model.backbone.width) == ("din", 7, 8)
@@ -85,6 +143,8 @@ def test_settings_of_a_cell_are_those_of_all_but_for_backbone_and_seed(tiny_job:
 def test_fresh_theta_is_always_measured(tiny: Dataset) -> None:
     names = [condition.name for condition in conditions_of(tiny, [5])]
     assert names == ["own", "own+5", "zero", "another", "random"]
+    parts = [condition.name for condition in conditions_of(tiny, [5], parts=True)]
+    assert parts[2:-3] == ["own-weights", "own-weights+5", "own-bias", "own-bias+5"]
 
 
 def test_a_cell_keeps_every_condition_and_cost(whole: Path) -> None:
@@ -237,7 +297,7 @@ def test_one_changed_digit_of_a_record_is_no_finished_cell(whole: Path, tmp_path
     assert unfinished(tmp_path / "copy", CELLS) == CELLS[:1]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format_version": 3}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format_version": 4}'])
 def test_a_comparison_whose_job_is_damaged_is_told_so(tiny_job: Job, tmp_path: Path, content: bytes) -> None:
     root = tmp_path / "out"
     open_folder(root, tiny_job, False)

@@ -19,6 +19,7 @@ from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition, has_parts
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config
+from duetgen.training.config import InvalidConfigError
 from duetgen.training.defaults import fill_in
 
 SMALL = TrainConfig(
@@ -136,6 +137,39 @@ def test_a_frozen_generator_is_the_same_before_and_after_training(people: Datase
         assert torch.equal(tensor, after[key]) == key.startswith("generator."), key
     theta = fitted.model.generate(torch.tensor([[3, 4, 5]]))  # type: ignore[operator]
     assert float(theta.weights_BP.detach().abs().mean()) > 0.001
+
+
+def test_all_but_duet_generate_weights_alone(people: Dataset) -> None:
+    advised = changes.with_settings(SMALL, {"model.cloud.kind": "ease", "cloud_model": "somewhere"})
+    assert changes.duet(advised, people).cloud_model == "somewhere"
+    for change in (
+        changes.weights(),
+        changes.concat,
+        changes.duet_low_rank,
+        changes.duet_short,
+        changes.duet_paper,
+        changes.base,
+        changes.base_long,
+        changes.base_small,
+        changes.finetune("head"),
+        changes.cloud,
+    ):
+        changed = change(advised, people)
+        assert changed.cloud_model == ""
+        check_config(changed)
+        if changed.model.method == "duet":
+            assert changed.model.cloud.kind == "none"
+    assert changes.cloud(changes.with_settings(advised, {"model.name": "din"}), people) == changes.cloud(
+        advised, people
+    )
+
+
+def test_without_a_cloud_model_there_is_nothing_to_rank_by(people: Dataset, tmp_path: Path) -> None:
+    none = changes.with_settings(SMALL, {"model.cloud.kind": "none"})
+    for name in ("cloud", "cloud-list"):
+        with pytest.raises(InvalidConfigError):
+            METHODS[name].fit(people, none, tmp_path / name, None)
+    assert not has_parts(METHODS["duet"].fit(people, none, tmp_path / "duet", None).model)
 
 
 def test_a_method_by_its_settings_leaves_the_rest_shared(people: Dataset) -> None:

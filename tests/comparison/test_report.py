@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import msgspec
 import pytest
 from tests.comparison.conftest import make_results
 
+from duetgen.comparison import report, svg
+from duetgen.comparison.cost_plots import cost_plot
 from duetgen.comparison.numbers import count, interval, milliseconds, signed
+from duetgen.comparison.plots import staleness_plot
 from duetgen.comparison.records import Failure
 from duetgen.comparison.report import render
 from duetgen.comparison.results import Results
 from duetgen.evaluation.significance import outcome
 
 HOSTILE = """</title><script>alert("x")</script><img src=x onerror='y'>&amp; $title ${facts} \\1 $\\frac"""
+THIN = svg.thin_ticks
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -53,6 +59,12 @@ def text() -> str:
     return render(make_results())
 
 
+@pytest.fixture
+def words_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their plots, which take nearly all of the time, for tests of what stands beside them."""
+    monkeypatch.setattr(report, "plots", lambda table, name: "")
+
+
 def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
     page = Page(text)
     assert (page.open, page.wrong) == ([], [])
@@ -60,7 +72,7 @@ def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
         "duet is ahead of base",
         "Quality as θ grows old",
         "Quality by length of history",
-        "Quality against parameters on the device",
+        "Quality against bytes on the device",
         "Quality against bytes of θ on the wire",
         "Quality against milliseconds",
         "Quality against FLOPs",
@@ -97,9 +109,9 @@ def test_ids_are_unlike_and_every_reference_leads_somewhere(text: str) -> None:
 def test_every_plot_has_alternative_text_with_its_figures(text: str) -> None:
     plots = re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL)
     assert len(plots) == 10
-    for svg in plots:
-        assert 'role="img"' in svg
-        title, description = re.search(r"<title[^>]*>(.*?)</title><desc[^>]*>(.*?)</desc>", svg).groups()  # type: ignore[union-attr]
+    for plot in plots:
+        assert 'role="img"' in plot
+        title, description = re.search(r"<title[^>]*>(.*?)</title><desc[^>]*>(.*?)</desc>", plot).groups()  # type: ignore[union-attr]
         assert title
         assert re.search(r"\d", description)
 
@@ -115,7 +127,7 @@ def test_an_axis_that_is_cut_or_logarithmic_says_so(text: str) -> None:
     said = {
         "Spread over seeds": ["ndcg@10, a dot a seed, axis does not reach 0"],
         "Quality by length of history": ["ndcg@10, axis does not reach 0"],
-        "Quality against parameters on the device": ["ndcg@10, axis does not reach 0", ", log axis"],
+        "Quality against bytes on the device": ["ndcg@10, axis does not reach 0", ", log axis"],
         "Time for one device": [", log axis"],
     }
     for title, notes in said.items():
@@ -128,26 +140,28 @@ def test_an_axis_that_is_cut_or_logarithmic_says_so(text: str) -> None:
 
 def test_curves_of_age_have_the_bands_of_the_tables() -> None:
     results = make_results(shifts={"base": 0.0, "duet": 0.03})
-    svg = plot(render(results), "Quality as θ grows old")
+    drawn = staleness_plot(results.tables[0], "made")
+    assert drawn is not None
     fresh = results.tables[0].against("duet", "base")
     old = results.tables[0].find("duet", "own+20", "base", "zero", "ndcg@10")
     for one, age in ((fresh, 0), (old, 20)):
         assert one is not None
-        assert f"{one.mean:.4f} ({interval(one.low, one.high)}) at {age}" in svg
-    assert svg.count("fill-opacity: 0.2") == 1
+        assert f"{one.mean:.4f} ({interval(one.low, one.high)}) at {age}" in drawn
+    assert drawn.count("fill-opacity: 0.2") == 1
 
 
 def test_without_base_curves_of_age_have_the_intervals_of_the_metric() -> None:
     results = make_results(shifts={"apg": 0.02, "duet": 0.03})
-    svg = plot(render(results), "Quality as θ grows old")
+    drawn = staleness_plot(results.tables[0], "made")
+    assert drawn is not None
     row = results.tables[0].row("duet")
     value = None if row is None else row.value("ndcg@10", "own+20")
     assert value is not None
-    assert f"{value.mean:.4f} ({interval(value.low, value.high)}) at 20" in svg
-    assert svg.count("fill-opacity: 0.2") == 2
+    assert f"{value.mean:.4f} ({interval(value.low, value.high)}) at 20" in drawn
+    assert drawn.count("fill-opacity: 0.2") == 2
 
 
-def test_what_does_not_last_after_correction_stands_with_its_p_value() -> None:
+def test_what_does_not_last_after_correction_stands_with_its_p_value(words_only: None) -> None:
     results = make_results(shifts={"base": 0.0, "duet": 0.03})
     table = results.tables[0]
     doubtful = [
@@ -161,19 +175,20 @@ def test_what_does_not_last_after_correction_stands_with_its_p_value() -> None:
 
 
 def test_plots_take_the_colours_of_the_page(text: str) -> None:
-    for svg in re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL):
-        assert not re.search(r"#0[0-9a-f]{5}\b", svg)
-        assert "var(--" in svg
+    for plot in re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL):
+        assert not re.search(r"#0[0-9a-f]{5}\b", plot)
+        assert "var(--" in plot
     assert "prefers-color-scheme: dark" in text
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "'\"><b>", "名前 \u202e x", "a" * 5000])
-def test_a_hostile_dataset_name_stays_text(text: str, name: str) -> None:
+def test_a_hostile_dataset_name_stays_text(words_only: None, name: str) -> None:
     results = make_results(name)
     failed = [Failure(cell="c", code="x", message=name, hint=name)]
     page = Page(render(msgspec.structs.replace(results, failed=failed, missing=[name])))
+    plain = msgspec.structs.replace(make_results(), failed=[Failure(cell="c", code="x", message="", hint="")])
     assert (page.open, page.wrong) == ([], [])
-    assert {tag for tag, _ in page.elements} == {tag for tag, _ in Page(text).elements}
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in Page(render(plain)).elements}
     assert page.text.count(name) >= 4
 
 
@@ -181,13 +196,13 @@ def test_a_report_of_the_same_results_is_the_same(text: str) -> None:
     assert render(Results.from_json(make_results().to_json())) == text
 
 
-def test_losses_and_ties_are_said_plainly() -> None:
+def test_losses_and_ties_are_said_plainly(words_only: None) -> None:
     text = Page(render(make_results(shifts={"base": 0.05, "base-long": 0.05, "duet": 0.01}))).text
     assert "Against base in ndcg@10, behind: duet; not told apart: base-long." in text
     assert "Against duet in ndcg@10, ahead: base-long." in text
 
 
-def test_what_is_missing_or_failed_comes_first() -> None:
+def test_what_is_missing_or_failed_comes_first(words_only: None) -> None:
     failed = [Failure(cell="sasrec-apg-0", code="training-failed", message="the loss is nan", hint="")]
     text = render(msgspec.structs.replace(make_results(), missing=["sasrec-duet-1"], failed=failed))
     assert text.index("sasrec-duet-1") < text.index("<table")
@@ -202,14 +217,14 @@ def test_a_few_methods_make_a_report_too(shifts: dict[str, float]) -> None:
     assert (page.open, page.wrong) == ([], [])
 
 
-def test_it_says_which_methods_start_from_the_finished_base_model() -> None:
+def test_it_says_which_methods_start_from_the_finished_base_model(words_only: None) -> None:
     words = "What starts from the finished base model has its training besides"
     shifts = {"base": 0.0, "finetune": 0.1, "duet": 0.1, "duet-on-base": 0.1}
     assert f"{words}: finetune, duet-on-base." in Page(render(make_results(shifts=shifts, seeds=1))).text
     assert words not in Page(render(make_results(shifts={"base": 0.0, "duet": 0.1}, seeds=1))).text
 
 
-def test_it_says_which_way_of_training_the_validation_part_prefers() -> None:
+def test_it_says_which_way_of_training_the_validation_part_prefers(words_only: None) -> None:
     words = "the validation part prefers"
     text = Page(render(make_results(shifts={"duet": 0.01, "duet-on-base": 0.03}, seeds=1))).text
     assert f"{words} duet-on-base: ndcg@10 duet 0.1100, duet-on-base 0.1300." in text
@@ -230,3 +245,58 @@ def test_numbers_as_people_read_them() -> None:
         "",
     ]
     assert [signed(value) for value in (0.01, -0.01, -0.00001)] == ["+0.0100", "−0.0100", "+0.0000"]
+
+
+def test_each_part_of_theta_has_curves_points_and_columns_of_its_own() -> None:
+    results = make_results(shifts={"base": 0.0, "cloud-list": 0.01, "duet": 0.03}, parts=True)
+    (table,), text = results.tables, render(results)
+    svg = plot(text, "Quality as θ grows old")
+    for condition, name in (("own-weights", "weights alone"), ("own-bias", "opinions alone")):
+        old = table.find("duet", f"{condition}+20", "base", "zero", "ndcg@10")
+        assert old is not None
+        assert old.question == "parts"
+        assert f"{old.mean:.4f} ({interval(old.low, old.high)}) at 20" in svg.partition(f"duet, {name}:")[2]
+    assert "cloud-list has a scale of its own" in text
+    # 288 bytes of theta, 100 of them opinions; base is a line.
+    sent = plot(text, "Quality against bytes of θ as it is sent")
+    for words in ("duet: 288, ndcg@10", "weights alone: 188, ndcg@10", "opinions alone: 100, ndcg@10", "base: nothing"):
+        assert words in sent
+    assert '<th scope="col">weights<br>alone</th><th scope="col">opinions<br>alone</th>' in text
+    assert "opinions<br>alone" not in render(make_results())
+
+
+def test_it_says_what_the_finished_cloud_model_took_besides() -> None:
+    text = Page(render(make_results(shifts={"base": 0.0, "cloud-list": 0.1, "duet": 0.1}, seeds=1))).text
+    assert "What starts from the finished cloud model has its training besides: cloud-list, duet." in text
+
+
+@pytest.mark.parametrize(
+    ("low", "wide"), [(2.1e3, 1.05), (2.1e3, 1.3), (1.0, 1.9), (3.4e4, 2.6), (12.0, 8.0), (1.0, 1e5)]
+)
+def test_labels_of_a_log_axis_never_touch(low: float, wide: float) -> None:
+    costs = iter([int(low * 100), int(low * wide * 100)])
+    table = make_results(shifts={"base": 0.0, "duet": 0.1}, seeds=1).tables[0]
+    drawn: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(svg, "thin_ticks", lambda axes: drawn.append(axes) or THIN(axes))
+        assert cost_plot(table, "made", "costs", lambda cost: next(costs))
+    (axes,) = drawn
+    low, high = axes.get_xlim()
+    boxes = [
+        label.get_window_extent()
+        for value, label in zip(axes.get_xticks(), axes.get_xticklabels())
+        if low <= value <= high and label.get_text()
+    ]
+    assert boxes
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_buckets_of_history_are_all_named() -> None:
+    names = ["1–4", "5–9", "10–19", "20–49", "50–99", "100+"]
+
+    def paint(axes: Any) -> None:
+        axes.set_xticks(range(len(names)), names)
+        svg.label_ends(axes, [(0.5, "duet-on-base", "#000000")])
+
+    drawn = svg.draw("made", "made", "made", paint)
+    assert all(f">{name}<" in drawn for name in names)

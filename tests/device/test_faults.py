@@ -27,7 +27,7 @@ from duetgen.wire.messages import ParametersAnswer
 
 from .cloud import FakeCloud, Handler, Server, wait_until
 from .conftest import HISTORY, Tiny
-from .test_device import expect, sent
+from .test_device import expect, personal, sent
 
 replace = msgspec.structs.replace
 DAY_MS = 86_400_000
@@ -209,6 +209,32 @@ def test_answer_that_the_cloud_vouches_for(
     cloud = server.cloud
     with make(tiny, server.url) as device:
         assert check_fault(tiny, server, device, honest(cloud, **changes), calm(cloud)) == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "bias", "reason"),
+    [
+        ("an unknown item", "01 0024 1d 01 00", "malformed"),
+        ("an item twice", "02 0024 01 00 01 01 00", "malformed"),
+        ("too many items", "03 0024 01 01 01 01 01 01 00", "malformed"),
+        ("cut", "01 0024 01", "malformed"),
+        ("not finite", "01 007e 01 01 00", "not-finite"),
+        ("out of bounds", "01 0024 01 ff 00", "out-of-bounds"),
+    ],
+)
+def test_item_bias_that_the_cloud_vouches_for(biased: Tiny, server: Server, name: str, bias: str, reason: str) -> None:
+    server.cloud.tinies[biased.model_id] = biased
+    with make(biased, server.url) as device:
+        device.observe("item-3")
+        assert device.refresh(wait=True)
+        honest(server.cloud, bias=bytes.fromhex(bias))()
+        device.observe("item-5")
+        assert not device.refresh(wait=True)
+        np.testing.assert_allclose(device.score(range(2, 30)), personal(biased, [3], [3, 5]), atol=1e-5)
+        assert device.status().refused == {reason: 1}
+        calm(server.cloud)()
+        assert device.refresh(wait=True)
+        np.testing.assert_allclose(device.score(range(2, 30)), personal(biased, [3, 5], [3, 5]), atol=1e-5)
 
 
 @pytest.mark.parametrize("field", ["model_id", "sequence", "issued", "expires", "theta", "mac"])

@@ -115,7 +115,7 @@ def test_ids_are_kept_as_they_are(folder: StateFolder, item: str) -> None:
     assert EventLog(folder, 3).last(1) == [item]
 
 
-@pytest.mark.parametrize("item", ["é" * 400, "x" * 513, "\ud800"])
+@pytest.mark.parametrize("item", ["é" * 400, "x" * 513])
 def test_ids_that_no_item_can_have_are_kept_as_none(folder: StateFolder, item: str) -> None:
     log = EventLog(folder, 3)
     log.append([item])

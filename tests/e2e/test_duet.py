@@ -140,7 +140,7 @@ def test_quality_through_the_wire_is_that_of_evaluation(
     for name in ("ndcg@10", "hr@10", "user_auc"):
         assert report.quality[name] == pytest.approx(offline[name], rel=within), name
         assert report.quality_global[name] == pytest.approx(offline[f"global {name}"], rel=1e-6), name
-    assert report.bytes_received / report.requests < report.bytes_theta + 600
+    assert report.bytes_received / report.requests < report.bytes_weights + report.bytes_bias + 600
 
 
 def test_the_command_replays(made: Duet, cloud: Cloud) -> None:

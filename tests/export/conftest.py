@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
-from tests.bundles import untrained_run
+from tests.bundles import BLEND, untrained_run
 
 from duetgen.data.store import Dataset
 from duetgen.export import graphs, parity
@@ -34,7 +34,7 @@ class Exported:
 
     @property
     def model(self) -> Recommender:
-        return self.run.model
+        return self.run.device_model
 
     @property
     def nodes(self) -> dict[str, list[str]]:
@@ -49,28 +49,41 @@ Export = Callable[..., Exported]
 
 
 @pytest.fixture(scope="session")
-def export_graphs(bundle_dataset: Dataset, bundle_folder: Path) -> Export:
-    """`export_graphs(backbone, encoder)`: an untrained model and its graphs."""
-    # The tiny bundle is of the first model.
+def export_graphs(bundle_dataset: Dataset, bundle_folder: Path, advised_folder: Path) -> Export:
+    """`export_graphs(backbone, encoder, cloud)`: an untrained model, with a cloud model or without, and its graphs."""
+    # The tiny bundles are of the first model.
     devices = {"sasrec": (bundle_folder / "device.onnx").read_bytes()}
-    generators = {("sasrec", "average"): (bundle_folder / "generator.onnx").read_bytes()}
+    generators = {
+        ("sasrec", "average", False): (bundle_folder / "generator.onnx").read_bytes(),
+        ("sasrec", "average", True): (advised_folder / "generator.onnx").read_bytes(),
+    }
 
     @cache
-    def make(backbone: str, encoder: str) -> Exported:
+    def make(backbone: str, encoder: str, cloud: bool = False) -> Exported:
         # The encoder draws its weights after the backbone: with one seed, backbones are the same for all encoders.
-        run = untrained_run(bundle_dataset, name=backbone, history={"encoder": encoder})
+        settings = {"cloud": BLEND} if cloud else {}
+        run = untrained_run(bundle_dataset, name=backbone, history={"encoder": encoder}, **settings)
         if backbone not in devices:
-            devices[backbone] = graphs.export_device(run.model)
-        generator = generators.get((backbone, encoder)) or graphs.export_generator(run.model)
+            devices[backbone] = graphs.export_device(run.device_model)
+        generator = generators.get((backbone, encoder, cloud)) or graphs.export_generator(run.device_model)
         return Exported(run, devices[backbone], generator, parity.session(devices[backbone]), parity.session(generator))
 
     return make
 
 
-@pytest.fixture(params=[(b, e) for b in BACKBONES for e in ENCODERS], ids=lambda pair: "-".join(pair))
+MODELS = [*((b, e) for b in BACKBONES for e in ENCODERS), ("sasrec", "average", True)]
+
+
+@pytest.fixture(params=MODELS, ids=lambda model: "-".join(map(str, model)))
 def exported(request: pytest.FixtureRequest, export_graphs: Export) -> Exported:
-    """Each backbone with each encoder."""
+    """Each backbone with each encoder, and one of them with a cloud model."""
     return export_graphs(*request.param)
+
+
+@pytest.fixture
+def advised(advised_folder: Path) -> Bundle:
+    """The tiny bundle with a cloud model, opened."""
+    return open_bundle(advised_folder)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 import torch
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from tests.bundles import untrained_run
+from tests.bundles import BLEND, tiny_bundle, untrained_run
 from tests.conftest import MakeDataset, wandering_sequences
 from tests.signing import KEY, public
 
@@ -26,6 +26,7 @@ from duetgen.export.items import read_items
 from duetgen.export.plausible import MARGIN, SMALLEST, histories, learn_bounds
 from duetgen.export.quality import measure
 from duetgen.wire.bundle import Bundle, open_bundle
+from duetgen.wire.trust import Trust
 
 
 @pytest.fixture
@@ -121,14 +122,16 @@ def test_items_without_titles_and_with_some(make_dataset: MakeDataset) -> None:
 
 def test_bounds_hold_for_every_history_and_are_near(bundle: Bundle, bundle_dataset: Dataset) -> None:
     """For all prefixes of all devices, test events and all, and yet a value of ten times the size is refused."""
-    model, bound_P = untrained_run(bundle_dataset).model, torch.from_numpy(bundle.bounds())
+    model, bound_P = untrained_run(bundle_dataset).device_model, torch.from_numpy(bundle.bounds())
     largest_P = torch.zeros(bundle.manifest.size)
     offsets = bundle_dataset.offsets
     for start, end in itertools.pairwise(offsets):
         rows = [bundle_dataset.events[max(start, until - 20) : until] for until in range(start + 1, end + 1)]
         padded = np.array([np.pad(row, (0, 20 - len(row))) for row in rows], dtype=np.int64)
         with torch.inference_mode():
-            largest_P = torch.maximum(largest_P, model.generate(torch.from_numpy(padded)).abs().amax(0))
+            weights_BP = model.generate(torch.from_numpy(padded)).weights_BP
+            assert weights_BP is not None
+            largest_P = torch.maximum(largest_P, weights_BP.abs().amax(0))
     assert (largest_P <= bound_P).all()
     assert (largest_P.max() * 10 > bound_P).all()
 
@@ -138,13 +141,16 @@ def test_bounds_are_the_largest_value_and_the_margin(make_dataset: MakeDataset, 
     layout = untrained_run(bundle_dataset).model.backbone.head.layout
 
     class Known(torch.nn.Module):
-        def forward(self, history_BL: torch.Tensor) -> torch.Tensor:
-            """Zero in the first entry; elsewhere minus the largest length of history seen."""
+        def forward(self, history_BL: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            """Weights: 0 in the first entry, else minus the length of the history; opinions: half and all of it."""
             theta_BP = -(history_BL != 0).sum(1, keepdim=True).float().expand(-1, layout.size).clone()
             theta_BP[:, : layout.entries[0].size] = 0
-            return theta_BP
+            value_B1 = (history_BL != 0).sum(1, keepdim=True).float()
+            values_BJK = torch.stack([value_B1 / torch.tensor([2.0, 4]), value_B1 / torch.tensor([8.0, 1])], 1)
+            return theta_BP, values_BJK.long(), values_BJK
 
-    assert learn_bounds(Known(), layout, dataset, 4) == [SMALLEST, MARGIN * 4, MARGIN * 4, MARGIN * 4]
+    found = learn_bounds(Known(), layout, dataset, 4)
+    assert found == ([SMALLEST, MARGIN * 4, MARGIN * 4, MARGIN * 4], [MARGIN * 2, MARGIN * 4])
 
 
 def test_histories_are_of_the_training_part_made_up_or_unknown(make_dataset: MakeDataset) -> None:
@@ -212,3 +218,30 @@ def test_long_histories_of_real_length(make_dataset: MakeDataset) -> None:
 
 def test_it_opens_with_its_key_alone(bundle_folder: Path) -> None:
     assert open_bundle(bundle_folder, trusted=[public(KEY)], contents=True)
+
+
+def test_what_the_manifest_says_of_both_parts(advised: Bundle) -> None:
+    manifest = advised.manifest
+    assert manifest.parts == "both"
+    assert [(opinion.name, opinion.items) for opinion in manifest.opinions] == [("sequence", 10), ("item-knn", 10)]
+    assert manifest.trust == Trust(
+        [0, 1, 2, 5, 10, 20, 50, 100],
+        [1, 1, 1, 0.75, 0.75, 0.5, 0.5, 0.25],
+        [[1.5, 1.5, 1.25, 1, 0.75, 0.5, 0, 0], [0.75, 0.75, 0.625, 0.5, 0.375, 0.25, 0, 0]],
+    )
+
+
+def test_the_canary_has_opinions_within_their_bounds(advised: Bundle) -> None:
+    canary, generator = advised.canary(), onnxruntime.InferenceSession(advised.read("generator.onnx"))
+    items, values = generator.run(["items", "values"], {"history": np.array([canary.history])})
+    for opinion, told, items_K, values_K in zip(advised.manifest.opinions, canary.opinions, items[0], values[0]):
+        assert 1 <= len(told.items) == len(told.values) <= 9
+        assert max(told.values) <= opinion.bound < 20 * max(told.values)
+        known = dict(zip(items_K.tolist(), values_K.tolist()))
+        np.testing.assert_allclose([known[item] for item in told.items], told.values, atol=1e-5)
+
+
+def test_a_bundle_with_opinions_is_the_same_again(advised: Bundle, bundle_dataset: Dataset, tmp_path: Path) -> None:
+    again = tiny_bundle(tmp_path / "again", bundle_dataset, cloud=BLEND)
+    assert again.manifest.model_id == advised.manifest.model_id
+    assert again.manifest.opinions == advised.manifest.opinions

@@ -14,9 +14,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.bundles import untrained_run
+from tests.bundles import BLEND, untrained_run
 from tests.export.conftest import Export, Exported
 
+from duetgen.core import Theta
 from duetgen.data.store import Dataset
 from duetgen.export import graphs, parity
 
@@ -25,22 +26,30 @@ FIXTURE_IS_CONSTANT = [HealthCheck.function_scoped_fixture]
 
 def run_device(exported: Exported, theta: Any, history: Any, candidates: Any) -> np.ndarray:
     """Scores of lists or arrays by ONNX Runtime."""
-    return parity.run(
+    (scores_BC,) = parity.run(
         exported.device_session,
         theta=np.asarray(theta, np.float32),
         history=np.asarray(history, np.int64),
         candidates=np.asarray(candidates, np.int64),
     )
+    return scores_BC
 
 
 def run_generator(exported: Exported, history: Any) -> np.ndarray:
-    return parity.run(exported.generator_session, history=np.asarray(history, np.int64))
+    """The weights of theta."""
+    return parity.run(exported.generator_session, history=np.asarray(history, np.int64))[0]
+
+
+def run_opinions(exported: Exported, history: Any) -> np.ndarray:
+    """The opinions over the catalogue: [B, J, V]."""
+    _, *opinions = parity.run(exported.generator_session, history=np.asarray(history, np.int64))
+    return parity.dense(opinions, exported.model.vocabulary)
 
 
 def torch_scores(exported: Exported, theta: Any, history: Any, candidates: Any) -> np.ndarray:
     with torch.inference_mode():
-        theta_BP = None if theta is None else torch.tensor(np.asarray(theta, np.float32))
-        scores: np.ndarray = exported.model.score(torch.tensor(history), torch.tensor(candidates), theta_BP).numpy()
+        weights = None if theta is None else Theta(torch.tensor(np.asarray(theta, np.float32)))
+        scores: np.ndarray = exported.model.score(torch.tensor(history), torch.tensor(candidates), weights).numpy()
         return scores
 
 
@@ -53,6 +62,7 @@ def test_names_types_and_dimensions(exported: Exported) -> None:
             tensor = value.type.tensor_type
             found[value.name, len(found)] = (tensor.elem_type, [d.dim_param or d.dim_value for d in tensor.shape.dim])
     integers, floats = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+    opinions = [("items", integers, ["B", 2, 10]), ("values", floats, ["B", 2, 10])]
     assert [(name, *kind) for (name, _), kind in found.items()] == [
         ("theta", floats, ["B", size]),
         ("history", integers, ["B", "L"]),
@@ -60,6 +70,7 @@ def test_names_types_and_dimensions(exported: Exported) -> None:
         ("scores", floats, ["B", "C"]),
         ("history", integers, ["B", "L"]),
         ("theta", floats, ["B", size]),
+        *(opinions if exported.model.cloud else []),
     ]
 
 
@@ -108,8 +119,13 @@ def test_any_histories_against_the_model_itself(exported: Exported, data: st.Dat
     candidates_BC = np.array(data.draw(st.lists(ids, min_size=count, max_size=count)) * len(histories), np.int64)
     candidates_BC = candidates_BC.reshape(len(histories), count)
     with torch.inference_mode():
-        theta_BP = model.generate(torch.from_numpy(history_BL)).numpy()
+        theta = model.generate(torch.from_numpy(history_BL))
+    assert theta.weights_BP is not None
+    theta_BP = theta.weights_BP.numpy()
     np.testing.assert_allclose(run_generator(exported, history_BL), theta_BP, atol=1e-5)
+    for place, opinion in enumerate(theta.opinions):
+        wanted_BV = opinion.over(model.vocabulary).numpy()
+        np.testing.assert_allclose(run_opinions(exported, history_BL)[:, place], wanted_BV, atol=1e-4)
     expected = torch_scores(exported, theta_BP, window_BL, candidates_BC)
     np.testing.assert_allclose(run_device(exported, theta_BP, window_BL, candidates_BC), expected, atol=1e-5)
 
@@ -183,7 +199,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants_of_models(bundle_dataset: Dataset, name: str) -> None:
-    model = untrained_run(bundle_dataset, **VARIANTS[name]).model
+    model = untrained_run(bundle_dataset, **VARIANTS[name]).device_model
     # A shape of the generator alone needs no new graph of the device.
     with_device = "backbone" in VARIANTS[name]
     modules = graphs.DeviceGraph(model).eval(), graphs.GeneratorGraph(model).eval()
@@ -191,8 +207,8 @@ def test_variants_of_models(bundle_dataset: Dataset, name: str) -> None:
     rng = np.random.default_rng(0)
     history_BL = parity.draw_histories(rng, 4, model.generator_history, model.vocabulary)
     with torch.inference_mode():
-        theta_BP = modules[1](torch.from_numpy(history_BL)).numpy()
-    np.testing.assert_allclose(parity.run(generator, history=history_BL), theta_BP, atol=1e-5)
+        theta_BP = modules[1](torch.from_numpy(history_BL))[0].numpy()
+    np.testing.assert_allclose(parity.run(generator, history=history_BL)[0], theta_BP, atol=1e-5)
     if not with_device:
         return
     device = parity.session(graphs.export_device(model))
@@ -203,6 +219,39 @@ def test_variants_of_models(bundle_dataset: Dataset, name: str) -> None:
         own = model.score(window, candidates, model.generate(torch.from_numpy(history_BL))).numpy()
         fallback = model.score(window, candidates).numpy()
     inputs = {"history": window_BL, "candidates": candidates_BC}
-    np.testing.assert_allclose(parity.run(device, theta=theta_BP, **inputs), own, atol=1e-5)
+    np.testing.assert_allclose(parity.run(device, theta=theta_BP, **inputs)[0], own, atol=1e-5)
     # Theta = 0 is the global model, also where theta replaces its layers.
-    np.testing.assert_allclose(parity.run(device, theta=np.zeros_like(theta_BP), **inputs), fallback, atol=1e-5)
+    np.testing.assert_allclose(parity.run(device, theta=np.zeros_like(theta_BP), **inputs)[0], fallback, atol=1e-5)
+
+
+def test_opinions_of_any_padding_and_in_a_batch(export_graphs: Export) -> None:
+    exported = export_graphs("sasrec", "average", True)
+    histories = [[2, 3, 4, 5, 6, 7], [9, 8, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
+    together_BJV = run_opinions(exported, histories)
+    for history, opinions_JV in zip(histories, together_BJV):
+        alone = [item for item in history if item] or [0]
+        for padding in (0, 1, 14):
+            found_BJV = run_opinions(exported, [alone + [0] * padding])
+            np.testing.assert_allclose(found_BJV[0], opinions_JV, atol=1e-4)
+        # At most K less the last one, whose value is 0; never what the history holds, padding or the unknown item.
+        assert ((opinions_JV > 0).sum(1) <= 9).all()
+        assert not opinions_JV[:, [0, 1, *history]].any()
+    assert (together_BJV[0] > 0).sum() > 9
+
+
+def test_opinions_of_a_policy_that_shows_what_was_met(bundle_dataset: Dataset) -> None:
+    model = untrained_run(bundle_dataset, cloud={**BLEND, "kind": "sequence"}, met="show").device_model
+    session = parity.session(graphs.export_generator(model))
+    history_BL = np.arange(2, model.vocabulary).reshape(1, -1)[:, : model.generator_history]
+    items = {int(item) for item in parity.run(session, history=history_BL)[1].ravel()}
+    with torch.inference_mode():
+        assert model.cloud is not None
+        (wanted,) = model.cloud.opinions(torch.from_numpy(history_BL))
+    assert items == set(wanted.items_BK.ravel().tolist())
+
+
+def test_indices_of_a_table_take_four_bytes(export_graphs: Export) -> None:
+    graph = onnx.load_from_string(export_graphs("sasrec", "average", True).generator).graph
+    vocabulary = export_graphs("sasrec", "average").model.vocabulary
+    tables = [tensor for tensor in graph.initializer if list(tensor.dims) == [vocabulary, BLEND["neighbours"]]]
+    assert sorted(tensor.data_type for tensor in tables) == [onnx.TensorProto.FLOAT, onnx.TensorProto.INT32]

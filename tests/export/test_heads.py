@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from duetgen.backbones import BackboneConfig
-from duetgen.core import GeneratorConfig
+from duetgen.core import GeneratorConfig, Theta
 from duetgen.export import graphs, parity
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 
@@ -23,8 +23,9 @@ def test_the_device_graph_is_the_model(name: str, head: str) -> None:
     session = parity.session(graphs.export_device(model))
     window, candidates = np.array([[3, 4, 5, 0], [7, 8, 9, 10]]), np.array([[1, 2, 3]] * 2)
     with torch.inference_mode():
-        own = model.generate(torch.from_numpy(window))
-        for theta in (own, torch.zeros_like(own)):
-            expected = model.score(torch.from_numpy(window), torch.from_numpy(candidates), theta)
-            found = parity.run(session, theta=theta.numpy(), history=window, candidates=candidates)
+        own_BP = model.generate(torch.from_numpy(window)).weights_BP
+        assert own_BP is not None
+        for theta_BP in (own_BP, torch.zeros_like(own_BP)):
+            expected = model.score(torch.from_numpy(window), torch.from_numpy(candidates), Theta(theta_BP))
+            (found,) = parity.run(session, theta=theta_BP.numpy(), history=window, candidates=candidates)
             np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)

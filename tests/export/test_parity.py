@@ -52,9 +52,10 @@ class Off(nn.Module):
         super().__init__()
         self.module, self.by = module, by
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        found: Tensor = self.module(*inputs) + self.by
-        return found
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        found: Tensor | tuple[Tensor, ...] = self.module(*inputs)
+        # The last output of a generator: its weights, or the values of opinions.
+        return found + self.by if isinstance(found, Tensor) else (*found[:-1], found[-1] + self.by)
 
 
 def check(exported: Exported, device_off: float, generator_off: float) -> float:
@@ -71,6 +72,19 @@ def check(exported: Exported, device_off: float, generator_off: float) -> float:
 
 def test_what_is_within_the_tolerance_passes_and_is_told(export_graphs: Export) -> None:
     assert check(export_graphs("sasrec", "gru"), 5e-5, 0) == pytest.approx(5e-5, rel=0.05)
+
+
+def test_opinions_that_are_off_are_refused(export_graphs: Export) -> None:
+    exported = export_graphs("sasrec", "average", True)
+    assert check(exported, 0, 0) < 1e-5
+    with pytest.raises(ParityFailedError, match="opinions"):
+        check(exported, 0, 0.05)
+
+
+def test_opinions_over_the_catalogue_by_hand() -> None:
+    """Order and what means nothing (below 2, or no value) do not count."""
+    items, values = np.array([[[5, 3, 1]], [[0, 2, 4]]]), np.array([[[1.5, 2, 9]], [[7, 0, -1]]], np.float32)
+    assert parity.dense([items, values], 6).tolist() == [[[0, 0, 0, 2, 0, 1.5]], [[0, 0, 0, 0, 0, 0]]]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.bundles import BLEND, untrained_run
 from tests.conftest import MakeDataset
 
 from duetgen.data.store import Dataset
@@ -21,7 +22,8 @@ def test_scores_are_those_of_the_canary(bundle_folder: Path) -> None:
     canary, model = bundle.canary(), Published(bundle)
     window = torch.tensor([canary.history[-model.window :]])
     theta = model.generate(torch.tensor([canary.history]))
-    np.testing.assert_allclose(theta[0], canary.theta, atol=1e-4)
+    assert theta.weights_BP is not None
+    np.testing.assert_allclose(theta.weights_BP[0], canary.theta, atol=1e-4)
     candidates = torch.tensor([canary.candidates])
     np.testing.assert_allclose(model.score(window, candidates, theta)[0], canary.scores, atol=1e-4)
     np.testing.assert_allclose(model.score(window, candidates)[0], canary.fallback_scores, atol=1e-4)
@@ -55,3 +57,15 @@ def test_other_data_and_other_folders_are_refused(
         load_model(bundle_folder, make_dataset([[2, 3, 4]]))
     with pytest.raises(NotARunError):
         load_model(tmp_path, make_dataset([[2, 3, 4]]))
+
+
+@pytest.mark.parametrize("age", [0, 1, 7, 40, 1_000])
+def test_both_parts_as_the_run_gives_and_trusts_them(advised_folder: Path, bundle_dataset: Dataset, age: int) -> None:
+    model, published = untrained_run(bundle_dataset, cloud=BLEND).device_model, Published(open_bundle(advised_folder))
+    histories, window = torch.tensor([[2, 3, 4, 5], [6, 7, 0, 0]]), torch.tensor([[4, 5], [7, 0]])
+    with torch.inference_mode():
+        wanted = model.score_catalogue(window, model.trusted(model.generate(histories), age))
+        global_BV = model.score_catalogue(window)
+    found = published.score_catalogue(window, published.trusted(published.generate(histories), age))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert (found - global_BV).abs()[:, 1:].amax() > 1e-3

@@ -127,6 +127,7 @@ def test_a_fleet_ranks_as_by_hand(
     cloud = FakeCloud(tiny)
     report = replay(tiny, dataset, cloud, device=LIVELY.changed(policy=policy), workers=workers)
     assert (report.devices, report.targets, report.requests) == (3, 7, requests)
+    assert report.bytes_weights + report.bytes_bias == (0 if ages is None else 40)
     assert report.quality["ndcg@10"] == pytest.approx(reference(tiny, ages))
     assert report.quality_global["ndcg@10"] == pytest.approx(reference(tiny, None))
     assert report.with_theta == (0.0 if ages is None else 1.0)

@@ -13,7 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import DuetError
-from duetgen.wire.messages import Encoding, MetPolicy
+from duetgen.wire.messages import Encoding, MetPolicy, Parts
 
 if TYPE_CHECKING:
     from duetgen.device import DeviceConfig, Policy
@@ -43,7 +43,8 @@ def device(
         str, Parameter(help="When to ask for theta: always, every:EVENTS, after:SECONDS or drift:THRESHOLD.")
     ] = "always",
     budget: Annotated[int | None, Parameter(help="At most so many requests a device and day.")] = None,
-    encoding: Annotated[Encoding, Parameter(help="Theta on the wire.")] = "float16",
+    encoding: Annotated[Encoding, Parameter(help="Weights of theta on the wire.")] = "float16",
+    parts: Annotated[Parts, Parameter(help="Parts of theta to ask for.")] = "both",
     met: Annotated[
         MetPolicy | None,
         Parameter(help="Hide items that the device has met from its rankings, or show them [as the bundle says]."),
@@ -81,6 +82,7 @@ def device(
         state=state,
         trusted=frozenset(trust) if trust else None,
         encoding=encoding,
+        parts=parts,
         met=met,
     )
     if replay is None:
@@ -249,7 +251,7 @@ def print_report(report: FleetReport) -> None:
     each = report.requests or 1
     say(
         f"bytes      {report.bytes_sent:,} up, {report.bytes_received:,} down: {report.bytes_sent / each:,.0f} and "
-        f"{report.bytes_received / each:,.0f} a request, {report.bytes_theta:,} of them theta"
+        f"{report.bytes_received / each:,.0f} a request, {report.bytes_told}"
     )
     for name, times in (("request", report.request), ("ranking", report.ranking), ("late", report.late)):
         if times is not None:

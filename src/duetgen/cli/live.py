@@ -97,7 +97,7 @@ def print_live(report: FleetReport) -> None:
     each = max(report.requests, 1)
     say(
         f"  {report.requests:,} requests, {report.bytes_sent / each:,.0f} bytes up and "
-        f"{report.bytes_received / each:,.0f} down each, {report.bytes_theta:,} of them theta"
+        f"{report.bytes_received / each:,.0f} down each, {report.bytes_told}"
     )
     if report.request is not None and report.ranking is not None:
         say(f"  asking:  {describe(report.request)}")

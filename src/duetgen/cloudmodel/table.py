@@ -10,8 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-HALF_LIVES: Final = (10.0, 30.0, 100.0)
-"""Half-lives, in events, that are tried on the validation part: a taste, which ages well, rather than the moment."""
+HALF_LIVES: Final = (3.0, 10.0, 30.0, 100.0)
+"""Half-lives, in events, that are tried on the validation part."""
 
 
 class TableModel(nn.Module):
@@ -25,11 +25,13 @@ class TableModel(nn.Module):
         near_VK: the nearest items of each, int32: for a large catalogue the table is most of the model.
         weight_VK: their weights.
         half_life: an event counts half as much as one so many events newer.
+        scale: makes scores of unit variance log-likelihoods, as well as one factor can.
     """
 
     near_VK: Tensor
     weight_VK: Tensor
     half_life: Tensor
+    scale: Tensor
 
     def __init__(self, vocabulary: int, neighbours: int) -> None:
         super().__init__()
@@ -37,9 +39,10 @@ class TableModel(nn.Module):
         self.register_buffer("near_VK", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("weight_VK", torch.zeros(shape))
         self.register_buffer("half_life", torch.tensor(HALF_LIVES[1]))
+        self.register_buffer("scale", torch.tensor(1.0))
 
     def forward(self, history_BL: Tensor) -> Tensor:
-        """Scores of all items, of unit variance over the catalogue: [B, V]."""
+        """Scores of all items, in nats but for a constant of each device: [B, V]."""
         real_BL = history_BL != 0
         place_L = torch.arange(history_BL.shape[1], device=history_BL.device)
         age_BL = (real_BL.sum(1, keepdim=True) - 1 - place_L).clamp(min=0)
@@ -49,7 +52,7 @@ class TableModel(nn.Module):
         near_BLK = self.near_VK[history_BL].to(torch.int64)
         scores_BV = empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1))
         deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
-        return scores_BV / deviation_B1.clamp(min=1e-6)
+        return self.scale * scores_BV / deviation_B1.clamp(min=1e-6)
 
 
 def largest(weight_VV: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -3,37 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.numbers import count, milliseconds
 from duetgen.comparison.plots import colours, focus, plain_colour, rows_of, tall
-from duetgen.comparison.results import DUET, HEADLINE, Table
+from duetgen.comparison.results import CLOUD, DUET, ENSEMBLE, HEADLINE, PARTS, Table
 from duetgen.comparison.svg import MUTED, PAPER, SERIES, draw, label_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COSTS: Final[tuple[tuple[str, str, Callable[[Cost], float | None]], ...]] = (
-    ("parameters", "parameters on the device", lambda cost: cost.device_parameters),
-    ("flops", "FLOPs a recommendation of 100 candidates", lambda cost: cost.recommendation_flops),
-    ("bytes", "bytes of θ on the wire, float16", lambda cost: cost.theta_bytes),
-    (
+
+@dataclass(frozen=True)
+class Against:
+    """A cost that quality is held against.
+
+    Attributes:
+        key: in the name of the plot.
+        label: of its axis.
+        read: how it is read; 0 or None for a method without it.
+        caption: what has to be said beside the plot.
+    """
+
+    key: str
+    label: str
+    read: Callable[[Cost], float | None]
+    caption: str = ""
+
+
+DEVICE: Final = Against(
+    "device", "bytes on the device", lambda cost: cost.device_bytes, "What a device holds, its items in int8."
+)
+SENT: Final = Against(
+    "bytes",
+    "bytes of θ as it is sent",
+    lambda cost: cost.theta_bytes,
+    "Weights as float16, opinions as they are coded; dashed: nothing is sent.",
+)
+COSTS: Final = (
+    DEVICE,
+    SENT,
+    Against("flops", "FLOPs a recommendation of 100 candidates", lambda cost: cost.recommendation_flops),
+    Against(
         "ms",
         "milliseconds to make one θ",
         lambda cost: cost.generation_ms if cost.finetuning_ms is None else cost.finetuning_ms,
     ),
 )
-"""What quality is held against: key, label, and how it is read."""
+"""What quality is held against."""
 
 
-def cost_plot(table: Table, name: str, label: str, read: Callable[[Cost], float | None]) -> str | None:
-    """Quality against one cost, on a log axis; methods without that cost are left out."""
+def points_of(table: Table, cost: Against) -> list[tuple[float, float, str, str]]:
+    """Cost, quality, name and method of all that have the cost; of what is sent, each part of DUET alone too."""
     points = [
-        (float(cost), value.mean, row.method)
+        (float(spent), value.mean, row.method, row.method)
         for row in focus(table.rows, table.reference, len(table.rows))
-        if (value := row.value()) is not None and (cost := read(row.cost))
+        if (value := row.value()) is not None and (spent := cost.read(row.cost))
     ]
+    duet = table.row(DUET)
+    if cost is SENT and duet is not None:
+        sent = {"own-weights": duet.cost.theta_bytes - duet.cost.opinion_bytes, "own-bias": duet.cost.opinion_bytes}
+        points += [
+            (float(sent[part]), value.mean, said, DUET)
+            for part, said in PARTS.items()
+            if sent[part] and (value := duet.value(HEADLINE, part)) is not None
+        ]
+    return points
+
+
+def levels_of(table: Table, cost: Against) -> list[tuple[float, str]]:
+    """Quality and name of what stands as a line: base, ensemble and cloud, where they have nothing of the cost."""
+    rows = [table.row(method) for method in dict.fromkeys((table.reference, ENSEMBLE, CLOUD))]
+    return [
+        (value.mean, row.method)
+        for row in rows
+        if row is not None and cost.read(row.cost) == 0 and (value := row.value()) is not None
+    ]
+
+
+def cost_plot(table: Table, name: str, cost: Against) -> str | None:
+    """Quality against one cost, on a log axis; methods without that cost are left out, or are a line."""
+    points, levels, label = points_of(table, cost), levels_of(table, cost), cost.label
     if not points:
         return None
     palette = colours(table)
@@ -42,9 +94,11 @@ def cost_plot(table: Table, name: str, label: str, read: Callable[[Cost], float 
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
         axes.set_xscale("log")
-        for x, y, method in points:
-            axes.plot(x, y, "o", color=palette[method], markersize=6 if method == DUET else 4.5)
-        low, high = min(x for x, _, _ in points), max(x for x, _, _ in points)
+        for y, method in levels:
+            axes.axhline(y, color=palette[method], linestyle=(0, (4, 3)), linewidth=1.2)
+        for x, y, said, method in points:
+            axes.plot(x, y, "o", color=palette[method], markersize=6 if said == DUET else 4.5)
+        low, high = min(x for x, *_ in points), max(x for x, *_ in points)
         room = max(1.6, (high / low) ** 0.3)
         axes.set_xlim(low / room**0.7, high * room)
         close = high / low < 30
@@ -55,9 +109,11 @@ def cost_plot(table: Table, name: str, label: str, read: Callable[[Cost], float 
         axes.set_xlabel(label)
         axes.set_ylabel(HEADLINE)
         axes.margins(y=0.15)
-        label_points(axes, [(x, y, method, palette[method]) for x, y, method in points])
+        ends = [(axes.get_xlim()[0], y, method, palette[method]) for y, method in levels]
+        label_points(axes, [*((x, y, said, palette[method]) for x, y, said, method in points), *ends])
 
-    words = "; ".join(f"{method}: {count(x)}, {HEADLINE} {y:.4f}" for x, y, method in points)
+    told = [f"{said}: {count(x)}, {HEADLINE} {y:.4f}" for x, y, said, _ in points]
+    words = "; ".join([*told, *(f"{method}: nothing, {HEADLINE} {y:.4f}" for y, method in levels)])
     return draw(name, f"{HEADLINE} against {label}", words, paint)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from duetgen.comparison.numbers import interval
-from duetgen.comparison.results import DUET, HEADLINE, Comparison, Estimate, Row, Table
+from duetgen.comparison.results import CLOUD_LIST, DUET, HEADLINE, PARTS, Comparison, Estimate, Row, Table
 from duetgen.comparison.svg import FONT_SIZE, GRID, INK, MUTED, PAPER, SERIES, WIDTH, draw, draw_figure, label_ends
 from duetgen.comparison.verdict import said
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 LINES: Final = 6
 """Most lines of one plot; more are no longer told apart."""
 ROW_INCHES: Final = 0.24
+PART_COLOURS: Final = {"own-weights": SERIES[2], "own-bias": SERIES[4]}
+
+Line = list[tuple[int, Comparison | Estimate]]
+"""Figures by their place on the axis."""
 
 
 def colours(table: Table) -> dict[str, str]:
@@ -86,39 +90,44 @@ def dot(one: Comparison | Estimate) -> dict[str, Any]:
 
 
 def staleness_plot(table: Table, name: str) -> str | None:
-    """Quality against the age of theta, with 95 % bands: less base, or as it is where there is no base."""
+    """Quality against the age of theta, with 95 % bands: less base, or as it is where there is no base. Each part of
+    theta alone has lines of its own; so has the cloud's list, on its own scale."""
     base = table.row(table.reference)
-    rows = [row for row in focus(table.rows, table.reference) if row.personal]
+    rows = focus([row for row in table.rows if row.personal and row.method != CLOUD_LIST], table.reference, LINES - 1)
+    rows += [row for row in table.rows if row.method == CLOUD_LIST]
     ages = sorted({0, *(age_of(one.name) for row in rows for one in row.conditions if one.name.startswith("own+"))})
     if not rows or len(ages) < 2:
         return None
     palette, what = colours(table), HEADLINE if base is None else f"{HEADLINE}, less {table.reference}"
 
-    def value(row: Row, age: int) -> Comparison | Estimate | None:
-        condition = f"own+{age}" if age else "own"
+    def value(row: Row, kind: str, age: int) -> Comparison | Estimate | None:
+        condition = f"{kind}+{age}" if age else kind
         if base is None:
             return row.value(HEADLINE, condition)
         return table.find(row.method, condition, base.method, base.headline, HEADLINE)
 
-    found = {
-        row.method: [(x, one) for x, age in enumerate(ages) if (one := value(row, age)) is not None] for row in rows
-    }
-    lines = {method: points for method, points in found.items() if points}
+    def line(row: Row, kind: str) -> Line:
+        return [(x, one) for x, age in enumerate(ages) if (one := value(row, kind, age)) is not None]
+
+    lines = {row.method: points for row in rows if (points := line(row, "own"))}
+    parts = {row.method: {kind: points for kind in PARTS if (points := line(row, kind))} for row in rows}
     if not lines:
         return None
 
     def paint(figure: Figure) -> None:
-        panels = figure.subplots(-(-len(lines) // 2), min(2, len(lines)), sharex=True, sharey=True, squeeze=False)
+        panels = figure.subplots(-(-len(lines) // 2), min(2, len(lines)), sharex=True, squeeze=False)
         for axes in list(panels.flat)[len(lines) :]:
             axes.set_visible(False)
         for axes, (method, points) in zip(panels.flat, lines.items()):
             if base is not None:
                 axes.axhline(0, color=palette[base.method], linestyle=(0, (4, 3)), linewidth=1.4)
-            places, means = [x for x, _ in points], [one.mean for _, one in points]
-            low = [one.mean if one.low is None else one.low for _, one in points]
-            high = [one.mean if one.high is None else one.high for _, one in points]
-            axes.fill_between(places, low, high, color=palette[method], alpha=0.2, linewidth=0)
-            axes.plot(places, means, color=palette[method])
+            for kind, alone in parts[method].items():
+                band(axes, alone, PART_COLOURS[kind], 0.12)
+                axes.plot(
+                    [x for x, _ in alone], [one.mean for _, one in alone], color=PART_COLOURS[kind], linewidth=1.2
+                )
+            band(axes, points, palette[method], 0.2)
+            axes.plot([x for x, _ in points], [one.mean for _, one in points], color=palette[method])
             for x, one in points:
                 axes.plot(x, one.mean, "o", color=palette[method], **dot(one))
             axes.set_title(method, fontsize=FONT_SIZE, color=palette[method], loc="left")
@@ -127,15 +136,35 @@ def staleness_plot(table: Table, name: str) -> str | None:
         for axes in list(panels.flat)[max(0, len(lines) - 2) : len(lines)]:
             axes.tick_params(axis="x", labelbottom=True)
         figure.supxlabel("age of θ in events", fontsize=FONT_SIZE, color=MUTED)
-        panels[0, 0].margins(y=0.12)
         panels[0, 0].set_ylabel(what)
+        alike = [axes for axes, method in zip(panels.flat, lines) if method != CLOUD_LIST]
+        for axes in panels.flat:
+            axes.margins(y=0.12)
+        limits = [bound for axes in alike for bound in axes.get_ylim()]
+        for axes in alike:
+            axes.set_ylim(min(limits), max(limits))
+        if len(lines) > 1 and panels[0, 1] in alike:
+            for axes in set(panels[:, 1]) & set(alike):
+                axes.tick_params(axis="y", labelleft=False)
+        if any(parts.values()):
+            for kind, said in PARTS.items():
+                panels[0, 0].plot([], [], color=PART_COLOURS[kind], linewidth=1.2, label=said)
+            figure.legend(loc="outside upper center", ncols=2, frameon=False, labelcolor=MUTED, fontsize=FONT_SIZE - 1)
 
+    named = lines | {f"{method}, {PARTS[kind]}": alone for method, its in parts.items() for kind, alone in its.items()}
     words = "; ".join(
         f"{method}: " + ", ".join(f"{one.mean:.4f}{bounds(one)} at {ages[x]}" for x, one in points)
-        for method, points in lines.items()
+        for method, points in named.items()
     )
-    size = (WIDTH, 0.4 + 1.5 * -(-len(lines) // 2))
+    size = (WIDTH, 0.6 + 1.5 * -(-len(lines) // 2))
     return draw_figure(name, f"{what}, against the age of theta in events", words, paint, size)
+
+
+def band(axes: Axes, points: Line, colour: str, alpha: float) -> None:
+    """The intervals of a line."""
+    low = [one.mean if one.low is None else one.low for _, one in points]
+    high = [one.mean if one.high is None else one.high for _, one in points]
+    axes.fill_between([x for x, _ in points], low, high, color=colour, alpha=alpha, linewidth=0)
 
 
 def age_of(condition: str) -> int:

@@ -42,7 +42,7 @@ from duetgen.evaluation.provenance import Provenance
 from duetgen.training import TrainConfig
 from duetgen.wire.messages import MetPolicy
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 
 
 @dataclass(frozen=True)

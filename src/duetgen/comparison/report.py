@@ -15,7 +15,7 @@ from duetgen.comparison.methods import METHODS, Start
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
-from duetgen.comparison.results import DUET, HEADLINE, Results, Table
+from duetgen.comparison.results import CLOUD_LIST, DUET, HEADLINE, Results, Table
 from duetgen.comparison.runs import FinishedRun
 from duetgen.evaluation.protocols import full_name, missed_targets
 
@@ -166,8 +166,8 @@ def plots(table: Table, name: str) -> str:
             "Few devices lie behind some points; the last stands for all longer histories.",
         ),
         *(
-            figure(cost_plot(table, f"{name}-{key}", label, read), f"Quality against {label}", "")
-            for key, label, read in COSTS
+            figure(cost_plot(table, f"{name}-{cost.key}", cost), f"Quality against {cost.label}", cost.caption)
+            for cost in COSTS
         ),
         figure(oscillation_plot(table, f"{name}-oscillation"), "What one more event changes", adapter(table)),
     ]
@@ -180,6 +180,8 @@ def plots(table: Table, name: str) -> str:
 def of_age(table: Table) -> str:
     """What the curves of age show."""
     words = "θ generated so many events before it is used; bands are 95 % intervals over devices"
+    if table.row(CLOUD_LIST) is not None:
+        words = f"{CLOUD_LIST} has a scale of its own. {words[0].upper()}{words[1:]}"
     if table.row(table.reference) is None:
         return f"{words}."
     return f"{words} of the difference to {table.reference}, dashed, as in the tables. {HOLLOW}"
@@ -245,8 +247,8 @@ HOW_TO_READ: Sequence[str] = (
     ),
     (
         "p-values are corrected by Holm's method for all comparisons of a metric in a table: in the first one both "
-        "columns of differences together, cold and warm targets, repeats and new items, ages of θ and controls each on "
-        "their own. "
+        "columns of differences together, cold and warm targets, repeats and new items, ages of θ, its parts "
+        "and controls each on their own. "
         "A method is ahead where the whole interval lies above zero, behind where it lies below, and not told apart "
         "where it holds zero, which does not mean that two methods are equal. “Not after correction” is an interval "
         "that leaves zero out beside a corrected p-value of 0.05 or more: with so many comparisons that may be chance."
@@ -254,6 +256,7 @@ HOW_TO_READ: Sequence[str] = (
     (
         "d_z is the mean difference in standard deviations of the differences. “Another's” is the quality with the θ "
         "of another device: if it is as good as a device's own, the parameters are not personal. base is the global "
-        "model alone."
+        "model alone. cloud ranks on the cloud itself, with everything that it has seen; cloud-list is what a device "
+        "has of that ranking that shows the cloud's list and nothing else."
     ),
 )

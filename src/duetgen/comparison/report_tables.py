@@ -9,7 +9,7 @@ from typing import get_args
 import msgspec
 
 from duetgen.comparison.numbers import count, interval, milliseconds, p_value, seconds, signed
-from duetgen.comparison.results import DUET, HEADLINE, METRICS, ON_BASE, Comparison, Estimate, Row, Table
+from duetgen.comparison.results import DUET, HEADLINE, METRICS, ON_BASE, PARTS, Comparison, Estimate, Row, Table
 from duetgen.comparison.verdict import best_row, listed, said
 from duetgen.evaluation.significance import Outcome, outcome
 
@@ -58,6 +58,7 @@ def quality_table(table: Table) -> str:
     has_base = table.row(table.reference) is not None
     has_duet = table.row(DUET) is not None and table.reference != DUET
     against = f"against {html.escape(table.reference)}"
+    alone = [name for name in PARTS if any(row.condition(name) is not None for row in table.rows)]
     shows_repeats = table.met == "show" and table.repeat_targets > 0
     rows = []
     for row in table.rows:
@@ -77,7 +78,7 @@ def quality_table(table: Table) -> str:
         cells.append(figure_cell(row.value("user_auc"), best["user_auc"] is row))
         if aged:
             cells.append(plain(row, f"own+{aged}"))
-        cells += [plain(row, "another"), plain(row, "zero")]
+        cells += [plain(row, name) for name in (*alone, "another", "zero")]
         cells.append(spread_cell(headline))
         rows.append((row.method, cells))
     head = [
@@ -88,6 +89,7 @@ def quality_table(table: Table) -> str:
         *([f"new items,<br>{against}"] if shows_repeats and has_base else []),
         "user AUC",
         *([f"θ {aged}<br>events old"] if aged else []),
+        *(PARTS[name].replace(" ", "<br>") for name in alone),
         "another's<br>θ",
         "θ = 0",
         "std over<br>seeds",
@@ -195,6 +197,7 @@ def cost_table(table: Table) -> str:
                     f"{cost.device_parameters:,}",
                     f"{cost.device_bytes / 1000:,.0f}",
                     f"{cost.theta_bytes:,}" if cost.theta_bytes else "–",
+                    f"{cost.opinion_bytes:,}" if cost.opinion_bytes else "–",
                     count(cost.recommendation_flops),
                     "–" if cost.generation_flops is None else count(cost.generation_flops),
                     milliseconds(cost.scoring_ms),
@@ -208,11 +211,12 @@ def cost_table(table: Table) -> str:
         "parameters",
         "on the<br>device",
         "kB with<br>int8 items",
-        "θ, bytes<br>as float16",
+        "θ, bytes<br>as sent",
+        "of these,<br>opinions",
         "FLOPs a re-<br>commendation",
         "FLOPs<br>a θ",
         "scoring 100<br>candidates",
-        "generating<br>one θ",
+        "on the cloud,<br>one θ or list",
         "fine-tuning<br>one device",
         "training",
     ]

@@ -25,8 +25,11 @@ METRICS: Final = ("ndcg@10", "user_auc")
 BASE: Final = "base"
 DUET: Final = "duet"
 ON_BASE: Final = "duet-on-base"
+ENSEMBLE: Final = "base-ensemble"
 CLOUD: Final = "cloud"
 CLOUD_LIST: Final = "cloud-list"
+PARTS: Final = {"own-weights": "weights alone", "own-bias": "opinions alone"}
+"""Conditions in which one part of theta counts alone, and how people call them."""
 
 
 class ResultsFormatError(DuetError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FONT_SIZE: Final = 9.0
+TICK_GAP: Final = 4.0
+"""Points between two labels of an axis at least."""
 WIDTH: Final = 4.0
 """Inches; a plot is as wide as a phone, and two of them stand side by side on a desk."""
 
@@ -72,6 +75,27 @@ def tell_cut(axes: Axes) -> None:
             axis.set_label_text(f"{label}, axis does not reach 0")
 
 
+def thin_ticks(axes: Axes) -> None:
+    """Leave out as many ticks below the plot, evenly, as it takes for the others not to touch.
+
+    Args:
+        axes: in their final place.
+    """
+    low, high = sorted(axes.get_xlim())
+    shown = [
+        (value, label)
+        for value, label in zip(axes.get_xticks(), axes.get_xticklabels())
+        if low <= value <= high and label.get_text()
+    ]
+    boxes = [label.get_window_extent() for _, label in shown]
+    gap = TICK_GAP * axes.figure.dpi / 72
+    step = 1
+    while any(one.x1 + gap > other.x0 for one, other in itertools.pairwise(boxes[::step])):
+        step += 1
+    if step > 1:
+        axes.set_xticks([value for value, _ in shown[::step]], [label.get_text() for _, label in shown[::step]])
+
+
 def draw_figure(
     name: str, title: str, description: str, paint: Callable[[Figure], None], size: tuple[float, float]
 ) -> str:
@@ -99,6 +123,10 @@ def draw_figure(
         paint(figure)
         for axes in figure.axes:
             tell_cut(axes)
+        settle(figure.axes[0])
+        for axes in figure.axes:
+            thin_ticks(axes)
+        figure.set_layout_engine("none")  # Everything is in its place: drawing would find all places again.
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return inline(file.getvalue(), name, title, description)
@@ -204,8 +232,9 @@ def overlap(one: Box, other: Box) -> bool:
 
 
 def settle(axes: Axes) -> None:
-    """Let the layout give the axes their final place."""
-    from matplotlib.figure import Figure
-
-    assert isinstance(axes.figure, Figure)
-    axes.figure.draw_without_rendering()
+    """Let the layout give the axes, and all others of their figure, their final place."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)

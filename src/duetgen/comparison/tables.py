@@ -17,7 +17,7 @@ from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import METHODS, Method, finished_run
 from duetgen.comparison.oscillation import Oscillation
 from duetgen.comparison.records import CellRecord, ConditionRecord, DeviceTable, ProtocolRecord
-from duetgen.comparison.results import BASE, DUET, METRICS, Comparison, Estimate, Row, RowCondition, Table
+from duetgen.comparison.results import BASE, DUET, METRICS, PARTS, Comparison, Estimate, Row, RowCondition, Table
 from duetgen.evaluation import bootstrap, significance
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64
@@ -25,8 +25,6 @@ from duetgen.evaluation.metrics import Float64
 GROUPS: Final = {"groups": ("cold", "warm"), "repeats": ("repeat", "new"), "vocabulary": ("known",)}
 """Question of a comparison to the groups of targets that it is asked of."""
 CONTROLS: Final = ("zero", "another", "random")
-PARTS: Final = ("own-weights", "own-bias")
-"""How conditions are called in which one part of theta counts alone."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def plan_pairs(rows: Sequence[Row], reference: str = BASE) -> list[Pair]:
                 for group in groups
             ]
             aged = [one.name for one in row.conditions if one.name.startswith("own+")]
-            alone = [one.name for one in row.conditions if one.name.startswith(PARTS)]
+            alone = [one.name for one in row.conditions if one.name.startswith(tuple(PARTS))]
             pairs += [Pair("age", row.method, name, reference, base.headline) for name in aged]
             pairs += [Pair("parts", row.method, name, reference, base.headline) for name in alone]
             if row.personal:

@@ -46,7 +46,9 @@ def item_id(value: object) -> str:
     """
     if isinstance(value, str):
         # A subclass may compare and hash as it likes; its text may not.
-        return value if type(value) is str else str.__str__(value)
+        text = value if type(value) is str else str.__str__(value)
+        check_text(text)
+        return text
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         whole = int(value)
         if whole.bit_length() <= DIGITS:
@@ -58,8 +60,20 @@ def item_id(value: object) -> str:
     raise InvalidItemsError(f"an item's id is text or a whole number, not {named}", HINT)
 
 
+def check_text(text: str) -> None:
+    """Refuse a text that UTF-8 cannot hold.
+
+    Raises:
+        InvalidItemsError: it has half of a character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        raise InvalidItemsError("an item's id is text that UTF-8 can hold, without lone surrogates", HINT) from cause
+
+
 def item_values(values: Iterable[object]) -> tuple[Any, ...] | Int64:
-    """The values of a list of ids, whatever kind of list it is; an array of whole numbers stays one. A copy.
+    """The values of a list of ids, whatever kind of list it is; whole numbers as an array of them. A copy.
 
     Raises:
         InvalidItemsError: it is none; a lone text is none, though it can be taken apart into letters.
@@ -70,7 +84,7 @@ def item_values(values: Iterable[object]) -> tuple[Any, ...] | Int64:
         if values.dtype.kind == "U":
             return tuple(values.tolist())
     if isinstance(values, (list, tuple)):
-        return tuple(values)
+        return _numbers(values) if values and type(values[0]) is int else tuple(values)
     if not isinstance(values, (str, bytes, bytearray, memoryview)):
         try:
             iterator = iter(values)
@@ -79,6 +93,13 @@ def item_values(values: Iterable[object]) -> tuple[Any, ...] | Int64:
         else:
             return tuple(iterator)
     raise InvalidItemsError(f"{type(values).__name__} is given where a list of ids is needed", HINT)
+
+
+def _numbers(values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...] | Int64:
+    try:
+        return _as_array(msgspec.convert(values, tuple[int, ...]))
+    except (msgspec.ValidationError, UnicodeEncodeError, struct.error):  # not all are, or one is beyond 64 bits
+        return tuple(values)
 
 
 class ItemIndex:
@@ -117,11 +138,10 @@ class ItemIndex:
                 return values, _as_array(itemgetter(*values)(self.of))
             except (KeyError, TypeError):  # some are unknown, or no text as they stand
                 pass
-        try:
-            return self._find_numbers(_as_array(msgspec.convert(values, tuple[int, ...])))
-        except (msgspec.ValidationError, struct.error):  # no whole numbers, or one beyond 64 bits
-            all_text = all(kind is str for kind in set(map(type, values)))
-            return self._find_texts(values if all_text else tuple(map(item_id, values)))
+        if set(map(type, values)) - {str}:
+            return self._find_texts(tuple(map(item_id, values)))
+        check_text("".join(values))
+        return self._find_texts(values)
 
     def _find_texts(self, ids: tuple[str, ...]) -> tuple[tuple[str, ...], Int64]:
         return ids, _as_array(tuple(map(self.of.get, ids, repeat(UNKNOWN))))
@@ -134,4 +154,4 @@ class ItemIndex:
 
 def _as_array(number_N: tuple[int, ...]) -> Int64:
     # Half the time of what numpy has for it.
-    return np.frombuffer(struct.pack(f"{len(number_N)}q", *number_N), dtype=np.int64)
+    return np.frombuffer(struct.Struct(f"{len(number_N)}q").pack(*number_N), dtype=np.int64)

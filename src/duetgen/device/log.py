@@ -32,7 +32,7 @@ FAR: Final = np.uint64(2**32)
 STRIDE: Final = 2**14
 """Bytes that are searched at once for the next record."""
 NAMELESS: Final = ""
-"""What is kept of an id that no item can have: too long, or not to be written in UTF-8."""
+"""What is kept of an id that no item can have, for its length."""
 
 
 def encode_record(number: int, item: str) -> bytes:
@@ -175,10 +175,7 @@ class EventLog:
 
     @staticmethod
     def _keepable(item: str) -> str:
-        try:
-            return item if len(item.encode()) <= MAX_ID_BYTES else NAMELESS
-        except UnicodeEncodeError:
-            return NAMELESS
+        return item if len(item.encode()) <= MAX_ID_BYTES else NAMELESS
 
     def _content(self) -> bytes | None:
         with self._lock:

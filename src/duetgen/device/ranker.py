@@ -64,13 +64,9 @@ class Ranker:
         if len(found.unknown_C):
             self.counts.unknown(candidates=len(found.unknown_C))
             scores_C[found.unknown_C] = LAST
-        hidden = 0
-        if hide:
-            met_C = self.met.among(runtime.model, found.index_C)
-            hidden = int(np.count_nonzero(met_C))
-            if hidden:
-                scores_C[met_C] = -np.inf
-        order_C = best_first(scores_C)[: len(scores_C) - hidden]
+        hidden_C = np.flatnonzero(self.met.among(runtime.model, found.index_C)) if hide else NOTHING
+        scores_C[hidden_C] = -np.inf
+        order_C = best_first(scores_C)[: len(scores_C) - len(hidden_C)]
         return Ranking(found.ids, order_C, scores_C.take(order_C))
 
     def _find(self, model: DeviceModel, candidates: Iterable[object]) -> _Candidates:

@@ -27,7 +27,6 @@ from duetgen.device.model import DeviceModel
 from duetgen.replay.quality import device_averages, rank_of
 from duetgen.replay.report import FleetReport, Percentiles
 from duetgen.replay.sessions import Session, Sessions
-from duetgen.wire.codec import BYTES
 from duetgen.wire.limits import MAX_LOG_EVENTS
 
 Progress = Callable[[str, int, int], None]
@@ -82,6 +81,8 @@ class _Tally:
     scoring: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    bias: list[int] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -217,6 +218,9 @@ class Fleet:
         status = life.device.status()
         for name in ("requests", "answered", "bytes_sent", "bytes_received"):
             tally.totals[name] += getattr(status, name)
+        if status.theta is not None:
+            tally.weights.append(status.theta.weights_bytes)
+            tally.bias.append(status.theta.bias_bytes)
         tally.failures.update(status.failures)
         tally.refused.update(status.refused)
         tally.latencies.extend(getattr(life.cloud, "latencies", ()))
@@ -239,7 +243,6 @@ class Fleet:
                 device_averages(rank_N[~repeat_N], count_N[~repeat_N], device_N[~repeat_N]) for rank_N in ranks
             )
         ages, config = joined("age"), self.config
-        scales = 2 * self.model.codec.rows if config.device.encoding == "int8" else 0
         devices = len(self.sessions.all)
         return FleetReport(
             dataset=self.sessions.dataset.manifest.name,
@@ -256,7 +259,7 @@ class Fleet:
             quality_new=quality_new,
             quality_global_new=quality_global_new,
             with_theta=len(ages) / len(count_N),
-            mean_age_events=math.fsum(ages) / len(ages) if ages else None,
+            mean_age_events=mean(ages),
             requests=totals["requests"],
             answered=totals["answered"],
             requests_per_device=totals["requests"] / devices,
@@ -264,10 +267,16 @@ class Fleet:
             refused=dict(sum((tally.refused for tally in tallies), Counter())),
             bytes_sent=totals["bytes_sent"],
             bytes_received=totals["bytes_received"],
-            bytes_theta=self.model.size * BYTES[config.device.encoding] + scales,
+            bytes_weights=mean(joined("weights")) or 0.0,
+            bytes_bias=mean(joined("bias")) or 0.0,
             request=Percentiles.of(joined("latencies")),
             ranking=Percentiles.of(joined("scoring")),
             late=Percentiles.of(joined("late")),
             seconds=seconds,
             speed_up=config.speed_up,
         )
+
+
+def mean(values: list[float]) -> float | None:
+    """The mean; None of none."""
+    return math.fsum(values) / len(values) if values else None

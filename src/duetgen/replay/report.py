@@ -36,7 +36,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         model_id: version that the devices ran.
         protocol: what targets were ranked among.
         policy: when devices asked.
-        encoding: of theta on the wire.
+        encoding: of the weights on the wire.
         devices: how many.
         targets: rankings that were measured.
         quality: metrics as the devices ranked, averaged by device and then over devices.
@@ -55,7 +55,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         refused: thetas refused, by reason.
         bytes_sent: over the network, headers included.
         bytes_received: over the network, headers included.
-        bytes_theta: of theta and scales alone, a theta.
+        bytes_weights: of weights and their scales alone, a theta: the mean of the devices' last ones.
+        bytes_bias: of the item bias, likewise.
         request: time from asking to answer.
         ranking: time to score everything a target is ranked among, on the device.
         late: how far behind the schedule rankings were, in a paced replay.
@@ -85,9 +86,15 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, int]
     bytes_sent: int
     bytes_received: int
-    bytes_theta: int
+    bytes_weights: float
+    bytes_bias: float
     request: Percentiles | None
     ranking: Percentiles | None
     late: Percentiles | None
     seconds: float
     speed_up: float | None
+
+    @property
+    def bytes_told(self) -> str:
+        """What of an answer is theta, for people."""
+        return f"{self.bytes_weights:,.0f} of them weights, {self.bytes_bias:,.0f} item bias"

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from duetgen.baselines.counting import incidence
 from duetgen.baselines.ease import gram, solve
@@ -20,7 +23,9 @@ from duetgen.baselines.item_knn import neighbours
 from duetgen.cloudmodel import CloudList, CloudModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import HALF_LIVES, TableModel, largest
-from duetgen.data.store import Dataset
+from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
+from duetgen.evaluation.inputs import target_items, windows
+from duetgen.evaluation.scoring import SCORE_BYTES, measuring, select
 from duetgen.recommender import ModelConfig
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import FineTuneConfig, ObjectiveConfig, TrainConfig
@@ -33,6 +38,10 @@ AGES: Final = (0, 5, 20)
 SHARES: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """What a table's scores may count in the common ranking, beside log-likelihoods of the sequence model."""
 REGULARISATION: Final = 300.0
+SCALES: Final = tuple(0.02 * 2 ** (step / 2) for step in range(16))
+"""From hardly any preference to nothing but preference, for scores of unit variance."""
+SCALED_DEVICES: Final = 2_000
+"""Devices of the validation part that the scale of a table is fitted on, at most."""
 
 Measure = Callable[[nn.Module, tuple[int, ...]], float]
 """`ndcg@10` of a personal recommender on the validation part, the mean over ages of its theta."""
@@ -121,6 +130,7 @@ class CloudFitting:
                 self.model.shares_J.zero_()[place] = 1
                 self.best_of(HALF_LIVES, model.half_life, AGES)
                 self.model.shares_J.fill_(1)
+                fit_scale(model, self.dataset, self.model.window, self.config)
                 if len(names) > 1:
                     self.best_of(SHARES, self.model.shares_J[place], (0,))
         if len(self.dataset.targets("valid")):
@@ -140,3 +150,20 @@ def count_table(name: str, dataset: Dataset, size: int) -> tuple[Tensor, Tensor]
     if name == "ease":
         return largest(solve(gram(dataset), REGULARISATION), size)
     return neighbours(incidence(dataset), size)
+
+
+def fit_scale(model: TableModel, dataset: Dataset, length: int, config: TrainConfig) -> None:
+    """Set the scale at which a softmax of the scores has the least log loss on the validation part."""
+    selection = select(dataset, "valid", min(SCALED_DEVICES, config.validation_devices), config.seed)
+    targets = selection.targets.take(np.flatnonzero(target_items(dataset, selection.targets) != UNKNOWN))
+    model.scale.fill_(1)
+    size = max(1, SCORE_BYTES // (4 * dataset.vocabulary))
+    loss_S = torch.zeros(len(SCALES), dtype=torch.float64)
+    with measuring(model) as place:
+        for first in range(0, len(targets), size):
+            few = targets.take(slice(first, first + size))
+            scores_BV = model(torch.from_numpy(windows(dataset, few, length)).to(place))[:, FIRST_ITEM:]
+            own_B = torch.from_numpy(target_items(dataset, few) - FIRST_ITEM).to(place)
+            losses = [functional.cross_entropy(scale * scores_BV, own_B, reduction="sum") for scale in SCALES]
+            loss_S += torch.stack(losses).double().cpu()
+    model.scale.fill_(SCALES[int(loss_S.argmin())])

@@ -29,7 +29,7 @@ from duetgen.recommender import Recommender
 WEIGHTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 OPINIONS: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 SHOWN: Final = 10
-ERRORS: Final = 0.5
+ERRORS: Final = 1.0
 """How many standard errors a part has to gain so that it counts."""
 FEW_AGES: Final = (0, 5, 20, 100)
 """Ages that are measured, and factors of the weights, where each scoring of the catalogue is dear."""
