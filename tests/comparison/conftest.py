@@ -176,7 +176,9 @@ def make_results(
     """Results of cells made by hand, on a dataset of that name; with `parts` DUET has opinions too."""
     shifts = shifts or {"base": 0.0, "finetune": 0.01, "apg": 0.02, "duet": 0.03, "duet-no-swa": 0.03}
     cells = {
-        Cell("sasrec", method, seed): finished(method, seed, shift, parts=parts and method == "duet")
+        Cell("sasrec" if METHODS[method].uses_backbone else None, method, seed): finished(
+            method, seed, shift, parts=parts and method == "duet"
+        )
         for seed in range(seeds)
         for method, shift in shifts.items()
     }

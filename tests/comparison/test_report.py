@@ -73,7 +73,7 @@ def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
         "Quality as θ grows old",
         "Quality by length of history",
         "Quality against bytes on the device",
-        "Quality against bytes of θ on the wire",
+        "Quality against bytes of θ as it is sent",
         "Quality against milliseconds",
         "Quality against FLOPs",
         "Spread over seeds",

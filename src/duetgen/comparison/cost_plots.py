@@ -34,7 +34,10 @@ class Against:
 
 
 DEVICE: Final = Against(
-    "device", "bytes on the device", lambda cost: cost.device_bytes, "What a device holds, its items in int8."
+    "device",
+    "bytes on the device",
+    lambda cost: cost.device_bytes,
+    "What a device holds, its items in int8; without counting methods.",
 )
 SENT: Final = Against(
     "bytes",
@@ -60,7 +63,9 @@ def points_of(table: Table, cost: Against) -> list[tuple[float, float, str, str]
     points = [
         (float(spent), value.mean, row.method, row.method)
         for row in focus(table.rows, table.reference, len(table.rows))
-        if (value := row.value()) is not None and (spent := cost.read(row.cost))
+        if not (cost is DEVICE and row.family == "counting")
+        and (value := row.value()) is not None
+        and (spent := cost.read(row.cost))
     ]
     duet = table.row(DUET)
     if cost is SENT and duet is not None:
@@ -96,6 +101,10 @@ def cost_plot(table: Table, name: str, cost: Against) -> str | None:
         axes.set_xscale("log")
         for y, method in levels:
             axes.axhline(y, color=palette[method], linestyle=(0, (4, 3)), linewidth=1.2)
+            at = axes.get_yaxis_transform()
+            axes.annotate(
+                method, (0, y), (3, 2), xycoords=at, textcoords="offset points", va="bottom", color=palette[method]
+            )
         for x, y, said, method in points:
             axes.plot(x, y, "o", color=palette[method], markersize=6 if said == DUET else 4.5)
         low, high = min(x for x, *_ in points), max(x for x, *_ in points)
@@ -109,8 +118,7 @@ def cost_plot(table: Table, name: str, cost: Against) -> str | None:
         axes.set_xlabel(label)
         axes.set_ylabel(HEADLINE)
         axes.margins(y=0.15)
-        ends = [(axes.get_xlim()[0], y, method, palette[method]) for y, method in levels]
-        label_points(axes, [*((x, y, said, palette[method]) for x, y, said, method in points), *ends])
+        label_points(axes, [(x, y, said, palette[method]) for x, y, said, method in points])
 
     told = [f"{said}: {count(x)}, {HEADLINE} {y:.4f}" for x, y, said, _ in points]
     words = "; ".join([*told, *(f"{method}: nothing, {HEADLINE} {y:.4f}" for y, method in levels)])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LINES: Final = 6
 """Most lines of one plot; more are no longer told apart."""
 ROW_INCHES: Final = 0.24
-PART_COLOURS: Final = {"own-weights": SERIES[2], "own-bias": SERIES[4]}
+PART_STYLES: Final = {"own-weights": (0, (1, 1.6)), "own-bias": (0, (5, 1.5, 1, 1.5))}
 
 Line = list[tuple[int, Comparison | Estimate]]
 """Figures by their place on the axis."""
@@ -122,10 +122,9 @@ def staleness_plot(table: Table, name: str) -> str | None:
             if base is not None:
                 axes.axhline(0, color=palette[base.method], linestyle=(0, (4, 3)), linewidth=1.4)
             for kind, alone in parts[method].items():
-                band(axes, alone, PART_COLOURS[kind], 0.12)
-                axes.plot(
-                    [x for x, _ in alone], [one.mean for _, one in alone], color=PART_COLOURS[kind], linewidth=1.2
-                )
+                band(axes, alone, palette[method], 0.1)
+                places, means = [x for x, _ in alone], [one.mean for _, one in alone]
+                axes.plot(places, means, color=palette[method], linestyle=PART_STYLES[kind], linewidth=1.4)
             band(axes, points, palette[method], 0.2)
             axes.plot([x for x, _ in points], [one.mean for _, one in points], color=palette[method])
             for x, one in points:
@@ -148,7 +147,7 @@ def staleness_plot(table: Table, name: str) -> str | None:
                 axes.tick_params(axis="y", labelleft=False)
         if any(parts.values()):
             for kind, said in PARTS.items():
-                panels[0, 0].plot([], [], color=PART_COLOURS[kind], linewidth=1.2, label=said)
+                panels[0, 0].plot([], [], color=MUTED, linestyle=PART_STYLES[kind], linewidth=1.4, label=said)
             figure.legend(loc="outside upper center", ncols=2, frameon=False, labelcolor=MUTED, fontsize=FONT_SIZE - 1)
 
     named = lines | {f"{method}, {PARTS[kind]}": alone for method, its in parts.items() for kind, alone in its.items()}

@@ -180,11 +180,10 @@ def plots(table: Table, name: str) -> str:
 def of_age(table: Table) -> str:
     """What the curves of age show."""
     words = "θ generated so many events before it is used; bands are 95 % intervals over devices"
-    if table.row(CLOUD_LIST) is not None:
-        words = f"{CLOUD_LIST} has a scale of its own. {words[0].upper()}{words[1:]}"
+    own = f" {CLOUD_LIST} has a scale of its own." if table.row(CLOUD_LIST) is not None else ""
     if table.row(table.reference) is None:
-        return f"{words}."
-    return f"{words} of the difference to {table.reference}, dashed, as in the tables. {HOLLOW}"
+        return f"{words}.{own}"
+    return f"{words} of the difference to {table.reference}, dashed, as in the tables. {HOLLOW}{own}"
 
 
 def adapter(table: Table) -> str:
