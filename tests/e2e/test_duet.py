@@ -87,7 +87,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Duet:
     """A log of 1,200 people, a DUET run of three epochs, its bundle."""
     root = tmp_path_factory.mktemp("e2e")
     duet("prepare", "synthetic", "--people", "1200", "--out", root / "data")
-    duet("train", root / "data", "--epochs", "3", "--threads", "1", "--out", root / "run", "--quiet")
+    quick = ("--epochs", "3", "--cloud-model", "none", "--threads", "1", "--quiet")
+    duet("train", root / "data", *quick, "--out", root / "run")
     duet("keys", "new", "--out", root / "key")
     duet("export", root / "run", root / "data", "--key", root / "key", "--no-measure", "--out", root / "bundle")
     return Duet(root / "data", root / "run", root / "bundle")
