@@ -12,7 +12,7 @@ import pytest
 from tests.comparison.conftest import make_results
 
 from duetgen.comparison import report, svg
-from duetgen.comparison.cost_plots import cost_plot
+from duetgen.comparison.cost_plots import Against, cost_plot
 from duetgen.comparison.numbers import count, interval, milliseconds, signed
 from duetgen.comparison.plots import staleness_plot
 from duetgen.comparison.records import Failure
@@ -274,12 +274,12 @@ def test_it_says_what_the_finished_cloud_model_took_besides() -> None:
     ("low", "wide"), [(2.1e3, 1.05), (2.1e3, 1.3), (1.0, 1.9), (3.4e4, 2.6), (12.0, 8.0), (1.0, 1e5)]
 )
 def test_labels_of_a_log_axis_never_touch(low: float, wide: float) -> None:
-    costs = iter([int(low * 100), int(low * wide * 100)])
+    costs = itertools.cycle([int(low * 100), int(low * wide * 100)])
     table = make_results(shifts={"base": 0.0, "duet": 0.1}, seeds=1).tables[0]
     drawn: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(svg, "thin_ticks", lambda axes: drawn.append(axes) or THIN(axes))
-        assert cost_plot(table, "made", "costs", lambda cost: next(costs))
+        assert cost_plot(table, "made", Against("made", "costs", lambda cost: next(costs)))
     (axes,) = drawn
     low, high = axes.get_xlim()
     boxes = [
