@@ -38,8 +38,6 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
         fallback_share: share of a batch's positions on which the λ term is estimated.
         staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
             uniform in 0..S. 0 gives plain training with a fresh theta at every position.
-        horizon: H; a position predicts one of its next H events, drawn each time: 1 is the next event, more make an
-            opinion that ages well.
         met: whether items that a device had met before the target take part in the loss: `hide` leaves them out, `show`
             does not; `auto`: as the dataset's policy has it for rankings.
     """
@@ -50,7 +48,6 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     fallback_weight: float = 1.0
     fallback_share: float = 1.0
     staleness: int = 20
-    horizon: int = 1
     met: Literal["auto", MetPolicy] = "auto"
 
 
@@ -241,7 +238,6 @@ def check_config(config: TrainConfig) -> None:
         ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
         ("objective.fallback_share", objective.fallback_share, 0.01, 1),
         ("objective.staleness", objective.staleness, 0, MAX_GENERATOR_HISTORY),
-        ("objective.horizon", objective.horizon, 1, MAX_GENERATOR_HISTORY),
         ("optimiser.learning_rate", optimiser.learning_rate, 1e-9, 10),
         ("optimiser.generator_rate", optimiser.generator_rate, 0, 1000),
         ("optimiser.weight_decay", optimiser.weight_decay, 0, 1000),

@@ -114,17 +114,6 @@ def anchors(positions: int, offset: int, length: int) -> Tensor:
     return (torch.arange(count) * length - front).clamp(min=0)
 
 
-def further(batch: Batch, horizon: int, random: torch.Generator) -> Batch:
-    """The same positions with one of their next `horizon` events each to predict, none from beyond the chunk."""
-    if horizon == 1:
-        return batch
-    target_BT = batch.target_BT
-    step_BT = torch.randint(horizon, target_BT.shape, generator=random).to(target_BT.device)
-    last_B1 = (target_BT != 0).sum(1, keepdim=True) - 1
-    at_BT = torch.minimum(torch.arange(target_BT.shape[1], device=target_BT.device) + step_BT, last_B1.clamp(min=0))
-    return replace(batch, target_BT=target_BT.gather(1, at_BT))
-
-
 def pairs_loss(scores_NC: Tensor, candidates_NC: Tensor, met: MetItems | None) -> Tensor:
     """Binary cross-entropy of candidates of which the first is the target; drawn ones that were met do not count.
 
@@ -161,7 +150,7 @@ class TrainingStep(nn.Module):
         own = random if own_seed is None else torch.Generator().manual_seed(own_seed)
         if isinstance(batch, RowBatch):
             return self.rows(batch)
-        blocks = self.blocks(further(batch, self.config.horizon, own), random)
+        blocks = self.blocks(batch, random)
         if self.own_draws and len(blocks.target_KS):
             blocks = self.with_candidates(blocks.packed(), own)
         items_M = self.items(random, blocks.target_KS.device)
