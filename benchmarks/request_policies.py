@@ -54,7 +54,7 @@ class LocalCloud:
         scale, theta = self.codec.encode(theta_1P[0], request.dtype)
         self.sequence += 1
         now = int(time.time() * 1000)
-        fields = (request.model_id, self.sequence, now, now + 10**9, request.dtype, scale, theta)
+        fields = (request.model_id, self.sequence, now, now + 10**9, request.dtype, scale, theta, b"")
         mac = answer_mac(self.key, request.device, ParametersAnswer(*fields, b""))
         return ParametersAnswer(*fields, mac)
 

@@ -153,8 +153,12 @@ class Recommender(nn.Module):
 
     def trusted(self, theta: Theta, age: int) -> Theta:
         """Theta as it counts when it is so many events old."""
-        found: Theta = theta if self.trust is None else self.trust(theta, age)
+        found: Theta = theta if self.trust is None else self.trust(theta, age, self.origin())
         return found
+
+    def origin(self) -> Tensor | None:
+        """The global parameters of the head, where weights replace them: [P]; None where they shift them."""
+        return None if self.config.backbone.residual else self.backbone.head.global_theta()
 
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]. What a device runs; theta None is the global model."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
 import os
 import signal
@@ -29,6 +31,17 @@ def duet(*arguments: str | Path, cwd: Path | None = None, timeout: float = 120) 
     """Run the command in a process of its own, without a terminal."""
     command = [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
+
+
+def duet_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which has imported what takes a new one longest."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def refused(result: subprocess.CompletedProcess[str], code: str) -> str:
@@ -226,7 +239,7 @@ class TestBadInput:
         assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
 
     def prepare(self, tmp_path: Path, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
-        return duet("prepare", path, "--out", tmp_path / "out", *more)
+        return duet_here("prepare", path, "--out", tmp_path / "out", *more)
 
     def test_missing_file(self, tmp_path: Path) -> None:
         assert "u.data" in refused(self.prepare(tmp_path, tmp_path / "u.data"), "input-missing")
@@ -246,7 +259,7 @@ class TestBadInput:
 
     def test_wrong_source_named(self, tmp_path: Path) -> None:
         (tmp_path / "u.data").write_text("1\t2\t3\t4\n" * 5)
-        result = duet("prepare", "movielens-1m", tmp_path / "u.data", "--out", tmp_path / "out")
+        result = duet_here("prepare", "movielens-1m", tmp_path / "u.data", "--out", tmp_path / "out")
         assert result.returncode != 0
         assert "hint:" in result.stderr
 
@@ -263,11 +276,11 @@ class TestBadInput:
         refused(self.prepare(tmp_path, tmp_path / "log.csv", "--min-rating", "5"), "no-events-left")
 
     def test_a_log_without_input(self, tmp_path: Path) -> None:
-        refused(duet("prepare", "movielens-100k", "--out", tmp_path / "out"), "usage")
+        refused(duet_here("prepare", "movielens-100k", "--out", tmp_path / "out"), "usage")
 
     def test_an_unknown_option(self, tmp_path: Path) -> None:
-        refused(duet("prepare", "synthetic", "--out", tmp_path / "out", "--pepole", "3"), "usage")
-        told = refused(duet("evaluate", tmp_path, tmp_path, "--devices", "3"), "usage")
+        refused(duet_here("prepare", "synthetic", "--out", tmp_path / "out", "--pepole", "3"), "usage")
+        told = refused(duet_here("evaluate", tmp_path, tmp_path, "--devices", "3"), "usage")
         assert "Did you mean --limit-devices?" in told
 
     def test_refusals_as_json(self, tmp_path: Path) -> None:
@@ -276,38 +289,39 @@ class TestBadInput:
         assert json.loads(result.stdout)["error"]["code"] == "input-missing"
 
     def test_a_dataset_folder_that_is_none(self, tmp_path: Path) -> None:
-        refused(duet("train", tmp_path, "--out", tmp_path / "out"), "not-a-dataset")
+        refused(duet_here("train", tmp_path, "--out", tmp_path / "out"), "not-a-dataset")
 
     def test_an_unknown_setting(self, folder: Path, tmp_path: Path) -> None:
         refused(
-            duet("train", folder / "data", "--out", tmp_path / "out", "--set", "optimiser.speed=9"), "invalid-config"
+            duet_here("train", folder / "data", "--out", tmp_path / "out", "--set", "optimiser.speed=9"),
+            "invalid-config",
         )
 
     def test_a_setting_out_of_range(self, folder: Path, tmp_path: Path) -> None:
-        refused(duet("train", folder / "data", "--out", tmp_path / "out", "--window", "0"), "invalid-config")
+        refused(duet_here("train", folder / "data", "--out", tmp_path / "out", "--window", "0"), "invalid-config")
 
     def test_rows_that_are_not_there(self, folder: Path, tmp_path: Path) -> None:
-        result = duet("train", folder / "data", "--out", tmp_path / "out", "--feed", "rows")
+        result = duet_here("train", folder / "data", "--out", tmp_path / "out", "--feed", "rows")
         refused(result, "training-failed")
 
     def test_a_run_of_another_dataset(self, folder: Path, tmp_path: Path) -> None:
-        assert duet("prepare", "synthetic", "--people", "50", "--out", tmp_path / "other").returncode == 0
-        refused(duet("evaluate", folder / "base", tmp_path / "other"), "dataset-mismatch")
+        assert duet_here("prepare", "synthetic", "--people", "50", "--out", tmp_path / "other").returncode == 0
+        refused(duet_here("evaluate", folder / "base", tmp_path / "other"), "dataset-mismatch")
 
     def test_a_global_model_that_is_none(self, folder: Path, tmp_path: Path) -> None:
         words = ("train", folder / "data", "--out", tmp_path / "out", "--global-model")
-        refused(duet(*words, tmp_path / "nowhere"), "not-a-run")
-        refused(duet(*words, folder / "base", "--width", "16"), "invalid-config")
-        refused(duet(*words, folder / "base", "--method", "base"), "invalid-config")
+        refused(duet_here(*words, tmp_path / "nowhere"), "not-a-run")
+        refused(duet_here(*words, folder / "base", "--width", "16"), "invalid-config")
+        refused(duet_here(*words, folder / "base", "--method", "base"), "invalid-config")
 
     def test_a_run_folder_of_another_version(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "run").mkdir()
         content = json.loads((folder / "base/environment.json").read_text()) | {"format_version": 0}
         (tmp_path / "run/environment.json").write_text(json.dumps(content))
-        assert "run format 0" in refused(duet("evaluate", tmp_path / "run", folder / "data"), "not-a-run")
+        assert "run format 0" in refused(duet_here("evaluate", tmp_path / "run", folder / "data"), "not-a-run")
 
     def test_an_unwritable_output(self) -> None:
-        refused(duet("prepare", "synthetic", "--people", "50", "--out", "/proc/duetgen"), "output-unwritable")
+        refused(duet_here("prepare", "synthetic", "--people", "50", "--out", "/proc/duetgen"), "output-unwritable")
 
 
 def test_a_half_written_output_of_somebody_else_is_not_touched(tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ def test_the_nearest_alone_against_a_loop(wandering: Dataset) -> None:
     torch.testing.assert_close(made(near_VK, weight_VK, 2.0)(HISTORY), standard(expected))
 
 
+def test_a_scale_changes_all_scores_alike(wandering: Dataset) -> None:
+    model = made(*neighbours(incidence(wandering), 4), 10.0)
+    plain = model(HISTORY)
+    model.scale.fill_(0.25)
+    torch.testing.assert_close(model(HISTORY), plain / 4)
+
+
 def test_the_largest_are_so_in_magnitude() -> None:
     near_VK, weight_VK = largest(torch.tensor([[0.0, -3.0, 2.0, 1.0]]), 2)
     assert near_VK.tolist() == [[1, 2]]

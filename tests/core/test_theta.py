@@ -104,3 +104,12 @@ def test_before_it_is_learnt_the_weights_count_whole_and_no_opinion_does() -> No
         found = Trust(2)(theta, age)
         assert torch.equal(found.weights_BP, theta.weights_BP)
         assert not any(opinion.values_BK.any() for opinion in found.opinions)
+
+
+def test_weights_that_replace_go_part_of_the_way_from_the_global_ones() -> None:
+    trust = Trust()
+    trust.weights_A.fill_(0.5)
+    found = trust(Theta(torch.tensor([[3.0, -1.0]])), 7, torch.tensor([1.0, 1.0])).weights_BP
+    assert torch.equal(found, torch.tensor([[2.0, 0.0]]))
+    trust.weights_A.zero_()
+    assert torch.equal(trust(Theta(torch.tensor([[3.0, -1.0]])), 0, torch.ones(2)).weights_BP, torch.ones(1, 2))

@@ -87,7 +87,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Duet:
     """A log of 1,200 people, a DUET run of three epochs, its bundle."""
     root = tmp_path_factory.mktemp("e2e")
     duet("prepare", "synthetic", "--people", "1200", "--out", root / "data")
-    duet("train", root / "data", "--epochs", "3", "--threads", "1", "--out", root / "run", "--quiet")
+    quick = ("--epochs", "3", "--cloud-model", "none", "--threads", "1", "--quiet")
+    duet("train", root / "data", *quick, "--out", root / "run")
     duet("keys", "new", "--out", root / "key")
     duet("export", root / "run", root / "data", "--key", root / "key", "--no-measure", "--out", root / "bundle")
     return Duet(root / "data", root / "run", root / "bundle")
@@ -112,7 +113,7 @@ def offline(made: Duet) -> dict[str, float]:
 
 
 def test_scores_on_the_device_are_those_of_torch(made: Duet, cloud: Cloud) -> None:
-    run, dataset = load_run(made.run), Dataset(made.data)
+    run, dataset = load_run(made.run).device_model, Dataset(made.data)
     model = load_model(made.bundle)
     worst = 0.0
     for device_index in range(0, dataset.devices, 37):
@@ -122,9 +123,8 @@ def test_scores_on_the_device_are_those_of_torch(made: Duet, cloud: Cloud) -> No
             assert device.refresh(wait=True), device.status().last_error
             found_V = device.score()
         with torch.inference_mode():
-            history = torch.tensor([events[-run.model.generator_history :]])
-            theta_1P = run.model.generate(history)
-            want_V = run.model.score_catalogue(torch.tensor([events[-run.model.window :]]), theta_1P)[0].numpy()
+            theta = run.trusted(run.generate(torch.tensor([events[-run.generator_history :]])), 0)
+            want_V = run.score_catalogue(torch.tensor([events[-run.window :]]), theta)[0].numpy()
         assert np.isneginf(found_V[0])
         worst = max(worst, float(np.abs(found_V[1:] - want_V[1:]).max()))
     assert worst < 1e-4

@@ -6,6 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnxruntime
 import polars as pl
@@ -18,14 +19,14 @@ from tests.conftest import MakeDataset, wandering_sequences
 from tests.signing import KEY, public
 
 from duetgen.data.store import UNKNOWN, Dataset
-from duetgen.documents import DamagedError
+from duetgen.documents import DamagedError, digest_of
 from duetgen.errors import OutputExistsError
 from duetgen.export import export_bundle, graphs
 from duetgen.export.canary import shortest
 from duetgen.export.items import read_items
 from duetgen.export.plausible import MARGIN, SMALLEST, histories, learn_bounds
 from duetgen.export.quality import measure
-from duetgen.wire.bundle import Bundle, open_bundle
+from duetgen.wire.bundle import Bundle, Items, open_bundle
 from duetgen.wire.trust import Trust
 
 
@@ -106,18 +107,22 @@ def test_items_by_index(bundle: Bundle, bundle_dataset: Dataset) -> None:
 
 def test_items_without_titles_and_with_some(make_dataset: MakeDataset) -> None:
     dataset = make_dataset([[2, 3, 4, 5]])
+    path = dataset.root / "items.parquet"
+
+    def read(table: pl.DataFrame) -> Items:
+        table.write_parquet(path)
+        dataset.manifest = msgspec.structs.replace(dataset.manifest, files={path.name: digest_of(path)})
+        return read_items(dataset)
+
     with pytest.raises(DamagedError, match=r"items\.parquet"):
         read_items(dataset)
     table = pl.DataFrame(
         {"item": ["a", "b", "c", "d"], "title": [None] * 4}, schema={"item": pl.String, "title": pl.String}
     )
-    table.write_parquet(dataset.root / "items.parquet")
-    assert read_items(dataset).titles == []
-    table.with_columns(title=pl.Series(["A", None, None, "Ø"])).write_parquet(dataset.root / "items.parquet")
-    assert read_items(dataset).titles == ["", "", "A", "", "", "Ø"]
-    table[:3].write_parquet(dataset.root / "items.parquet")
+    assert read(table).titles == []
+    assert read(table.with_columns(title=pl.Series(["A", None, None, "Ø"]))).titles == ["", "", "A", "", "", "Ø"]
     with pytest.raises(DamagedError, match="3 rows instead of 4"):
-        read_items(dataset)
+        read(table[:3])
 
 
 def test_bounds_hold_for_every_history_and_are_near(bundle: Bundle, bundle_dataset: Dataset) -> None:
@@ -236,7 +241,7 @@ def test_the_canary_has_opinions_within_their_bounds(advised: Bundle) -> None:
     items, values = generator.run(["items", "values"], {"history": np.array([canary.history])})
     for opinion, told, items_K, values_K in zip(advised.manifest.opinions, canary.opinions, items[0], values[0]):
         assert 1 <= len(told.items) == len(told.values) <= 9
-        assert max(told.values) <= opinion.bound < 20 * max(told.values)
+        assert max(told.values) <= opinion.bound
         known = dict(zip(items_K.tolist(), values_K.tolist()))
         np.testing.assert_allclose([known[item] for item in told.items], told.values, atol=1e-5)
 

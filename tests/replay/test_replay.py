@@ -13,6 +13,7 @@ import pytest
 
 from duetgen.data.store import Dataset
 from duetgen.device import Always, DailyBudget, EveryEvents, load_model
+from duetgen.documents import digest_of
 from duetgen.evaluation.metrics import ranking_metrics as by_evaluation
 from duetgen.replay import LIVELY, Fleet, FleetConfig, NotReplayableError, Percentiles, Sessions
 from duetgen.replay.quality import device_averages, mean_rank, rank_of, ranking_metrics
@@ -183,7 +184,11 @@ def test_candidates_are_ranked_with_the_target_first(tiny: Tiny, dataset: Datase
     others = np.zeros((7, 4), dtype=np.int32)
     others[:, :3] = [25, 26, 27]
     (dataset.root / "candidates").mkdir()
-    np.save(dataset.root / "candidates/test.npy", others)
+    path = dataset.root / "candidates/test.npy"
+    np.save(path, others)
+    dataset.manifest = msgspec.structs.replace(
+        dataset.manifest, files={**dataset.manifest.files, "candidates/test.npy": digest_of(path)}
+    )
     model = load_model(tiny.root)
     sessions = Sessions(dataset, model.manifest, "candidates")
     found = sessions.candidates(0, 5)

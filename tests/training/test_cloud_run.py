@@ -18,12 +18,12 @@ from duetgen.cloudmodel import CloudList
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import HALF_LIVES, TableModel, largest
 from duetgen.comparison.changes import with_settings
-from duetgen.data.store import Dataset
+from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.errors import OutputExistsError
 from duetgen.evaluation import evaluate, validate
 from duetgen.export import export_bundle
 from duetgen.training import TrainConfig, job, load_run, train
-from duetgen.training.cloud_run import SHARES, CloudFitting
+from duetgen.training.cloud_run import SCALES, SHARES, CloudFitting, fit_scale
 from duetgen.training.config import InvalidConfigError, check_config
 from duetgen.training.defaults import EASE_ITEMS, fill_in
 from duetgen.training.progress import Losses, Silent
@@ -72,6 +72,24 @@ class TestCloudRun:
         assert float(table.half_life) in HALF_LIVES
         assert model.shares_J[0] == 1
         assert round(float(model.shares_J[1]), 4) in SHARES
+
+    def test_the_scale_of_the_table_is_that_of_the_least_log_loss(self, people: Dataset, cloud: Path) -> None:
+        table, targets = load_run(cloud).cloud_model.members["ease"], people.targets("valid")
+        assert isinstance(table, TableModel)
+        chosen, losses = float(table.scale), {}
+        # Of the devices that validate, the choice is drawn; here all of them are taken.
+        config = with_settings(CLOUD, {"validation_devices": 1000})
+        fit_scale(table, people, 12, config)
+        best = float(table.scale)
+        for scale in SCALES:
+            table.scale.fill_(scale)
+            losses[scale] = 0.0
+            for start, end in zip(targets.start_N.tolist(), targets.position_N.tolist()):
+                if (target := int(people.events[end])) != UNKNOWN:
+                    history = torch.tensor([people.events[start:end].tolist()[-12:]])
+                    losses[scale] -= float(torch.log_softmax(table(history)[0, 2:], dim=0)[target - 2])
+        assert best == pytest.approx(min(losses, key=lambda one: losses[one]))
+        assert any(chosen == pytest.approx(scale) for scale in SCALES)
 
     def test_what_it_tells_is_what_its_list_has_on_the_validation_part(self, people: Dataset, cloud: Path) -> None:
         run = load_run(cloud)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
-from tests.conftest import MakeDataset
+from tests.conftest import MakeDataset, wandering_sequences, write_dataset
 
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel import CloudConfig
@@ -53,6 +54,21 @@ def weights_of(root: Path) -> bytes:
     return (root / "weights.safetensors").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `SMALL` on `wandering`, from its beginning to its end; not to be changed."""
+    root = tmp_path_factory.mktemp("whole")
+    dataset = write_dataset(root / "data", wandering_sequences(60, 30, seed=0), vocabulary=30)
+    return train(dataset, SMALL, root / "run").root
+
+
+@pytest.fixture
+def finished(whole: Path, tmp_path: Path) -> RunFolder:
+    """A copy of it, to be changed."""
+    shutil.copytree(whole, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "din"])
 @pytest.mark.parametrize("method", ["base", "duet"])
 def test_training_learns_and_writes_a_run_folder(wandering: Dataset, tmp_path: Path, name: str, method: str) -> None:
@@ -64,9 +80,8 @@ def test_training_learns_and_writes_a_run_folder(wandering: Dataset, tmp_path: P
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"]
-    best = max(line["validation_ndcg10"] for line in lines)
-    # A part of theta's weights may count for more than all of them.
-    assert result.best == best if method == "base" else result.best >= best - 1e-9
+    if method == "base":
+        assert result.best == max(line["validation_ndcg10"] for line in lines)
     # Chance is about 0.16: ten of 28 items, a discount of 0.45 on average.
     assert result.best > 0.25
     run = load_run(tmp_path / "run")
@@ -74,12 +89,13 @@ def test_training_learns_and_writes_a_run_folder(wandering: Dataset, tmp_path: P
     assert run.model.personal == (method == "duet")
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(wandering: Dataset, tmp_path: Path) -> None:
-    train(wandering, SMALL, tmp_path / "one")
-    train(wandering, SMALL, tmp_path / "two")
-    train(wandering, msgspec.structs.replace(SMALL, seed=1), tmp_path / "three")
-    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
-    assert weights_of(tmp_path / "one") != weights_of(tmp_path / "three")
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    wandering: Dataset, whole: Path, tmp_path: Path
+) -> None:
+    train(wandering, SMALL, tmp_path / "same")
+    train(wandering, msgspec.structs.replace(SMALL, seed=1), tmp_path / "other")
+    assert weights_of(tmp_path / "same") == weights_of(whole)
+    assert weights_of(tmp_path / "other") != weights_of(whole)
 
 
 class Hearing(Silent):
@@ -150,18 +166,17 @@ class StopAt:
 @pytest.mark.parametrize("seconds", [0.0, 60.0], ids=["checkpoint-each-step", "checkpoint-each-epoch"])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (0, 5), (1, 2), (2, 4)])
 def test_stopped_anywhere_it_ends_with_the_same_weights(
-    wandering: Dataset, tmp_path: Path, epoch: int, step: int, seconds: float
+    wandering: Dataset, whole: Path, tmp_path: Path, epoch: int, step: int, seconds: float
 ) -> None:
     config = msgspec.structs.replace(SMALL, checkpoint_seconds=seconds)
-    train(wandering, config, tmp_path / "whole")
     with pytest.raises(PowerCutError):
         train(wandering, config, tmp_path / "cut", progress=StopAt(epoch, step))
     assert not (tmp_path / "cut/weights.safetensors").exists()
     with pytest.raises(NotARunError, match="has not finished"):
         load_run(tmp_path / "cut")
     train(wandering, config, tmp_path / "cut")
-    assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
-    one, two = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut"))
+    assert weights_of(tmp_path / "cut") == weights_of(whole)
+    one, two = ((root / "metrics.jsonl").read_text().splitlines() for root in (whole, tmp_path / "cut"))
     keys = ("epoch", "loss", "own_loss", "zero_loss", "validation_ndcg10", "learning_rate")
     assert [[json.loads(line)[key] for key in keys] for line in one] == [
         [json.loads(line)[key] for key in keys] for line in two
@@ -172,7 +187,6 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from duetgen.data.manifest import write_manifest
 from duetgen.data.store import Dataset
 from duetgen.training import decode_config, train
 torch.set_num_threads(1)
@@ -182,42 +196,31 @@ train(Dataset(Path(sys.argv[1])), decode_config(Path(sys.argv[2]).read_bytes()),
 
 def test_killed_with_sigkill_again_and_again_it_ends_with_the_same_weights(wandering: Dataset, tmp_path: Path) -> None:
     config = msgspec.structs.replace(
-        SMALL, checkpoint_seconds=0.0, optimiser=msgspec.structs.replace(SMALL.optimiser, epochs=12)
+        SMALL, checkpoint_seconds=0.0, optimiser=msgspec.structs.replace(SMALL.optimiser, epochs=5)
     )
     (tmp_path / "config.toml").write_bytes(config.to_toml())
-
-    def start(out: str) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-c",
-            SCRIPT,
-            str(wandering.root),
-            str(tmp_path / "config.toml"),
-            str(tmp_path / out),
-        ]
-        return subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": "random"})
-
-    assert start("whole").wait() == 0
+    command = [sys.executable, "-c", SCRIPT, *map(str, (wandering.root, tmp_path / "config.toml", tmp_path / "cut"))]
     checkpoint = RunFolder(tmp_path / "cut").checkpoint
-    for _ in range(3):
-        process = start("cut")
+    for _ in range(2):
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": "random"})
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns != before):
             time.sleep(0.001)
         time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert start("cut").wait() == 0
+        assert not (tmp_path / "cut/weights.safetensors").exists()
+    train(wandering, config, tmp_path / "cut")
+    train(wandering, msgspec.structs.replace(config, checkpoint_seconds=60.0), tmp_path / "whole")
     assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
 
 
-def test_a_finished_run_is_not_trained_again(wandering: Dataset, tmp_path: Path) -> None:
-    train(wandering, SMALL, tmp_path / "run")
-    before = weights_of(tmp_path / "run")
-    result = train(wandering, SMALL, tmp_path / "run", progress=StopAt(0, 1))
+def test_a_finished_run_is_not_trained_again(wandering: Dataset, finished: RunFolder) -> None:
+    before = weights_of(finished.root)
+    result = train(wandering, SMALL, finished.root, progress=StopAt(0, 1))
     assert result.already_finished
     assert result.epochs == 3
-    assert weights_of(tmp_path / "run") == before
+    assert weights_of(finished.root) == before
 
 
 def test_the_throughput_of_a_pass_is_its_own(wandering: Dataset, tmp_path: Path) -> None:
@@ -284,15 +287,16 @@ def test_a_run_of_a_version_without_some_setting_is_the_same_run(wandering: Data
     assert load_run(folder.root).config == fill_in(SMALL, wandering)
 
 
-def test_other_settings_in_the_same_folder_are_refused_and_the_run_stays(wandering: Dataset, tmp_path: Path) -> None:
-    train(wandering, SMALL, tmp_path / "run")
-    before = weights_of(tmp_path / "run")
+def test_other_settings_in_the_same_folder_are_refused_and_the_run_stays(
+    wandering: Dataset, finished: RunFolder
+) -> None:
+    before = weights_of(finished.root)
     other = msgspec.structs.replace(SMALL, seed=7)
     with pytest.raises(OutputExistsError, match="other settings"):
-        train(wandering, other, tmp_path / "run")
-    assert weights_of(tmp_path / "run") == before
-    train(wandering, other, tmp_path / "run", overwrite=True)
-    assert weights_of(tmp_path / "run") != before
+        train(wandering, other, finished.root)
+    assert weights_of(finished.root) == before
+    train(wandering, other, finished.root, overwrite=True)
+    assert weights_of(finished.root) != before
 
 
 def test_a_folder_with_other_content_is_refused_even_with_overwrite(wandering: Dataset, tmp_path: Path) -> None:
@@ -342,26 +346,25 @@ def test_damaged_metrics_are_refused(wandering: Dataset, tmp_path: Path, content
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "config.toml", "environment.json"])
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "other"])
-def test_a_damaged_run_is_refused(wandering: Dataset, tmp_path: Path, file: str, damage: str) -> None:
-    path = train(wandering, SMALL, tmp_path / "run").root / file
+def test_a_damaged_run_is_refused(finished: RunFolder, file: str, damage: str) -> None:
+    path = finished.root / file
     whole = path.read_bytes()
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes({"truncated": whole[:-9], "empty": b"", "other": b"\xff\x00"}[damage])
     with pytest.raises(NotARunError if (file, damage) == ("environment.json", "missing") else DamagedError):
-        load_run(tmp_path / "run")
+        load_run(finished.root)
 
 
-def test_one_changed_bit_of_the_weights_is_refused(wandering: Dataset, tmp_path: Path) -> None:
-    folder = RunFolder(train(wandering, SMALL, tmp_path / "run").root)
-    whole = folder.weights.read_bytes()
-    folder.weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+def test_one_changed_bit_of_the_weights_is_refused(wandering: Dataset, finished: RunFolder) -> None:
+    whole = finished.weights.read_bytes()
+    finished.weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DamagedError, match="not what was written"):
-        load_run(folder.root)
+        load_run(finished.root)
     # Nobody is told that such a run has been trained.
     with pytest.raises(DamagedError, match="not what was written"):
-        train(wandering, SMALL, folder.root)
+        train(wandering, SMALL, finished.root)
 
 
 @pytest.mark.parametrize(
@@ -373,9 +376,9 @@ def test_one_changed_bit_of_the_weights_is_refused(wandering: Dataset, tmp_path:
     ],
 )
 def test_one_changed_word_or_digit_of_a_run_is_refused(
-    wandering: Dataset, tmp_path: Path, file: str, written: bytes, changed: bytes
+    wandering: Dataset, finished: RunFolder, file: str, written: bytes, changed: bytes
 ) -> None:
-    path = train(wandering, SMALL, tmp_path / "run").root / file
+    path = finished.root / file
     assert written in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(written, changed))
     for read in (load_run, lambda root: train(wandering, SMALL, root)):
@@ -385,11 +388,10 @@ def test_one_changed_word_or_digit_of_a_run_is_refused(
     load_run(path.parent)
 
 
-def test_settings_that_do_not_fit_the_weights_are_refused(wandering: Dataset, tmp_path: Path) -> None:
-    folder = RunFolder(train(wandering, SMALL, tmp_path / "run").root)
-    rewrite_config(folder, with_model(SMALL, backbone=BackboneConfig(width=16)).to_toml())
+def test_settings_that_do_not_fit_the_weights_are_refused(finished: RunFolder) -> None:
+    rewrite_config(finished, with_model(SMALL, backbone=BackboneConfig(width=16)).to_toml())
     with pytest.raises(DamagedError):
-        load_run(folder.root)
+        load_run(finished.root)
 
 
 def test_two_do_not_train_in_one_folder_and_a_finished_run_is_told_to_all(wandering: Dataset, tmp_path: Path) -> None:
@@ -404,13 +406,11 @@ def test_two_do_not_train_in_one_folder_and_a_finished_run_is_told_to_all(wander
         assert train(wandering, SMALL, tmp_path / "run").already_finished
 
 
-def test_a_run_of_another_version_is_refused(wandering: Dataset, tmp_path: Path) -> None:
-    train(wandering, SMALL, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
-    content = json.loads(folder.environment.read_text()) | {"format_version": 99}
-    folder.environment.write_text(json.dumps(content))
+def test_a_run_of_another_version_is_refused(finished: RunFolder) -> None:
+    content = json.loads(finished.environment.read_text()) | {"format_version": 99}
+    finished.environment.write_text(json.dumps(content))
     with pytest.raises(NotARunError, match="run format 99"):
-        load_run(tmp_path / "run")
+        load_run(finished.root)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -419,10 +419,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_and_another_dataset_do_not_go_together(
-    wandering: Dataset, make_dataset: MakeDataset, tmp_path: Path
+    wandering: Dataset, make_dataset: MakeDataset, whole: Path
 ) -> None:
-    train(wandering, SMALL, tmp_path / "run")
-    run = load_run(tmp_path / "run")
+    run = load_run(whole)
     run.check_dataset(wandering)
     other = make_dataset([[2, 3, 4, 5]])
     manifest = msgspec.structs.replace(other.manifest, content_sha256="f" * 64)

@@ -196,12 +196,12 @@ def devices(*gains: float) -> np.ndarray:
     return np.array(gains)
 
 
-def test_a_part_has_to_gain_half_an_error_of_its_gain() -> None:
-    # A gain of 0.1 with a deviation of 0.3 over four devices: an error of 0.15, of which half is 0.075.
-    nothing, part = devices(0, 0, 0, 0), devices(0.4, 0.4, -0.2, -0.2)
+def test_a_part_has_to_gain_more_than_the_error_of_its_gain() -> None:
+    # A gain of 0.2 with a deviation of 0.3 over four devices: an error of 0.15.
+    nothing, part = devices(0, 0, 0, 0), devices(0.5, 0.5, -0.1, -0.1)
     assert choose({(0.0,): nothing, (0.5,): part, (1.0,): part - 0.01}) == (0.5,)
-    # 0.07 is less.
-    assert choose({(0.0,): nothing, (0.5,): part - 0.03, (1.0,): part - 0.04}) == (0.0,)
+    # 0.14 is less.
+    assert choose({(0.0,): nothing, (0.5,): part - 0.06, (1.0,): part - 0.07}) == (0.0,)
     assert choose({(0.0,): nothing}) == (0.0,)
 
 

@@ -30,13 +30,6 @@ LOAD_SECONDS: Final = 20.0
 """How long the graphs of a version may take until they have proved what they compute: some never end."""
 
 
-def run_options() -> onnxruntime.RunOptions:
-    """Of the graph, only what is asked of it is computed."""
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return options
-
-
 def available_providers() -> list[str]:
     """CUDA where the runtime has it, then the processor."""
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -59,11 +52,12 @@ class Engine:
         manifest = bundle.manifest
         self.model_id, self.vocabulary, self.length = manifest.model_id, manifest.vocabulary, manifest.history
         self.size, self.codec, self.bias_codec = manifest.size, bundle.codec(), bundle.bias_codec()
-        self._gives = {"weights": manifest.parts != "bias", "bias": manifest.parts != "weights"}
+        self._names = ["theta"] if manifest.parts == "weights" else ["theta", "items", "values"]
+        self._gives_weights = manifest.parts != "bias"
         self._window, self._canary = manifest.window, bundle.canary()
         generator, device = bundle.read("generator.onnx"), bundle.read("device.onnx")
         options = session_options()
-        self._options = run_options()
+        self._options = onnxruntime.RunOptions()
         self.rows = 1
         """Devices that are best generated in one call."""
 
@@ -90,7 +84,7 @@ class Engine:
         finally:
             timer.cancel()
         # A run that the timer has met after all would otherwise end every later one.
-        self._options = run_options()
+        self._options = onnxruntime.RunOptions()
 
     def history(self, items: list[int]) -> Int64:
         """The part of a history that counts, at most [L_g].
@@ -120,31 +114,26 @@ class Engine:
                 self.history(items)
         return recent
 
-    def thetas(self, histories: Sequence[Int64], parts: Parts = "both") -> Thetas:
-        """Theta of one history or more, at best of `rows`, in one call; what the version does not have is left out."""
-        names = self._names(parts)
-        found = dict(zip(names, self._run(histories, names))) if names else {}
+    def thetas(self, histories: Sequence[Int64]) -> Thetas:
+        """Theta of one history or more, at best of `rows`, in one call: the parts that the version gives."""
+        found = dict(zip(self._names, self._run(histories)))
+        if not self._gives_weights:
+            del found["theta"]
         return Thetas(found, self.codec, self.bias_codec)
 
     def answer_bytes(self, dtype: Encoding, parts: Parts) -> int:
         """The most bytes of theta in an answer."""
-        names = self._names(parts)
-        weights = self.size * BYTES[dtype] if "theta" in names else 0
-        return weights + (sum(PAIR_BYTES * most + 4 for most in self.bias_codec.most) if "items" in names else 0)
+        weights = self.size * BYTES[dtype] if self._gives_weights and parts != "bias" else 0
+        return weights + (0 if parts == "weights" else sum(PAIR_BYTES * most + 4 for most in self.bias_codec.most))
 
-    def _names(self, parts: Parts) -> list[str]:
-        """Outputs of the graph that hold some parts."""
-        weights = ["theta"] if self._gives["weights"] and parts != "bias" else []
-        return [*weights, *(["items", "values"] if self._gives["bias"] and parts != "weights" else [])]
-
-    def _run(self, histories: Sequence[Int64], names: list[str]) -> list[npt.NDArray[Any]]:
+    def _run(self, histories: Sequence[Int64]) -> list[npt.NDArray[Any]]:
         if len(histories) == 1:
             history_BL = histories[0][None]
         else:
             history_BL = np.zeros((len(histories), max(map(len, histories))), dtype=np.int64)
             for row, history_L in enumerate(histories):
                 history_BL[row, : len(history_L)] = history_L
-        found: list[npt.NDArray[Any]] = self._session.run(names, {"history": history_BL}, self._options)
+        found: list[npt.NDArray[Any]] = self._session.run(self._names, {"history": history_BL}, self._options)
         return found
 
     def check(self) -> None:
@@ -155,9 +144,7 @@ class Engine:
         """
         canary, model = self._canary, self.model_id[:12]
         try:
-            # The graph has weights even where they do not travel, so that the device's can be proved.
-            names = ["theta", "items", "values"] if self._gives["bias"] else ["theta"]
-            (theta_P,), *opinions = self._run([self.history(canary.history)], names)
+            (theta_P,), *opinions = self._run([self.history(canary.history)])
             inputs = {
                 "theta": theta_P[None],
                 "history": np.array([canary.history[-self._window :]], dtype=np.int64),
@@ -202,15 +189,15 @@ class Engine:
 
     def fastest_rows(self) -> int:
         """The number of devices a call, of `ROWS`, that takes least time a device: caches set it, so it is measured."""
-        rng, best, fastest, names = np.random.default_rng(0), 1, float("inf"), self._names("both")
+        rng, best, fastest = np.random.default_rng(0), 1, float("inf")
         for rows in ROWS:
             histories = list(rng.integers(1, self.vocabulary, (rows, self.length)))
-            self._run(histories, names)
+            self._run(histories)
             times = []
             for _ in range(3):
                 # Time of this thread alone: others may want the core while a version is loaded.
                 begun = time.thread_time()
-                self._run(histories, names)
+                self._run(histories)
                 times.append((time.thread_time() - begun) / rows)
             if min(times) < 0.95 * fastest:
                 best, fastest = rows, min(times)

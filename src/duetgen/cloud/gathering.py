@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from duetgen.cloud.engine import Engine
 from duetgen.cloud.thetas import Int64, Thetas
-from duetgen.wire.messages import Parts
 
 Place = tuple[Thetas, int]
 """Thetas that were generated together, and the row of one of them."""
@@ -29,38 +28,36 @@ class Gathering:
 
     def __init__(self, engine: Engine, timed: Timed) -> None:
         self.engine, self._timed = engine, timed
-        self._waiting: list[tuple[Int64, Parts, asyncio.Future[Place]]] = []
+        self._waiting: list[tuple[Int64, asyncio.Future[Place]]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def theta(self, history_L: Int64, parts: Parts) -> asyncio.Future[Place]:
-        """Theta of a history, of these parts at least, at the end of this round of the event loop."""
+    def theta(self, history_L: Int64) -> asyncio.Future[Place]:
+        """Theta of a history, at the end of this round of the event loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Place] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._generate)
-        self._waiting.append((history_L, parts, future))
+        self._waiting.append((history_L, future))
         return future
 
     def _generate(self) -> None:
         # Those that gave up in the meantime (a timeout, a lost connection) need no answer.
-        taken = [one for one in self._waiting[: self.engine.rows] if not one[2].done()]
+        taken = [pair for pair in self._waiting[: self.engine.rows] if not pair[1].done()]
         del self._waiting[: self.engine.rows]
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._generate)
         if not taken:
             return
-        histories, wanted, futures = zip(*taken)
-        # Those who want different parts are generated together too; each is sent what it asked for.
-        parts: Parts = wanted[0] if len(set(wanted)) == 1 else "both"
+        histories = [history_L for history_L, _ in taken]
         begun = time.perf_counter()
         try:
-            thetas = self.engine.thetas(histories, parts)
+            thetas = self.engine.thetas(histories)
         except Exception as cause:
-            for future in futures:
+            for _, future in taken:
                 future.set_exception(cause)
             return
         self._timed(time.perf_counter() - begun, len(taken))
-        for row, future in enumerate(futures):
+        for row, (_, future) in enumerate(taken):
             future.set_result((thetas, row))

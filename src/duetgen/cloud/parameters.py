@@ -71,7 +71,7 @@ class Parameters:
                 totals.age.observe(request.age_ms / 1000)
             stages["read"].observe(read - begun)
             stages["decode"].observe(time.perf_counter() - read)
-            thetas, row = await served.gathering.theta(history_L, request.parts)
+            thetas, row = await served.gathering.theta(history_L)
             generated = time.perf_counter()
             encoded = thetas.encode(row, request.dtype, request.parts)
             answer = self._answer(served, grant, device, encoded, request.dtype)
@@ -118,7 +118,7 @@ class Parameters:
         for begin in range(0, len(devices), engine.rows):
             part = histories[begin : begin + engine.rows]
             begun = time.perf_counter()
-            thetas = engine.thetas(part, request.parts)
+            thetas = engine.thetas(part)
             self._service.recorder.timed(time.perf_counter() - begun, len(part))
             for row in range(len(part)):
                 encoded = thetas.encode(row, request.dtype, request.parts)

@@ -70,7 +70,7 @@ class Thetas:
     """Thetas of one call of the generator.
 
     Args:
-        found: outputs of the graph by name: `theta` [B, P]; `items` and `values` [B, J, K]; those that were asked for.
+        found: by name, `theta` [B, P]; `items` and `values` [B, J, K]; what the version does not give is absent.
         codec: of the weights.
         bias_codec: of the item bias.
     """
@@ -83,7 +83,7 @@ class Thetas:
         self._biases: list[bytes] | None = None
 
     def encode(self, row: int, dtype: Encoding, parts: Parts = "both") -> Encoded:
-        """Theta of one device: those of the parts wanted that were generated.
+        """Theta of one device: those of the parts wanted that there are.
 
         Raises:
             InvalidParametersError: a value is not finite, or too large for the encoding.

@@ -87,16 +87,27 @@ class Trust(nn.Module):
         self.register_buffer("weights_A", torch.ones(len(AGES)))
         self.register_buffer("opinions_JA", torch.zeros(opinions, len(AGES)))
 
-    def forward(self, theta: Theta, age: int) -> Theta:
-        """Theta as it counts at an age."""
+    def forward(self, theta: Theta, age: int, origin_P: Tensor | None = None) -> Theta:
+        """Theta as it counts at an age.
+
+        Args:
+            theta: as it was generated.
+            age: in events.
+            origin_P: the global parameters, where the weights replace them; None where they shift them.
+        """
         weights = theta.weights_BP
         if weights is not None:
             factor = at_age(self.weights_A, age)
-            weights = None if factor == 0 and theta.opinions else weights * factor
+            weights = None if factor == 0 and theta.opinions else part_way(weights, factor, origin_P)
         opinions = zip(theta.opinions, self.opinions_JA, strict=True) if theta.opinions else ()
         return Theta(
             weights, tuple(ItemBias(items, values * at_age(curve_A, age)) for (items, values), curve_A in opinions)
         )
+
+
+def part_way(weights_BP: Tensor, factor: float, origin_P: Tensor | None) -> Tensor:
+    """Weights so far on the way from the global model to a device's own: [B, P]; see `Trust.forward`."""
+    return weights_BP * factor if origin_P is None else origin_P + factor * (weights_BP - origin_P)
 
 
 def at_age(curve_A: Tensor, age: int) -> float:

@@ -46,11 +46,6 @@ def quantised(model: Recommender) -> Recommender:
     return found.eval()
 
 
-def global_theta(model: Recommender) -> Tensor | None:
-    """What theta = 0 stands for where theta replaces the global parameters: [P]; None where it shifts them."""
-    return None if model.config.backbone.residual else model.backbone.head.global_theta()
-
-
 class DeviceGraph(nn.Module):
     """What runs on a device.
 
@@ -63,7 +58,7 @@ class DeviceGraph(nn.Module):
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(model.backbone)
-        self.register_buffer("origin_P", global_theta(model))
+        self.register_buffer("origin_P", model.origin())
 
     def forward(self, theta_BP: Tensor, history_BL: Tensor, candidates_BC: Tensor) -> Tensor:
         """Scores of each device's candidates: [B, C]."""
@@ -87,7 +82,7 @@ class GeneratorGraph(nn.Module):
         self.size = model.backbone.head.layout.size
         self.generator = None if parts_of(model) == "bias" else copy.deepcopy(model.generator)
         self.cloud = copy.deepcopy(model.cloud)
-        self.register_buffer("origin_P", global_theta(model))
+        self.register_buffer("origin_P", model.origin())
 
     def forward(self, history_BL: Tensor) -> tuple[Tensor, ...]:
         """Theta of each history: weights [B, P], zeros where none travel; items and values [B, J, K] of opinions."""

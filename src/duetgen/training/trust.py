@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from duetgen.core import AGES, Theta
+from duetgen.core.theta import part_way
 from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.evaluation.averages import device_means
 from duetgen.evaluation.inputs import histories, target_items, windows
@@ -137,9 +138,12 @@ def score_at(
             named_BK, values_BKJ, own_values_BJ = named(theta, own_B1, model.vocabulary)
             weights_BP = theta.weights_BP
             assert weights_BP is not None
+            origin_P = model.origin()
             columns = []
             for factor in factors:
-                scores_BV = model.score_catalogue(window_BL, Theta(weights_BP * factor) if factor else None).float()
+                scores_BV = model.score_catalogue(
+                    window_BL, Theta(part_way(weights_BP, factor, origin_P)) if factor else None
+                ).float()
                 scores_BV[:, UNKNOWN] = -torch.inf
                 if hidden is not None:
                     scores_BV = hidden.hide(scores_BV, rows)
