@@ -87,3 +87,9 @@ def test_theta_is_counted_as_it_travels() -> None:
     trust.weights_A.zero_()
     assert count_theta(theta, 9, trust) == (3, one, one)
     assert count_theta(torch.ones(2, 6), 9, None) == (6, 12, 0)
+
+
+def test_a_module_that_shares_its_values_with_another_takes_no_bytes() -> None:
+    one, other = nn.Embedding(4, 3), nn.Embedding(4, 3)
+    other.weight = one.weight
+    assert count_bytes(nn.ModuleList([one, other])) == 4 * 3 + 4 * 4

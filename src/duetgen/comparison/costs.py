@@ -98,7 +98,8 @@ def count_bytes(model: nn.Module) -> int:
     """Bytes of what a device holds, its item table in int8; of a method that learns none, of its tables."""
     _, on_device = count_parameters(model)
     held = list(device_part(model).modules())
-    embeddings = [module.weight for module in held if isinstance(module, nn.Embedding)]
+    # What shares its values with another is held once.
+    embeddings = {id(module.weight): module.weight for module in held if isinstance(module, nn.Embedding)}.values()
     items = sum(table.numel() for table in embeddings)
     near = [module.near_VK for module in held if isinstance(module, TableModel)]
     pairs = sum(near_VK.numel() * (3 if len(near_VK) <= 2**16 else 5) + 4 * len(near_VK) for near_VK in near)
