@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import pytest
 from tests.conftest import MakeDataset, wandering_sequences
@@ -65,7 +68,9 @@ def test_a_generator_shares_the_embedding_where_devices_have_few_events(
 
 def test_what_is_set_stays(wandering: Dataset) -> None:
     config = TrainConfig(
-        model=ModelConfig(backbone=BackboneConfig(dropout=0.0), history=HistoryConfig(share_embedding=False)),
+        model=ModelConfig(
+            backbone=BackboneConfig(dropout=0.0, head="low-rank"), history=HistoryConfig(share_embedding=False)
+        ),
         objective=ObjectiveConfig(kind="sampled", negatives=7, met="hide"),
         optimiser=OptimiserConfig(epochs=3, patience=2, batch_positions=128, generator_rate=0.5),
     )
@@ -106,3 +111,13 @@ class TestObjective:
         assert fill_in(TrainConfig(), dataset).objective.met == policy
         asked = TrainConfig(objective=ObjectiveConfig(met="show"))
         assert fill_in(asked, dataset).objective.met == "show"
+
+
+def test_a_generator_for_a_kept_model_scales_and_shifts(wandering: Dataset, tmp_path: Path) -> None:
+    def head(**settings: Any) -> str:
+        return fill_in(TrainConfig(**settings), wandering).model.backbone.head
+
+    replacing = ModelConfig(backbone=BackboneConfig(residual=False))
+    assert (head(), head(model=ModelConfig(method="base"))) == ("full", "auto")
+    assert head(global_model=str(tmp_path)) == "scale"
+    assert head(global_model=str(tmp_path), model=replacing) == "full"

@@ -32,7 +32,8 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
         layers: attention or recurrent layers; DIN has none.
         heads: attention heads of SASRec.
         residual: theta shifts the head's global parameters (True) or replaces them (False, the form of the paper).
-        head: how theta changes the head's layers, see `heads.head_layers`.
+        head: how theta changes the head's layers, see `heads.head_layers`; `auto`: `scale` for a generator of a global
+            model that is kept, else `full`.
         rank: of a `low-rank` head's generated cores; size of the vector of a `concat` head.
     """
 
@@ -42,7 +43,7 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
     layers: int = 1
     heads: int = 1
     residual: bool = True
-    head: HeadKind = "full"
+    head: HeadKind = "auto"
     rank: int = 8
 
     @property

@@ -43,7 +43,7 @@ def with_settings(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
 
 def base(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The global model alone."""
-    return with_settings(config, {"model.method": "base", "model.backbone.head": "full", "cloud_model": ""})
+    return with_settings(config, {"model.method": "base", "model.backbone.head": "auto", "cloud_model": ""})
 
 
 def cloud(config: TrainConfig, dataset: Dataset) -> TrainConfig:

@@ -290,11 +290,11 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             "with global_model and model.generator.frozen nothing is left to train", "leave one of them out"
         )
-    if backbone.head != "full" and not backbone.residual:
+    if backbone.head not in ("auto", "full") and not backbone.residual:
         raise InvalidConfigError(
             f"model.backbone.head {backbone.head!r} has no replacing form", "leave model.backbone.residual at true"
         )
-    if backbone.head != "full" and config.model.method != "duet":
+    if backbone.head not in ("auto", "full") and config.model.method != "duet":
         raise InvalidConfigError(
             f"the method {config.model.method} has no use for model.backbone.head {backbone.head!r}",
             "use it with the method duet",

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from duetgen.backbones import BACKBONES
+from duetgen.backbones.heads import HeadKind
 from duetgen.baselines.ease import check_catalogue
 from duetgen.cloudmodel import CloudConfig
 from duetgen.data.store import Dataset
@@ -77,6 +78,10 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         backbone = msgspec.structs.replace(
             backbone, dropout=dropout(events_each(dataset, dataset.manifest.counts.items))
         )
+    if backbone.head == "auto" and model.method == "duet":
+        # Scales and shifts do for a finished model what all weights do, in a thirtieth of the bytes, and age better.
+        head: HeadKind = "scale" if config.global_model and backbone.residual else "full"
+        backbone = msgspec.structs.replace(backbone, head=head)
     if history.share_embedding == "auto":
         history = msgspec.structs.replace(history, share_embedding=short)
     complete: ModelConfig = msgspec.structs.replace(
