@@ -114,7 +114,8 @@ def test_evaluate_json_holds_every_figure_with_its_interval(folder: Path) -> Non
     )
     full, candidates = json.loads(result.stdout)
     names = [condition["name"] for condition in full["conditions"]]
-    assert names == ["own", "own+1", "own+5", "own+20", "zero", "another", "random"]
+    own = [f"{part}{age}" for part in ("own", "own-weights", "own-bias") for age in ("", "+1", "+5", "+20")]
+    assert names == [*own, "zero", "another", "random"]
     for metric in ("ndcg@5", "ndcg@10", "ndcg@20", "hr@5", "hr@10", "hr@20", "mrr", "user_auc", "log_loss"):
         for evaluation in (full, candidates):
             value = evaluation["conditions"][0]["metrics"][metric]
