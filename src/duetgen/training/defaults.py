@@ -79,7 +79,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
             backbone, dropout=dropout(events_each(dataset, dataset.manifest.counts.items))
         )
     if backbone.head == "auto" and model.method == "duet":
-        # Scales and shifts do for a finished model what all weights do, in a thirtieth of the bytes, and age better.
+        # Scales and shifts gain most of what all weights do for a finished model, in a thirtieth of the bytes.
         head: HeadKind = "scale" if config.global_model and backbone.residual else "full"
         backbone = msgspec.structs.replace(backbone, head=head)
     if history.share_embedding == "auto":
