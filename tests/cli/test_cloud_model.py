@@ -54,6 +54,9 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     # The ten best of the list are the ten best of the ranking.
     assert listed[0]["metrics"]["ndcg@10"]["mean"] == pytest.approx(ranked[0]["metrics"]["ndcg@10"]["mean"])
 
+    duet(*alone, "--seed", "1", "--overwrite")  # Another cloud model in the same place: not the one that the run has.
+    assert json.loads(duet(*given, "--json")[0])["cloud_model"] is None
+
 
 def test_a_duet_for_a_finished_base_model_has_a_cloud_model_by_default(people: Dataset, tmp_path: Path) -> None:
     base, data = str(tmp_path / "base"), str(people.root)

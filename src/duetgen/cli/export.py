@@ -109,11 +109,12 @@ def print_bundle(bundle: Bundle) -> None:
 
 
 def told_parts(manifest: Manifest) -> list[str]:
-    """What theta holds, and how much it counts while it is fresh and when it is as old as trust is told of."""
+    """What theta holds, and how much it counts while it is fresh and from which age on it no longer changes."""
     trust, weights = manifest.trust, f"{manifest.size:,} weights in {len(manifest.layout)} tensors"
 
     def counts(what: str, curve: list[float]) -> str:
-        return f"{what} (trusted {curve[0]:g} when fresh, {curve[-1]:g} from {trust.ages[-1]} events on)"
+        settled = trust.ages[curve.index(curve[-1])]
+        return f"{what} (trusted {curve[0]:g} when fresh, {curve[-1]:g} from age {settled} on)"
 
     opinions = [
         counts(f"{opinion.items} items of {opinion.name}", curve)

@@ -142,16 +142,20 @@ class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cloud_of(root: Path) -> CloudFacts | None:
-    """The cloud model of a finished run; None where it has none, or where its run is no longer there."""
+    """The cloud model of a finished run; None where it has none, or where its run is gone or has other weights now."""
     from duetgen.training.run import RunFolder
 
     folder = RunFolder(root)
-    config = folder.read_config(folder.read_environment())
+    environment = folder.read_environment()
+    config = folder.read_config(environment)
     members = config.model.cloud.members
     own = folder if config.model.method == "cloud" else RunFolder(Path(config.cloud_model or folder.cloud))
     if not members or not own.environment.is_file():
         return None
-    return CloudFacts(run=str(own.root), members=list(members), validation_ndcg10=own.read_environment().best)
+    there = own.read_environment()
+    if environment.cloud_model_sha256 not in ("", there.weights_sha256):
+        return None
+    return CloudFacts(run=str(own.root), members=list(members), validation_ndcg10=there.best)
 
 
 def trust_of(root: Path) -> dict[str, dict[int, float]] | None:

@@ -319,7 +319,7 @@ class Run:
                 f"{self.root} was trained on {self.environment.dataset} "
                 f"({self.environment.dataset_sha256[:12]}), {dataset.root} is {dataset.manifest.name} "
                 f"({dataset.manifest.content_sha256[:12]})",
-                "evaluate a run on the dataset folder that it was trained on",
+                "use a run with the dataset folder that it was trained on",
             )
 
 
