@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -337,6 +338,19 @@ class TestRefused:
         with pytest.raises(NotARunError, match="begun for another cloud model"):
             train(people, on(root), tmp_path / "run")
         assert train(people, on(root), tmp_path / "run", overwrite=True).best_epoch > 0
+
+    def test_a_cloud_model_that_changes_while_the_generator_is_trained(
+        self, people: Dataset, cloud: Path, tmp_path: Path
+    ) -> None:
+        mine = shutil.copytree(cloud, tmp_path / "cloud")
+
+        class Meddler(Silent):
+            def measured(self, *told: object) -> None:
+                train(people, with_settings(CLOUD, {"seed": 1}), mine, overwrite=True)
+
+        with pytest.raises(NotARunError, match="has changed since this run began"):
+            train(people, on(mine), tmp_path / "run", progress=Meddler())
+        assert not RunFolder(tmp_path / "run").weights.exists()
 
     def test_a_cloud_model_where_a_device_model_is_wanted(self, people: Dataset, cloud: Path, tmp_path: Path) -> None:
         run = load_run(cloud)

@@ -128,7 +128,8 @@ def train(
         ranks = f"validation ndcg@10 {cloud.validation_ndcg10:.4f} ranking by itself"
         console.results.print(f"  cloud model ({', '.join(cloud.members)}): {ranks}")
     if trust is not None:
-        console.results.print(f"  trust: {'; '.join(in_words(name, curve) for name, curve in trust.items())}")
+        told_trust = "; ".join(in_words(name, curve) for name, curve in trust.items())
+        console.results.print(f"  trust: {told_trust}", soft_wrap=True)
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 

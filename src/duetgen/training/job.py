@@ -118,7 +118,7 @@ def train(
         if config.model.method == "duet":
             begun = time.monotonic()
             cloud = train_cloud_model(dataset, config, folder, progress)
-            best = partial(settle, trainer, dataset, config, cloud, processes.device)
+            best = partial(settle, trainer, dataset, config, cloud, advised_by, processes.device)
             trainer.counters.best = processes.of_first(best)
             trainer.counters.seconds += time.monotonic() - begun
         if processes.first:
@@ -145,13 +145,21 @@ def settle(
     dataset: Dataset,
     config: TrainConfig,
     cloud: Path | None,
+    advised_by: str,
     device: torch.device,
 ) -> float:
     """Give the best weights the opinions of a cloud model, and learn how much each part of theta counts.
 
     Returns:
         `ndcg@10` on the validation part with fresh theta; without that part, as it was.
+
+    Raises:
+        NotARunError: the cloud model that was named is another one than when the run began.
     """
+    if advised_by and digest_of(RunFolder(Path(config.cloud_model)).weights) != advised_by:
+        raise NotARunError(
+            f"{config.cloud_model} has changed since this run began", "give --overwrite to begin again with it"
+        )
     model = Recommender(dataset.vocabulary, config.model)
     model.load_state_dict(trainer.best)
     if cloud is not None:
