@@ -53,7 +53,7 @@ class Counting(nn.Module):
         return self.score_catalogue(window_BL).gather(1, candidates_BC)
 
 
-def recency(window_BL: Tensor, half_life: float) -> Tensor:
+def recency(window_BL: Tensor, half_life: float | Tensor) -> Tensor:
     """What each event of right-padded windows counts: [B, L]; 1 for the newest, a half `half_life` events before it."""
     real_BL = window_BL != 0
     age_BL = real_BL.sum(1, keepdim=True) - 1 - torch.arange(window_BL.shape[1], device=window_BL.device)

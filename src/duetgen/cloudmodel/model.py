@@ -12,9 +12,8 @@ from duetgen.cloudmodel.config import CloudConfig
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import TableModel
 from duetgen.core.theta import ItemBias, Theta
+from duetgen.data.store import FIRST_ITEM
 from duetgen.wire.messages import MetPolicy
-
-UNKNOWN_AND_PADDING = 2
 
 
 class CloudModel(nn.Module):
@@ -56,11 +55,11 @@ class CloudModel(nn.Module):
     @property
     def items(self) -> int:
         """K: that of the settings, or what the catalogue has."""
-        return min(self.config.items, self.vocabulary - UNKNOWN_AND_PADDING)
+        return min(self.config.items, self.vocabulary - FIRST_ITEM)
 
     def shown(self, scores_BV: Tensor, history_BL: Tensor) -> Tensor:
         """Scores with what no device shows far below all others: [B, V]."""
-        never_B2 = torch.arange(UNKNOWN_AND_PADDING, device=history_BL.device).expand(history_BL.shape[0], -1)
+        never_B2 = torch.arange(FIRST_ITEM, device=history_BL.device).expand(history_BL.shape[0], -1)
         hidden_BL = torch.cat([never_B2, history_BL], 1) if self.met == "hide" else never_B2
         return scores_BV.scatter(1, hidden_BL, -1e9)
 

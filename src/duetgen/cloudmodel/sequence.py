@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from duetgen.backbones import BackboneConfig, SASRec
 from duetgen.cloudmodel.config import CloudConfig
+from duetgen.data.store import FIRST_ITEM
 
 
 class SequenceModel(nn.Module):
@@ -31,7 +32,7 @@ class SequenceModel(nn.Module):
         backbone = self.backbone
         query_BD = backbone.query(backbone.context(history_BL), None)
         scores_BV = functional.linear(query_BD, backbone.item_embedding.weight)
-        unseen_V = (torch.arange(backbone.vocabulary, device=history_BL.device) < 2).to(scores_BV.dtype) * -1e9
+        unseen_V = (torch.arange(backbone.vocabulary, device=history_BL.device) < FIRST_ITEM).to(scores_BV.dtype) * -1e9
         return torch.log_softmax(scores_BV + unseen_V, 1)
 
 

@@ -10,6 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from duetgen.baselines.counting import recency
+
 HALF_LIVES: Final = (3.0, 10.0, 30.0, 100.0)
 """Half-lives, in events, that are tried on the validation part."""
 
@@ -43,11 +45,7 @@ class TableModel(nn.Module):
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Scores of all items, in nats but for a constant of each device: [B, V]."""
-        real_BL = history_BL != 0
-        place_L = torch.arange(history_BL.shape[1], device=history_BL.device)
-        age_BL = (real_BL.sum(1, keepdim=True) - 1 - place_L).clamp(min=0)
-        share_BL = torch.exp2(-age_BL / self.half_life) * real_BL
-        weight_BLK = self.weight_VK[history_BL] * share_BL.unsqueeze(-1)
+        weight_BLK = self.weight_VK[history_BL] * recency(history_BL, self.half_life).unsqueeze(-1)
         empty_BV = self.weight_VK.new_zeros(history_BL.shape[0], self.near_VK.shape[0])
         near_BLK = self.near_VK[history_BL].to(torch.int64)
         scores_BV = empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1))

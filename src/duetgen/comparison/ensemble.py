@@ -17,7 +17,7 @@ from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.evaluation import few_devices
 from duetgen.evaluation.averages import device_means
 from duetgen.evaluation.inputs import target_items, windows
-from duetgen.evaluation.met import MetItems
+from duetgen.evaluation.met import MetItems, missed
 from duetgen.evaluation.metrics import ndcg
 from duetgen.evaluation.scoring import batch_size, measuring, select
 from duetgen.recommender import Recommender
@@ -116,7 +116,7 @@ def try_all(
     targets, size = selection.targets, batch_size(model)
     hidden = MetItems.hidden(dataset, targets)
     target_N = target_items(dataset, targets)
-    missed_N = target_N == UNKNOWN if hidden is None else (target_N == UNKNOWN) | hidden.repeat_N
+    missed_N = missed(target_N, hidden)
     ranks: dict[tuple[int, float, float], list[np.ndarray[Any, Any]]] = {}
     with measuring(model) as place:
         for first in range(0, len(targets), size):

@@ -81,3 +81,14 @@ class MetItems:
             found_N[first + row_K[item_K == self.target_N[rows][row_K]]] = True
             first = last
         return np.asarray(found_N & (self.target_N != UNKNOWN))
+
+
+def missed(target_N: Int64, hidden: MetItems | None) -> Bool:
+    """Which targets no device can show, whatever the model: unknown items, and what is hidden: bool [N].
+
+    Args:
+        target_N: items of the targets.
+        hidden: see `MetItems.hidden`.
+    """
+    unknown_N: Bool = target_N == UNKNOWN
+    return unknown_N if hidden is None else unknown_N | hidden.repeat_N

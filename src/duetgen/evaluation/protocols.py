@@ -21,7 +21,7 @@ from torch import Tensor
 from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Dataset, Int32, Int64, Part
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
 from duetgen.evaluation.inputs import target_items
-from duetgen.evaluation.met import MetItems
+from duetgen.evaluation.met import MetItems, missed
 from duetgen.evaluation.metrics import LAST, Float32, Float64, mean_rank
 from duetgen.wire.messages import MetPolicy
 
@@ -193,8 +193,7 @@ class FullRanking:
 
     def __init__(self, target_N: Int64, met: MetItems | None = None, with_loss: bool = True) -> None:
         self.target_N, self.met, self.with_loss = torch.from_numpy(target_N), met, with_loss
-        missed_N = target_N == UNKNOWN if met is None else (target_N == UNKNOWN) | met.repeat_N
-        self.missed_N = torch.from_numpy(missed_N)
+        self.missed_N = torch.from_numpy(missed(target_N, met))
 
     def rank(self, scores: Scores, rows: slice) -> Scored:
         """Ranks without a sort: see `metrics.mean_rank`. The loss is of the target's share among what is shown."""

@@ -22,7 +22,7 @@ from duetgen.core.theta import part_way
 from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.evaluation.averages import device_means
 from duetgen.evaluation.inputs import histories, target_items, windows
-from duetgen.evaluation.met import MetItems
+from duetgen.evaluation.met import MetItems, missed
 from duetgen.evaluation.metrics import Float64
 from duetgen.evaluation.scoring import Selection, batch_size, measuring, select
 from duetgen.recommender import Recommender
@@ -126,7 +126,7 @@ def score_at(
     targets, size = selection.targets, batch_size(model)
     hidden = MetItems.hidden(dataset, targets)
     target_N = target_items(dataset, targets)
-    missed_N = target_N == UNKNOWN if hidden is None else (target_N == UNKNOWN) | hidden.repeat_N
+    missed_N = missed(target_N, hidden)
     parts: list[tuple[Tensor, ...]] = []
     with measuring(model) as place:
         for first in range(0, len(targets), size):
