@@ -39,8 +39,8 @@ def untrained(root: Path, items: int, width: int, seed: int = 0) -> Path:
 
     from duetgen.backbones.backbone import BackboneConfig
     from duetgen.data.prepare import PrepareConfig, prepare
+    from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
-    from duetgen.data.synthetic import SyntheticConfig
     from duetgen.export import export_bundle
     from duetgen.recommender import ModelConfig, Recommender
     from duetgen.training.config import TrainConfig

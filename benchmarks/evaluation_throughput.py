@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
 from duetgen.evaluation.inputs import histories, target_items, windows

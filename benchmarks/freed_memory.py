@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.evaluation import evaluate
 from duetgen.evaluation.conditions import Condition
 from duetgen.machine import keep_freed_memory

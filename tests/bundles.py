@@ -11,8 +11,8 @@ import torch
 from duetgen.cloudmodel import CloudModel
 from duetgen.cloudmodel.table import TableModel
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.export import export_bundle
 from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training.config import TrainConfig

@@ -13,6 +13,7 @@ import torch
 
 from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import (
     FIRST_ITEM,
     FORMAT_VERSION,
@@ -24,7 +25,6 @@ from duetgen.data.store import (
     Source,
     Split,
 )
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.documents import damaged, digest_of, read_sealed
 from duetgen.wire.messages import MetPolicy
 from tests.bundles import BLEND, synthetic_dataset, tiny_bundle

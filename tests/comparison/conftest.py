@@ -26,8 +26,8 @@ from duetgen.comparison.results import RESULTS_VERSION, DatasetFacts, Results
 from duetgen.comparison.tables import Finished
 from duetgen.comparison.verdict import verdict
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.provenance import Machine, Provenance
 from duetgen.training import TrainConfig

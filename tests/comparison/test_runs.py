@@ -25,8 +25,8 @@ from duetgen.comparison.runs import FinishedRun
 from duetgen.comparison.tables import Finished
 from duetgen.comparison.verdict import verdict
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.training import TrainConfig, train
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
 

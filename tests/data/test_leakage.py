@@ -15,11 +15,11 @@ from duetgen.data.filters import Indexed
 from duetgen.data.leakage import check, check_stage
 from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.splits import Division
 from duetgen.data.store import Check, Dataset, Split
-from duetgen.data.synthetic import SyntheticConfig
 
-from .test_text_format import files
+from .sources.duet_text.test_format import files
 
 SMALL = SyntheticConfig(people=25, items=150, shortest=10, longest=30)
 

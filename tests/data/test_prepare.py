@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from duetgen.data import errors
 from duetgen.data.leakage import check
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.errors import DuetError, OutputExistsError
 
 from .conftest import Write

@@ -4,8 +4,8 @@ import pytest
 
 from duetgen.data import errors
 from duetgen.data.leakage import check
-from duetgen.data.log import Columns
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.log import Columns
 from duetgen.data.store import Dataset, Manifest
 
 from .conftest import Write
@@ -99,7 +99,7 @@ class TestReading:
         assert [line for line in lines if line.startswith("1 users have ids that no device may have, as 'a b'")]
 
     def test_what_was_dropped_is_counted_from_what_was_read(self, write: Write, tmp_path: Path) -> None:
-        from duetgen.data.log import Reading
+        from duetgen.data.sources.log import Reading
 
         log = rows(100, 100) + f"NULL,x,{NOON}\na,x,-1\n"
         manifest = prepare(write("log.csv", log), tmp_path / "out", PrepareConfig(reading=Reading(drop_missing=True)))

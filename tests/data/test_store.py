@@ -10,8 +10,8 @@ from tests.conftest import seal
 
 from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset, NotADatasetError, content_hash, find_targets
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.documents import DamagedError
 
 

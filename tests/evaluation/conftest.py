@@ -12,8 +12,8 @@ from tests.conftest import wandering_sequences, write_dataset
 from duetgen.backbones import BackboneConfig
 from duetgen.core import GeneratorConfig
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 
 MakeModel = Callable[..., Recommender]

@@ -212,8 +212,8 @@ def folder_job(out: Path, job: Job) -> jobfolder.Job:
 def prepare_log(input: Path | None, out: Path, source: str, split: str | None, seed: int, silent: bool) -> Any:
     """The dataset folder's manifest, made now or by an earlier run of the same job."""
     from duetgen.data.prepare import PrepareConfig, prepare
+    from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
-    from duetgen.data.synthetic import SyntheticConfig
 
     if (out / Dataset.marker).is_file():
         return Dataset(out).manifest

@@ -103,7 +103,7 @@ def prepare(
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES, Columns, Reading
-    from duetgen.data.synthetic import SyntheticConfig
+    from duetgen.data.sources.synthetic import SyntheticConfig
 
     if input is None and source not in SOURCES:
         source, input = "auto", Path(source)

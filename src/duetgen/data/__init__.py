@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from duetgen.data.leakage import check
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.sources import SOURCES, Columns, Reading, detect
-    from duetgen.data.synthetic import SyntheticConfig
+    from duetgen.data.sources.synthetic import SyntheticConfig
 
 __all__ = [
     "SOURCES",
@@ -36,7 +36,7 @@ _LATE = {
     "Columns": "sources",
     "PrepareConfig": "prepare",
     "Reading": "sources",
-    "SyntheticConfig": "synthetic",
+    "SyntheticConfig": "sources.synthetic",
     "check": "leakage",
     "detect": "sources",
 }

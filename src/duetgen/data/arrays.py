@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from duetgen.data import candidates, text_format
+from duetgen.data import candidates
 from duetgen.data.errors import NoTargetsError
 from duetgen.data.filters import Indexed
-from duetgen.data.log import Log
+from duetgen.data.sources.duet_text.placing import place_given, place_rows
+from duetgen.data.sources.duet_text.rows import TextRows
+from duetgen.data.sources.log import Log
 from duetgen.data.store import FIRST_ITEM, Part, Step, find_targets
-from duetgen.data.text_rows import TextRows
 
 PARTS: tuple[Part, ...] = ("valid", "test")
 
@@ -56,8 +57,8 @@ def write_arrays(folder: Path, indexed: Indexed, log: Log, seed: int) -> None:
 
 def write_rows(folder: Path, indexed: Indexed, rows: TextRows) -> Step:
     """Write the rows of the text format and the candidates that came with the test events."""
-    _save(folder, "given/test", text_format.place_given(rows, indexed))
-    placed, dropped = text_format.place_rows(rows, indexed)
+    _save(folder, "given/test", place_given(rows, indexed))
+    placed, dropped = place_rows(rows, indexed)
     for name in ("device", "window", "trigger", "target", "label"):
         array = next(getattr(placed, f"{name}_{end}") for end in ("R", "RL") if hasattr(placed, f"{name}_{end}"))
         _save(folder, f"rows/{name}", array)

@@ -13,9 +13,9 @@ import duetgen
 from duetgen.data import splits
 from duetgen.data.arrays import PARTS
 from duetgen.data.filters import Indexed
-from duetgen.data.log import Log
 from duetgen.data.remarks import remarks
 from duetgen.data.repeats import choose_policy
+from duetgen.data.sources.log import Log
 from duetgen.data.store import (
     FORMAT_VERSION,
     UNKNOWN,

@@ -27,12 +27,12 @@ from duetgen.data import filters, leakage, sequences, splits
 from duetgen.data.arrays import write_arrays, write_rows
 from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
 from duetgen.data.filters import Indexed
-from duetgen.data.log import Columns, Log, Progress, Reading
 from duetgen.data.manifest import divide_steps, make_manifest, read_step, sizes, step, write_manifest
 from duetgen.data.repeats import Met, count_repeats, exact_repeats
 from duetgen.data.sources import read
+from duetgen.data.sources.log import Columns, Log, Progress, Reading
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset, Manifest, Step
-from duetgen.data.synthetic import SyntheticConfig
 from duetgen.files import new_folder
 
 SPLITS = ("temporal", "leave-one-out", "random", "given")

@@ -138,9 +138,8 @@ class TestZip:
             read(write("log.zip", zipped({"a": "", "b": "", "c": ""})))
 
     def test_a_bomb_stops_at_the_limit(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        from duetgen.data.sources import text
 
-        monkeypatch.setattr(text.limits, "MAX_DECOMPRESSED_BYTES", 10_000)
+        monkeypatch.setattr(lines.limits, "MAX_DECOMPRESSED_BYTES", 10_000)
         with pytest.raises(errors.InputTooLargeError):
             read(write("log.zip", zipped({"log.csv": "user,item\n" + "a,x\n" * 5000})))
 
@@ -189,7 +188,7 @@ class TestParts:
         assert read(folder).events.rows() == EVENTS
 
     def test_without_a_header(self, write: Write) -> None:
-        from duetgen.data.log import Columns, Reading
+        from duetgen.data.sources.log import Columns, Reading
 
         write("log/part-00000", "a x\n")
         folder = write("log/part-00001", "b y\n").parent

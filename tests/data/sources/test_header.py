@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
-from duetgen.data.log import Columns, Reading
 from duetgen.data.sources import detect, read
 from duetgen.data.sources.header import find_columns, header_of, is_header, numbered_columns
+from duetgen.data.sources.log import Columns, Reading
 from duetgen.errors import DuetError
 
 from ..conftest import Write

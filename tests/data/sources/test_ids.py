@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
-from duetgen.data.log import Reading
 from duetgen.data.sources import read
 from duetgen.data.sources.ids import MISSING, Ids, canonical, of_alike, of_one_user
+from duetgen.data.sources.log import Reading
 
 from ..conftest import Write
 
@@ -152,7 +152,7 @@ class TestLogs:
         assert [(note.name, note.events_in, note.events_out) for note in log.notes] == [("header", 3, 2)]
 
     def test_a_header_with_its_own_names_is_known_again(self, write: Write) -> None:
-        from duetgen.data.log import Columns
+        from duetgen.data.sources.log import Columns
 
         path = write("log.csv", "who,what,when\na,x,1700000000\nwho,what,when\nb,y,1700000001\n")
         log = read(path, columns=Columns(user="who", item="what", timestamp="when"))

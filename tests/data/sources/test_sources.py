@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duetgen.data import errors
-from duetgen.data.log import Columns, Log
 from duetgen.data.sources import SOURCES, detect, read
-from duetgen.data.synthetic import SyntheticConfig
+from duetgen.data.sources.log import Columns, Log
+from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.errors import DuetError
 
 from ..conftest import Write

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
-from duetgen.data.log import Reading
 from duetgen.data.sources import read
+from duetgen.data.sources.log import Reading
 from duetgen.data.sources.times import UNITS, Times, parse_iso
 
 from ..conftest import Write

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from duetgen.data import errors
-from duetgen.data.log import Columns, Reading
 from duetgen.data.sources import read
+from duetgen.data.sources.log import Columns, Reading
 from duetgen.data.sources.titles import find_titles
 
 from ..conftest import Write

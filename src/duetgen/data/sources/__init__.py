@@ -1,6 +1,6 @@
 """Readers: each turns an input into one event table in file order, with what came beside it.
 
-Where to find what: `detect` tells the kind of a file; `files`, `archive` and `text` read bytes and lines; `raw` reads
+Where to find what: `detect` tells the kind of a file; `files`, `archive` and `lines` read bytes and lines; `raw` reads
 any table as raw columns; `header` says which column is what; `ids` decides what an id is and `times` what a time is;
 `events` makes the event table of raw columns; `titles` finds the titles of items. `delimited` and `table` are sources.
 """
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from duetgen.data.errors import BadSettingError, InputMissingError, UnknownSourceError
-from duetgen.data.log import Columns, Log, Note, Progress, Reading
 from duetgen.data.sources.delimited import LAYOUTS, read_delimited
-from duetgen.data.sources.detect import detect, why_not
+from duetgen.data.sources.detect import check, detect
+from duetgen.data.sources.duet_text.files import files_of
+from duetgen.data.sources.duet_text.format import read_text_format
 from duetgen.data.sources.events import EventTable
 from duetgen.data.sources.files import parts_of
-from duetgen.data.sources.raw import form_of
+from duetgen.data.sources.log import Columns, Log, Note, Progress, Reading
+from duetgen.data.sources.synthetic import SyntheticConfig, read_synthetic
 from duetgen.data.sources.table import REVIEW, read_table
 from duetgen.data.sources.titles import titles_of
-from duetgen.data.synthetic import SyntheticConfig, read_synthetic
 from duetgen.errors import did_you_mean
 
 SOURCES: Final = (
@@ -75,8 +76,8 @@ def read(
             f"{kind} has fixed columns", "leave the options for columns out, or name the source table"
         )
     if kind == "duet-text":
-        from duetgen.data.text_format import read_text_format
-
+        for file in files_of(path, test_input):
+            check(file, kind)
         return read_text_format(path, test_input)
     return _read_files(path, test_input, kind, columns, reading)
 
@@ -91,11 +92,10 @@ def _read_files(path: Path, test_path: Path | None, kind: str, columns: Columns,
             continue
         for file in parts_of(Path(given)):
             number = None if test_path is None else 2 * part
+            check(file, kind)
             if kind in LAYOUTS:
                 read_delimited(file, kind, table, number)
             elif kind == "amazon-reviews":
-                if form_of(file) != "json":
-                    raise why_not(file, kind)
                 read_table(file, table, REVIEW, Reading(), number)
             else:
                 item = read_table(file, table, columns, reading, number) or item

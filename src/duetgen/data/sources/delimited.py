@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from duetgen.data.errors import WrongSourceError
 from duetgen.data.sources.events import EventTable
 from duetgen.data.sources.header import is_number
-from duetgen.data.sources.text import blocks, fields, sample
+from duetgen.data.sources.lines import blocks, fields
 from duetgen.data.sources.titles import Titles
 
 
@@ -64,20 +63,9 @@ def read_delimited(path: Path, kind: str, table: EventTable, part: int | None = 
     """Read a log of the layout `kind` into the event table.
 
     Raises:
-        WrongSourceError: the first line is not of this layout.
         DuetError: any refusal of reading and typing, naming the line.
     """
-    from duetgen.data.sources.detect import swapped, why_not
-
     layout = LAYOUTS[kind]
-    lines = sample(path)
-    if not fits(layout, lines):
-        raise why_not(path, kind)
-    if kind.startswith("amazon-") and swapped(lines, item_first=layout.columns[0] == "item"):
-        other = "amazon-2014-csv" if kind == "amazon-2018-csv" else "amazon-2018-csv"
-        raise WrongSourceError(
-            f"{path} is not {kind}: product ids (ASINs) are where that format has users", f"name {other} instead"
-        )
     header = layout.header is not None
     for block in blocks(path, quoted=layout.quoted):
         if header:

@@ -16,10 +16,12 @@ from duetgen.data.errors import (
     SourceUndetectedError,
     WrongSourceError,
 )
+from duetgen.data.sources.delimited import LAYOUTS, fits
+from duetgen.data.sources.duet_text.files import FIELDS
 from duetgen.data.sources.files import parts_of
 from duetgen.data.sources.header import find_columns, header_of, is_header, is_number, separator_of, split_line
+from duetgen.data.sources.lines import blocks, fields, sample, stray_quotes
 from duetgen.data.sources.raw import form_of
-from duetgen.data.sources.text import blocks, fields, sample, stray_quotes
 from duetgen.data.sources.times import look_like_times, parse_iso
 from duetgen.errors import DuetError
 
@@ -46,8 +48,6 @@ def detect(path: Path) -> str:
         SourceAmbiguousError: a headerless ratings file whose user and item columns cannot be told apart.
         DuetError: the file cannot be read, or is a table whose columns are not known: what its reader would say.
     """
-    from duetgen.data.sources.delimited import LAYOUTS, fits
-
     if text_folder(path):
         return "duet-text"
     parts = parts_of(path)
@@ -160,6 +160,28 @@ def amazon_kind(path: Path, lines: list[str]) -> str:
         "say it: --no-header --user-column 1 --item-column 2 --time-column 4, or the other way round; of Amazon's "
         "ratings name amazon-2014-csv (user first) or amazon-2018-csv (item first)",
     )
+
+
+def check(path: Path, kind: str) -> None:
+    """Refuse a file whose first lines are not of the kind named; a table is refused by its reader.
+
+    Raises:
+        WrongSourceError: with what it looks like.
+    """
+    if kind == "amazon-reviews" and form_of(path) != "json":
+        raise why_not(path, kind)
+    if kind == "duet-text" and sample(path)[0].count(";") != FIELDS - 1:
+        raise why_not(path, kind)
+    if kind not in LAYOUTS:
+        return
+    layout, lines = LAYOUTS[kind], sample(path)
+    if not fits(layout, lines):
+        raise why_not(path, kind)
+    if kind.startswith("amazon-") and swapped(lines, item_first=layout.columns[0] == "item"):
+        other = "amazon-2014-csv" if kind == "amazon-2018-csv" else "amazon-2018-csv"
+        raise WrongSourceError(
+            f"{path} is not {kind}: product ids (ASINs) are where that format has users", f"name {other} instead"
+        )
 
 
 def why_not(path: Path, kind: str) -> WrongSourceError:

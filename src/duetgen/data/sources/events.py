@@ -9,10 +9,10 @@ from typing import Final
 import polars as pl
 
 from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, InputEmptyError
-from duetgen.data.log import Note, Reading
 from duetgen.data.sources.header import SYNONYMS, plain
 from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown
-from duetgen.data.sources.text import with_point
+from duetgen.data.sources.lines import with_point
+from duetgen.data.sources.log import Note, Reading
 from duetgen.data.sources.times import Times
 
 TABLE: Final = ("user", "item", "rating", "timestamp", "part")

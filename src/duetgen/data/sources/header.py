@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from duetgen.data.errors import AmbiguousColumnError, BadSettingError, MissingColumnError
-from duetgen.data.log import Columns
-from duetgen.data.sources.text import BLANKS
+from duetgen.data.sources.lines import BLANKS
+from duetgen.data.sources.log import Columns
 from duetgen.data.sources.times import parse_iso
 
 SYNONYMS: Final = {

@@ -25,7 +25,7 @@ from duetgen.data.errors import (
 )
 from duetgen.data.sources.files import open_input, require_file
 from duetgen.data.sources.header import Found, header_of, is_number, separator_of, split_line
-from duetgen.data.sources.text import BLANKS, Block, blocks, fields, sample, stray_quotes
+from duetgen.data.sources.lines import BLANKS, Block, blocks, fields, sample, stray_quotes
 from duetgen.data.sources.times import parse_iso
 from duetgen.wire import limits
 

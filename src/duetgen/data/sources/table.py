@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from duetgen.data.log import Columns, Reading
 from duetgen.data.sources.events import EventTable
 from duetgen.data.sources.header import Found, find_columns, listed, numbered_columns
+from duetgen.data.sources.log import Columns, Reading
 from duetgen.data.sources.raw import first_values, read_raw
 from duetgen.data.sources.times import look_like_times
 

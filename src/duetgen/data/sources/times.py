@@ -24,7 +24,7 @@ import polars as pl
 
 from duetgen.data.errors import BadSettingError, BadTimestampError, MixedTimeUnitsError
 from duetgen.data.sources.ids import AROUND, first, is_missing, shown
-from duetgen.data.sources.text import with_point
+from duetgen.data.sources.lines import with_point
 from duetgen.wire import limits
 
 CLOCK_FROM: Final = 31_536_000

@@ -16,8 +16,8 @@ from duetgen.data.errors import MissingColumnError
 from duetgen.data.sources.files import TITLE_TABLES
 from duetgen.data.sources.header import SYNONYMS, Found, listed, plain
 from duetgen.data.sources.ids import canonical
+from duetgen.data.sources.lines import blocks, fields, ragged_row
 from duetgen.data.sources.raw import read_raw
-from duetgen.data.sources.text import blocks, fields, ragged_row
 from duetgen.errors import DuetError
 from duetgen.wire import limits
 

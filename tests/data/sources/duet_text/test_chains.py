@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duetgen.data.text_chains import Edge, chain, trails
+from duetgen.data.sources.duet_text.chains import Edge, chain, trails
 
 
 def edges_of(events: list[int], width: int = 4, tests: int = 1, first: int = 1) -> tuple[list[Edge], list[Edge]]:

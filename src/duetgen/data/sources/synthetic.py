@@ -29,7 +29,7 @@ import numpy.typing as npt
 import polars as pl
 
 from duetgen.data.errors import BadSettingError
-from duetgen.data.log import Log
+from duetgen.data.sources.log import Log
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

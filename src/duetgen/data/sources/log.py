@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
 
-if TYPE_CHECKING:
-    from duetgen.data.text_rows import TextRows
+from duetgen.data.sources.duet_text.rows import TextRows
 
 Progress = Callable[[str], None]
 

@@ -12,7 +12,7 @@ from duetgen.data.sources import detect, read
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
 
-from .conftest import Write
+from ...conftest import Write
 
 WIDTH = 3
 

@@ -1,22 +1,4 @@
-"""The text format of the published DUET code: rows of a window and a target, in a train file and a test file.
-
-```
-user;target;trigger_sequence;click_sequence;label
-7;19;11,5,8,0,0;11,5,8,2,0;1
-```
-
-`click_sequence` is the device's window: its last events before the target, newest last, zeros on the right where there
-are fewer. `trigger_sequence` is what the generator reads, one event older. The train file is shuffled; each positive
-row (label 1) comes with drawn negatives (label 0). The test file has, one after the other, the rows of each test case:
-one positive and its negatives.
-
-**Sequences.** Positive rows imply each user's sequence of events (`text_chains` says how); the test cases come last.
-
-**Rows** as they stand are kept too, but only those that stand before the validation event of their user: whoever trains
-on rows must not see it, nor rows that cannot be placed in the user's order.
-
-Shapes: R rows, L events of a window, T events of a trigger sequence, N test cases, C candidates of a case.
-"""
+"""The text format as a log: the sequences that its rows imply, and the rows."""
 
 from __future__ import annotations
 
@@ -28,11 +10,10 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.errors import BadTextRowError, InputEmptyError
-from duetgen.data.filters import Indexed
-from duetgen.data.log import Log, Note
-from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Int32, Rows, find_targets
-from duetgen.data.text_chains import Chain, Edge, chain
-from duetgen.data.text_rows import TextRows, encode, files_of, read_rows
+from duetgen.data.sources.duet_text.chains import Chain, Edge, chain
+from duetgen.data.sources.duet_text.files import files_of, read_rows
+from duetgen.data.sources.duet_text.rows import TextRows, encode
+from duetgen.data.sources.log import Log, Note
 
 
 def read_text_format(path: Path, test_input: Path | None = None) -> Log:
@@ -123,66 +104,3 @@ def _cases(rows: TextRows, path: Path) -> dict[int, list[Case]]:
         edge = Edge(tuple(item for item in window if item), positives[0], width)
         cases[user].append(Case(edge, positives + negatives))
     return cases
-
-
-def place_rows(rows: TextRows, indexed: Indexed) -> tuple[Rows, int]:
-    """The training rows in the indices of the dataset, those that stand before the validation event of their device.
-
-    Returns:
-        The rows, and how many are left out: of users that were dropped, at or after the validation event, or such that
-        their window is nowhere in the sequence.
-    """
-    item_index = _item_index(rows, indexed)
-    device_of = {user: device for device, user in enumerate(indexed.users.to_list())}
-    device_U = np.array([device_of.get(user, -1) for user in rows.users.to_list()], dtype=np.int32)
-    device_R, window_RL = device_U[rows.user_R], item_index[rows.window_RL]
-    width = window_RL.shape[1]
-    user_E = np.repeat(np.arange(len(indexed.users)), np.diff(indexed.offsets))
-    within_E = np.arange(len(user_E)) - indexed.offsets[user_E]
-    training = within_E < indexed.bounds[user_E, 0]
-    keys = [_keys(device_R, window_RL)]
-    for chosen in (training, ~training):
-        position = np.flatnonzero(chosen)
-        have = np.minimum(within_E[chosen], width)
-        at = (position - have)[:, None] + np.arange(width)
-        real = np.arange(width) < have[:, None]
-        window = np.where(real, indexed.events[np.where(real, at, 0)], PADDING)
-        keys.append(_keys(user_E[chosen].astype(np.int32), window.astype(np.int32)))
-    allowed = set(keys[1]) - set(keys[2])
-    kept = np.array([key in allowed for key in keys[0]], dtype=bool)
-    placed = Rows(
-        device_R=device_R[kept],
-        window_RL=window_RL[kept],
-        trigger_RL=item_index[rows.trigger_RT[kept]],
-        target_R=item_index[rows.target_R[kept]],
-        label_R=rows.label_R[kept],
-    )
-    return placed, int((~kept).sum())
-
-
-def _keys(device: Int32, window: Int32) -> list[bytes]:
-    whole = np.ascontiguousarray(np.concatenate([device[:, None], window], axis=1), dtype=np.int32)
-    return [row.tobytes() for row in whole]
-
-
-def _item_index(rows: TextRows, indexed: Indexed) -> Int32:
-    """Index of the dataset for each item code: int32 [codes], padding stays 0."""
-    index_of = {item: i for i, item in enumerate(indexed.items.to_list(), FIRST_ITEM)}
-    return np.array([PADDING, *(index_of.get(item, UNKNOWN) for item in rows.items.to_list())], dtype=np.int32)
-
-
-def place_given(rows: TextRows, indexed: Indexed) -> Int32:
-    """Candidates that came with each test target of the dataset: int32 [N, C], the positive first, 0-padded."""
-    item_index = _item_index(rows, indexed)
-    code_of = {user: code for code, user in enumerate(rows.users.to_list())}
-    targets = find_targets(indexed.offsets, indexed.bounds, "test")
-    first_N = indexed.offsets[targets.device_N] + indexed.bounds[targets.device_N, 1]
-    users = indexed.users.to_list()
-    found = [
-        rows.given[code_of[users[device]]][number]
-        for device, number in zip(targets.device_N.tolist(), (targets.position_N - first_N).tolist())
-    ]
-    out = np.zeros((len(found), max(map(len, found), default=1)), dtype=np.int32)
-    for row, candidates in enumerate(found):
-        out[row, : len(candidates)] = item_index[candidates]
-    return out

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
-from duetgen.data.sources import files, text
+from duetgen.data.sources import files
+from duetgen.data.sources import lines as lines_module
 from duetgen.data.sources.files import open_input
-from duetgen.data.sources.text import Block, blocks, fields, sample
+from duetgen.data.sources.lines import Block, blocks, fields, sample
 from duetgen.errors import DuetError
 
 from ..conftest import Write
@@ -85,13 +86,13 @@ class TestGzip:
         assert lines_of(path) == ["a", "b"]
 
     def test_bomb_of_many_lines_stops_at_the_limit(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(text.limits, "MAX_DECOMPRESSED_BYTES", 10_000)
+        monkeypatch.setattr(lines_module.limits, "MAX_DECOMPRESSED_BYTES", 10_000)
         with pytest.raises(errors.InputTooLargeError):
             lines_of(write("bomb.gz", b"\n" * 10_001))
 
     def test_bomb_of_one_line_stops_after_a_block(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(text, "BLOCK_BYTES", 1024)
-        monkeypatch.setattr(text.limits, "MAX_LINE_BYTES", 512)
+        monkeypatch.setattr(lines_module, "BLOCK_BYTES", 1024)
+        monkeypatch.setattr(lines_module.limits, "MAX_LINE_BYTES", 512)
         with pytest.raises(errors.LineTooLongError, match="line 1 "):
             lines_of(write("bomb.gz", b"a" * 10**6))
 
@@ -131,22 +132,22 @@ class TestBlocks:
         (root / "wide").write_bytes(text_.encode("utf-16"))
         (root / "plain").write_bytes(text_.encode())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text, "BLOCK_BYTES", size)
+            patch.setattr(lines_module, "BLOCK_BYTES", size)
             assert lines_of(root / "wide") == lines_of(root / "plain")
 
     def test_line_above_the_limit_names_it(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(text.limits, "MAX_LINE_BYTES", 5)
+        monkeypatch.setattr(lines_module.limits, "MAX_LINE_BYTES", 5)
         with pytest.raises(errors.LineTooLongError, match="line 2 "):
             lines_of(write("a", "12345\n123456\n1\n"))
 
     def test_quote_that_never_closes(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(text, "BLOCK_BYTES", 64)
-        monkeypatch.setattr(text.limits, "MAX_LINE_BYTES", 40)
+        monkeypatch.setattr(lines_module, "BLOCK_BYTES", 64)
+        monkeypatch.setattr(lines_module.limits, "MAX_LINE_BYTES", 40)
         with pytest.raises(errors.LineTooLongError):
             lines_of(write("a", 'a,"b\n' + "c,d\n" * 100), quoted=True)
 
     def test_line_numbers_run_on_over_blocks(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(text, "BLOCK_BYTES", 8)
+        monkeypatch.setattr(lines_module, "BLOCK_BYTES", 8)
         found = list(blocks(write("a", "aa\nbb\ncc\ndd\nee\n")))
         assert len(found) > 1
         assert [block.line + i for block in found for i in range(len(block.lines))] == [1, 2, 3, 4, 5]
@@ -164,7 +165,7 @@ class TestBlocks:
         with path.open("w", newline="") as file:
             csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text, "BLOCK_BYTES", size)
+            patch.setattr(lines_module, "BLOCK_BYTES", size)
             found = [fields(block, ",", 3, quoted=True).drop("line").rows() for block in blocks(path, quoted=True)]
         assert [list(row) for block in found for row in block] == rows
 

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from duetgen.data.errors import BadSettingError
-from duetgen.data.synthetic import SyntheticConfig, make_catalogue, read_synthetic, simulate
+from duetgen.data.sources.synthetic import SyntheticConfig, make_catalogue, read_synthetic, simulate
 
 GOLDEN = [("p3", "i10", 1706211032), ("p3", "i11", 1706211135), ("p3", "i12", 1706211657)]
 """The first events of a small log: they change only with the simulator."""
