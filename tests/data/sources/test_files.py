@@ -16,6 +16,7 @@ from duetgen.data import errors
 from duetgen.data.sources import archive, files, read
 from duetgen.data.sources.files import parts_of
 from duetgen.errors import DuetError
+from duetgen.wire import limits
 
 from ..conftest import Write
 
@@ -138,8 +139,7 @@ class TestZip:
             read(write("log.zip", zipped({"a": "", "b": "", "c": ""})))
 
     def test_a_bomb_stops_at_the_limit(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-
-        monkeypatch.setattr(lines.limits, "MAX_DECOMPRESSED_BYTES", 10_000)
+        monkeypatch.setattr(limits, "MAX_DECOMPRESSED_BYTES", 10_000)
         with pytest.raises(errors.InputTooLargeError):
             read(write("log.zip", zipped({"log.csv": "user,item\n" + "a,x\n" * 5000})))
 
