@@ -43,7 +43,7 @@ def test_common_logs_are_read_without_an_option(name: str, tmp_path: Path) -> No
     (tmp_path / name).write_text(LOGS[name])
     dataset = prepared(tmp_path / name, tmp_path / "out")
     assert (dataset.devices, dataset.vocabulary) == (4, 7 + 2)
-    assert dataset.manifest.source.kind == "table"
+    assert dataset.manifest.source.kind == ("recbole" if name == "ml.inter" else "table")
 
 
 def test_columns_of_other_names(tmp_path: Path) -> None:

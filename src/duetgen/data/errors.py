@@ -48,13 +48,13 @@ class InputCorruptError(DuetError):
 
 
 class ArchiveMembersError(DuetError):
-    """A zip archive holds several files, or one that cannot be opened."""
+    """An archive holds several files, and nothing says which is the log; or one that cannot be opened."""
 
     code = "archive-members"
 
 
 class ArchiveUnsafeError(DuetError):
-    """A zip archive holds a link, or a path that leads out of it."""
+    """An archive holds a link, or a path that leads out of it."""
 
     code = "archive-unsafe"
 

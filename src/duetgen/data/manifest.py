@@ -15,7 +15,10 @@ from duetgen.data.arrays import PARTS
 from duetgen.data.filters import Indexed
 from duetgen.data.remarks import remarks
 from duetgen.data.repeats import choose_policy
+from duetgen.data.sources.kinds import KINDS
 from duetgen.data.sources.log import Log
+from duetgen.data.sources.packing import bare
+from duetgen.data.sources.source import Reader
 from duetgen.data.store import (
     FORMAT_VERSION,
     UNKNOWN,
@@ -152,19 +155,19 @@ def make_manifest(
     )
 
 
-PACKED = (".gz", ".bz2", ".xz", ".zip")
+USUAL = ("interactions.", "ratings.", "train.")
+"""How names of logs begin that say nothing of what is in them."""
 
 
 def name_of(input: Path | None, log: Log) -> str:
-    """A name for the dataset: of the file, or of its folder where every such file has the same name."""
+    """A name for the dataset: of the input, or of its folder where every such file has the same name."""
     if input is None:
         return log.kind
-    if log.kind.startswith("movielens") or input.name.startswith(("interactions.", "ratings.", "train.")):
-        folder = input.absolute().parent
+    name, source = bare(input.name), KINDS[log.kind]
+    usual = name.startswith(USUAL) or (isinstance(source, Reader) and name in source.logs)
+    if usual or input.is_dir():
+        folder = input.absolute() if input.is_dir() else input.absolute().parent
         return folder.parent.name if folder.name == "raw" else folder.name or log.kind
-    name = input.name
-    while name.endswith(PACKED):
-        name = name.rsplit(".", 1)[0]
     return name.rsplit(".", 1)[0] or name
 
 

@@ -10,11 +10,15 @@ MAX_INPUT_BYTES: Final = 64 * 2**30
 MAX_DECOMPRESSED_BYTES: Final = 256 * 2**30
 """Largest content that is read out of a compressed log, in bytes."""
 
+UNPACKED_BYTES: Final = 2**30
+MAX_UNPACKED_RATIO: Final = 200
+"""A packed log may unpack to `UNPACKED_BYTES`, and beyond that to this many times its size on disk."""
+
 MAX_PARTS: Final = 10_000
 """Most files in a folder of parts."""
 
 MAX_ARCHIVE_MEMBERS: Final = 10_000
-"""Most files in a zip archive that is looked into."""
+"""Most files in an archive that is looked into."""
 
 MAX_LINE_BYTES: Final = 4 * 2**20
 """Longest line of a text log, in bytes."""

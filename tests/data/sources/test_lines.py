@@ -36,11 +36,10 @@ class TestInputs:
         with pytest.raises(errors.InputUnreadableError):
             lines_of(tmp_path / ("a" * 5000))
 
-    def test_folder_names_the_log_inside(self, write: Write) -> None:
+    def test_a_folder_is_no_file(self, write: Write) -> None:
         folder = write("ml-100k/u.data", "1\t2\t3\t4\n").parent
-        with pytest.raises(errors.InputIsFolderError) as caught:
+        with pytest.raises(errors.InputIsFolderError):
             lines_of(folder)
-        assert "u.data" in caught.value.hint
 
     def test_empty_file(self, write: Write) -> None:
         with pytest.raises(errors.InputEmptyError):

@@ -1,13 +1,21 @@
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
 from pathlib import Path
 
 import polars as pl
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duetgen.data import errors
 from duetgen.data.sources import SOURCES, detect, read
-from duetgen.data.sources.log import Columns, Log
+from duetgen.data.sources.kinds import KINDS
+from duetgen.data.sources.log import Columns
 from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.errors import DuetError
 
@@ -15,62 +23,161 @@ from ..conftest import Write
 
 ASINS = {"x": "B000000001", "y": "0123456789", "z": "012345678X"}
 PEOPLE = {"a": "A1AAAAAAAAAAAA", "b": "A2BBBBBBBBBBBB"}
-EVENTS = [("a", "x", 5.0, 30), ("b", "y", 3.0, 20), ("a", "z", 0.5, 10)]
-"""The same three events in every format."""
+EVENTS = [("a", "x", 5.0, 30 * 86_400 + 2**30), ("b", "y", 3.0, 20 * 86_400 + 2**30), ("a", "z", 0.5, 2**30)]
+"""The same three events in every format, at the same moment of three days."""
+
+FULL = ["user", "item", "rating", "timestamp"]
+DAYS = ["2004-02-09", "2004-01-30", "2004-01-10"]
+HEADERS = ("userId,", "timestamp,", "UserId", '"user_id"', "user_id", "use_ID", "userID")
+
+
+def coded(user: str, item: str, rating: float, time: int) -> tuple[str, str, float, int]:
+    return PEOPLE[user], ASINS[item], rating, time
+
+
+def of_lines(row: str, header: str = "", *, amazon: bool = False) -> str:
+    rows = [coded(*event) if amazon else event for event in EVENTS]
+    return header + "".join(row.format(*event, day) for event, day in zip(rows, DAYS))
+
+
+def of_objects(fields: str) -> str:
+    return "".join("{" + fields % coded(*event) + "}\n" for event in EVENTS)
+
+
+def with_days(fields: str, *, rated: bool) -> str:
+    return "".join(
+        "{" + fields % ((u, i, r, day) if rated else (u, i, day)) + "}\n" for (u, i, r, _), day in zip(EVENTS, DAYS)
+    )
+
+
+REVIEW = '"reviewerID": "%s", "asin": "%s", "overall": %s, "unixReviewTime": %d, "x": [1]'
+REVIEW_2023 = '"title": "Good", "user_id": "%s", "parent_asin": "%s", "rating": %s, "timestamp": %d000, "asin": "q"'
+YELP = '"review_id": "r", "user_id": "%s", "business_id": "%s", "stars": %s, "date": "%s 13:37:04", "text": "\\"t,"'
+STEAM = (
+    "u'username': u'%s', u'hours': 0.1, u'product_id': u'%s', u'early_access': False, u'date': u'%s', u'text': u\"'\""
+)
 
 
 def review(user: str, item: str, rating: float, time: int) -> str:
-    return f'{{"reviewerID": "{user}", "asin": "{item}", "overall": {rating}, "unixReviewTime": {time}, "x": [1]}}\n'
+    return "{" + REVIEW % (user, item, rating, time) + "}\n"
+
+
+LAYOUTS = {
+    "movielens-100k": ("u.data", of_lines("{0}\t{1}\t{2}\t{3}\n")),
+    "movielens-1m": ("ratings.dat", of_lines("{0}::{1}::{2}::{3}\n")),
+    "movielens-csv": ("ratings.csv", of_lines("{0},{1},{2},{3}\n", "userId,movieId,rating,timestamp\n")),
+    "amazon-2014-csv": ("ratings_X.csv", of_lines("{0},{1},{2},{3}\n", amazon=True)),
+    "amazon-2018-csv": ("X.csv", of_lines("{1},{0},{2},{3}\n", amazon=True)),
+    "amazon-2023-csv": (
+        "X.csv",
+        of_lines("{0},{1},{2},{3}000\n", "user_id,parent_asin,rating,timestamp\n", amazon=True),
+    ),
+    "amazon-reviews": ("reviews_X_5.json", of_objects(REVIEW)),
+    "amazon-2023-reviews": ("X.jsonl", of_objects(REVIEW_2023)),
+    "douban": ("douban_book.tsv", of_lines("{0}\t{1}\t{2}\t{3}.0\n", "UserId\tItemId\tRating\tTimestamp\n")),
+    "douban-reviews": (
+        "bookreviews_cleaned.txt",
+        of_lines(
+            '"{0}"\t"{1}"\t"{2}"\t"label"\t"a, b"\t"{4}"\t"1"\n',
+            '"user_id"\t"book_id"\t"rating"\t"labels"\t"comment"\t"time"\t"ID"\n',
+        ),
+    ),
+    "taobao": ("UserBehavior.csv", of_lines("{0},{1},77,pv,{3}\n")),
+    "alipay": (
+        "ijcai2016_taobao.csv",
+        of_lines("{0},9,{1},5,0,{4}\n", "use_ID,sel_ID,ite_ID,cat_ID,act_ID,time\n").replace("-", ""),
+    ),
+    "lastfm": ("user_artists.dat", of_lines("{0}\t{1}\t{2}\n", "userID\tartistID\tweight\n")),
+    "yelp": ("yelp_academic_dataset_review.json", with_days(YELP, rated=True)),
+    "steam": ("steam_reviews.json", with_days(STEAM, rated=False)),
+    "recbole": (
+        "x.inter",
+        of_lines("{0}\t{1}\t{2}\t{3}\n", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"),
+    ),
+    "table": ("t.csv", of_lines('{3},"{0}",{1},{2},x\n', "timestamp,user_id,itemId,Rating,other\n")),
+}
+"""Name and content of the three events as each publisher lays them out."""
+
+WITHOUT = {"taobao": "rating", "alipay": "rating", "steam": "rating", "lastfm": "timestamp"}
+DATED = ("douban-reviews", "alipay", "yelp", "steam")
+"""Formats that have days, and moments at most within them."""
+
+OBJECTS = [kind for kind, (_, content) in LAYOUTS.items() if content.startswith("{")]
 
 
 def lay_out(kind: str) -> tuple[str, str]:
     """File name and content of the three events in a format."""
-    joined = {
-        "movielens-100k": ("u.data", "{0}\t{1}\t{2}\t{3}\n", ""),
-        "movielens-1m": ("ratings.dat", "{0}::{1}::{2}::{3}\n", ""),
-        "movielens-csv": ("ratings.csv", "{0},{1},{2},{3}\n", "userId,movieId,rating,timestamp\n"),
-        "amazon-2014-csv": ("r.csv", "{0},{1},{2},{3}\n", ""),
-        "amazon-2018-csv": ("r.csv", "{1},{0},{2},{3}\n", ""),
-        "table": ("t.csv", '{3},"{0}",{1},{2},x\n', "timestamp,user_id,itemId,Rating,other\n"),
-    }
-    if kind == "amazon-reviews":
-        return "reviews_X_5.json", "".join(review(PEOPLE[u], ASINS[i], r, t) for u, i, r, t in EVENTS)
-    name, row, header = joined[kind]
-    amazon = kind.startswith("amazon")
-    rows = [(PEOPLE[u], ASINS[i], r, t) if amazon else (u, i, r, t) for u, i, r, t in EVENTS]
-    return name, header + "".join(row.format(*each) for each in rows)
+    return LAYOUTS[kind]
+
+
+def second_line(kind: str) -> int:
+    """The number of the line of the second event."""
+    return 2 + LAYOUTS[kind][1].startswith(HEADERS)
 
 
 def assert_one_line(refusal: DuetError) -> None:
     assert "\n" not in refusal.message + refusal.hint
 
 
-FILES = [kind for kind in SOURCES if kind not in ("auto", "synthetic", "duet-text")]
+FILES = list(LAYOUTS)
+
+
+def test_every_source_of_files_is_laid_out_here() -> None:
+    assert {*LAYOUTS, "auto", "synthetic", "duet-text", "douban-ratings"} == set(SOURCES)
 
 
 @pytest.mark.parametrize("kind", FILES)
 class TestSource:
     """What every source of files does."""
 
-    def log(self, kind: str, path: Path) -> Log:
-        log = read(path, kind)
-        back = {v: k for k, v in (ASINS | PEOPLE).items()}
-        return Log(log.kind, log.events.with_columns(pl.col("user", "item").replace(back)), log.titles, log.files)
-
     def test_reads_the_events_in_file_order(self, kind: str, write: Write) -> None:
-        log = self.log(kind, write(*lay_out(kind)))
-        assert log.events.select("user", "item", "rating", "timestamp").rows() == EVENTS
-        assert log.events.schema["timestamp"] == pl.Int64
+        log = read(write(*lay_out(kind)), kind)
+        back = {v: k for k, v in (ASINS | PEOPLE).items()}
+        events = log.events.with_columns(pl.col("user", "item").replace(back))
+        if kind in DATED:
+            events = events.with_columns(pl.col("timestamp").add(2**30 % 86_400).sub(pl.col("timestamp") % 86_400))
+        wanted = [name for name in FULL if name != WITHOUT.get(kind)]
+        assert events.columns == wanted
+        assert (
+            events.rows() == pl.DataFrame(EVENTS, ["user", "item", "rating", "timestamp"], orient="row")[wanted].rows()
+        )
         assert log.kind == kind
 
     def test_is_told_from_the_file(self, kind: str, write: Write) -> None:
         assert detect(write(*lay_out(kind))) == kind
 
-    def test_gzip_gives_the_same(self, kind: str, write: Write) -> None:
+    def test_says_its_terms(self, kind: str) -> None:
+        source = KINDS[kind]
+        assert source.about
+        assert bool(source.licence) == bool(source.citation) == (kind != "table")
+
+    def test_in_a_zip_and_a_tar_as_it_is_published(self, kind: str, tmp_path: Path) -> None:
         name, content = lay_out(kind)
-        plain, packed = read(write(name, content)), read(write(f"gz/{name}.gz", content))
-        assert plain.events.equals(packed.events)
-        assert plain.kind == packed.kind
+        with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+            archive.writestr(f"set/{name}", content)
+            archive.writestr("set/README", "hello")
+        with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as tar:
+            for inside, data in ((f"set/{name}", content.encode()), ("set/README", b"hello")):
+                entry = tarfile.TarInfo(inside)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        (tmp_path / name).write_text(content)
+        plain = read(tmp_path / name)
+        for path in (tmp_path / "set.zip", tmp_path / "set.tar.gz"):
+            log = read(path / "set" / name)
+            assert (log.kind, log.files) == (kind, [path])
+            assert log.events.equals(plain.events)
+            if getattr(KINDS[kind], "logs", ()) and kind != "table":
+                assert read(path).events.equals(plain.events)
+
+    @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
+    def test_packed_gives_the_same(self, kind: str, ending: str, write: Write) -> None:
+        pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}[ending]
+        name, content = lay_out(kind)
+        packed = write("packed/x", pack(content.encode()))
+        packed = packed.rename(packed.with_name(f"{name}.{ending}"))
+        assert read(packed).events.equals(read(write(name, content)).events)
+        assert read(packed).kind == kind
 
     def test_crlf_blank_lines_and_bom_give_the_same(self, kind: str, write: Write) -> None:
         name, content = lay_out(kind)
@@ -83,16 +190,22 @@ class TestSource:
         assert len(read(write(name, content.rstrip("\n"))).events) == 3
 
     def test_bad_rating_names_the_line(self, kind: str, write: Write) -> None:
+        if WITHOUT.get(kind) == "rating":
+            pytest.skip("it has none")
         name, content = lay_out(kind)
-        line = 2 + (lay_out(kind)[1].split("\n")[0].lower().startswith(("userid", "timestamp")))
-        with pytest.raises((errors.BadRatingError, errors.BadJsonLineError), match=f"line {line}\\b"):
-            read(write(name, content.replace("3.0", '"ok"' if kind == "amazon-reviews" else "ok")), kind)
+        bad = content.replace("3.0", '"ok"' if kind in OBJECTS else "ok")
+        with pytest.raises((errors.BadRatingError, errors.BadJsonLineError), match=f"line {second_line(kind)}\\b"):
+            read(write(name, bad), kind)
 
     def test_bad_timestamp_names_the_line(self, kind: str, write: Write) -> None:
+        if WITHOUT.get(kind) == "timestamp":
+            pytest.skip("it has none")
         name, content = lay_out(kind)
-        line = 2 + (lay_out(kind)[1].split("\n")[0].lower().startswith(("userid", "timestamp")))
-        with pytest.raises((errors.BadTimestampError, errors.BadJsonLineError), match=f"line {line}\\b"):
-            read(write(name, content.replace("20", '"ok"' if kind == "amazon-reviews" else "ok")), kind)
+        moment = DAYS[1].replace("-", "") if kind == "alipay" else DAYS[1] if kind in DATED else str(EVENTS[1][3])
+        assert content.count(moment) == 1
+        bad = content.replace(moment, '"ok"' if kind in OBJECTS and kind not in DATED else "ok")
+        with pytest.raises((errors.BadTimestampError, errors.BadJsonLineError), match=f"line {second_line(kind)}\\b"):
+            read(write(name, bad), kind)
 
     def test_latin1_bytes_name_the_line(self, kind: str, write: Write) -> None:
         name, content = lay_out(kind)
@@ -105,7 +218,7 @@ class TestSource:
         refusals = (errors.WrongSourceError, errors.MissingColumnError)
         with pytest.raises(refusals) as caught:
             read(write(*lay_out(other)), kind)
-        if kind != "table":
+        if kind not in ("table", "recbole"):
             assert other in caught.value.hint
 
     def test_folder_missing_and_empty(self, kind: str, write: Write, tmp_path: Path) -> None:
@@ -122,7 +235,9 @@ class TestSource:
         self, kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         name, content = lay_out(kind)
-        alphabet = st.sampled_from([*'0a,:;\t"{}[]\n\r\\.-e', "\0", "\ufeff", "é", "\ud7ff", "nan", "::", "B000000001"])
+        alphabet = st.sampled_from(
+            [*'0a,:;\t"{}[]\n\r\\.-e', "\0", "\ufeff", "é", "\ud7ff", "nan", "::", "B000000001", "'", "u'"]
+        )
         noise = st.one_of(st.binary(max_size=40), st.lists(alphabet, max_size=30).map(lambda x: "".join(x).encode()))
         raw = content.encode()
         at, cut = data.draw(st.integers(0, len(raw))), data.draw(st.integers(0, 12))

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
-import polars as pl
-
 from duetgen.data.errors import (
-    AmbiguousColumnError,
     InputIsFolderError,
     MissingColumnError,
-    SourceAmbiguousError,
     SourceUndetectedError,
     WrongSourceError,
 )
-from duetgen.data.sources.delimited import LAYOUTS, fits
+from duetgen.data.sources.amazon import Ratings, Ratings2014, Ratings2018, is_rating_line, which
 from duetgen.data.sources.duet_text.files import FIELDS
+from duetgen.data.sources.duet_text.format import DuetText
 from duetgen.data.sources.files import parts_of
-from duetgen.data.sources.header import find_columns, header_of, is_header, is_number, separator_of, split_line
-from duetgen.data.sources.lines import blocks, fields, sample, stray_quotes
+from duetgen.data.sources.header import separator_of, split_line
+from duetgen.data.sources.kinds import KINDS
+from duetgen.data.sources.lines import sample
 from duetgen.data.sources.raw import form_of
-from duetgen.data.sources.times import look_like_times, parse_iso
+from duetgen.data.sources.source import Head, Reader, Source
+from duetgen.data.sources.table import Table
+from duetgen.data.sources.times import look_like_times
 from duetgen.errors import DuetError
 
-ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
-TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
-MOST: Final = 0.9
 MOST_FIELDS: Final = 50
-MOST_STARS: Final = 10
 NAME_THEM: Final = "name the source, or the --separator of a table; `duet prepare --help` lists them"
+
+
+LOGS: Final = tuple(pattern for source in KINDS.values() if isinstance(source, Reader) for pattern in source.logs)
+"""Patterns of the names that logs have where they are published."""
 
 
 def text_folder(path: Path) -> bool:
@@ -40,8 +39,12 @@ def text_folder(path: Path) -> bool:
     )
 
 
-def detect(path: Path) -> str:
-    """The kind of source that a file, or a folder of parts, is.
+def detect(path: Path, *, columns: bool = False) -> str:
+    """The kind of source that a file, a folder or an archive is.
+
+    Args:
+        path: of the input.
+        columns: whether it is said which columns are what: then it is one of those that take that.
 
     Raises:
         SourceUndetectedError: it is like none; the hint says how a log without a header is read.
@@ -49,39 +52,26 @@ def detect(path: Path) -> str:
         DuetError: the file cannot be read, or is a table whose columns are not known: what its reader would say.
     """
     if text_folder(path):
-        return "duet-text"
-    parts = parts_of(path)
-    if len(parts) > 1:
+        return DuetText.name
+    parts = parts_of(path, LOGS)
+    if len(parts) > 1 and not columns:
         return _of_parts(path, parts)
-    path = parts[0]
-    form = form_of(path)
-    if form == "parquet":
-        return "table"
-    lines = sample(path)
-    first = lines[0].strip()
-    if form == "json":
-        return "amazon-reviews" if '"reviewerID"' in first and '"asin"' in first else "table"
-    if TEXT_ROW.match(first):
-        return "duet-text"
-    if first.startswith("[{") or first == "[":
-        raise SourceUndetectedError(f"{path} is one JSON array", "write one object a line, for example `jq -c '.[]'`")
-    for kind in ("movielens-csv", "movielens-1m"):
-        if fits(LAYOUTS[kind], lines):
-            return kind
-    try:
-        find_columns(header_of(first)[1], path)
-    except AmbiguousColumnError:  # Names that are known twice are names.
-        raise
-    except DuetError:
-        if is_header(first):
-            raise
-    else:
-        return "table"
-    if fits(LAYOUTS["movielens-100k"], lines):
-        return "movielens-100k"
-    if is_rating_line(first.split(",")):
-        return amazon_kind(path, lines)
-    raise undetected(path, first)
+    head = Head.of(parts[0])
+    for source in KINDS.values():
+        if columns and (not takes_columns(source) or isinstance(source, Table)):
+            continue
+        if (not isinstance(source, Reader) or source.told) and source.fits(head):
+            return source.name
+    if columns:
+        return Table.name
+    if is_rating_line(head.first):
+        return which(parts[0], head.lines)
+    raise undetected(parts[0], head.first)
+
+
+def takes_columns(source: Source) -> bool:
+    """Whether it can be said which columns of such a log are what."""
+    return isinstance(source, Reader) and source.takes_columns
 
 
 def _of_parts(folder: Path, parts: list[Path]) -> str:
@@ -103,14 +93,6 @@ def _of_parts(folder: Path, parts: list[Path]) -> str:
         ) from None
 
 
-def is_rating_line(values: list[str]) -> bool:
-    """Whether the fields of a line are two ids, a rating of some stars, and a time."""
-    if len(values) != 4 or not is_number(values[2]) or not is_number(values[3]):
-        return False
-    dated = any(parse_iso(value) is not None and not value.isdigit() for value in values[:2])
-    return 0 <= float(values[2]) <= MOST_STARS and not dated
-
-
 def undetected(path: Path, first: str) -> SourceUndetectedError:
     """The refusal of a file without a header, or of no log at all."""
     shown = first if len(first) <= 60 else first[:57] + "…"
@@ -127,70 +109,29 @@ def undetected(path: Path, first: str) -> SourceUndetectedError:
     return SourceUndetectedError(f"{path} is in no format known here; it begins {shown!r}", hint)
 
 
-def _asin_share(lines: list[str], column: int) -> float:
-    values = [parts[column] for line in lines if len(parts := line.split(",")) == 4]
-    return sum(bool(ASIN.match(value)) for value in values) / max(len(values), 1)
-
-
-def swapped(lines: list[str], *, item_first: bool) -> bool:
-    """Whether product ids are clearly where this layout has users."""
-    first, second = _asin_share(lines, 0), _asin_share(lines, 1)
-    users, items = (second, first) if item_first else (first, second)
-    return users >= MOST and items <= 1 - MOST
-
-
-def amazon_kind(path: Path, lines: list[str]) -> str:
-    """Which of the two headerless Amazon layouts, by the column of product ids (ASINs).
-
-    Raises:
-        SourceAmbiguousError: they are in neither column alone: a guess would swap people and items.
-    """
-    if swapped(lines, item_first=False):
-        return "amazon-2018-csv"
-    if swapped(lines, item_first=True):
-        return "amazon-2014-csv"
-    for block in blocks(path, quoted=True):
-        broken = fields(block, ",", 4, quoted=True).filter(
-            pl.any_horizontal(pl.exclude("line").str.contains("\n", literal=True))
-        )
-        if len(broken):
-            raise stray_quotes(path, broken["line"][0])
-    raise SourceAmbiguousError(
-        f"{path} has no header, and nothing tells which of its first two columns is the user",
-        "say it: --no-header --user-column 1 --item-column 2 --time-column 4, or the other way round; of Amazon's "
-        "ratings name amazon-2014-csv (user first) or amazon-2018-csv (item first)",
-    )
-
-
-def check(path: Path, kind: str) -> None:
-    """Refuse a file whose first lines are not of the kind named; a table is refused by its reader.
+def check(path: Path, source: Source) -> None:
+    """Refuse a file whose beginning is not that of the source named; a table is refused by its reader.
 
     Raises:
         WrongSourceError: with what it looks like.
     """
-    if kind == "amazon-reviews" and form_of(path) != "json":
-        raise why_not(path, kind)
-    if kind == "duet-text" and sample(path)[0].count(";") != FIELDS - 1:
-        raise why_not(path, kind)
-    if kind not in LAYOUTS:
+    if isinstance(source, Table):
         return
-    layout, lines = LAYOUTS[kind], sample(path)
-    if not fits(layout, lines):
-        raise why_not(path, kind)
-    if kind.startswith("amazon-") and swapped(lines, item_first=layout.columns[0] == "item"):
-        other = "amazon-2014-csv" if kind == "amazon-2018-csv" else "amazon-2018-csv"
+    head = Head.of(path)
+    # A row of the text format with a wrong label is told by its reader.
+    if source.fits(head) or (isinstance(source, DuetText) and head.first.count(";") == FIELDS - 1):
+        return
+    if isinstance(source, Ratings) and is_rating_line(head.first):
+        other = Ratings2014 if source.item_first else Ratings2018
         raise WrongSourceError(
-            f"{path} is not {kind}: product ids (ASINs) are where that format has users", f"name {other} instead"
+            f"{path} is not {source.name}: product ids (ASINs) are where that format has users",
+            f"name {other.name} instead",
         )
-
-
-def why_not(path: Path, kind: str) -> WrongSourceError:
-    """The refusal of a file that is not of the kind named, with what it looks like."""
     hint = NAME_THEM
     try:
         found = detect(path)
-        if found != kind:
+        if found != source.name:
             hint = f"it looks like {found}: name that, or auto"
     except DuetError:
         pass
-    return WrongSourceError(f"{path} is not in the format {kind}", hint)
+    raise WrongSourceError(f"{path} is not in the format {source.name}", hint)

@@ -21,7 +21,19 @@ SYNONYMS: Final = {
     ),
     "item": (
         *("item", "itemid", "iid", "movieid", "asin", "productid", "articleid", "artistid", "businessid", "trackid"),
-        *("bookid", "newsid", "product", "isbn", "songid", "videoid", "gameid", "recipeid", "parentasin", "sku"),
+        *(
+            "bookid",
+            "newsid",
+            "product",
+            "isbn",
+            "songid",
+            "videoid",
+            "gameid",
+            "recipeid",
+            "parentasin",
+            "sku",
+            "musicid",
+        ),
     ),
     "rating": ("rating", "ratings", "score", "stars", "overall", "bookrating", "userrating"),
     "timestamp": (

@@ -24,7 +24,8 @@ from duetgen.data.errors import (
     RaggedRowError,
     WrongEncodingError,
 )
-from duetgen.data.sources.files import open_input
+from duetgen.data.sources.files import on_disk, open_input
+from duetgen.data.sources.packing import most_unpacked
 from duetgen.wire import limits
 
 BLOCK_BYTES: Final = 16 * 2**20
@@ -88,11 +89,12 @@ def blocks(path: Path, *, encoding: str = "utf-8", quoted: bool = False) -> Iter
     """
     carry, line, total = b"", 1, 0
     with open_input(path) as stream:
+        most = most_unpacked(on_disk(path)[0])
         for chunk in _chunks(path, stream, BLOCK_BYTES):
             total += len(chunk)
-            if total > limits.MAX_DECOMPRESSED_BYTES:
+            if total > most:
                 raise InputTooLargeError(
-                    f"{path} decompresses to more than {limits.MAX_DECOMPRESSED_BYTES:,} bytes", "cut the log in parts"
+                    f"{path} unpacks to more than {most:,} bytes", "cut the log in parts, or unpack it if you trust it"
                 )
             data = carry + chunk
             if line == 1 and not carry:

@@ -49,7 +49,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def of_table(self) -> bool:
         """Whether anything is set that only tables have."""
-        return not self.header or self.separator is not None or bool(self.keep_behaviours)
+        return not self.header or self.separator is not None
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ Logs and files of titles are both read so: who reads says which columns it wants
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import polars as pl
@@ -23,7 +24,7 @@ from duetgen.data.errors import (
     MissingColumnError,
     NotTextError,
 )
-from duetgen.data.sources.files import open_input, require_file
+from duetgen.data.sources.files import on_disk, open_input
 from duetgen.data.sources.header import Found, header_of, is_number, separator_of, split_line
 from duetgen.data.sources.lines import BLANKS, Block, blocks, fields, sample, stray_quotes
 from duetgen.data.sources.times import parse_iso
@@ -40,6 +41,11 @@ ODD_NAME: Final = re.compile(r'["\\\x00-\x1f]')
 NO_NUMBER: Final = re.compile(r"([:,\[]\s*)(?:NaN|-?Infinity)(?=\s*[,}\]])")
 
 Find = Callable[[list[str]], Found]
+Form = Literal["parquet", "json", "python", "text"]
+"""What a file is made of: Parquet, an object a line as JSON or as Python prints it, or lines of fields."""
+
+PYTHON: Final = re.compile(r"\{\s*u?'|\{\s*u\"")
+"""How a dictionary begins that Python printed."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,15 @@ class Raw:
     broken: int = 0
 
 
-def form_of(path: Path) -> str:
-    """`parquet`, `json` or `text`, by how the file begins."""
+def form_of(path: Path) -> Form:
+    """The form of a file, by how it begins."""
     with open_input(path) as stream:
         if stream.read(4) == PARQUET_MAGIC:
             return "parquet"
-    return "json" if sample(path)[0].lstrip().startswith("{") else "text"
+    first = sample(path)[0].lstrip()
+    if PYTHON.match(first):
+        return "python"
+    return "json" if first.startswith("{") else "text"
 
 
 def read_raw(path: Path, find: Find, *, header: bool = True, separator: str | None = None) -> Iterator[Raw]:
@@ -76,8 +85,8 @@ def read_raw(path: Path, find: Find, *, header: bool = True, separator: str | No
     form = form_of(path)
     if form == "parquet":
         yield _read_parquet(path, find)
-    elif form == "json":
-        yield from _read_json(path, find)
+    elif form != "text":
+        yield from _read_objects(path, find, form)
     else:
         yield from _read_text(path, find, header, separator)
 
@@ -90,12 +99,11 @@ def first_values(path: Path, found: Found, *, header: bool = True, separator: st
         table = pl.read_parquet(path, columns=plain, n_rows=SAMPLE_ROWS, hive_partitioning=False)
         return [[str(value) for value in table[name].drop_nulls()] if name in plain else [] for name in found.names]
     lines = sample(path)[: SAMPLE_ROWS + 1]
-    if form == "json":
-        decoder = msgspec.json.Decoder(dict[str, Any])
-        objects: list[dict[str, Any]] = []
+    if form != "text":
+        decode, objects = _decoder_of(form), list[dict[str, Any]]()
         for line in lines:
-            with contextlib.suppress(msgspec.DecodeError, RecursionError):
-                objects.append(_decoded(decoder, line))
+            with contextlib.suppress(BadJsonLineError):
+                objects.append(decode(line))
         return [[str(one[name]) for one in objects if one.get(name) is not None] for name in found.names]
     between = separator_named(separator) or separator_of(lines[0])
     rows = [[field.strip() for field in split_line(line, between)] for line in lines[int(header) :]]
@@ -174,37 +182,78 @@ def _holds_events(block: Block, line: int, found: Found, separator: str) -> bool
     return True
 
 
-def _read_json(path: Path, find: Find) -> Iterator[Raw]:
-    """One JSON object a line; its fields are the columns."""
-    found = _fields_of(path, find)
+def _read_objects(path: Path, find: Find, form: Form) -> Iterator[Raw]:
+    """One object a line; its fields are the columns."""
+    found = _fields_of(path, find, form)
     roles = list(found.roles)
     names = {role: found.names[i] for role, i in found.roles.items()}
     if odd := next((name for name in names.values() if ODD_NAME.search(name)), None):
         raise BadSettingError(f"{path}: the field {odd!r} has a name that cannot be read", "give it a simple name")
-    # Only the fields that are used are decoded; the others are skipped.
-    event = msgspec.defstruct("Event", [(role, Any, None) for role in roles], rename=names)
-    decoder = msgspec.json.Decoder(event)
+    decode = _decoder_of(form, names)
     for block in blocks(path):
-        rows: list[Any] = []
+        rows: list[dict[str, Any]] = []
         numbers: list[int] = []
         for number, line in enumerate(block.lines, block.line):
             if not line.strip():
                 continue
             try:
-                row = _decoded(decoder, line)
-            except (msgspec.DecodeError, RecursionError) as cause:
+                rows.append(decode(line))
+            except BadJsonLineError as cause:
                 raise BadJsonLineError(
-                    f"{path} line {number}: {cause}",
-                    f"each line must be a JSON object, with {', '.join(names.values())}",
+                    f"{path} line {number}: {cause.message}",
+                    f"each line must be an object, with {', '.join(names.values())}",
                 ) from cause
-            rows.append(row)
             numbers.append(number)
         columns = {
-            role: [_scalar(getattr(row, role), role, names[role], path, n) for row, n in zip(rows, numbers)]
+            role: [_scalar(row.get(names[role]), role, names[role], path, n) for row, n in zip(rows, numbers)]
             for role in roles
         }
         schema = dict.fromkeys(columns, pl.String) | {"line": pl.Int64}
         yield Raw(pl.DataFrame(columns | {"line": numbers}, schema=schema), "line", found)
+
+
+def _decoder_of(form: Form, names: dict[str, str] | None = None) -> Callable[[str], dict[str, Any]]:
+    """What makes an object of a line.
+
+    Args:
+        form: of the line.
+        names: fields that are wanted, by role; the others of JSON are then skipped, unread.
+    """
+    if form == "python":
+        return _literal
+    wanted: Any = dict[str, Any]
+    if names is not None:
+        wanted = msgspec.defstruct("Event", [(role, Any, None) for role in names], rename=names)
+    decoder = msgspec.json.Decoder(wanted)
+
+    def decode(line: str) -> dict[str, Any]:
+        try:
+            found = _decoded(decoder, line)
+        except (msgspec.DecodeError, RecursionError) as cause:
+            raise BadJsonLineError(str(cause), "write one object a line") from cause
+        return found if names is None else {name: getattr(found, role) for role, name in names.items()}
+
+    return decode
+
+
+def _literal(line: str) -> dict[str, Any]:
+    """A dictionary as Python prints it."""
+    try:
+        found = ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as cause:
+        raise BadJsonLineError(f"it is no Python dictionary: {type(cause).__name__}", "write JSON lines") from cause
+    if not isinstance(found, dict):
+        raise BadJsonLineError(f"it is a Python {type(found).__name__}, and no dictionary", "write JSON lines")
+    return {str(name): value for name, value in found.items()}
+
+
+def names_of_object(line: str, form: Form) -> list[str]:
+    """The fields of an object of one line.
+
+    Raises:
+        BadJsonLineError: it is none.
+    """
+    return list(_decoder_of(form)(line))
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], line: str) -> Any:
@@ -218,30 +267,29 @@ def _decoded(decoder: msgspec.json.Decoder[Any], line: str) -> Any:
         return decoder.decode(mended)
 
 
-def _fields_of(path: Path, find: Find) -> Found:
+def _fields_of(path: Path, find: Find, form: Form) -> Found:
     """The columns among the fields of the first objects; of all, where these lack one that is wanted, or the time.
 
     A time that only some objects have must not be passed over in silence.
 
     Raises:
-        BadJsonLineError: the first line is no JSON object.
+        BadJsonLineError: the first line is no object.
         DuetError: any refusal of `find`.
     """
-    decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
     names: dict[str, None] = {}
 
     def take(lines: list[str]) -> None:
         for line in lines:
             if line.strip():
-                with contextlib.suppress(msgspec.DecodeError, RecursionError):
-                    names.update(dict.fromkeys(_decoded(decoder, line)))
+                with contextlib.suppress(BadJsonLineError):
+                    names.update(dict.fromkeys(names_of_object(line, form)))
 
     first = sample(path)[:SAMPLE_ROWS]
     try:
-        _decoded(decoder, first[0])
-    except (msgspec.DecodeError, RecursionError) as cause:
+        names_of_object(first[0], form)
+    except BadJsonLineError as cause:
         raise BadJsonLineError(
-            f"{path} line 1: {cause}", "write one JSON object a line, for example `jq -c '.[]'`"
+            f"{path} line 1: {cause.message}", "write one JSON object a line, for example `jq -c '.[]'`"
         ) from cause
     take(first)
     with contextlib.suppress(MissingColumnError):
@@ -266,8 +314,7 @@ def _scalar(value: object, role: str, name: str, path: Path, line: int) -> str |
 
 
 def _read_parquet(path: Path, find: Find) -> Raw:
-    require_file(path)
-    with path.open("rb") as file:
+    with on_disk(path)[0].open("rb") as file:
         if file.read(4) != PARQUET_MAGIC:
             raise NotTextError(f"{path} is Parquet inside an archive", "unpack it: Parquet compresses by itself")
     try:

@@ -30,6 +30,7 @@ import polars as pl
 
 from duetgen.data.errors import BadSettingError
 from duetgen.data.sources.log import Log
+from duetgen.data.sources.source import Head, Source
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -220,6 +221,17 @@ def simulate(config: SyntheticConfig) -> tuple[Catalogue, dict[str, Any]]:
     person, item, time = (np.concatenate(part) for part in zip(*pieces))
     order = np.lexsort((person, time))
     return shop, {"person_E": person[order], "item_E": item[order], "time_E": time[order]}
+
+
+class Synthetic(Source):
+    """The simulator as a source: it reads no file."""
+
+    name = "synthetic"
+    about = "the embedded simulator, no input"
+
+    def fits(self, head: Head) -> bool:
+        """No file is."""
+        return False
 
 
 def read_synthetic(config: SyntheticConfig) -> Log:

@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import ClassVar
 
-from duetgen.data.sources.events import EventTable
-from duetgen.data.sources.header import Found, find_columns, listed, numbered_columns
+from duetgen.data.errors import AmbiguousColumnError, SourceUndetectedError
+from duetgen.data.sources.header import Found, find_columns, is_header, numbered_columns
 from duetgen.data.sources.log import Columns, Reading
-from duetgen.data.sources.raw import first_values, read_raw
-from duetgen.data.sources.times import look_like_times
-
-REVIEW: Final = Columns(user="reviewerID", item="asin", rating="overall", timestamp="unixReviewTime")
-"""Fields of an Amazon review of 2014 or 2018."""
+from duetgen.data.sources.raw import Raw, read_raw
+from duetgen.data.sources.source import Head, Reader
+from duetgen.errors import DuetError
 
 
-def read_table(
-    path: Path, table: EventTable, columns: Columns | None, reading: Reading, part: int | None
-) -> str | None:
-    """Read a table into the event table.
+class Table(Reader):
+    """A table of one's own."""
 
-    Returns:
-        What the file calls its column of items.
+    name = "table"
+    about = "CSV, TSV and the like, JSON lines, Parquet, or a folder of such parts; columns by name, or by number"
+    logs: ClassVar[tuple[str, ...]] = ("interactions.csv", "interactions.parquet")
+    takes_columns = True
 
-    Raises:
-        MissingColumnError, AmbiguousColumnError: see `find_columns`.
-        DuetError: any refusal of reading and typing, naming the line.
-    """
-    columns = columns or Columns()
+    def fits(self, head: Head) -> bool:
+        """It has columns for the user and the item.
 
-    def find(names: list[str]) -> Found:
-        if reading.header:
-            return find_columns(names, path, columns)
-        return numbered_columns(len(names), path, columns)
+        Raises:
+            SourceUndetectedError: it is one JSON array.
+            MissingColumnError, AmbiguousColumnError: it has a header, and not these columns.
+        """
+        if head.form != "text":
+            return True
+        if head.first.startswith("[{") or head.first == "[":
+            raise SourceUndetectedError(
+                f"{head.path} is one JSON array", "write one object a line, for example `jq -c '.[]'`"
+            )
+        try:
+            find_columns(head.names, head.path)
+        except AmbiguousColumnError:  # Names that are known twice are names.
+            raise
+        except DuetError:
+            if is_header(head.first):
+                raise
+            return False
+        return True
 
-    item, broken = None, 0
-    for raw in read_raw(path, find, header=reading.header, separator=reading.separator):
-        labels = raw.found.labels
-        table.add(raw.frame, path, raw.where, labels=labels, part=part)
-        if item is None and raw.found.unused:
-            table.remark(f"columns not used: {listed(raw.found.unused)}")
-            if "timestamp" not in raw.found.roles:
-                values = first_values(path, raw.found, header=reading.header, separator=reading.separator)
-                for name, some in zip(raw.found.names, values):
-                    if name in raw.found.unused and name not in columns.ignore and look_like_times(some):
-                        table.remark(f"the column {name} reads as times: --time-column {name} makes it the time")
-        item, broken = labels["item"], broken + raw.broken
-    if broken:
-        table.remark(f"{broken:,} events have a line break inside quotes, in columns that are not used")
-    return item if reading.header else None
+    def read(self, path: Path, columns: Columns, reading: Reading) -> Iterator[Raw]:
+        """See `Reader`."""
+
+        def find(names: list[str]) -> Found:
+            if reading.header:
+                return find_columns(names, path, columns)
+            return numbered_columns(len(names), path, columns)
+
+        return read_raw(path, find, header=reading.header, separator=reading.separator)

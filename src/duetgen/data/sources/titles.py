@@ -1,65 +1,50 @@
-"""Titles of items: from the file that a data set has beside its log, or from one that is named.
-
-A file that nobody named is a help and no condition: one that cannot be read, or names no titles, is left, and told.
-"""
+"""Titles of items, read from a table or a file of a known layout."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import polars as pl
 
-from duetgen.data.errors import MissingColumnError
-from duetgen.data.sources.files import TITLE_TABLES
+from duetgen.data.errors import MissingColumnError, WrongEncodingError
 from duetgen.data.sources.header import SYNONYMS, Found, listed, plain
 from duetgen.data.sources.ids import canonical
 from duetgen.data.sources.lines import blocks, fields, ragged_row
 from duetgen.data.sources.raw import read_raw
-from duetgen.errors import DuetError
 from duetgen.wire import limits
 
 
-@dataclass(frozen=True)
-class Titles:
-    """A file of titles of a known layout without header: the first column is the item, the second the title."""
+def read_layout(path: Path, separator: str, encodings: tuple[str, ...], *, header: bool = False) -> pl.DataFrame:
+    """Titles by item of a file of a known layout, the first column the item and the second the title.
 
-    name: str
-    separator: str
-    encoding: str
-
-
-def beside(log: Path, layout: Titles | None) -> Path | None:
-    """The file of titles, plain or gzip, beside the log or in the folder of its parts, or None."""
-    names = (layout.name,) if layout else (*TITLE_TABLES, f"{log.name.removesuffix('.gz').rsplit('.', 1)[0]}.item")
-    folders = (log, log.parent) if log.is_dir() else (log.parent,)
-    for folder, name in product(folders, names):
-        for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_file() and path != log and path.stat().st_size:
-                return path
-    return None
-
-
-def read_layout(path: Path, layout: Titles) -> pl.DataFrame:
-    """Titles by item of a file of a known layout: columns `item`, `title`.
+    Args:
+        path: of the file.
+        separator: between fields, which are not quoted.
+        encodings: the first that the file is valid in.
+        header: whether the first line names the columns.
 
     Raises:
         DuetError: any refusal of reading a text file.
     """
     frames: list[pl.DataFrame] = []
     width = 0
-    for block in blocks(path, encoding=layout.encoding):
-        if not width:
-            first = next((i for i, line in enumerate(block.lines) if line.strip()), None)
-            if first is None:
-                continue
-            width = block.lines[first].count(layout.separator) + 1
-            if width < 2:
-                raise ragged_row(path, block.line + first, width, 2)
-        frame = fields(block, layout.separator, width)
-        frames.append(frame.select(item="0", title="1"))
+    try:
+        for block in blocks(path, encoding=encodings[0]):
+            if not width:
+                first = next((i for i, line in enumerate(block.lines) if line.strip()), None)
+                if first is None:
+                    continue
+                width = block.lines[first].count(separator) + 1
+                if width < 2:
+                    raise ragged_row(path, block.line + first, width, 2)
+                block = block.skip(first + 1) if header else block
+            frame = fields(block, separator, width)
+            frames.append(frame.select(item="0", title="1"))
+    except WrongEncodingError:
+        if len(encodings) == 1:
+            raise
+        return read_layout(path, separator, encodings[1:], header=header)
     return tidy(frames)
 
 
@@ -107,26 +92,6 @@ def find_titles(names: Sequence[str], path: Path, item: str | None = None) -> Fo
                 "call them `item` and `title`",
             )
     return Found(list(names), {"item": of_item[0], "title": of_title[0]})
-
-
-def titles_of(
-    log: Path, layout: Titles | None, item: str | None, named: str | None
-) -> tuple[pl.DataFrame | None, Path | None, str | None]:
-    """Titles, the file they are from, and a remark.
-
-    Raises:
-        DuetError: the file that was named cannot be read.
-    """
-    if named is not None:
-        path = Path(named)
-        return read_table(path, item), path, None
-    found = beside(log, layout)
-    if found is None:
-        return None, None, None
-    try:
-        return (read_layout(found, layout) if layout else read_table(found, item)), found, None
-    except DuetError as refusal:
-        return None, None, f"{found.name} beside the log gives no titles: {refusal.message}"
 
 
 def tidy(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -14,6 +16,25 @@ from duetgen.data.sources.duet_text.chains import Chain, Edge, chain
 from duetgen.data.sources.duet_text.files import files_of, read_rows
 from duetgen.data.sources.duet_text.rows import TextRows, encode
 from duetgen.data.sources.log import Log, Note
+from duetgen.data.sources.source import Head, Source
+
+TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
+
+
+class DuetText(Source):
+    """Train and test file of the published DUET code, or the folder that holds both."""
+
+    name = "duet-text"
+    about = "train and test file of the published DUET code, or their folder"
+    licence = "that of the data set which was converted"
+    citation = (
+        "Z. Lv et al., DUET: A Tuning-Free Device-Cloud Collaborative Parameters Generation Framework for Efficient "
+        "Device Model Generalization, WWW 2023; and the data set which was converted"
+    )
+
+    def fits(self, head: Head) -> bool:
+        """A row: five fields, the last of them a label."""
+        return head.form == "text" and TEXT_ROW.match(head.first) is not None
 
 
 def read_text_format(path: Path, test_input: Path | None = None) -> Log:

@@ -1,0 +1,159 @@
+"""From an input to a log: its kind, its files, its events, its titles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from duetgen.data.errors import BadSettingError, InputMissingError, UnknownSourceError
+from duetgen.data.sources.detect import LOGS, check, detect, takes_columns
+from duetgen.data.sources.duet_text.files import files_of
+from duetgen.data.sources.duet_text.format import read_text_format
+from duetgen.data.sources.events import EventTable
+from duetgen.data.sources.files import beside, on_disk, parts_of
+from duetgen.data.sources.header import listed
+from duetgen.data.sources.kinds import KINDS
+from duetgen.data.sources.log import Columns, Log, Reading
+from duetgen.data.sources.raw import Raw, first_values
+from duetgen.data.sources.source import Reader
+from duetgen.data.sources.synthetic import Synthetic, SyntheticConfig, read_synthetic
+from duetgen.data.sources.table import Table
+from duetgen.data.sources.times import look_like_times
+from duetgen.data.sources.titles import read_table
+from duetgen.errors import DuetError, did_you_mean
+
+SOURCES: Final = ("auto", *KINDS)
+"""Names for `duet prepare SOURCE INPUT`; `auto` tells the source from the file."""
+
+
+def read(
+    path: Path | None,
+    source: str = "auto",
+    *,
+    columns: Columns | None = None,
+    reading: Reading | None = None,
+    test_input: Path | None = None,
+    synthetic: SyntheticConfig | None = None,
+) -> Log:
+    """Read an input.
+
+    Args:
+        path: the file, the folder of its parts or of the published files, an archive, or a path into one; None for
+            `synthetic`.
+        source: one of `SOURCES`.
+        columns: which columns of a table are what; under `auto` they make it a table.
+        reading: how it is read.
+        test_input: the file of test events, for all but `duet-text`, where it is the test file, and `synthetic`.
+        synthetic: size and seed of the simulated log.
+
+    Raises:
+        DuetError: any refusal of `duetgen.data.errors` on reading.
+    """
+    columns, reading = columns or Columns(), reading or Reading()
+    if source not in SOURCES:
+        hint = did_you_mean(source, SOURCES, f"choose one of {', '.join(SOURCES)}")
+        raise UnknownSourceError(f"there is no source {source!r}", hint)
+    if source == Synthetic.name:
+        if path is not None or test_input is not None:
+            raise BadSettingError("the source synthetic reads no file", "leave the input out")
+        return read_synthetic(synthetic or SyntheticConfig())
+    if path is None:
+        raise InputMissingError(f"the source {source} needs an input", "name the log file")
+    path = Path(path)
+    told = columns != Columns() or reading.of_table
+    kind = KINDS[source if source != "auto" else detect(path, columns=told)]
+    if told and not takes_columns(kind):
+        raise BadSettingError(
+            f"{kind.name} has fixed columns", "leave the options for columns out, or name the source table"
+        )
+    if isinstance(kind, Reader):
+        logs = LOGS if source == "auto" or isinstance(kind, Table) else kind.logs or LOGS
+        return _read_files(path, test_input, kind, logs, columns, reading)
+    for file in files_of(path, test_input):
+        check(file, kind)
+    return read_text_format(path, test_input)
+
+
+def _read_files(
+    path: Path, test_path: Path | None, kind: Reader, logs: tuple[str, ...], columns: Columns, reading: Reading
+) -> Log:
+    """The event table of an input, or of one that came divided: the events of the second are the test."""
+    table = EventTable(reading)
+    files: list[Path] = []
+    item: str | None = None
+    for part, given in enumerate((path, test_path)):
+        if given is None:
+            continue
+        for file in parts_of(Path(given), logs):
+            check(file, kind)
+            number = None if test_path is None else 2 * part
+            item = _read_file(file, kind, table, columns, reading, number) or item
+            files += [file] if file not in files else []
+    events, notes = table.finish()
+    titles = None if reading.titles else table.titles()
+    if titles is None:
+        titles, source_of_titles = _titles_of(path, files[0], kind, item, reading.titles, table)
+        files += [source_of_titles] if source_of_titles is not None else []
+    if titles is not None and len(titles) and not titles["item"].is_in(events["item"].unique().implode()).any():
+        table.remark(
+            f"{len(titles):,} titles were read, and none is of an item of the log: "
+            f"they are of items such as {titles['item'][0]!r}, the log has {events['item'][0]!r}"
+        )
+    on_disks = list(dict.fromkeys(on_disk(file)[0] for file in files))
+    return Log(kind.name, events, titles, on_disks, notes, remarks=table.remarks)
+
+
+def _read_file(
+    file: Path, kind: Reader, table: EventTable, columns: Columns, reading: Reading, part: int | None
+) -> str | None:
+    """Read a file into the event table; gives what it calls its column of items."""
+    raw: Raw | None = None
+    broken = 0
+    for number, raw in enumerate(kind.read(file, columns, reading)):
+        if not number and isinstance(kind, Table):
+            _tell_unused(file, raw, table, columns, reading)
+        table.add(raw.frame, file, raw.where, labels=raw.found.labels, part=part)
+        broken += raw.broken
+    if broken:
+        table.remark(f"{broken:,} events have a line break inside quotes, in columns that are not used")
+    return raw.found.labels["item"] if raw is not None and reading.header else None
+
+
+def _tell_unused(file: Path, raw: Raw, table: EventTable, columns: Columns, reading: Reading) -> None:
+    unused = raw.found.unused
+    if not unused:
+        return
+    table.remark(f"columns not used: {listed(unused)}")
+    if "timestamp" in raw.found.roles:
+        return
+    values = first_values(file, raw.found, header=reading.header, separator=reading.separator)
+    for name, some in zip(raw.found.names, values):
+        if name in unused and name not in columns.ignore and look_like_times(some):
+            table.remark(f"the column {name} reads as times: --time-column {name} makes it the time")
+
+
+def _titles_of(
+    path: Path, log: Path, kind: Reader, item: str | None, named: str | None, table: EventTable
+) -> tuple[pl.DataFrame | None, Path | None]:
+    """Titles and the file they are from: the one that is named, else one beside the log.
+
+    A file that nobody named is a help and no condition: one that cannot be read, or names no titles, is left, and told.
+
+    Raises:
+        DuetError: the file that was named cannot be read.
+    """
+    if named is not None:
+        return read_table(Path(named), item), Path(named)
+    names = tuple(dict.fromkeys((*kind.titles_beside(log.name), *kind.titles_beside(path.name))))
+    # Beside the parts of a folder, in the folder, and beside it.
+    places = (log, path / log.name, path) if path.is_dir() else (log,)
+    found = next((found for place in places if (found := beside(place, names)) is not None), None)
+    if found is None:
+        return None, None
+    try:
+        return kind.read_titles(found, item), found
+    except DuetError as refusal:
+        table.remark(f"{found.name} beside the log gives no titles: {refusal.message}")
+        return None, None
