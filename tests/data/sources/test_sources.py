@@ -122,6 +122,13 @@ def assert_one_line(refusal: DuetError) -> None:
 FILES = list(LAYOUTS)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_the_docs_have_its_line_with_licence_and_citation(name: str) -> None:
+    source = KINDS[name]
+    docs = (Path(__file__).parents[3] / "docs/concepts/data.md").read_text("utf-8")
+    assert f"| `{name}` | {source.about} | {source.licence or 'yours'} | {source.citation} |" in docs
+
+
 def test_every_source_of_files_is_laid_out_here() -> None:
     assert {*LAYOUTS, "auto", "synthetic", "duet-text", "douban-ratings"} == set(SOURCES)
 
