@@ -136,3 +136,16 @@ def test_a_name_that_is_not_here(place: Path) -> None:
     refused(duet_here("prepare", "ml-1m"), "data-absent")
     refused(duet_here("train", "ml-1m"), "data-absent")
     refused(duet_here("train", "ml-2m"), "data-unknown")
+
+
+def test_describe_draws_a_page(place: Path) -> None:
+    made = duet_here("prepare", "synthetic", "--people", "60", "--out", "d")
+    assert made.returncode == 0, made.stderr
+    told = duet_here("data", "describe", "d")
+    assert told.returncode == 0, told.stderr
+    for word in ("60 devices", "events a device: ", "popularity: ", "repeats: ", "page: d.html"):
+        assert word in told.stdout
+    assert "Cold items over time" in (place / "d.html").read_text()
+    refused(duet_here("data", "describe", "d"), "output-exists")
+    found = json.loads(duet_here("data", "describe", "d", "--overwrite", "--json").stdout)
+    assert (found["devices"], found["split"]) == (60, "temporal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
@@ -10,10 +11,11 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from duetgen.cli import console
-from duetgen.cli.datasets import terms_of
+from duetgen.cli.datasets import DatasetPath, find_dataset, terms_of
 
 if TYPE_CHECKING:
     from duetgen.data.catalogue import Entry
+    from duetgen.data.describe import Description
 
 data = cyclopts.App(
     name="data",
@@ -184,3 +186,64 @@ def facts(entry: Entry) -> dict[str, Any]:
         "log": None if log is None else str(log),
         "prepared": str(folder) if folder.is_dir() else None,
     }
+
+
+@data.command
+def describe(
+    dataset: DatasetPath,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Page to write [NAME.html in the current folder].")] = None,
+    seed: Annotated[int, Parameter(help="Seed of the devices that drift and reach are measured on.")] = 0,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace a page.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what a dataset is like, and what decides whether personalisation can help; draws it on one HTML page.
+
+    Events a device, sessions, popularity, repeats, drift between early and late behaviour, equal times, cold items over
+    time, and how far a long history tells more than the last ten events. Nothing is trained.
+    """
+    from duetgen.data.describe import describe as run_description
+    from duetgen.data.describe.report import render
+    from duetgen.data.store import Dataset
+    from duetgen.errors import OutputExistsError
+    from duetgen.files import write_bytes
+
+    opened = Dataset(find_dataset(dataset, quiet or json))
+    path = out or Path(f"{opened.root.resolve().name}.html")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists", "give --overwrite to replace it, or choose another --out")
+    with console.spinner(f"describing {opened.manifest.name}", quiet or json):
+        found = run_description(opened, seed)
+        write_bytes(path, render(found).encode())
+    if json:
+        console.print_json(found)
+    else:
+        print_description(found, path)
+
+
+def print_description(found: Description, path: Path) -> None:
+    """The figures in a few lines, the warnings, and where the page lies."""
+    show = console.results.print
+    span = f", {found.span[0]} to {found.span[1]}" if found.span else ", no time"
+    show(f"[bold]{found.name}[/]: {found.devices:,} devices, {found.items:,} items, {found.events:,} events{span}")
+    quantiles = found.lengths.quantiles
+    three = ", ".join(f"{quantiles[share]:,.0f} at {share}" for share in ("10%", "50%", "90%"))
+    show(f"  events a device: {three} of the devices")
+    if (sessions := found.sessions) is not None:
+        show(f"  sessions: {sessions.per_device:,.0f} a device, {sessions.events:,.0f} events each, at the median")
+    top = found.popularity.top
+    show(f"  popularity: 1 % of the items have {top['1%']:.0%} of the events, 10 % have {top['10%']:.0%}")
+    does = "hidden" if found.met == "hide" else "shown"
+    show(f"  repeats: {found.repeats:.2%} of the training events: what a device has met is {does}")
+    if found.tied is not None:
+        show(f"  equal times: {found.tied:.0%}; new items among the test targets: {found.unseen:.1%}")
+    if (drift := found.drift) is not None:
+        show(f"  drift: {drift.share:.0%} of what sets a device apart early is gone late")
+    if (reach := found.reach) is not None:
+        told = ", ".join(f"{length}: {auc:.3f}" for length, auc in reach.auc.items())
+        show(f"  AUC of the next item by the last events: {told}")
+    for line in found.warnings:
+        show(f"  [yellow]note[/]: {line}", soft_wrap=True)
+    show(f"  page: {path}", markup=False)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from importlib import resources
-from string import Template
 from typing import get_args
 
 import msgspec
@@ -28,6 +25,7 @@ from duetgen.comparison.results import CLOUD_LIST, DUET, HEADLINE, Results, Tabl
 from duetgen.comparison.runs import FinishedRun
 from duetgen.comparison.verdict import best_row
 from duetgen.evaluation.protocols import full_name, missed_targets
+from duetgen.pages.page import escape, figure, page
 
 NO_SWA = "duet-no-swa"
 HOLLOW = "A hollow dot is a difference that is not told apart, or not after correction."
@@ -51,30 +49,15 @@ def render_all(comparisons: Sequence[Results]) -> str:
     names = [results.dataset.name for results in comparisons]
     sections = [("overview", "All data sets", overview(comparisons))]
     for number, results in enumerate(comparisons):
-        told = f"<p>{escape(results.verdict)}</p><p>{escape(facts(results))}</p>{alerts(results)}"
+        lines = [results.verdict, facts(results), *alerts(results)]
+        told = "".join(f"<p>{escape(line)}</p>" for line in lines)
         sections.append((f"data-{number}", results.dataset.name, told))
         sections += [
             (f"d{number}-{anchor}", f"{results.dataset.name}: {title}", body)
             for anchor, title, body in sections_of(results, f"d{number}-")
         ]
     verdicts = " ".join(results.verdict for results in comparisons)
-    return page(f"Comparison on {', '.join(names)}", verdicts, "", "", sections)
-
-
-def page(title: str, summary: str, note: str, alert: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """A page of sections: their anchors, titles and bodies; those without a body are left out."""
-    template = Template(resources.files("duetgen.comparison").joinpath("report.html").read_text("utf-8"))
-    kept = [(anchor, name, body) for anchor, name, body in sections if body]
-    return template.substitute(
-        title=escape(title),
-        summary=escape(summary),
-        facts=escape(note),
-        alerts=alert,
-        links="".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name, _ in kept),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(name)}</h2>\n{body}</section>' for anchor, name, body in kept
-        ),
-    )
+    return page(f"Comparison on {', '.join(names)}", verdicts, "", [], sections)
 
 
 def sections_of(results: Results, prefix: str = "") -> list[tuple[str, str, str]]:
@@ -108,11 +91,6 @@ def is_first(results: Results, table: Table) -> bool:
     return table.protocol == results.tables[0].protocol
 
 
-def escape(text: str) -> str:
-    """Text for any place in a page."""
-    return html.escape(text, quote=True)
-
-
 def facts(results: Results) -> str:
     """What was measured, in one paragraph."""
     data, job = results.dataset, results.job
@@ -142,7 +120,7 @@ def runs_of(results: Results) -> dict[str, FinishedRun]:
     return {row.method: row.run for table in results.tables for row in table.rows if row.run is not None}
 
 
-def alerts(results: Results) -> str:
+def alerts(results: Results) -> list[str]:
     """What is missing and what failed, before any figure."""
     lines = []
     if results.missing:
@@ -151,15 +129,7 @@ def alerts(results: Results) -> str:
             "Until then rows may stand on different seeds; differences are taken over those that both methods have."
         )
     lines += [f"Failed: {one.cell}. {one.message} [{one.code}]" for one in results.failed]
-    return "\n".join(f'<p class="alert">{escape(line)}</p>' for line in lines)
-
-
-def figure(svg: str | None, title: str, caption: str) -> str:
-    """A plot with its title and caption; nothing where there is no plot."""
-    if svg is None:
-        return ""
-    said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure><strong>{escape(title)}</strong>{svg}{said}</figure>\n"
+    return lines
 
 
 def backbone_sections(results: Results, prefix: str = "") -> list[tuple[str, str, str]]:
