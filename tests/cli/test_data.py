@@ -149,3 +149,12 @@ def test_describe_draws_a_page(place: Path) -> None:
     refused(duet_here("data", "describe", "d"), "output-exists")
     found = json.loads(duet_here("data", "describe", "d", "--overwrite", "--json").stdout)
     assert (found["devices"], found["split"]) == (60, "temporal")
+
+
+def test_text_is_read_again(place: Path) -> None:
+    duet_here("prepare", "synthetic", "--people", "20", "--out", "d")
+    written = duet_here("data", "text", "d", "--out", "t", "--negatives", "1", "--test-negatives", "3", "--json")
+    assert written.returncode == 0, written.stderr
+    assert json.loads(written.stdout)["rows"] > 0
+    assert duet_here("prepare", "t", "--out", "again").returncode == 0
+    assert Dataset(place / "again").manifest.source.kind == "duet-text"

@@ -223,6 +223,34 @@ def describe(
         print_description(found, path)
 
 
+@data.command
+def text(
+    dataset: DatasetPath,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Folder to write train.txt, test.txt and items.csv to.")],
+    window: Annotated[int, Parameter(help="Events of a sequence.")] = 10,
+    negatives: Annotated[int, Parameter(help="Drawn rows for each training row.")] = 4,
+    test_negatives: Annotated[int, Parameter(help="Drawn rows for each test case.")] = 99,
+    seed: Annotated[int, Parameter(help="Seed of the drawn rows, and of their order.")] = 0,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace such a folder.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Write a dataset in the text format of the published DUET code, to train that code on it."""
+    from duetgen.data.sources.duet_text.writing import TextConfig, write_text
+    from duetgen.data.store import Dataset
+
+    opened = Dataset(find_dataset(dataset, quiet or json))
+    config = TextConfig(window=window, negatives=negatives, test_negatives=test_negatives, seed=seed)
+    with console.spinner("writing", quiet or json):
+        rows = write_text(opened, out, config, overwrite=overwrite)
+    if json:
+        console.print_json({"folder": str(out), "rows": rows})
+    else:
+        console.results.print(f"{rows:,} rows: {out}", markup=False)
+
+
 def print_description(found: Description, path: Path) -> None:
     """The figures in a few lines, the warnings, and where the page lies."""
     show = console.results.print
