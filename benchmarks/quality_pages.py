@@ -15,8 +15,8 @@ import msgspec
 
 from duetgen.comparison.methods import METHODS
 from duetgen.comparison.results import BASE, DUET, HEADLINE, ON_BASE, Comparison, Results, Row, Table
-from duetgen.comparison.svg import GRID, INK, MUTED, SERIES, VARIABLES, draw_figure
 from duetgen.evaluation.protocols import full_name
+from duetgen.pages.svg import GRID, INK, MUTED, SERIES, VARIABLES, draw_figure
 from duetgen.wire.messages import MetPolicy
 
 if TYPE_CHECKING:

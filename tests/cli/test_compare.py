@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.test_cli import duet, refused
+from tests.cli.test_cli import duet, duet_here, refused
 
 from duetgen.cli.app import main
 from duetgen.cli.compare import choose
@@ -59,6 +59,33 @@ def test_a_comparison_from_start_to_end(data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/results.json").read_text()) == results
     assert "sasrec-duet-1" in (tmp_path / "out/report.html").read_text()
     refused(duet(*words, "--seeds", "1", "--limit-devices", "5"), "output-exists")
+
+
+def test_several_datasets_are_compared_at_once_in_one_report(data: Path, tmp_path: Path) -> None:
+    second, out = tmp_path / "second", tmp_path / "out"
+    made = ("prepare", "synthetic", "--people", "30", "--split", "leave-one-out", "--name", "second", "--out", second)
+    assert duet_here(*made).returncode == 0
+    words = ["--methods", "popular,item-knn", "--seeds", "1", *QUICK]
+    ran = duet_here("compare", data, second, "--out", out, *words)
+    assert ran.returncode == 0, ran.stderr
+    assert "4 cells, 0 of them finished before" in ran.stderr
+    assert "data: any-popular-0  done" in ran.stderr
+    assert "second: any-item-knn-0  done" in ran.stderr
+    # Each is a comparison of its own, which the same command on it alone goes on with.
+    alone = duet_here("compare", second, "--out", out / "second", *words, "--json")
+    assert alone.returncode == 0, alone.stderr
+    results = json.loads((out / "results.json").read_text())
+    assert [one["dataset"]["name"] for one in results] == ["synthetic", "second"]
+    assert results[1] == json.loads(alone.stdout)
+    report = (out / "report.html").read_text()
+    assert "All data sets" in report
+    assert "second: Without a backbone" in report
+
+
+def test_several_datasets_that_do_not_go_together(data: Path, tmp_path: Path) -> None:
+    assert "one name" in duet_here("compare", data, data, "--out", tmp_path / "x").stderr
+    assert "of one dataset" in duet_here("compare", data, data, "--runs", "r", "--out", tmp_path / "x").stderr
+    assert "needs a dataset" in duet_here("compare", "--out", tmp_path / "x").stderr
 
 
 def test_stopped_by_the_keyboard_it_says_so_and_leaves_no_process(data: Path, tmp_path: Path) -> None:

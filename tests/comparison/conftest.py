@@ -21,6 +21,7 @@ from duetgen.comparison.records import (
     DeviceTable,
     Job,
     ProtocolRecord,
+    Work,
 )
 from duetgen.comparison.results import RESULTS_VERSION, DatasetFacts, Results
 from duetgen.comparison.tables import Finished
@@ -228,10 +229,7 @@ def run_in() -> Callable[[Path, Dataset, Job, list[Cell], int], Any]:
     def run(root: Path, dataset: Dataset, job: Job, cells: list[Cell], jobs: int) -> Any:
         with work_in(root, folder_job(root, job)):
             return run_cells(
-                root,
-                dataset.root,
-                job,
-                unfinished(root, cells),
+                [Work(root, dataset.root, job, cell) for cell in unfinished(root, cells)],
                 jobs=jobs,
                 threads=1,
                 deadline=None,
@@ -244,6 +242,6 @@ def run_in() -> Callable[[Path, Dataset, Job, list[Cell], int], Any]:
 class Deaf:
     """Hears nothing."""
 
-    def cell_started(self, cell: Cell) -> None: ...
-    def cell_told(self, cell: Cell, share: float, what: str) -> None: ...
-    def cell_ended(self, cell: Cell, failure: Any) -> None: ...
+    def cell_started(self, work: Work) -> None: ...
+    def cell_told(self, work: Work, share: float, what: str) -> None: ...
+    def cell_ended(self, work: Work, failure: Any) -> None: ...

@@ -22,7 +22,7 @@ from duetgen.comparison import changes
 from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished
 from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run_cell, starts_of
 from duetgen.comparison.methods import METHODS, Method
-from duetgen.comparison.records import Cell, Job, cell_folder
+from duetgen.comparison.records import Cell, Job, Work, cell_folder
 from duetgen.comparison.results import METRICS
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError
@@ -103,7 +103,7 @@ def test_duet_takes_the_cloud_model_and_the_base_model_that_are_there(
     cells = plan_cells(["sasrec"], [METHODS[name] for name in ("base", "cloud", "cloud-list", "duet-on-base")], [0])
     # Two side by side: what begins with another waits for it.
     outcome = run_in(tmp_path / "out", tiny, tiny_job, cells, 2)
-    assert (outcome.failures, outcome.left) == ([], [])
+    assert (outcome.failed, outcome.left) == ([], [])
     runs = {cell.method: cell_folder(tmp_path / "out", cell).fit for cell in cells}
     assert sorted(path.name for path in runs["duet-on-base"].iterdir()) == ["run"]
     assert not runs["cloud-list"].exists()
@@ -188,7 +188,7 @@ def test_two_side_by_side_give_what_one_after_the_other_gives(
     whole: Path, tiny: Dataset, tiny_job: Job, tmp_path: Path, run_in: RunIn
 ) -> None:
     outcome = run_in(tmp_path / "two", tiny, tiny_job, CELLS, 2)
-    assert (outcome.failures, outcome.left) == ([], [])
+    assert (outcome.failed, outcome.left) == ([], [])
     assert metrics_in(tmp_path / "two") == metrics_in(whole)
 
 
@@ -233,14 +233,14 @@ def test_a_failing_cell_is_told_by_its_code_and_stops_no_other(
     occupied.fit.mkdir(parents=True)
     (occupied.fit / "somebody").write_text("else")
     outcome = run_in(root, tiny, tiny_job, CELLS, 1)
-    assert [(failure.cell, failure.code) for failure in outcome.failures] == [("sasrec-base-0", "output-exists")]
+    assert [(failure.cell, failure.code) for failure in outcome.failures(root)] == [("sasrec-base-0", "output-exists")]
     assert b"output-exists" in occupied.failed.read_bytes()
     assert cell_folder(root, CELLS[1]).read() is not None
     methods = [METHODS["base"], METHODS["duet"]]
-    results = assemble(root, tiny, tiny_job, CELLS, ["sasrec"], methods, [0], outcome.failures)
+    results = assemble(root, tiny, tiny_job, CELLS, ["sasrec"], methods, [0], outcome.failures(root))
     assert (results.complete, results.missing) == (False, [])
     (occupied.fit / "somebody").unlink()
-    assert run_in(root, tiny, tiny_job, CELLS, 1).failures == []
+    assert run_in(root, tiny, tiny_job, CELLS, 1).failed == []
     assert not occupied.failed.exists()
 
 
@@ -250,21 +250,23 @@ def test_a_process_that_is_killed_fails_its_cell_alone(tiny: Dataset, tiny_job: 
     class Killer:
         killed = False
 
-        def cell_started(self, cell: Cell) -> None:
-            if cell.method == "base":
+        def cell_started(self, work: Work) -> None:
+            if work.cell.method == "base":
                 (child,) = multiprocessing.active_children()
                 child.kill()
                 self.killed = True
 
-        def cell_told(self, cell: Cell, share: float, what: str) -> None: ...
-        def cell_ended(self, cell: Cell, failure: Any) -> None: ...
+        def cell_told(self, work: Work, share: float, what: str) -> None: ...
+        def cell_ended(self, work: Work, failure: Any) -> None: ...
 
     open_folder(tmp_path / "out", tiny_job, False)
     killer = Killer()
-    outcome = run_cells(tmp_path / "out", tiny.root, tiny_job, CELLS, jobs=1, threads=1, deadline=None, watcher=killer)
+    works = [Work(tmp_path / "out", tiny.root, tiny_job, cell) for cell in CELLS]
+    outcome = run_cells(works, jobs=1, threads=1, deadline=None, watcher=killer)
     assert killer.killed
-    assert [(failure.cell, failure.code) for failure in outcome.failures] == [("sasrec-base-0", "cell-crashed")]
-    assert "signal 9" in outcome.failures[0].message
+    failures = outcome.failures(tmp_path / "out")
+    assert [(failure.cell, failure.code) for failure in failures] == [("sasrec-base-0", "cell-crashed")]
+    assert "signal 9" in failures[0].message
     assert cell_folder(tmp_path / "out", CELLS[1]).read() is not None
 
 

@@ -4,53 +4,25 @@ from __future__ import annotations
 
 import itertools
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import msgspec
 import pytest
 from tests.comparison.conftest import make_results
+from tests.pages import Page
 
-from duetgen.comparison import report, svg
+from duetgen.comparison import report
 from duetgen.comparison.cost_plots import Against, cost_plot
 from duetgen.comparison.numbers import count, interval, milliseconds, signed
 from duetgen.comparison.plots import staleness_plot
 from duetgen.comparison.records import Failure
-from duetgen.comparison.report import render
+from duetgen.comparison.report import render, render_all
 from duetgen.comparison.results import Results
 from duetgen.evaluation.significance import outcome
+from duetgen.pages import svg
 
 HOSTILE = """</title><script>alert("x")</script><img src=x onerror='y'>&amp; $title ${facts} \\1 $\\frac"""
 THIN = svg.thin_ticks
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Collects elements, and notes whatever is not closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.wrong: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +272,22 @@ def test_buckets_of_history_are_all_named() -> None:
 
     drawn = svg.draw("made", "made", "made", paint)
     assert all(f">{name}<" in drawn for name in names)
+
+
+def test_several_data_sets_are_one_page() -> None:
+    one = make_results()
+    other = msgspec.structs.replace(one, dataset=msgspec.structs.replace(one.dataset, name="Second & last"))
+    text = render_all([one, other])
+    page = Page(text)
+    assert (page.open, page.wrong) == ([], [])
+    anchors = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+    assert len(anchors) == len(set(anchors))
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert {str(link).removeprefix("#") for link in links} <= set(anchors)
+    assert "Second &amp; last: sasrec" in text
+    # The headline of each method stands once for each data set in the table over all.
+    overview = text[text.index('id="overview"') : text.index('id="data-0"')]
+    row = one.tables[0].rows[0]
+    value = row.value()
+    assert value is not None
+    assert overview.count(f"{value.mean:.4f}") >= 2

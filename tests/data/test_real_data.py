@@ -25,6 +25,10 @@ PUBLISHED = [
     ),
     ("amazon-beauty-5core/interactions.csv.gz", "table", 198_502, 22_363, 12_101, 0),
     ("duet-text-ml-100k-30u30i", "duet-text", 87_237, 744, 806, 0),
+    ("lastfm-hetrec/raw/user_artists.dat.gz", "lastfm", 92_834, 1_892, 17_632, 0),
+    ("lastfm-hetrec", "table", 92_834, 1_892, 17_632, None),
+    ("ml-100k/raw", "movielens-100k", 100_000, 943, 1_682, None),
+    ("amazon-fashion-5core/raw", "amazon-reviews", 3_176, 406, 31, 0),
 ]
 
 
@@ -37,6 +41,11 @@ def test_published_counts(
     assert (len(log.events), log.events["user"].n_unique(), log.events["item"].n_unique()) == (events, users, items)
     if titles == 0:
         assert log.titles is None
+
+
+def test_douban_by_its_name(real_data: Path) -> None:
+    log = read(real_data / "douban-book/raw/ratings.dat.gz", "douban-ratings")
+    assert (len(log.events), log.events["user"].n_unique(), log.events["item"].n_unique()) == (96_041, 2_110, 6_777)
 
 
 def test_titles_of_movielens_100k_are_latin1(real_data: Path) -> None:

@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     from duetgen.cli import console
     from duetgen.cli.compare import compare
+    from duetgen.cli.data import data
     from duetgen.cli.demo import demo
     from duetgen.cli.device import device
     from duetgen.cli.evaluate import evaluate
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, prepare, train, evaluate, compare, recommend, export, keys, serve, tokens, device):
+    for verb in (demo, data, prepare, train, evaluate, compare, recommend, export, keys, serve, tokens, device):
         app.command(verb)
     try:
         app(arguments, exit_on_error=False, print_error=False)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from duetgen.cli import console
 
 if TYPE_CHECKING:
-    from duetgen.comparison.records import Cell, Failure
+    from duetgen.comparison.records import Failure, Work
 
 MEMORY_SECONDS = 3600.0
 """The time left is told from the speed of this long: cells differ, and a shorter memory would make it jump."""
@@ -47,29 +47,29 @@ class CellBar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def cell_started(self, cell: Cell) -> None:
+    def cell_started(self, work: Work) -> None:
         """A worker has taken the cell."""
-        self.shares[cell.name] = 0.0
-        self.show(cell, "")
+        self.shares[work.name] = 0.0
+        self.show(work, "")
 
-    def cell_told(self, cell: Cell, share: float, what: str) -> None:
+    def cell_told(self, work: Work, share: float, what: str) -> None:
         """So much of the cell is done."""
-        self.shares[cell.name] = max(share, self.shares.get(cell.name, 0.0))
-        self.show(cell, what)
+        self.shares[work.name] = max(share, self.shares.get(work.name, 0.0))
+        self.show(work, what)
 
-    def cell_ended(self, cell: Cell, failure: Failure | None) -> None:
+    def cell_ended(self, work: Work, failure: Failure | None) -> None:
         """The cell is finished, or has failed."""
-        self.shares.pop(cell.name, None)
+        self.shares.pop(work.name, None)
         self.done += 1
-        self.show(cell, "")
+        self.show(work, "")
         if not self.quiet:
             how = "done" if failure is None else f"failed: {failure.message} [{failure.code}]"
-            console.notes.print(f"{self.done:>3}/{self.total}  {cell.name}  {how}", markup=False)
+            console.notes.print(f"{self.done:>3}/{self.total}  {work.name}  {how}", markup=False)
 
-    def show(self, cell: Cell, what: str) -> None:
+    def show(self, work: Work, what: str) -> None:
         """Move the bar."""
         others = f" and {len(self.shares) - 1} more" if len(self.shares) > 1 else ""
-        note = f"{cell.name}{f': {what}' if what else ''}{others}"
+        note = f"{work.name}{f': {what}' if what else ''}{others}"
         self.bar.update(
             self.task,
             description=note,

@@ -1,7 +1,8 @@
-"""`duet compare`: DUET against everything else on one dataset, with seeds, statistics and a report."""
+"""`duet compare`: DUET against everything else on one dataset or several, with seeds, statistics and a report."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
@@ -14,6 +15,7 @@ from rich.table import Table as RichTable
 
 from duetgen.cli import console
 from duetgen.cli.cell_bar import CellBar
+from duetgen.cli.datasets import find_dataset
 from duetgen.cli.evaluate import ProtocolName, parse_ages
 from duetgen.cli.prepare import UsageError
 from duetgen.cli.settings import NONE_GIVEN, Settings
@@ -33,9 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 def compare(
-    dataset: Annotated[Path, Parameter(help="Dataset folder.")],
-    /,
-    *,
+    *datasets: Annotated[Path, Parameter(help="Dataset folders, or names of data sets: `duet data list`.")],
     out: Annotated[Path, Parameter(help="Folder for the cells, the results and the report.")],
     backbones: Annotated[str, Parameter(help="Device models, separated by commas, or all.")] = "sasrec",
     methods: Annotated[
@@ -72,17 +72,18 @@ def compare(
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Compare methods, and finished runs, on one dataset: each method with each backbone and several seeds, paired over
-    devices and seeds.
+    """Compare methods, and finished runs, on a dataset: each method with each backbone and several seeds, paired over
+    devices and seeds. Of several datasets, all cells run side by side, and one report shows them all.
 
     Every cell (a backbone, a method, a seed) has a folder of its own. Stopped or killed at any moment, the same command
     goes on where it was; cells that are finished are read, and more methods, backbones or seeds may be added. The
     results lie in results.json, and in report.html for people.
     """
     from duetgen.backbones import BACKBONES
-    from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished, write_results
+    from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished, write_all, write_results
     from duetgen.comparison.cells import plan_cells
     from duetgen.comparison.methods import METHODS
+    from duetgen.comparison.records import Work
     from duetgen.comparison.runner import Outcome, run_cells
     from duetgen.jobfolder import work_in
     from duetgen.training.job import check_cloud_model
@@ -101,28 +102,45 @@ def compare(
     if budget is not None and not budget >= 0:
         raise UsageError(f"--budget {budget} is no time", "give minutes, 0 or more")
     config = settings.build()
-    data = open_dataset(dataset, protocol)
-    if config.cloud_model:
-        check_cloud_model(data, config, RunFolder(out))
-    elif config.model.cloud.kind == "none" and {"cloud", "cloud-list"} & set(wanted):
+    if not datasets:
+        raise UsageError("`duet compare` needs a dataset", "write `duet compare DATASET [DATASET …] --out DIR`")
+    if runs and len(datasets) > 1:
+        raise UsageError("finished runs are of one dataset", "compare --runs on that dataset alone")
+    opened = [open_dataset(find_dataset(dataset, quiet or json), protocol) for dataset in datasets]
+    roots = roots_of(out, opened)
+    for root, data in roots.items():
+        if config.cloud_model:
+            check_cloud_model(data, config, RunFolder(root))
+    if not config.cloud_model and config.model.cloud.kind == "none" and {"cloud", "cloud-list"} & set(wanted):
         raise UsageError(
             "without a cloud model there is no method cloud", "leave out --cloud-model none, or the method"
         )
-    job = make_job(data, config, protocol or default_protocols(data), ages, limit_devices)
-    rows = [METHODS[name] for name in wanted] + open_runs(runs or [], data, wanted)
+    settled = {
+        root: make_job(data, config, protocol or default_protocols(data), ages, limit_devices)
+        for root, data in roots.items()
+    }
+    rows = [METHODS[name] for name in wanted] + open_runs(runs or [], opened[0], wanted)
     numbers = [config.seed + index for index in range(seeds)] if wanted else []
     cells = plan_cells(named, rows, numbers)
-    with work_in(out, folder_job(out, job), overwrite=overwrite):
-        waiting = unfinished(out, cells)
+    with contextlib.ExitStack() as held:
+        for root, job in settled.items():
+            held.enter_context(work_in(root, folder_job(root, job), overwrite=overwrite))
+        # The first seed of every dataset goes before the second of any.
+        waiting = sorted(
+            (
+                Work(root, data.root, settled[root], cell, root.name if len(roots) > 1 else "")
+                for root, data in roots.items()
+                for cell in unfinished(root, cells)
+            ),
+            key=lambda work: work.cell.seed if work.cell.run is None else -1,
+        )
+        total = len(cells) * len(roots)
         if not (quiet or json):
-            console.notes.print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished before")
+            console.notes.print(f"{total} cells, {total - len(waiting)} of them finished before")
         outcome = Outcome()
         if waiting:
-            with CellBar(len(cells), len(cells) - len(waiting), quiet or json) as bar:
+            with CellBar(total, total - len(waiting), quiet or json) as bar:
                 outcome = run_cells(
-                    out,
-                    dataset,
-                    job,
                     waiting,
                     jobs=jobs or default_jobs(),
                     threads=threads,
@@ -130,14 +148,35 @@ def compare(
                     watcher=bar,
                 )
         with console.spinner("statistics and report", quiet or json):
-            results = assemble(out, data, job, cells, named, rows, numbers, outcome.failures)
-            paths = write_results(out, results)
+            found = {
+                root: assemble(root, data, settled[root], cells, named, rows, numbers, outcome.failures(root))
+                for root, data in roots.items()
+            }
+            paths = {root: write_results(root, results) for root, results in found.items()}
+            whole = write_all(out, list(found.values())) if len(found) > 1 else None
     if json:
-        console.print_json(results)
+        console.print_json(list(found.values()) if whole else found[out])
     else:
-        print_results(results, paths)
-    if results.failed:
+        for root, results in found.items():
+            print_results(results, paths[root])
+        if whole:
+            console.results.print(f"\nall of them:\n  report: {whole[1]}\n  results: {whole[0]}", markup=False)
+    if any(results.failed for results in found.values()):
         sys.exit(1)
+
+
+def roots_of(out: Path, datasets: Sequence[Dataset]) -> dict[Path, Dataset]:
+    """The folder of the comparison on each dataset: that of all, or one named after it inside.
+
+    Raises:
+        UsageError: two have one name.
+    """
+    if len(datasets) == 1:
+        return {out: datasets[0]}
+    roots = {out / data.root.resolve().name: data for data in datasets}
+    if len(roots) < len(datasets):
+        raise UsageError("two of the datasets have one name", "give their folders names of their own")
+    return roots
 
 
 def choose(option: str, text: str, known: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from duetgen.cli import console
+from duetgen.cli.datasets import find_dataset
 from duetgen.cli.prepare import UsageError
 from duetgen.comparison.numbers import interval
 
@@ -69,7 +70,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
 def evaluate(
     *paths: Annotated[
-        Path, Parameter(help="Run or bundle folders, then the dataset folder that they were trained on.")
+        Path,
+        Parameter(help="Run or bundle folders, then the dataset that they were trained on: a folder or a name."),
     ],
     protocol: Annotated[
         list[ProtocolName] | None,
@@ -112,7 +114,7 @@ def evaluate(
     if limit_devices is not None and limit_devices < 1:
         raise UsageError(f"--limit-devices {limit_devices} measures nothing", "give 1 or more, or leave it out for all")
     use_machine(threads)
-    data = Dataset(dataset)
+    data = Dataset(find_dataset(dataset, quiet or json))
     models: list[tuple[str, nn.Module, dict[str, Any]]] = []
     for root in roots:
         model, settings = load_model(root, data)

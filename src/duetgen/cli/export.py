@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from duetgen.cli import console
+from duetgen.cli.datasets import DatasetPath, find_dataset
 
 if TYPE_CHECKING:
     from duetgen.wire.bundle import Bundle, Manifest
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def export(
     run: Annotated[Path, Parameter(help="Run folder of a model with a generator.")],
-    dataset: Annotated[Path, Parameter(help="Dataset folder that the run was trained on.")],
+    dataset: DatasetPath,
     /,
     *,
     out: Annotated[Path, Parameter(help="Bundle folder to write.")],
@@ -54,7 +55,7 @@ def export(
     from duetgen.training import load_run
 
     use_machine(threads)
-    loaded, data = load_run(run), Dataset(dataset)
+    loaded, data = load_run(run), Dataset(find_dataset(dataset, quiet or json))
     check_exportable(loaded.device_model)
     loaded.check_dataset(data)
     signer, place, made = key_to_sign_with(key)

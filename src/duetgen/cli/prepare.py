@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from duetgen.cli import console
+from duetgen.cli.datasets import terms_of
 from duetgen.errors import DuetError
 from duetgen.wire.messages import MetPolicy
 
@@ -26,12 +27,14 @@ class UsageError(DuetError):
 
 def prepare(
     source: Annotated[
-        str, Parameter(help="Kind of log (see below), or the log itself: then its kind is told from it.")
+        str, Parameter(help="Kind of log (see below), or the log itself, or a data set's name: `duet data list`.")
     ],
     input: Annotated[Path | None, Parameter(help="The log.")] = None,
     /,
     *,
-    out: Annotated[Path, Parameter(help="Dataset folder to make.")],
+    out: Annotated[
+        Path | None, Parameter(help="Dataset folder to make [of a data set by name: kept under its name in the cache].")
+    ] = None,
     test_input: Annotated[Path | None, Parameter(help="A file of test events, where the log came divided.")] = None,
     split: Annotated[
         Literal["temporal", "leave-one-out", "random", "given"] | None,
@@ -96,23 +99,35 @@ def prepare(
 ) -> None:
     """Make a dataset folder from a log.
 
-    Kinds of logs: movielens-100k (u.data), movielens-1m (ratings.dat), movielens-csv (ratings.csv), amazon-2014-csv
-    (user first), amazon-2018-csv (item first), amazon-reviews (reviews_*.json.gz), table (CSV, TSV and the like, JSON
-    lines, Parquet, or a folder of such parts; columns by name, or by number without a header), duet-text (train and
-    test file of the published DUET code), synthetic (the embedded simulator, no input).
+    Kinds of logs: movielens-100k, movielens-1m (10M too), movielens-csv (20M and later), amazon-reviews,
+    amazon-2014-csv (user first), amazon-2018-csv (item first), amazon-2023-reviews, amazon-2023-csv, douban,
+    douban-reviews, douban-ratings, taobao, alipay, lastfm, yelp, steam, recbole (.inter), table (CSV, TSV and the like,
+    JSON lines, Parquet, or a folder of such parts; columns by name, or by number without a header), duet-text (train
+    and test file of the published DUET code), synthetic (the embedded simulator, no input). Packed files, archives and
+    folders as they are published are read as they are; a path may go on inside an archive.
 
-    Examples: `duet prepare ml-100k/u.data --out data/ml-100k` or `duet prepare synthetic --out data/synthetic`.
+    Examples: `duet prepare ml-1m`, `duet prepare ml-1m.zip --out data/ml-1m`, `duet prepare synthetic --out data/demo`.
     """
+    from duetgen.data.catalogue.entries import canonical, entry_of
+    from duetgen.data.catalogue.places import absent, find_log, prepared_at
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES, Columns, Reading
     from duetgen.data.sources.synthetic import SyntheticConfig
 
-    if input is None and source not in SOURCES:
+    if input is None and source != "synthetic" and (source not in SOURCES or entry_of(source) is not None):
         source, input = "auto", Path(source)
     if input is None and source != "synthetic":
         raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
+    if input is not None and len(input.parts) == 1 and not input.exists():
+        found = find_log(input.name)
+        if found is None and (entry := entry_of(input.name)) is not None:
+            raise absent(entry)
+        name = canonical(name or input.name) if found is not None else name
+        input, out = (found, out or prepared_at(str(name))) if found is not None else (input, out)
+    if out is None:
+        raise UsageError("`duet prepare` needs a folder to make", "give --out DIR")
     synthetic = SyntheticConfig(seed=seed) if people is None else SyntheticConfig(seed=seed, people=people)
     config = PrepareConfig(
         source=source,
@@ -195,6 +210,8 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         results.print(f"  {manifest.tied_timestamps:.0%} of events share their time with the event before")
     for remark in manifest.remarks:
         results.print(f"  {remark}", markup=False, soft_wrap=True)
+    for line in terms_of(manifest.name, manifest.source.kind):
+        results.print(f"  {line}", markup=False, soft_wrap=True)
     results.print(f"  leakage: {sum(check.passed for check in manifest.leakage)} checks passed")
     results.print(f"  dataset folder: {out}")
 

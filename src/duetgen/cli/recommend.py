@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from duetgen.cli import console
+from duetgen.cli.datasets import DatasetPath, find_dataset
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import OutputExistsError
 from duetgen.wire.messages import MetPolicy
@@ -20,7 +21,7 @@ MAX_K = 10_000
 
 def recommend(
     model: Annotated[Path, Parameter(help="Run folder, or bundle folder.")],
-    dataset: Annotated[Path, Parameter(help="Dataset folder that it was trained on.")],
+    dataset: DatasetPath,
     /,
     *,
     out: Annotated[Path, Parameter(help="File to write: .parquet or .csv.")],
@@ -59,7 +60,7 @@ def recommend(
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists", "give --overwrite to replace it, or choose another --out")
     use_machine(threads)
-    data = Dataset(dataset)
+    data = Dataset(find_dataset(dataset, quiet or json))
     recommender, _ = load_model(model, data)
     device_U = choose(data, devices)
     with console.counting(quiet or json) as progress:

@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from duetgen.cli import console
+from duetgen.cli.datasets import DatasetPath, find_dataset
 from duetgen.cli.settings import NONE_GIVEN, Settings, build_config
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ TOLD_AGES = (0, 5, 20, 100)
 
 
 def train(
-    dataset: Annotated[Path, Parameter(help="Dataset folder.")],
+    dataset: DatasetPath,
     /,
     *,
-    out: Annotated[Path, Parameter(help="Run folder to write.")],
+    out: Annotated[Path | None, Parameter(help="Run folder to write [runs/DATASET-BACKBONE-METHOD].")] = None,
     backbone: Annotated[BackboneName | None, Parameter(help="Device model [sasrec].")] = None,
     method: Annotated[
         Method | None,
@@ -51,7 +52,7 @@ def train(
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train one model on a dataset folder made by `duet prepare`.
+    """Train one model on a dataset, named or made by `duet prepare`.
 
     Stopped or killed at any moment, the same command goes on where it was and ends with the same weights. The best
     weights by validation ndcg@10 are kept; the test part is never looked at.
@@ -82,7 +83,8 @@ def train(
     }
     settled = settings.build(overrides, start)
     use_machine(threads)
-    data = Dataset(dataset)
+    data = Dataset(find_dataset(dataset, quiet or json))
+    out = out or Path("runs") / f"{data.root.name}-{settled.model.name}-{settled.model.method}"
     tuned = settled.model.method == "finetune"
     on_cloud = settled.model.method == "cloud"
     title = "cloud model" if on_cloud else f"{settled.model.name} {settled.model.method}"

@@ -15,7 +15,7 @@ from duetgen.comparison.results import BASE, METRICS, RESULTS_VERSION, DatasetFa
 from duetgen.comparison.tables import Finished, make_table
 from duetgen.comparison.verdict import verdict
 from duetgen.data.store import Dataset
-from duetgen.documents import damaged, decode_sealed, encode_sealed, format_version, read_document
+from duetgen.documents import damaged, decode_sealed, encode_json, encode_sealed, format_version, read_document
 from duetgen.files import write_bytes
 from duetgen.training import TrainConfig, check_config
 
@@ -176,4 +176,14 @@ def write_results(root: Path, results: Results) -> tuple[Path, Path]:
     paths = root / "results.json", root / "report.html"
     write_bytes(paths[0], results.to_json())
     write_bytes(paths[1], render(results).encode())
+    return paths
+
+
+def write_all(root: Path, comparisons: Sequence[Results]) -> tuple[Path, Path]:
+    """Write the results of several datasets together: `results.json`, a list of them, and one `report.html`."""
+    from duetgen.comparison.report import render_all
+
+    paths = root / "results.json", root / "report.html"
+    write_bytes(paths[0], encode_json(list(comparisons)))
+    write_bytes(paths[1], render_all(comparisons).encode())
     return paths

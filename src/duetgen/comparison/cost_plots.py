@@ -10,7 +10,7 @@ from duetgen.comparison.costs import Cost
 from duetgen.comparison.numbers import count, milliseconds
 from duetgen.comparison.plots import colours, focus, plain_colour, rows_of, tall
 from duetgen.comparison.results import CLOUD, DUET, ENSEMBLE, HEADLINE, PARTS, Table
-from duetgen.comparison.svg import MUTED, PAPER, SERIES, draw, label_points
+from duetgen.pages.svg import MUTED, PAPER, SERIES, draw, label_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

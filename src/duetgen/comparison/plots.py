@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from duetgen.comparison.numbers import interval
 from duetgen.comparison.results import CLOUD_LIST, DUET, HEADLINE, PARTS, Comparison, Estimate, Row, Table
-from duetgen.comparison.svg import FONT_SIZE, GRID, INK, MUTED, PAPER, SERIES, WIDTH, draw, draw_figure, label_ends
 from duetgen.comparison.verdict import said
+from duetgen.pages.svg import FONT_SIZE, GRID, INK, MUTED, PAPER, SERIES, WIDTH, draw, draw_figure, label_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -75,6 +75,30 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     config: TrainConfig
 
 
+@dataclass(frozen=True)
+class Work:
+    """A cell that is to be run.
+
+    Attributes:
+        root: folder of its comparison.
+        dataset: its dataset folder.
+        job: what the cells of that comparison have in common.
+        cell: the cell.
+        of: name of the dataset, where cells of several are run together.
+    """
+
+    root: Path
+    dataset: Path
+    job: Job
+    cell: Cell
+    of: str = ""
+
+    @property
+    def name(self) -> str:
+        """How people read it."""
+        return f"{self.of}: {self.cell.name}" if self.of else self.cell.name
+
+
 class ConditionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Metrics of a cell under one condition; see `evaluation.conditions`."""
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from importlib import resources
-from string import Template
 from typing import get_args
 
 import msgspec
@@ -14,10 +11,21 @@ from duetgen.comparison.cost_plots import COSTS, cost_plot, delay_plot, oscillat
 from duetgen.comparison.methods import METHODS, Start
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
-from duetgen.comparison.report_tables import comparison_table, cost_table, group_table, quality_table, said_plainly
+from duetgen.comparison.report_tables import (
+    comparison_table,
+    cost_table,
+    difference_cell,
+    figure_cell,
+    grid,
+    group_table,
+    quality_table,
+    said_plainly,
+)
 from duetgen.comparison.results import CLOUD_LIST, DUET, HEADLINE, Results, Table
 from duetgen.comparison.runs import FinishedRun
+from duetgen.comparison.verdict import best_row
 from duetgen.evaluation.protocols import full_name, missed_targets
+from duetgen.pages.page import escape, figure, page
 
 NO_SWA = "duet-no-swa"
 HOLLOW = "A hollow dot is a difference that is not told apart, or not after correction."
@@ -31,24 +39,56 @@ GROUPS = {
 
 def render(results: Results) -> str:
     """The page."""
-    template = Template(resources.files("duetgen.comparison").joinpath("report.html").read_text("utf-8"))
-    sections = [*backbone_sections(results), delay_section(results), provenance_section(results)]
-    kept = [(anchor, title, body) for anchor, title, body in sections if body]
-    return template.substitute(
-        title=escape(f"Comparison on {results.dataset.name}"),
-        summary=escape(results.verdict),
-        facts=escape(facts(results)),
-        alerts=alerts(results),
-        links="".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in kept),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(title)}</h2>\n{body}</section>' for anchor, title, body in kept
-        ),
+    return page(
+        f"Comparison on {results.dataset.name}", results.verdict, facts(results), alerts(results), sections_of(results)
     )
 
 
-def escape(text: str) -> str:
-    """Text for any place in a page."""
-    return html.escape(text, quote=True)
+def render_all(comparisons: Sequence[Results]) -> str:
+    """The page of several datasets: the headline of all of them, then each."""
+    names = [results.dataset.name for results in comparisons]
+    sections = [("overview", "All data sets", overview(comparisons))]
+    for number, results in enumerate(comparisons):
+        lines = [results.verdict, facts(results), *alerts(results)]
+        told = "".join(f"<p>{escape(line)}</p>" for line in lines)
+        sections.append((f"data-{number}", results.dataset.name, told))
+        sections += [
+            (f"d{number}-{anchor}", f"{results.dataset.name}: {title}", body)
+            for anchor, title, body in sections_of(results, f"d{number}-")
+        ]
+    verdicts = " ".join(results.verdict for results in comparisons)
+    return page(f"Comparison on {', '.join(names)}", verdicts, "", [], sections)
+
+
+def sections_of(results: Results, prefix: str = "") -> list[tuple[str, str, str]]:
+    """The sections of one dataset; the prefix sets the names inside its pictures apart."""
+    return [*backbone_sections(results, prefix), delay_section(results, prefix), provenance_section(results)]
+
+
+def overview(comparisons: Sequence[Results]) -> str:
+    """The headline of every method on every dataset, with its difference to the reference of its table."""
+    first = [(results, table) for results in comparisons for table in results.tables if is_first(results, table)]
+    methods = dict.fromkeys(row.method for _, table in first for row in table.rows)
+    columns = list(dict.fromkeys((results.dataset.name, table.backbone) for results, table in first))
+    rows = []
+    for method in methods:
+        cells = []
+        for _, table in first:
+            row = table.row(method)
+            if row is None:
+                cells.append("–")
+                continue
+            shown = figure_cell(row.value(), best_row(table) is row)
+            cells.append(f"{shown} {difference_cell(table.against(method, table.reference))}")
+        rows.append((method, cells))
+    head = [f"{escape(name)}<br>{escape(backbone or 'no backbone')}" for name, backbone in columns]
+    lead = f"<p>{HEADLINE} by the first protocol, and the difference to the row that the others are compared with.</p>"
+    return lead + grid(head, rows, DUET) if rows else ""
+
+
+def is_first(results: Results, table: Table) -> bool:
+    """Whether a table is of the first protocol."""
+    return table.protocol == results.tables[0].protocol
 
 
 def facts(results: Results) -> str:
@@ -80,7 +120,7 @@ def runs_of(results: Results) -> dict[str, FinishedRun]:
     return {row.method: row.run for table in results.tables for row in table.rows if row.run is not None}
 
 
-def alerts(results: Results) -> str:
+def alerts(results: Results) -> list[str]:
     """What is missing and what failed, before any figure."""
     lines = []
     if results.missing:
@@ -89,23 +129,15 @@ def alerts(results: Results) -> str:
             "Until then rows may stand on different seeds; differences are taken over those that both methods have."
         )
     lines += [f"Failed: {one.cell}. {one.message} [{one.code}]" for one in results.failed]
-    return "\n".join(f'<p class="alert">{escape(line)}</p>' for line in lines)
+    return lines
 
 
-def figure(svg: str | None, title: str, caption: str) -> str:
-    """A plot with its title and caption; nothing where there is no plot."""
-    if svg is None:
-        return ""
-    said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure><strong>{escape(title)}</strong>{svg}{said}</figure>\n"
-
-
-def backbone_sections(results: Results) -> list[tuple[str, str, str]]:
+def backbone_sections(results: Results, prefix: str = "") -> list[tuple[str, str, str]]:
     """A section for each backbone: tables of all protocols, then the plots of the first."""
     sections = []
     for number, backbone in enumerate(dict.fromkeys(table.backbone for table in results.tables)):
         tables = [table for table in results.tables if table.backbone == backbone]
-        body = "".join(protocol_part(table) for table in tables) + plots(tables[0], f"b{number}")
+        body = "".join(protocol_part(table) for table in tables) + plots(tables[0], f"{prefix}b{number}")
         alone = "Without a backbone" if results.seeds else "Finished runs"
         sections.append((f"backbone-{number}", backbone or alone, body))
     return sections
@@ -198,10 +230,10 @@ def adapter(table: Table) -> str:
     )
 
 
-def delay_section(results: Results) -> tuple[str, str, str]:
+def delay_section(results: Results, prefix: str = "") -> tuple[str, str, str]:
     """Time until a device has its own parameters."""
-    first = [table for table in results.tables if table.protocol == results.tables[0].protocol]
-    svg = delay_plot(first, "delay")
+    first = [table for table in results.tables if is_first(results, table)]
+    svg = delay_plot(first, f"{prefix}delay")
     caption = "One device, in torch, on one thread of the processor: one forward pass of the generator"
     tuned = any(row.cost.finetuning_ms is not None for table in first for row in table.rows)
     caption += ", or training on the device's own events." if tuned else "."

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from duetgen.comparison.cells import starts_of
-from duetgen.comparison.records import Cell, Failure, Job, cell_folder
+from duetgen.comparison.records import Cell, Failure, Work, cell_folder
 from duetgen.comparison.worker import Worker, crashed, start_worker
 from duetgen.errors import DuetError
 from duetgen.files import write_bytes
@@ -25,13 +25,13 @@ from duetgen.files import write_bytes
 class Watcher(Protocol):
     """Hears how the cells go on."""
 
-    def cell_started(self, cell: Cell) -> None:
+    def cell_started(self, work: Work) -> None:
         """A worker has taken the cell."""
 
-    def cell_told(self, cell: Cell, share: float, what: str) -> None:
+    def cell_told(self, work: Work, share: float, what: str) -> None:
         """So much of the cell is done, and this is going on."""
 
-    def cell_ended(self, cell: Cell, failure: Failure | None) -> None:
+    def cell_ended(self, work: Work, failure: Failure | None) -> None:
         """The cell is finished, or has failed."""
 
 
@@ -39,15 +39,16 @@ class Watcher(Protocol):
 class Outcome:
     """How it went: cells that failed, and cells that were not started for want of time."""
 
-    failures: list[Failure] = field(default_factory=list)
-    left: list[Cell] = field(default_factory=list)
+    failed: list[tuple[Work, Failure]] = field(default_factory=list)
+    left: list[Work] = field(default_factory=list)
+
+    def failures(self, root: Path) -> list[Failure]:
+        """The cells of a comparison that failed."""
+        return [failure for work, failure in self.failed if work.root == root]
 
 
 def run_cells(
-    root: Path,
-    dataset: Path,
-    job: Job,
-    cells: Sequence[Cell],
+    works: Sequence[Work],
     *,
     jobs: int,
     threads: int,
@@ -57,69 +58,67 @@ def run_cells(
     """Run the cells that are not finished.
 
     Args:
-        root: folder of the comparison.
-        dataset: the dataset folder.
-        job: what the cells have in common.
-        cells: in the order in which they are started.
+        works: in the order in which they are started.
         jobs: how many run side by side.
         threads: torch threads of each.
         deadline: on the monotonic clock; after it no cell is started. Those that run go on to their end.
         watcher: hears how it goes.
     """
-    outcome, waiting, workers = Outcome(), list(cells), dict[int, Worker]()
+    outcome, waiting, workers = Outcome(), list(works), dict[int, Worker]()
 
-    def next_cell() -> Cell | None:
+    def next_work() -> Work | None:
         if deadline is not None and time.monotonic() >= deadline:
             return None
         # What a cell could begin with is not trained twice: it waits while another works on that.
-        open_cells = {*waiting, *(worker.cell for worker in workers.values() if worker.cell is not None)}
-        for place, cell in enumerate(waiting):
-            if not open_cells & set(starts_of(cell).values()):
+        unfinished = [*waiting, *(worker.work for worker in workers.values() if worker.work is not None)]
+        open_cells = {(work.root, work.cell) for work in unfinished}
+        for place, work in enumerate(waiting):
+            if not open_cells & {(work.root, cell) for cell in starts_of(work.cell).values()}:
                 return waiting.pop(place)
         return None
 
     def give_all() -> None:
         for slot in range(jobs):
-            if slot in workers and workers[slot].cell is not None:
+            if slot in workers and workers[slot].work is not None:
                 continue
-            cell = next_cell()
-            if cell is None:
+            work = next_work()
+            if work is None:
                 return
             if slot not in workers:
-                workers[slot] = start_worker(root, dataset, job, threads, slot)
-            give(workers[slot], cell)
+                workers[slot] = start_worker(threads, slot)
+            give(workers[slot], work)
 
-    def give(worker: Worker, cell: Cell) -> None:
-        worker.cell = cell
-        worker.line.send(cell)
-        watcher.cell_started(cell)
+    def give(worker: Worker, work: Work) -> None:
+        worker.work = work
+        worker.line.send(work)
+        watcher.cell_started(work)
 
     def ended(worker: Worker, failure: Failure | None) -> None:
-        assert worker.cell is not None
+        assert worker.work is not None
         if failure is not None:
-            outcome.failures.append(failure)
-            keep_failure(root, worker.cell, failure)
-        watcher.cell_ended(worker.cell, failure)
-        worker.cell = None
+            outcome.failed.append((worker.work, failure))
+            keep_failure(worker.work.root, worker.work.cell, failure)
+        watcher.cell_ended(worker.work, failure)
+        worker.work = None
 
     try:
         give_all()
-        while busy := {worker.line: slot for slot, worker in workers.items() if worker.cell is not None}:
+        while busy := {worker.line: slot for slot, worker in workers.items() if worker.work is not None}:
             for line in wait(list(busy)):
                 assert isinstance(line, Connection)
                 slot = busy[line]
                 worker = workers[slot]
-                cell = worker.cell
-                assert cell is not None
+                work = worker.work
+                assert work is not None
                 try:
                     told = line.recv()
                 except (EOFError, ConnectionError):
                     worker.process.join()
-                    ended(worker, crashed(cell, worker.process.exitcode))
+                    ended(worker, crashed(work.cell, worker.process.exitcode))
                     workers.pop(slot).stop()
                     continue
                 if told is not None and not isinstance(told, Failure):
-                    watcher.cell_told(cell, *told)
+                    watcher.cell_told(work, *told)
                     continue
                 ended(worker, told)
             give_all()

@@ -13,17 +13,16 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import torch
 
 from duetgen.comparison.cells import run_cell
-from duetgen.comparison.records import Cell, Failure, Job, cell_folder
+from duetgen.comparison.records import Cell, Failure, Work, cell_folder
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
 from duetgen.machine import use_machine
@@ -40,11 +39,11 @@ class CellCrashedError(DuetError):
 
 @dataclass
 class Worker:
-    """A process, the line to it, and the cell that it works on."""
+    """A process, the line to it, and what it works on."""
 
     process: SpawnProcess
     line: Connection
-    cell: Cell | None = None
+    work: Work | None = None
 
     def stop(self) -> None:
         """End the process."""
@@ -68,11 +67,11 @@ def refused(cell: Cell, error: DuetError) -> Failure:
     return Failure(cell=cell.name, code=error.code, message=error.message, hint=error.hint)
 
 
-def start_worker(root: Path, dataset: Path, job: Job, threads: int, slot: int) -> Worker:
+def start_worker(threads: int, slot: int) -> Worker:
     """A new process that waits for cells."""
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe()
-    process = context.Process(target=work, args=(its, root, dataset, msgspec.json.encode(job), threads, gpu_of(slot)))
+    process = context.Process(target=work, args=(its, threads, gpu_of(slot)))
     process.start()
     its.close()
     return Worker(process, mine)
@@ -87,7 +86,7 @@ def gpu_of(slot: int) -> str | None:
     return gpus[slot % len(gpus)]
 
 
-def work(line: Connection, root: Path, dataset: Path, job: bytes, threads: int, gpu: str | None) -> None:
+def work(line: Connection, threads: int, gpu: str | None) -> None:
     """The worker's life: cells in, shares and ends out."""
     # The keyboard stops the process that started this one, which then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -95,13 +94,23 @@ def work(line: Connection, root: Path, dataset: Path, job: bytes, threads: int, 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # Nothing has looked for a GPU in this process yet.
     use_machine(threads)
-    settled, data = msgspec.json.decode(job, type=Job), Dataset(dataset)
     while True:
         try:
-            cell = line.recv()
+            given: Work = line.recv()
         except (EOFError, OSError):
             return
-        line.send(attempt(partial(run_cell, settled, cell, data, cell_folder(root, cell)), cell, line))
+        line.send(attempt(partial(run_work, given), given.cell, line))
+
+
+def run_work(work: Work, tell: Callable[[float, str], None]) -> object:
+    """Run a cell on its dataset."""
+    return run_cell(work.job, work.cell, open_dataset(work.dataset), cell_folder(work.root, work.cell), tell)
+
+
+@lru_cache(maxsize=1)
+def open_dataset(path: Path) -> Dataset:
+    """The dataset of a cell, which is mostly that of the cell before."""
+    return Dataset(path)
 
 
 def attempt(call: Callable[[Callable[[float, str], None]], object], cell: Cell, line: Connection) -> Failure | None:

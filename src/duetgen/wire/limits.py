@@ -14,6 +14,9 @@ UNPACKED_BYTES: Final = 2**30
 MAX_UNPACKED_RATIO: Final = 200
 """A packed log may unpack to `UNPACKED_BYTES`, and beyond that to this many times its size on disk."""
 
+UNPACKED_ROWS: Final = 2**24
+"""Rows that a small Parquet file may have; beyond that as many for each of its bytes as `MAX_UNPACKED_RATIO`."""
+
 MAX_PARTS: Final = 10_000
 """Most files in a folder of parts."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from duetgen.data import errors
 from duetgen.data.sources import SOURCES, detect, read
 from duetgen.data.sources.kinds import KINDS
-from duetgen.data.sources.log import Columns
+from duetgen.data.sources.log import Columns, Reading
 from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.errors import DuetError
 
@@ -120,6 +120,13 @@ def assert_one_line(refusal: DuetError) -> None:
 
 
 FILES = list(LAYOUTS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_docs_have_its_line_with_licence_and_citation(name: str) -> None:
+    source = KINDS[name]
+    docs = (Path(__file__).parents[3] / "docs/concepts/data.md").read_text("utf-8")
+    assert f"| `{name}` | {source.about} | {source.licence or 'yours'} | {source.citation} |" in docs
 
 
 def test_every_source_of_files_is_laid_out_here() -> None:
@@ -427,3 +434,92 @@ class TestRead:
     def test_no_known_format_shows_how_it_begins(self, write: Write) -> None:
         with pytest.raises(errors.SourceUndetectedError, match="begins 'hello world'"):
             read(write("a", "hello world\n"))
+
+
+class TestChoices:
+    """What some sources let one choose."""
+
+    def test_behaviours_of_taobao(self, write: Write) -> None:
+        kinds = ("pv", "buy", "cart", "fav")
+        rows = "".join(f"1,{item},9,{kind},{1_511_544_070 + item}\n" for item, kind in enumerate(kinds))
+        path = write("UserBehavior.csv", rows)
+        assert len(read(path).events) == 4
+        log = read(path, reading=Reading(keep_behaviours=("buy", "fav")))
+        assert (log.kind, log.events["item"].to_list()) == ("taobao", ["1", "3"])
+        assert "behaviours kept: buy, fav" in log.remarks[0]
+        with pytest.raises(errors.BadSettingError, match="no event has the behaviour click"):
+            read(path, reading=Reading(keep_behaviours=("click",)))
+
+    def test_actions_and_sellers_of_alipay(self, write: Write) -> None:
+        header = "use_ID,sel_ID,ite_ID,cat_ID,act_ID,time\n"
+        path = write("ijcai2016_taobao.csv", header + "1,7,20,3,0,20151101\n1,8,21,3,1,20151102\n")
+        log = read(path, reading=Reading(keep_behaviours=("buy",)))
+        assert log.events["item"].to_list() == ["21"]
+        sellers = read(path, columns=Columns(item="sel_ID"))
+        assert (sellers.kind, sellers.events["item"].to_list()) == ("alipay", ["7", "8"])
+        with pytest.raises(errors.MissingColumnError, match="no column 'shop'"):
+            read(path, "alipay", columns=Columns(item="shop"))
+
+    def test_behaviours_of_a_log_without_any(self, write: Write) -> None:
+        with pytest.raises(errors.BadSettingError, match="no column of behaviours"):
+            read(write(*lay_out("movielens-csv")), reading=Reading(keep_behaviours=("buy",)))
+
+    def test_douban_without_time_is_read_when_it_is_named(self, write: Write) -> None:
+        path = write("ratings.dat", "1\t1630\t4\n1\t1181\t4\n")
+        assert read(path, "douban-ratings").events.rows() == [("1", "1630", 4.0), ("1", "1181", 4.0)]
+        with pytest.raises(errors.SourceUndetectedError):
+            read(path)
+
+    def test_the_title_of_a_review_of_2023_is_none_of_a_product(self, write: Write) -> None:
+        assert read(write(*lay_out("amazon-2023-reviews"))).titles is None
+
+
+class TestTitlesOfPublishers:
+    @pytest.mark.parametrize(
+        ("kind", "name", "content"),
+        [
+            ("movielens-1m", "movies.dat", "x::Amélie::Comedy\ny::B::C\n".encode()),
+            ("amazon-reviews", "meta_X.json", b"{'asin': 'B000000001', 'title': \"Am\\xe9lie\"}\n"),
+            ("amazon-2014-csv", "meta_X.json", b"{'asin': 'B000000001', 'title': \"Am\\xe9lie\", 'x': {}}\n"),
+            ("amazon-2018-csv", "meta_X.json", '{"title": "Amélie", "asin": "B000000001"}\n'.encode()),
+            ("amazon-2023-csv", "meta_X.jsonl", '{"title": "Amélie", "parent_asin": "B000000001"}\n'.encode()),
+            ("lastfm", "artists.dat", 'id\tname\turl\tpictureURL\nx\tAmélie\thttp\t\ny\t"B\t\t\n'.encode()),
+            ("yelp", "yelp_academic_dataset_business.json", '{"business_id": "x", "name": "Amélie"}\n'.encode()),
+            ("steam", "steam_games.json", b"{u'app_name': u'Am\\xe9lie', u'title': u'Am\\xe9lie', u'id': u'x'}\n"),
+            ("recbole", "x.item", "item_id:token\tmovie_title:token_seq\nx\tAmélie\n".encode()),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    @pytest.mark.parametrize("packed", ["", ".gz", "zip"])
+    def test_beside_the_log(self, kind: str, name: str, content: bytes, packed: str, tmp_path: Path) -> None:
+        log_name, log = lay_out(kind)
+        if packed == "zip":
+            with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+                archive.writestr(f"a/{log_name}", log)
+                archive.writestr(f"a/{name}", content)
+            path = tmp_path / "set.zip/a" / log_name
+        else:
+            path = tmp_path / log_name
+            path.write_text(log)
+            (tmp_path / f"{name}{packed}").write_bytes(gzip.compress(content) if packed else content)
+        titles = read(path).titles
+        assert titles is not None
+        assert titles.row(0) == (ASINS["x"] if kind.startswith("amazon") else "x", "Amélie")
+
+
+def test_yelp_as_it_is_published(tmp_path: Path) -> None:
+    """A zip that holds a tar which is a gzip, by its content, whatever its name."""
+    name, content = lay_out("yelp")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for inside, data in ((name, content.encode()), ("yelp_academic_dataset_user.json", b"{}\n")):
+            entry = tarfile.TarInfo(inside)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    with zipfile.ZipFile(tmp_path / "Yelp-JSON.zip", "w") as archive:
+        archive.writestr("Yelp JSON/yelp_dataset.tar", buffer.getvalue())
+        archive.writestr("Yelp JSON/Dataset_User_Agreement.pdf", "terms")
+        archive.writestr("__MACOSX/Yelp JSON/._yelp_dataset.tar", "x")
+    log = read(tmp_path / "Yelp-JSON.zip")
+    assert (log.kind, len(log.events)) == ("yelp", 3)
+    assert [file.name for file in log.files] == ["Yelp-JSON.zip"]

@@ -93,6 +93,12 @@ def bare(name: str) -> str:
     return name
 
 
+def most_rows(path: Path) -> int:
+    """How many rows a Parquet file may have: it can say in a few bytes that one row comes again and again."""
+    size = path.stat().st_size
+    return min(limits.MAX_EVENTS, max(limits.UNPACKED_ROWS, limits.MAX_UNPACKED_RATIO * size))
+
+
 def most_unpacked(path: Path) -> int:
     """How many bytes a file may unpack to: more than any log would, and too few for a bomb to do harm."""
     size = path.stat().st_size

@@ -27,8 +27,8 @@ from duetgen.data.errors import (
 from duetgen.data.sources.files import on_disk, open_input
 from duetgen.data.sources.header import Found, header_of, is_number, separator_of, split_line
 from duetgen.data.sources.lines import BLANKS, Block, blocks, fields, sample, stray_quotes
+from duetgen.data.sources.packing import most_rows
 from duetgen.data.sources.times import parse_iso
-from duetgen.wire import limits
 
 PARQUET_MAGIC: Final = b"PAR1"
 SEPARATOR_NAMES: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blanks": BLANKS, "\\t": "\t"}
@@ -324,8 +324,8 @@ def _read_parquet(path: Path, find: Find) -> Iterator[Raw]:
         names = list(pl.read_parquet_schema(path))
         found = find(names)
         rows = pl.scan_parquet(path, hive_partitioning=False).select(pl.len()).collect().item()
-        if rows > limits.MAX_EVENTS:
-            raise InputTooLargeError(f"{path} has {rows:,} rows; at most {limits.MAX_EVENTS:,}", "cut the log in parts")
+        if rows > (most := most_rows(path)):
+            raise InputTooLargeError(f"{path} has {rows:,} rows; at most {most:,} are read", "cut the log in parts")
         chosen = {role: pl.col(names[i]) for role, i in found.roles.items()}
         table = pl.scan_parquet(path, hive_partitioning=False).select(**chosen).with_row_index("line", offset=1)
         table = table.with_columns(pl.col("line").cast(pl.Int64))

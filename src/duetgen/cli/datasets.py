@@ -1,0 +1,51 @@
+"""A dataset by its folder or by its name, for every verb that takes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from duetgen.cli import console
+
+DatasetPath = Annotated[Path, Parameter(help="Dataset folder, or the name of a data set: `duet data list`.")]
+
+
+def find_dataset(dataset: Path, quiet: bool) -> Path:
+    """The dataset folder of a path or a name; a log that is here by that name is prepared first.
+
+    Raises:
+        DataAbsentError, DataUnknownError: see `catalogue.resolve`.
+        DuetError: any refusal of preparing.
+    """
+    from duetgen.data.catalogue import resolve
+
+    def prepare(log: Path, folder: Path) -> None:
+        from duetgen.data.prepare import PrepareConfig
+        from duetgen.data.prepare import prepare as run_prepare
+
+        with console.spinner(f"preparing {folder.name}", quiet) as say:
+            manifest = run_prepare(log, folder, PrepareConfig(name=folder.name), progress=say)
+        if not quiet:
+            counts = manifest.counts
+            console.notes.print(
+                f"prepared {folder.name}: {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} "
+                f"events; {manifest.split.kind} split; in {folder}"
+            )
+            for line in terms_of(folder.name, manifest.source.kind):
+                console.notes.print(line, markup=False)
+
+    return resolve(dataset, prepare)
+
+
+def terms_of(name: str, kind: str) -> list[str]:
+    """Licence and citation of a data set, by its name or by the kind of its log; nothing for a log of one's own."""
+    from duetgen.data.catalogue import entry_of
+    from duetgen.data.sources.kinds import KINDS
+
+    entry = entry_of(name)
+    source = KINDS.get(kind if entry is None else entry.source)
+    if source is None or not source.licence:
+        return []
+    return [f"licence: {source.licence}", f"cite: {source.citation}"]
