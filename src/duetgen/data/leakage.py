@@ -163,11 +163,12 @@ def _by_device(times: Int64, offsets: Int64) -> Int64:
 def check_candidates(dataset: Dataset, part: Part) -> Check:
     """No negative is the target, something met before it, a repeat, or an item that training does not know.
 
-    Of a large part, the first targets, some in the middle and the last are looked at: negatives are drawn by one rule.
+    Of a large part, the first targets and the last are looked at: negatives are drawn by one rule.
     """
     whole, drawn = dataset.targets(part), dataset.candidates(part)
-    index_N = np.unique([np.arange(SAMPLED) + (len(whole) - SAMPLED) * third // 2 for third in range(3)])
-    index_N = np.arange(len(whole)) if len(whole) <= 3 * SAMPLED else index_N
+    index_N = np.arange(len(whole))
+    if len(whole) > 2 * SAMPLED:
+        index_N = np.concatenate([index_N[:SAMPLED], index_N[-SAMPLED:]])
     targets, drawn_NC = whole.take(index_N), drawn[index_N]
     events = dataset.events
     real_NC = drawn_NC != PADDING

@@ -62,15 +62,14 @@ def count_repeats(indexed: Indexed, exact_rows: int, dropped: bool) -> Repeats:
         item_E = np.asarray(indexed.events[some])
         counted_E = (within_E < indexed.bounds[device_E, 0]) & (item_E >= FIRST_ITEM)
         pair_M = device_E[counted_E] * vocabulary + item_E[counted_E]
+        # A device's training events are in order of time, and so are those of one of its items then.
+        order_M = np.argsort(pair_M, kind="stable")
+        same = np.diff(pair_M[order_M]) == 0
+        exact = 0
         if indexed.timestamps is not None:
-            time_M = indexed.timestamps[some][counted_E]
-            order_M = np.lexsort((time_M, pair_M))
-            pair_M, time_M = pair_M[order_M], time_M[order_M]
-            exact_M = np.zeros(len(pair_M), dtype=bool)
-            exact_M[1:] = (pair_M[1:] == pair_M[:-1]) & (time_M[1:] == time_M[:-1])
-            pair_M = pair_M[~exact_M]
-        events += len(pair_M)
-        again += len(pair_M) - len(np.unique(pair_M))
+            exact = int((np.diff(indexed.timestamps[some][counted_E][order_M])[same] == 0).sum())
+        events += len(pair_M) - exact
+        again += int(same.sum()) - exact
     return Repeats(share=again / max(1, events), events=events, exact_rows=exact_rows, dropped=dropped)
 
 

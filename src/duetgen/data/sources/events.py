@@ -229,7 +229,10 @@ class EventTable:
         """Ratings as numbers; null where there is none."""
         rating, kind = pl.col("rating"), frame.schema["rating"]
         if kind == pl.String:
-            number = with_point(rating).str.strip_chars().cast(pl.Float64, strict=False)
+            number = rating.str.strip_chars().cast(pl.Float64, strict=False)
+            # With decimal commas only where they are: looking for them takes longer than all else.
+            if not frame.select(number.is_not_null().all()).item():
+                number = with_point(rating).str.strip_chars().cast(pl.Float64, strict=False)
             missing = is_missing(rating)
         elif kind.is_numeric() or kind in (pl.Boolean, pl.Null):
             number = rating.cast(pl.Float64)
