@@ -1,0 +1,27 @@
+/** A browser as a device: ranks on its own, with parameters that a duet cloud generates for it. */
+import type { DeviceOptions } from "./options";
+import { type Device, openRemote } from "./remote";
+
+export type { Change, Item, Ranked, RankOptions, Status, ThetaStatus } from "./device";
+export type { Cloud, Exchange } from "./client";
+export type { DeviceOptions } from "./options";
+export type { Device } from "./remote";
+export type { OwnPolicy, Policy, Situation } from "./policy";
+export { CloudRefusedError, DuetError, RefusedParametersError } from "./errors";
+export { afterSeconds, always, dailyBudget, drift, everyEvents } from "./policy";
+
+/**
+ * A device that is ready to rank, in a worker of its own.
+ *
+ * `worker: false` runs it in the page: for clocks, clouds and policies of your own, which cannot be sent to a worker.
+ */
+export async function openDevice(options: Partial<DeviceOptions> & { worker?: boolean }): Promise<Device> {
+  const { worker = true, ...rest } = options;
+  if (!worker) return (await import("./device")).LocalDevice.open(rest);
+  // A worker has the address of its script for its own: what is relative is meant from the page.
+  for (const name of ["cloud", "bundle", "ort"] as const) {
+    const given = rest[name];
+    if (typeof given === "string" && URL.canParse(given, location.href)) rest[name] = new URL(given, location.href).href;
+  }
+  return openRemote(new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "duet" }), rest);
+}
