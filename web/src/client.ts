@@ -15,7 +15,7 @@ export interface Exchange {
   cloud: number | null;
 }
 
-/** The cloud as a device sees it; anything with these methods may stand in its place, without a worker. */
+/** The cloud as a device sees it; anything with these methods may stand in its place, in a `LocalDevice`. */
 export interface Cloud {
   parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer>;
   models(device: string): Promise<ModelsAnswer>;

@@ -69,8 +69,8 @@ export interface Status {
   diskErrors: number;
   bytesSent: number;
   bytesReceived: number;
-  /** Of the last question for theta, with the milliseconds that the device took for its answer. */
-  last: (Exchange & { device: number }) | null;
+  /** What the last theta cost, with the milliseconds that the device took to check it. */
+  last: (Exchange & { sequence: number; device: number }) | null;
 }
 export interface Item {
   id: string;
@@ -528,7 +528,7 @@ export class LocalDevice {
       if (unasked) throw new RefusedParametersError("malformed", "theta is not what was asked for");
       const origin: Origin = { events, asked: this.clock(), received: this.clock(), history };
       await store.accept(answer, origin, this.clock() * 1000, cleared);
-      if (cloud.traffic?.last) this.last = { ...cloud.traffic.last, device: performance.now() - begun };
+      if (cloud.traffic?.last) this.last = { ...cloud.traffic.last, sequence: answer.sequence, device: performance.now() - begun };
       this.totals.answered++;
       this.counts.lastError = "";
       this.patience.succeeded();

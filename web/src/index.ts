@@ -10,18 +10,13 @@ export type { OwnPolicy, Policy, Situation } from "./policy";
 export { CloudRefusedError, DuetError, RefusedParametersError } from "./errors";
 export { afterSeconds, always, dailyBudget, drift, everyEvents } from "./policy";
 
-/**
- * A device that is ready to rank, in a worker of its own.
- *
- * `worker: false` runs it in the page: for clocks, clouds and policies of your own, which cannot be sent to a worker.
- */
-export async function openDevice(options: Partial<DeviceOptions> & { worker?: boolean }): Promise<Device> {
-  const { worker = true, ...rest } = options;
-  if (!worker) return (await import("./device")).LocalDevice.open(rest);
+/** A device that is ready to rank, in a worker of its own. For one in the page itself see `@duetgen/device/local`. */
+export function openDevice(options: Partial<DeviceOptions>): Promise<Device> {
+  const given = { ...options };
   // A worker has the address of its script for its own: what is relative is meant from the page.
   for (const name of ["cloud", "bundle", "ort"] as const) {
-    const given = rest[name];
-    if (typeof given === "string" && URL.canParse(given, location.href)) rest[name] = new URL(given, location.href).href;
+    const one = given[name];
+    if (typeof one === "string" && URL.canParse(one, location.href)) given[name] = new URL(one, location.href).href;
   }
-  return openRemote(new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "duet" }), rest);
+  return openRemote(new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "duet" }), given);
 }

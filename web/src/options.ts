@@ -10,7 +10,7 @@ import { checkPolicy, everyEvents, type Policy } from "./policy";
 import { GRACE_SECONDS } from "./store";
 
 export interface DeviceOptions extends EngineOptions {
-  /** Address of the cloud, or a `Cloud` of your own (without a worker); null stays offline. */
+  /** Address of the cloud, or a `Cloud` of your own (in a `LocalDevice`); null stays offline. */
   cloud: string | Cloud | null;
   /** Address of a folder with a bundle that the page brings along; null: the first version comes from the cloud. */
   bundle: string | null;
@@ -33,7 +33,7 @@ export interface DeviceOptions extends EngineOptions {
   /** Seconds after its expiry for which a theta is still used. */
   grace: number;
   patience: PatienceConfig;
-  /** Seconds since 1970, and from 0 to 1 for the waits' jitter; without a worker alone. */
+  /** Seconds since 1970, and from 0 to 1 for the waits' jitter; in a `LocalDevice` alone. */
   clock: (() => number) | null;
   random: (() => number) | null;
 }

@@ -17,7 +17,7 @@ export interface Situation {
   profiles: Profiles;
 }
 
-/** A policy of your own works without a worker alone: a function cannot be sent to one. */
+/** A policy of your own works in a `LocalDevice` alone: a function cannot be sent to a worker. */
 export interface OwnPolicy {
   due(situation: Situation): boolean | Promise<boolean>;
 }
