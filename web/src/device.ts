@@ -107,7 +107,7 @@ export class LocalDevice {
   private working: Promise<unknown> | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   /** What was ranked last: a page mostly ranks the same candidates again as events come. */
-  private lastCandidates: { model: Model; ids: string[]; index: Int32Array } | null = null;
+  private lastCandidates: { model: Model; given: unknown[]; ids: string[]; index: Int32Array } | null = null;
   private window: { count: number; model: Model; index: Int32Array } | null = null;
 
   private constructor(
@@ -144,11 +144,12 @@ export class LocalDevice {
     this.deviceId = options.deviceId ?? (good ? kept : fresh());
     if (!options.deviceId && !good) void state.set("device", this.deviceId);
     this.versions = new Versions(options, state, this.cloud, this.deviceId, this.clock);
-    let events: [string[], number];
-    [this.key, events] = await Promise.all([answerKey(options.token), state.events(this.log.capacity), this.versions.begin()]);
+    const asked = [answerKey(options.token), state.events(this.log.capacity), state.get("requests"), this.versions.begin()] as const;
+    const [key, events, requests] = await Promise.all(asked);
+    this.key = key;
+    const day = requests as typeof this.day | undefined;
     this.log.append(events[0]);
     this.log.count = Math.max(this.log.count, events[1]);
-    const day = (await state.get("requests")) as typeof this.day | undefined;
     if (Number.isInteger(day?.day) && Number.isInteger(day?.requests)) this.day = day!;
     this.runtime = await this.made(this.versions.model);
     state.heard = (told) => void this.hear(told);
@@ -190,20 +191,32 @@ export class LocalDevice {
   async rank(candidates: Iterable<string | number>, options: RankOptions = {}): Promise<Ranked[]> {
     const { runtime, log } = this;
     const { model } = runtime;
-    const ids = itemIds(candidates);
-    const held = this.lastCandidates;
-    const same = held?.model === model && held.ids.length === ids.length && ids.every((id, at) => id === held.ids[at]);
-    const index = same ? held.index : model.indices(ids);
-    this.lastCandidates = { model, ids, index };
+    const { ids, index } = this.candidates(model, candidates);
     const hides = this.hides(model, options.met);
     const scores = await this.scores(runtime, index, options.personal);
-    index.forEach((item, at) => {
-      if (item !== UNKNOWN) return;
-      scores[at] = LAST;
-      this.totals.unknownCandidates++;
-    });
-    const shown = [...index.keys()].filter((at) => !(hides && index[at]! >= FIRST_ITEM && log.has(ids[at]!)));
-    return bestFirst(shown, scores).map((at) => [ids[at]!, scores[at]!]);
+    let shown = 0;
+    const places = new Int32Array(index.length);
+    for (let at = 0; at < index.length; at++) {
+      const unknown = index[at] === UNKNOWN;
+      if (unknown) {
+        scores[at] = LAST;
+        this.totals.unknownCandidates++;
+      }
+      if (unknown || !hides || !log.has(ids[at]!)) places[shown++] = at;
+    }
+    return Array.from(bestFirst(places.subarray(0, shown), scores), (at): Ranked => [ids[at]!, scores[at]!]);
+  }
+
+  /** Ids with their item indices, looked up once for each list. */
+  private candidates(model: Model, candidates: Iterable<string | number>): { ids: string[]; index: Int32Array } {
+    const held = this.lastCandidates;
+    if (held?.model === model && Array.isArray(candidates) && candidates.length === held.given.length)
+      if (held.given.every((one, at) => one === candidates[at])) return held;
+    const ids = itemIds(candidates);
+    const given = Array.isArray(candidates) ? [...(candidates as unknown[])] : ids;
+    const found = { model, given, ids, index: model.indices(ids) };
+    this.lastCandidates = found;
+    return found;
   }
 
   /** The k best items of the catalogue; of equal scores the lowest item index comes first. */
@@ -219,7 +232,7 @@ export class LocalDevice {
         const item = model.find(id);
         if (item >= FIRST_ITEM) scores[item] = -Infinity;
       }
-    return best(scores, wanted).map((item) => [model.bundle.ids[item]!, scores[item]!]);
+    return Array.from(best(scores, wanted), (item): Ranked => [model.bundle.ids[item]!, scores[item]!]);
   }
 
   private hides(model: Model, met: MetPolicy | null | undefined): boolean {
@@ -561,25 +574,43 @@ export class LocalDevice {
   }
 }
 
-/** Places from the highest score to the lowest, equal ones in their order. */
-function bestFirst(places: number[], scores: Float32Array): number[] {
-  return places.sort((one, other) => scores[other]! - scores[one]! || one - other);
-}
+/** More places than this do not fit beside a score into one number. */
+const MOST_PLACES = 2 ** 21;
 
-/** The places of the `wanted` highest scores, of equal ones the lowest place first; -Infinity is none. */
-function best(scores: Float32Array, wanted: number): number[] {
-  if (!wanted) return [];
-  let places: number[] = [];
-  let least = -Infinity;
-  const cut = (): void => {
-    places = bestFirst(places, scores).slice(0, wanted);
-    if (places.length === wanted) least = scores[places.at(-1)!]!;
-  };
-  for (let at = 0; at < scores.length; at++) {
-    if (scores[at]! > least) places.push(at);
-    if (places.length >= 2 * wanted + 64) cut();
+/** Places from the highest score to the lowest, equal ones in their order. */
+function bestFirst(places: Int32Array, scores: Float32Array): Int32Array {
+  if (scores.length > MOST_PLACES) return places.sort((one, other) => scores[other]! - scores[one]! || one - other);
+  // One sort of plain numbers: the bits of a score, turned so that they rise as it falls, and below them its place.
+  const values = new Float32Array(1);
+  const bits = new Uint32Array(values.buffer);
+  const keys = new Float64Array(places.length);
+  for (let at = 0; at < places.length; at++) {
+    const place = places[at]!;
+    // No negative zero.
+    values[0] = scores[place]! + 0;
+    const turned = bits[0]! < 2 ** 31 ? 2 ** 31 - bits[0]! : bits[0]!;
+    keys[at] = turned * MOST_PLACES + place;
   }
-  cut();
+  keys.sort();
+  for (let at = 0; at < places.length; at++) places[at] = keys[at]! % MOST_PLACES;
   return places;
 }
 
+/** The places of the `wanted` highest scores, of equal ones the lowest place first; -Infinity is none. */
+function best(scores: Float32Array, wanted: number): Int32Array {
+  const room = Math.min(scores.length, 2 * wanted + 64);
+  const places = new Int32Array(room);
+  let [kept, least] = [0, -Infinity];
+  const cut = (): void => {
+    bestFirst(places.subarray(0, kept), scores);
+    kept = Math.min(kept, wanted);
+    if (wanted && kept === wanted) least = scores[places[kept - 1]!]!;
+  };
+  for (let at = 0; at < scores.length; at++) {
+    if (!(scores[at]! > least)) continue;
+    if (kept === room) cut();
+    if (scores[at]! > least) places[kept++] = at;
+  }
+  cut();
+  return places.subarray(0, kept);
+}

@@ -61,9 +61,14 @@ export class State {
 
   /** One transaction, after those before; whether the browser took it. */
   private write(store: string, work: (store: IDBObjectStore) => void): Promise<boolean> {
+    const { database } = this;
+    if (!database) {
+      if (this.name !== null) this.errors++;
+      return Promise.resolve(false);
+    }
     const now = this.turn.then(async () => {
       try {
-        const transaction = this.database!.transaction(store, "readwrite");
+        const transaction = database.transaction(store, "readwrite");
         work(transaction.objectStore(store));
         await new Promise<void>((resolve, reject) => {
           transaction.oncomplete = () => resolve();
@@ -71,7 +76,7 @@ export class State {
         });
         return true;
       } catch {
-        if (this.name !== null) this.errors++;
+        this.errors++;
         return false;
       }
     });
@@ -85,6 +90,8 @@ export class State {
 
   /** Several values, all or none of them. */
   async put(values: Record<string, unknown>): Promise<boolean> {
+    // What is kept in memory alone needs no second place there.
+    if (this.name === null) return true;
     for (const [key, value] of Object.entries(values)) this.pending.set(key, value);
     const written = new Map(this.pending);
     const good = await this.write(KEPT, (store) => written.forEach((value, key) => store.put(value, key)));
@@ -119,6 +126,7 @@ export class State {
 
   /** Add events; the oldest go when there are more than twice as many as are kept. */
   async append(items: readonly string[], most: number): Promise<boolean> {
+    if (this.name === null) return true;
     const all = [...this.unsaved, ...items];
     this.unsaved = all;
     const good = await this.write(EVENTS, (store) => {

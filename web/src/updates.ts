@@ -54,22 +54,22 @@ export class Versions {
   /** The version that was in use, or else the first one: of the page, or of the cloud. */
   async begin(): Promise<void> {
     if (await this.reload()) return;
-    const found = await this.latest();
+    const found = await this.latest(true);
     if (!found) throw new DuetError("nothing-to-serve", "there is no version to begin with", "name a bundle, or a cloud");
     const [model, files] = await this.fetch(...found);
     this.model = model;
-    this.known = { current: model.id, previous: [], refused: {}, key: model.bundle.publicKey };
-    await this.keep(files);
+    this.known = { current: model.id, previous: [], refused: {}, key: this.known?.key ?? model.bundle.publicKey };
+    // Nobody need wait for the disk.
+    void this.keep(files);
   }
 
-  /** Use what is kept as the one in use. Whether there is such a version, and it is good. */
+  /** Use what is kept as the one in use. Whether there is such a version, and it is good; its key is trusted anyway. */
   async reload(): Promise<boolean> {
     try {
       this.known = known(await this.state.get("versions"), "");
       this.model = await this.load(this.known.current);
       return true;
     } catch {
-      this.known = null;
       return false;
     }
   }
@@ -90,9 +90,9 @@ export class Versions {
   }
 
   /** The version that this device shall run, and where its files are. */
-  private async latest(): Promise<[string, Fetch] | null> {
+  private async latest(first = false): Promise<[string, Fetch] | null> {
     const { cloud, device } = this;
-    if (this.options.bundle !== null && (!cloud || !this.known)) {
+    if (this.options.bundle !== null && (!cloud || first)) {
       const at: Fetch = async (name, limit) => {
         const [content, response] = await fetchBytes(`${this.options.bundle}/${name}`, limit, 600, { cache: "no-cache" });
         if (!response.ok) throw new DuetError("cloud-refused", `${name} of the bundle cannot be had: ${response.status}`);

@@ -1,13 +1,15 @@
 /** The dashboard: what the service counts, asked for every two seconds with the token of an admin. */
 import { byId, bytes, make, milliseconds, say } from "../dom";
-import { by, parse, pick, quantile, type Sample, total } from "./metrics";
+import { between, by, parse, pick, quantile, type Sample, total } from "./metrics";
 
 const SECONDS = 2;
 const KEPT = 150;
+const MINUTE = 60_000;
 const STAGES = ["read", "decode", "generate", "encode", "total"];
 
 const rates: number[] = [];
-let before: { at: number; samples: Sample[] } | null = null;
+/** What was asked for in the last minute, the oldest first. */
+const heard: { at: number; samples: Sample[] }[] = [];
 let timer: ReturnType<typeof setTimeout> | undefined;
 let token = sessionStorage.getItem("duet-admin") ?? "";
 
@@ -47,6 +49,7 @@ async function ask(): Promise<void> {
 
 function show(samples: Sample[]): void {
   const now = { at: performance.now(), samples };
+  const before = heard.at(-1);
   const passed = before ? (now.at - before.at) / 1000 : 0;
   const rate = (name: string): number =>
     before && passed ? Math.max(0, total(samples, name) - total(before.samples, name)) / passed : 0;
@@ -65,13 +68,16 @@ function show(samples: Sample[]): void {
     ["Waiting", whole(total(samples, "duet_waiting"))],
   ]);
   line(sent);
+  while (heard.length > 1 && now.at - heard[0]!.at > MINUTE) heard.shift();
+  const minute = heard.length ? between(samples, heard[0]!.samples) : samples;
+  const timed = total(minute, "duet_stage_seconds_count", { stage: "total" }) ? minute : samples;
   rows(
     "stages",
     STAGES.map((stage) => {
       const labels = { stage };
-      const count = total(samples, "duet_stage_seconds_count", labels);
-      const mean = count ? total(samples, "duet_stage_seconds_sum", labels) / count : null;
-      return [stage, ...[0.5, 0.95, 0.99].map((share) => seconds(quantile(samples, "duet_stage_seconds", share, labels))), seconds(mean)] as const;
+      const count = total(timed, "duet_stage_seconds_count", labels);
+      const mean = count ? total(timed, "duet_stage_seconds_sum", labels) / count : null;
+      return [stage, ...[0.5, 0.95, 0.99].map((share) => seconds(quantile(timed, "duet_stage_seconds", share, labels))), seconds(mean)] as const;
     }),
   );
   const served = new Map(by(samples, "duet_model", "model_id"));
@@ -89,7 +95,7 @@ function show(samples: Sample[]): void {
   rows("bundles", by(samples, "duet_bundles_refused", "code").map(([code, count]) => [code, whole(count)] as const));
   const up = Date.now() / 1000 - total(samples, "duet_started_seconds");
   say("about", `Up for ${up < 120 ? `${Math.round(up)} s` : up < 7200 ? `${Math.round(up / 60)} min` : `${Math.round(up / 3600)} h`}; registry seen ${total(samples, "duet_registry_age_seconds").toFixed(1)} s ago.`);
-  before = now;
+  heard.push(now);
 }
 
 function tiles(found: [string, string][]): void {

@@ -30,6 +30,13 @@ export function by(samples: Sample[], name: string, label: string): [string, num
   return [...found].sort((one, other) => other[1] - one[1]);
 }
 
+/** What was counted between two times: the samples less those of before. */
+export function between(samples: Sample[], before: Sample[]): Sample[] {
+  const key = ({ name, labels }: Sample): string => name + JSON.stringify(labels);
+  const old = new Map(before.map((one) => [key(one), one.value]));
+  return samples.map((one) => ({ ...one, value: Math.max(0, one.value - (old.get(key(one)) ?? 0)) }));
+}
+
 /** The value that this share of a histogram's counts stays below, linear within a bucket; null without counts. */
 export function quantile(samples: Sample[], name: string, share: number, labels: Record<string, string> = {}): number | null {
   const buckets = pick(samples, `${name}_bucket`, labels)

@@ -5,6 +5,8 @@ import { drawTheta } from "./theta";
 
 const SHOWN = 10;
 const PICKS = 12;
+/** How far down the other list the page looks for where an item stood. */
+const REACH = 1000;
 const KEPT_ANSWERS = 12;
 const begun = performance.now();
 
@@ -131,8 +133,8 @@ class Page {
     const met = this.showsMet ? "show" : "hide";
     const start = performance.now();
     const [own, everyone, status, theta, events] = await Promise.all([
-      device.recommend(this.order.length, { met }),
-      device.recommend(this.order.length, { met, personal: false }),
+      device.recommend(SHOWN, { met }),
+      device.recommend(REACH, { met, personal: false }),
       device.status(),
       device.theta(),
       device.events(200),
@@ -141,7 +143,7 @@ class Page {
     const watched = new Set(events);
     this.rank("global", everyone, null, watched);
     this.rank("own", own, new Map(everyone.map(([id], at) => [id, at])), watched);
-    this.describe(status, own.length, took);
+    this.describe(status, took);
     const newest = [...watched].reverse().slice(0, 24);
     byId("watched").replaceChildren(
       ...(newest.length ? newest.map((id) => make("li", {}, this.title(id))) : [make("li", {}, "nothing yet")]),
@@ -164,14 +166,16 @@ class Page {
       const row = make("li", {}, make("span", { class: "place" }, String(at + 1)), this.button(id));
       if (watched.has(id)) row.append(make("span", { class: "moves met" }, "watched"));
       else if (others) {
-        const moved = (others.get(id) ?? at) - at;
+        const before = others.get(id);
+        const moved = (before ?? REACH) - at;
+        const far = before === undefined ? `more than ${moved}` : String(Math.abs(moved));
         if (moved)
           row.append(
             make(
               "span",
-              { class: `moves ${moved > 0 ? "up" : "down"}`, title: `place ${at + 1 + moved} in everyone’s model` },
-              make("span", { "aria-hidden": "true" }, `${moved > 0 ? "▲" : "▼"} ${Math.abs(moved)}`),
-              make("span", { class: "hidden" }, `${Math.abs(moved)} places ${moved > 0 ? "up" : "down"}`),
+              { class: `moves ${moved > 0 ? "up" : "down"}` },
+              make("span", { "aria-hidden": "true" }, `${moved > 0 ? "▲" : "▼"} ${far.replace("more than ", "> ")}`),
+              make("span", { class: "hidden" }, `${far} places ${moved > 0 ? "up" : "down"}`),
             ),
           );
       }
@@ -182,7 +186,7 @@ class Page {
     byId(place).replaceChildren(...rows);
   }
 
-  private describe(status: Status, items: number, took: number): void {
+  private describe(status: Status, took: number): void {
     say("about", `${status.backbone} on ${status.name}, ${this.order.length} items; version ${status.modelId.slice(0, 12)}; device ${status.device}.`);
     say(
       "own-about",
@@ -190,7 +194,7 @@ class Page {
         ? `The same with this browser’s own parameters, θ, made ${status.theta.ageEvents} event${status.theta.ageEvents === 1 ? "" : "s"} ago.`
         : "The same with this browser’s own parameters, θ: there are none yet, so both lists agree.",
     );
-    say("ranked", `Ranked ${items} items twice, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
+    say("ranked", `Ranked ${this.order.length} items twice, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
     const trouble = Object.entries({ ...status.failures, ...status.refused });
     if (status.lastError) {
       const wait = status.nextTrySeconds ? ` It asks again in ${Math.ceil(status.nextTrySeconds)} s.` : "";
@@ -255,5 +259,5 @@ byId("sign-in-form").addEventListener("submit", (event) => {
   event.preventDefault();
   void start({ deviceId: byId<HTMLInputElement>("device-id").value, token: byId<HTMLInputElement>("token").value });
 });
-navigator.serviceWorker?.register("sw.js").catch(() => undefined);
-void start();
+// Only now, so that it takes no time from the first ranking.
+void start().then(() => navigator.serviceWorker?.register("sw.js").catch(() => undefined));
