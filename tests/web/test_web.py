@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import ROOT, Node
 
-MOST_BYTES = 25_000
+MOST_BYTES = 24_000
 """Of the package, gzipped, with the plain kernels: what a page loads before its first ranking."""
 
 
@@ -31,7 +31,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def test_what_a_page_loads_is_small(package: Path) -> None:
-    loaded = [path for path in package.glob("*.js") if path.name in ("index.js", "policy.js", "worker.js")]
+    loaded = [path for path in package.glob("*.js") if path.name in ("index.js", "policies.js", "worker.js")]
     sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in loaded}
     assert sum(sizes.values()) <= MOST_BYTES, sizes
 

@@ -144,13 +144,11 @@ export class LocalDevice {
     this.deviceId = options.deviceId ?? (good ? kept : fresh());
     if (!options.deviceId && !good) void state.set("device", this.deviceId);
     this.versions = new Versions(options, state, this.cloud, this.deviceId, this.clock);
-    const asked = [answerKey(options.token), state.events(this.log.capacity), state.get("requests"), this.versions.begin()] as const;
-    const [key, events, requests] = await Promise.all(asked);
+    const asked = [answerKey(options.token), state.events(this.log.capacity), this.readDay(), this.versions.begin()] as const;
+    const [key, events] = await Promise.all(asked);
     this.key = key;
-    const day = requests as typeof this.day | undefined;
     this.log.append(events[0]);
     this.log.count = Math.max(this.log.count, events[1]);
-    if (Number.isInteger(day?.day) && Number.isInteger(day?.requests)) this.day = day!;
     this.runtime = await this.made(this.versions.model);
     state.heard = (told) => void this.hear(told);
     if (this.cloud ?? options.bundle) this.nextUpdate = this.now() + this.spread(Math.min(options.updateSeconds, 60));
@@ -367,9 +365,9 @@ export class LocalDevice {
       if (may())
         asked = await this.state.alone(async () => {
           // Another tab may have asked meanwhile.
-          const held = this.runtime.store.current;
-          await this.runtime.store.load(this.clock() * 1000);
-          if (!may() || (held !== this.runtime.store.current && !insisted && !(await this.wanted()))) return false;
+          await Promise.all([this.runtime.store.load(this.clock() * 1000), this.readDay()]);
+          const still = insisted || this.options.state === null || (await this.wanted());
+          if (!may() || !still) return false;
           await this.ask(this.runtime);
           return true;
         });
@@ -434,6 +432,7 @@ export class LocalDevice {
 
   private erase(): void {
     this.log.clear();
+    this.state.drop();
     this.runtime.store.clear();
     this.versions.forget();
     this.lastCandidates = this.window = this.last = null;
@@ -478,6 +477,13 @@ export class LocalDevice {
         );
         if (!this.closed && rest < Infinity) this.timer = setTimeout(() => this.schedule(), Math.min(Math.max(0, rest), LONGEST) * 1000);
       });
+  }
+
+  /** What was sent today, by any tab. */
+  private async readDay(): Promise<void> {
+    const kept = (await this.state.get("requests")) as typeof this.day | undefined;
+    const good = Number.isInteger(kept?.day) && Number.isInteger(kept?.requests);
+    if (good && (kept!.day !== this.day.day || kept!.requests > this.day.requests)) this.day = kept!;
   }
 
   private requestsToday(): number {

@@ -3,3 +3,4 @@ export type { Change, Item, Ranked, RankOptions, Status, ThetaStatus } from "./d
 export type { Cloud, Exchange } from "./client";
 export type { DeviceOptions } from "./options";
 export { LocalDevice } from "./device";
+export { afterSeconds, always, dailyBudget, drift, everyEvents } from "./policies";

@@ -81,27 +81,11 @@ function tensor(content: Bytes): [string, Tensor] {
   const of = fields(content);
   const dims = numbers(of, 1);
   const type = first(of, 2)?.[1];
-  const raw = first(of, 9)?.[2];
   const count = dims.reduce((one, other) => one * other, 1);
   const name = texts(of, 8)[0] ?? "";
+  const bytes = first(of, 9)?.[2] ?? new Uint8Array(0);
   const size = { [FLOAT!]: 4, [UINT8!]: 1, [INT8!]: 1, [INT32!]: 4, [INT64!]: 8, [BOOL!]: 1 }[type ?? 0];
   if (!size || first(of, 14)?.[1] || !(count >= 0)) throw new RangeError(`the tensor ${name} is of no known kind`);
-  let bytes = raw ?? new Uint8Array(0);
-  if (!raw) {
-    // As a list of numbers, which few exporters write.
-    const [listed, whole] = [all(of, 4), numbers(of, type === INT64 ? 7 : 5)];
-    bytes = new Uint8Array(count * size);
-    const into = view(bytes);
-    if (type === FLOAT) {
-      const packed = listed.length === 1 ? listed[0]![2] : Uint8Array.from(listed.flatMap(([, , part]) => [...part]));
-      bytes.set(packed.subarray(0, bytes.length));
-    } else
-      whole.slice(0, count).forEach((value, at) => {
-        if (size === 8) into.setBigInt64(8 * at, BigInt(value), true);
-        else if (size === 4) into.setInt32(4 * at, value, true);
-        else into.setUint8(at, value & 255);
-      });
-  }
   if (bytes.length !== count * size) throw new RangeError(`the tensor ${name} has not its size`);
   // Typed arrays have the byte order of the machine: little endian, wherever a browser runs.
   const { buffer } = bytes.slice();

@@ -6,7 +6,8 @@ import { MAX_ADDRESS, MAX_TOKEN_BYTES } from "./limits";
 import type { Encoding, MetPolicy, Parts } from "./messages";
 import type { EngineOptions } from "./model";
 import { PATIENCE, type PatienceConfig } from "./patience";
-import { checkPolicy, everyEvents, type Policy } from "./policy";
+import { everyEvents } from "./policies";
+import { checkPolicy, type Policy } from "./policy";
 import { GRACE_SECONDS } from "./store";
 
 export interface DeviceOptions extends EngineOptions {

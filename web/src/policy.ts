@@ -29,17 +29,6 @@ export type Policy =
   | { kind: "DailyBudget"; policy: Policy; n: number }
   | OwnPolicy;
 
-/** Ask after every event: the best theta, the most requests. */
-export const always = (): Policy => ({ kind: "Always" });
-/** Ask after every `n` events. */
-export const everyEvents = (n = 10): Policy => ({ kind: "EveryEvents", n });
-/** Ask at the first event that comes so many seconds or more after theta was made. */
-export const afterSeconds = (seconds = 3600): Policy => ({ kind: "AfterSeconds", seconds });
-/** Ask when the recent behaviour is no longer that which theta was made from. */
-export const drift = (threshold = 0.2, decay = 0.9): Policy => ({ kind: "Drift", threshold, decay });
-/** Another policy, with at most `n` requests a day (UTC), retries included. */
-export const dailyBudget = (policy: Policy, n = 24): Policy => ({ kind: "DailyBudget", policy, n });
-
 /** Refuses what is no policy, or cannot work. */
 export function checkPolicy(policy: Policy): void {
   const whole = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;

@@ -17,11 +17,12 @@ export const METHODS = [
   "update",
   "rollback",
   "forget",
+  "close",
 ] as const;
 type Method = (typeof METHODS)[number];
 
 /** What a page does with a device, wherever it runs. */
-export interface Device extends Pick<LocalDevice, Method | "close"> {
+export interface Device extends Pick<LocalDevice, Method> {
   /** Hears of what changed. */
   onchange: (what: Change) => void;
 }
@@ -57,7 +58,10 @@ export async function openRemote(worker: Worker, options: object): Promise<Devic
   };
   const device = { onchange: () => undefined } as unknown as Device;
   for (const method of METHODS) Object.assign(device, { [method]: (...values: unknown[]) => call(method, values) });
-  device.close = async () => stop("the device is closed");
+  device.close = async () => {
+    await call("close", []).catch(() => undefined);
+    stop("the device is closed");
+  };
   worker.onmessage = ({ data: { id, result, refused, change } }: MessageEvent<Said>) => {
     if (change) return device.onchange(change);
     const [resolve, reject] = waiting.get(id!)!;

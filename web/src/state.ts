@@ -22,6 +22,7 @@ export class State {
   private unsaved: string[] = [];
   private channel: BroadcastChannel | null = null;
   private turn: Promise<unknown> = Promise.resolve();
+  private single: Promise<unknown> = Promise.resolve();
 
   private constructor(
     readonly name: string | null,
@@ -143,8 +144,13 @@ export class State {
     return good;
   }
 
-  clearEvents(): Promise<boolean> {
+  /** Write nothing of what waits to be written and tells what was seen. */
+  drop(): void {
     this.unsaved = [];
+    for (const key of this.pending.keys()) if (key.startsWith("theta/")) this.pending.delete(key);
+  }
+
+  clearEvents(): Promise<boolean> {
     return this.write(EVENTS, (store) => store.clear());
   }
 
@@ -153,10 +159,13 @@ export class State {
     this.channel?.postMessage(told);
   }
 
-  /** Do something while no other tab does. */
+  /** Do something while nobody else does, in this tab or another. */
   alone<T>(work: () => Promise<T>): Promise<T> {
     const locks = globalThis.navigator?.locks;
-    return this.name !== null && locks ? (locks.request(`duet-${this.name}`, work) as Promise<T>) : work();
+    const shared = this.name !== null && locks ? () => locks.request(`duet-${this.name}`, work) as Promise<T> : work;
+    const now = this.single.then(shared);
+    this.single = now.catch(() => undefined);
+    return now;
   }
 
   async close(): Promise<void> {

@@ -228,6 +228,33 @@ test("what cannot work is refused when a device is opened, or called", async () 
   await device.close();
 });
 
+test("one question at a time, whoever asks", async () => {
+  const device = await open({ state: null });
+  await device.observe("i0");
+  let [now, most] = [0, 0];
+  cloud.parameters = async () => {
+    most = Math.max(most, ++now);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    now--;
+    return cloud.answer;
+  };
+  await Promise.all([device.refresh(), device.refresh(), device.keepUp(), device.refresh()]);
+  expect(most).toBe(1);
+  await device.close();
+});
+
+test("a day's budget holds for all tabs together", async () => {
+  const policy = { kind: "DailyBudget", n: 2, policy: { kind: "Always" } } as const;
+  const tabs = [await open({ policy }), await open({ policy }), await open({ policy })];
+  cloud.failing = new DuetError("cloud-unreachable", "gone");
+  for (const tab of tabs) {
+    await tab.observe("i0");
+    await tab.keepUp();
+  }
+  expect(cloud.asked).toBe(2);
+  for (const tab of tabs) await tab.close();
+});
+
 test("the log forgets the oldest, and what is no longer in it is not met", () => {
   const log = new EventLog(3);
   log.append(["a", "b", "a", "c"]);
