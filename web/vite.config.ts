@@ -9,7 +9,7 @@ export default defineConfig({
     outDir: process.env.DUET_PAGES ?? "../../src/duetgen/cloud/static",
     emptyOutDir: true,
     target: "es2023",
-    modulePreload: false,
+    modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
     rollupOptions: {
       input: { demo: "pages/demo/index.html", dashboard: "pages/dashboard/index.html", sw: "pages/demo/sw.ts" },
