@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint docs package check bench bench-quality clean help
+.PHONY: demo test lint docs package web check bench bench-quality clean help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -36,6 +36,9 @@ docs: $(INSTALLED) ## the documentation as pages, in site/; a broken link fails
 
 package: ## the wheel, with each extra alone in a bare environment, and on the newest Python that is here
 	PYTHON="$(PYTHON)" .ci/package
+
+web: ## the pages of the cloud, from web/ into the package; needs Node 20
+	cd web && npm ci --no-audit --no-fund && npx tsc --noEmit && npx vite build
 
 check: lint docs test package ## what CI runs
 

@@ -32,8 +32,8 @@ from duetgen.wire.bias import ItemBias
 from duetgen.wire.messages import ParametersAnswer
 
 
-def untrained(root: Path, items: int, width: int, seed: int = 0) -> Path:
-    """A bundle of a SASRec that was never trained."""
+def untrained(root: Path, items: int, width: int, seed: int = 0, name: str = "sasrec") -> Path:
+    """A bundle of a backbone that was never trained."""
     import torch
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -51,7 +51,7 @@ def untrained(root: Path, items: int, width: int, seed: int = 0) -> Path:
         prepare(None, root / "data", PrepareConfig(source="synthetic", synthetic=synthetic))
     dataset = Dataset(root / "data")
     torch.manual_seed(seed)
-    config = TrainConfig(model=ModelConfig(backbone=BackboneConfig(width=width)))
+    config = TrainConfig(model=ModelConfig(name=name, backbone=BackboneConfig(width=width)))
     model = Recommender(dataset.vocabulary, config.model).eval()
     run = Run(root, config, describe(dataset, config, "cpu"), model)
     out = root / f"bundle-{seed}"

@@ -45,7 +45,7 @@ def test_metrics_tell_rates_errors_stages_versions_and_ages(client: Any) -> None
 
 
 def test_workers_are_added_up_and_those_that_ended_stay(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, lambda: (["a"], "a"))
+    recorder = Recorder(tmp_path, lambda: (["a"], "a", ["invalid-bundle", "canary-failed", "invalid-bundle"]))
     recorder.totals.requests["parameters 200"] = 5
     recorder.totals.stages["total"].observe(0.0003)
     other = Totals()
@@ -59,6 +59,7 @@ def test_workers_are_added_up_and_those_that_ended_stay(tmp_path: Path) -> None:
     assert found["duet_requests_total", (("endpoint", "parameters"), ("status", "200"))] == 12
     assert found["duet_stage_seconds_bucket", (("le", "0.0005"), ("stage", "total"))] == 2
     assert found["duet_stage_seconds_bucket", (("le", "+Inf"), ("stage", "total"))] == 3
+    assert found["duet_bundles_refused", (("code", "invalid-bundle"),)] == 2
     assert recorder.totals.requests["parameters 200"] == 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -52,6 +53,35 @@ class TestEveryStore:
         assert store.revoke(digest=digest[:8]) == 1
         assert store.all() == []
         assert find(where, digest) == [None]
+
+    def test_token_that_expires_is_good_until_then_and_forgotten_after(
+        self, where: str, store: TokenStore, version: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = store.add("device", "kiosk-1", seconds=3600)
+        [entry] = store.all()
+        assert entry.expires == entry.created + 3600
+        config = ServiceConfig(sources=(str(version),), tokens=where, token_seconds=0.0, rate=0)
+        with TestClient(create_app(config)) as client:
+            assert post(client, ASK, **bearer(token)).status_code == 200
+            now = time.time()
+            monkeypatch.setattr("duetgen.cloud.access.time.time", lambda: now + 3600)
+            refused(post(client, ASK, **bearer(token)), 401, "unauthenticated")
+        other = store.add("device", "kiosk-1")
+        assert [found.digest for found in store.all()] == [token_digest(other)]
+
+    @pytest.mark.parametrize("seconds", [0, -1, 10**12])
+    def test_time_that_is_none_refused(self, store: TokenStore, seconds: int) -> None:
+        with pytest.raises(InvalidTokensError):
+            store.add("device", "kiosk-1", seconds=seconds)
+
+    def test_store_of_before_tokens_could_expire_is_extended_by_who_writes(self, where: str, store: TokenStore) -> None:
+        token = store.add("device", "kiosk-1")
+        store._run("alter table tokens drop column expires")  # type: ignore[attr-defined]
+        with pytest.raises(InvalidTokensError):
+            open_store(where)
+        again = open_store(where, write=True)
+        assert [(found.digest, found.expires) for found in again.all()] == [(token_digest(token), None)]
+        again.close()
 
     def test_tokens_listed_and_revoked_by_digest(self, store: TokenStore) -> None:
         first, second = store.add("device", "a"), store.add("device", "a")

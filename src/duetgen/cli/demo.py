@@ -165,8 +165,9 @@ def run_demo(
     console.results.print(f"\nDone in {time.monotonic() - begun:.0f} s. Everything is in {out}/: {made}")
     console.results.print(f"  more figures: duet evaluate {out}/duet {out}/dataset --protocol candidates --by-history")
     if live:
-        console.results.print(f"  a device to try: duet serve {out}/bundle --open, then")
-        console.results.print(f"                   duet device {out}/bundle --cloud http://127.0.0.1:8000")
+        console.results.print(f"  your browser as a device: duet serve {out}/bundle --demo, then open")
+        console.results.print("                            http://127.0.0.1:8000/demo/")
+        console.results.print(f"  a device in the terminal: duet device {out}/bundle --cloud http://127.0.0.1:8000")
 
 
 def title_of(method: str) -> str:

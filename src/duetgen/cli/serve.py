@@ -44,6 +44,13 @@ def serve(
     cors: Annotated[
         list[str] | None, Parameter(negative="", help="Origin of web pages that may ask; may be repeated [none].")
     ] = None,
+    demo: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Show a page at /demo/ where a browser is a device; without --tokens it is --open as well.",
+        ),
+    ] = False,
     certificate: Annotated[Path | None, Parameter(help="PEM file for TLS.")] = None,
     key: Annotated[Path | None, Parameter(help="PEM file of the certificate's private key.")] = None,
     log_requests: Annotated[bool, Parameter(negative="", help="Log every request.")] = False,
@@ -68,6 +75,7 @@ def serve(
             ) from cause
 
         trusted = trusted_keys(trust or [])
+        open = open or (demo and tokens is None)
         config = ServiceConfig(
             sources=tuple(str(path.resolve()) for path in bundles),
             trusted=trusted,
@@ -79,6 +87,7 @@ def serve(
             body_seconds=body_seconds,
             poll_seconds=poll,
             origins=tuple(cors or ()),
+            demo=demo,
             log_requests=log_requests,
             workers=workers,
         )
@@ -99,10 +108,13 @@ def serve(
             mode = "open" if config.open else "tokens"
             if json:
                 line = {"url": address.url, "models": models, "mode": mode, "workers": workers, "pid": os.getpid()}
+                line |= {"demo": f"{address.url}/demo/"} if demo else {}
                 sys.stdout.write(jsonlib.dumps(line) + "\n")
             else:
                 names = ", ".join(f"{manifest.name} {manifest.model_id[:12]}" for manifest in found)
                 sys.stdout.write(f"serving {names} at {address.url} ({mode}, {workers} worker{'s' * (workers > 1)})\n")
+                if demo:
+                    sys.stdout.write(f"the demo is at {address.url}/demo/\n")
             sys.stdout.flush()
 
         code = run(config, Address(host=host, port=port, certificate=certificate, key=key), ready)

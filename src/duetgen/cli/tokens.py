@@ -54,6 +54,7 @@ def add(
         Parameter(help="device: its own parameters; batch: many devices at once; admin: metrics as well."),
     ] = "device",
     note: Annotated[str, Parameter(help="For people.")] = "",
+    seconds: Annotated[int | None, Parameter(help="For how long it is good [until it is revoked].")] = None,
     json: Json = False,
 ) -> None:
     """Make a token and print it: the store keeps its digest alone, so it is not seen again."""
@@ -61,7 +62,7 @@ def add(
 
     opened = open_store(store, write=True)
     try:
-        token = opened.add(scope, device, note)
+        token = opened.add(scope, device, note, seconds)
     finally:
         opened.close()
     if json:
@@ -111,9 +112,14 @@ def list_tokens(*, store: Store = FILE, json: Json = False) -> None:
         console.print_json(found)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("digest", "scope", "device", "created", "note"):
+    for title in ("digest", "scope", "device", "created", "expires", "note"):
         table.add_column(title)
     for token in found:
-        created = datetime.datetime.fromtimestamp(token.created, datetime.UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(token.digest[:16], token.scope, token.device or "", created, token.note)
+        expires = "" if token.expires is None else told(token.expires)
+        table.add_row(token.digest[:16], token.scope, token.device or "", told(token.created), expires, token.note)
     console.results.print(table)
+
+
+def told(seconds: int) -> str:
+    """A time, as people read it."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M")

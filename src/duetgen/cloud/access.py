@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,9 +95,9 @@ class Access:
         known = self._known.get(digest)
         if known is not None and known[1] > now:
             return known[0]
-        found = await self._find(self._store, token, digest)
+        found, left = await self._find(self._store, token, digest)
         self._known.pop(digest, None)
-        self._known[digest] = (found, now + self._seconds)
+        self._known[digest] = (found, now + min(self._seconds, left))
         if len(self._known) > MAX_REMEMBERED:
             # The one that was looked up longest ago.
             del self._known[next(iter(self._known))]
@@ -114,13 +115,17 @@ class Access:
             except TokensUnavailableError as error:
                 raise TokensUnavailableError(self._reason) from error
 
-    async def _find(self, store: TokenReader, token: str, digest: str) -> Grant:
+    async def _find(self, store: TokenReader, token: str, digest: str) -> tuple[Grant, float]:
+        """The grant of a token, and for how many seconds it is good."""
         entry = await self._look_up(store, digest)
         if entry is None:
             raise UnauthenticatedError(
                 "the token is not known, or was revoked", "make a new one with `duet tokens add`"
             )
-        return Grant(entry.scope, entry.device, answer_key(token), entry.device or digest)
+        left = math.inf if entry.expires is None else entry.expires - time.time()
+        if left <= 0:
+            raise UnauthenticatedError("the token has expired", "get a new one from whoever made this one")
+        return Grant(entry.scope, entry.device, answer_key(token), entry.device or digest), left
 
     async def _look_up(self, store: TokenReader, digest: str) -> Token | None:
         try:

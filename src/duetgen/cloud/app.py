@@ -16,9 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errors import InternalError, MethodNotAllowedError, NotFoundError, ServiceError
-from duetgen.cloud.exchange import MEDIA, Answer, DisconnectedError, Format, Headers, send_body, send_error
+from duetgen.cloud.exchange import MEDIA, Answer, DisconnectedError, Format, Header, Headers, send_body, send_error
 from duetgen.cloud.health import Health
 from duetgen.cloud.models import Models
+from duetgen.cloud.pages import Pages
 from duetgen.cloud.parameters import Parameters
 from duetgen.cloud.service import Service
 from duetgen.errors import DuetError
@@ -35,6 +36,9 @@ PATHS: Final = {
     "/openapi.json": "openapi",
 }
 """Names of the endpoints, for counting: a path that somebody made up must not make up a series."""
+PREFIXES: Final = {"/v1/models/": "file", "/demo": "page", "/dashboard": "page", "/assets/": "page"}
+"""The same for paths by their beginning."""
+PAGES: Final = ("/demo", "/demo/", "/demo/{file}", "/dashboard", "/dashboard/", "/dashboard/{file}", "/assets/{file}")
 GONE: Final = 499
 """Counted where the caller went away before the answer."""
 
@@ -49,7 +53,7 @@ def create_app(config: ServiceConfig) -> ASGIApp:
         allow_origins=config.origins,
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type", "range", "if-none-match"],
-        expose_headers=["etag", "retry-after", "content-range"],
+        expose_headers=["etag", "retry-after", "content-range", "server-timing"],
         max_age=3600,
     )
 
@@ -84,7 +88,7 @@ class Front:
     async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         begun, service = time.perf_counter(), self.service
         path = scope["path"]
-        name = PATHS.get(path) or ("file" if path.startswith("/v1/models/") else "other")
+        name = PATHS.get(path) or next((kind for begin, kind in PREFIXES.items() if path.startswith(begin)), "other")
         form: Format = "json"
         answer: Answer | None = None
         error: DuetError | None = None
@@ -110,7 +114,7 @@ class Front:
                 service.recorder.totals.errors[error.code] += 1
                 await send_error(send, error, form)
             elif answer is not None and answer.content is not None:
-                await send_body(send, 200, answer.content, MEDIA[answer.form])
+                await send_body(send, 200, answer.content, MEDIA[answer.form], timing(begun))
         except Exception:  # what sending raises when nobody is there any more depends on the server
             status = GONE
         service.recorder.totals.requests[f"{name} {status}"] += 1
@@ -136,6 +140,11 @@ class Front:
                 raise DisconnectedError from cause
             raise
         return Answer(status)
+
+
+def timing(begun: float) -> list[Header]:
+    """How long an answer took here, in milliseconds: a device tells it from the time on the way."""
+    return [(b"server-timing", b"cloud;dur=%.3f" % ((time.perf_counter() - begun) * 1000))]
 
 
 async def send_last(send: Send, message: Message) -> None:
@@ -168,7 +177,7 @@ def origin(cause: BaseException) -> str:
 
 def routes(service: Service) -> Router:
     """Everything but the endpoints of parameters."""
-    models, health = Models(service), Health(service)
+    models, health, pages = Models(service), Health(service), Pages(service.config.demo)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: object) -> AsyncIterator[None]:
@@ -183,6 +192,7 @@ def routes(service: Service) -> Router:
             Route("/readyz", health.ready),
             Route("/metrics", health.metrics),
             Route("/openapi.json", health.openapi),
+            *(Route(path, pages.page) for path in PAGES),
         ],
         lifespan=lifespan,
         redirect_slashes=False,

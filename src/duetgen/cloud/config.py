@@ -25,6 +25,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
         poll_seconds: how often registry folders are looked at.
         token_seconds: how long a token that was found is taken for granted: the longest that a revoked one lives on.
         origins: of web pages that may ask (CORS).
+        demo: show the demo page, where a browser is a device.
         log_requests: log every request, not refusals and changes alone.
         run_folder: folder that the workers of one service share while it runs: marks, counters.
         workers: how many there are.
@@ -44,6 +45,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     poll_seconds: float = 1.0
     token_seconds: float = 2.0
     origins: tuple[str, ...] = ()
+    demo: bool = False
     log_requests: bool = False
     run_folder: str | None = None
     workers: int = 1

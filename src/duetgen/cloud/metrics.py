@@ -92,10 +92,10 @@ class Recorder(Collector):
 
     Args:
         folder: that the workers share; None: this worker is alone.
-        models: tells which versions are in service, and which is the latest.
+        models: tells which versions are in service, which is the latest, and the codes of bundles that are refused.
     """
 
-    def __init__(self, folder: Path | None, models: Callable[[], tuple[list[str], str | None]]) -> None:
+    def __init__(self, folder: Path | None, models: Callable[[], tuple[list[str], str | None, list[str]]]) -> None:
         self.totals = Totals()
         self._folder, self._models = folder, models
         self._registry = CollectorRegistry()
@@ -176,11 +176,15 @@ class Recorder(Collector):
             plain = HistogramMetricFamily(name, text, labels=[])
             add(plain, [], parts)
             yield plain
-        served, latest = self._models()
+        served, latest, refused = self._models()
         models = GaugeMetricFamily("duet_model", "Versions in service; 1 is the latest", labels=["model_id"])
         for model_id in served:
             models.add_metric([model_id], float(model_id == latest))
         yield models
+        bundles = GaugeMetricFamily("duet_bundles_refused", "Bundles that are not taken, by code", labels=["code"])
+        for code, count in sorted(Counter(refused).items()):
+            bundles.add_metric([code], count)
+        yield bundles
         looked = min((t.looked for t in everyone if t.looked), default=0.0)
         age = time.monotonic() - looked if looked else 0.0
         yield GaugeMetricFamily(

@@ -9,7 +9,7 @@ import psycopg
 
 from duetgen.cloud.errors import InvalidTokensError
 from duetgen.cloud.postgres import parse_url, reason
-from duetgen.cloud.sql_tokens import LOOK, SQLTokens
+from duetgen.cloud.sql_tokens import EXTEND, LOOK, LOOK_BEFORE, SQLTokens
 
 SECONDS: Final = 5
 """How long the database may take to answer, and to be connected to."""
@@ -19,7 +19,8 @@ create table if not exists tokens (
     scope text not null check (scope in ('device', 'batch', 'admin')),
     device text check ((device is not null) = (scope = 'device')),
     note text not null,
-    created bigint not null
+    created bigint not null,
+    expires bigint
 );
 create index if not exists tokens_device on tokens (device);
 """
@@ -64,6 +65,13 @@ class PostgresTokens(SQLTokens):
                 with self._database.transaction():
                     self._database.execute(LOCK)
                     self._database.execute(SCHEMA)
+                self._database.execute(LOOK.encode())
+            except psycopg.errors.UndefinedColumn:
+                if not write:
+                    raise
+                # A table of before tokens could expire, or somebody else's, which is left alone.
+                self._database.execute(LOOK_BEFORE.encode())
+                self._database.execute(EXTEND.replace("column", "column if not exists").encode())
                 self._database.execute(LOOK.encode())
         except psycopg.errors.UndefinedTable as cause:
             raise InvalidTokensError(

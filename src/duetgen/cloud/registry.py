@@ -130,6 +130,8 @@ class Registry:
         self._loaded: dict[Path, tuple[State, Served | None]] = {}
         self._sights: dict[Path, Sight] = {}
         self._looks, self._loads = Errands(LOOK_SECONDS), Errands(LOOK_SECONDS + LOAD_SECONDS)
+        self.refused: dict[Path, str] = {}
+        """Folders whose bundle is not taken, with the code of the refusal."""
         self._complaint = ""
         self._troubles: dict[Path, str] = {}
         self.looked = time.monotonic()
@@ -165,6 +167,7 @@ class Registry:
         states = {path: state for sight in self._sights.values() for path, state in sight.folders.items()}
         for gone in [path for path in self._loaded if path not in states]:
             del self._loaded[gone]
+            self.refused.pop(gone, None)
         self._loads.keep(states)
         for path, state in states.items():
             known = self._loaded.get(path)
@@ -215,12 +218,17 @@ class Registry:
             known = self._loaded.get(path, (state, None))[1]
             if known is not None and known.model_id == bundle.manifest.model_id:
                 known.file_state = state
-                return state, known
-            return state, Served(bundle, state, self._timed)
+                served = known
+            else:
+                served = Served(bundle, state, self._timed)
+            self.refused.pop(path, None)
+            return state, served
         except DuetError as error:
-            self._log.write("error", "bundle refused", folder=path.name, code=error.code, reason=error.message)
+            code, reason = error.code, error.message
         except OSError as cause:
-            self._log.write("error", "bundle refused", folder=path.name, code="invalid-bundle", reason=str(cause))
+            code, reason = "invalid-bundle", str(cause)
+        self.refused[path] = code
+        self._log.write("error", "bundle refused", folder=path.name, code=code, reason=reason)
         return state, None
 
     def _rollout(self, available: Sequence[str]) -> Rollout:

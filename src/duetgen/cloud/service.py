@@ -75,9 +75,10 @@ class Service:
             self.limiter.take(found.caller)
         return found
 
-    def _model_ids(self) -> tuple[list[str], str | None]:
+    def _model_ids(self) -> tuple[list[str], str | None, list[str]]:
         versions = self.registry.versions
-        return list(versions.served), versions.latest(None) if versions.newest else None
+        latest = versions.latest(None) if versions.newest else None
+        return list(versions.served), latest, list(self.registry.refused.values())
 
     def _tokens_changed(self, reason: str | None) -> None:
         if reason is None:

@@ -13,6 +13,9 @@ from duetgen.cloud.tokens import Scope, Token, make_token
 COLUMNS: Final = ", ".join(Token.__struct_fields__)
 LOOK: Final = f"select {COLUMNS} from tokens limit 1"
 """Goes well where there is a table of tokens."""
+LOOK_BEFORE: Final = f"select {', '.join(Token.__struct_fields__[:-1])} from tokens limit 1"
+"""Goes well also where it was made before tokens could expire."""
+EXTEND: Final = "alter table tokens add column expires bigint"
 
 
 class SQLTokens(ABC):
@@ -26,15 +29,16 @@ class SQLTokens(ABC):
             InvalidTokensError: the database cannot do it.
         """
 
-    def add(self, scope: Scope, device: str | None, note: str = "") -> str:
-        """Make a token, remember its digest and return it: it is not seen again.
+    def add(self, scope: Scope, device: str | None, note: str = "", seconds: int | None = None) -> str:
+        """Make a token, remember its digest and return it: it is not seen again. Those that expired are forgotten.
 
         Raises:
             InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the store
                 cannot be written.
         """
-        token, entry = make_token(scope, device, note)
-        self._run(f"insert into tokens ({COLUMNS}) values (?, ?, ?, ?, ?)", msgspec.structs.astuple(entry))
+        token, entry = make_token(scope, device, note, seconds)
+        self._run("delete from tokens where expires <= ?", (entry.created,))
+        self._run(f"insert into tokens ({COLUMNS}) values (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(entry))
         return token
 
     def revoke(self, *, digest: str | None = None, device: str | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sqlite3
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from duetgen.cloud.errors import InvalidTokensError, TokensUnavailableError
-from duetgen.cloud.sql_tokens import COLUMNS, LOOK, SQLTokens
+from duetgen.cloud.sql_tokens import COLUMNS, EXTEND, LOOK, LOOK_BEFORE, SQLTokens
 from duetgen.cloud.tokens import Token
 
 SCHEMA: Final = """
@@ -18,7 +19,8 @@ create table if not exists tokens (
     scope text not null check (scope in ('device', 'batch', 'admin')),
     device text check ((device is not null) = (scope = 'device')),
     note text not null,
-    created integer not null
+    created integer not null,
+    expires bigint
 ) without rowid;
 create index if not exists tokens_device on tokens (device);
 """
@@ -57,12 +59,20 @@ class SQLiteTokens(SQLTokens):
             if self._write:
                 path.chmod(0o600)
                 self._database.executescript(SCHEMA)
+                self._extend()
             self._database.execute(LOOK)
             self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError) as cause:
             raise InvalidTokensError(
                 f"{self.path} cannot be opened as a store of tokens: {cause}", "make one with `duet tokens add`"
             ) from cause
+
+    def _extend(self) -> None:
+        """Let a file of before tokens could expire have such tokens."""
+        self._database.execute(LOOK_BEFORE)
+        # Another process may do it at the same time.
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._database.execute(EXTEND)
 
     def close(self) -> None:
         """Let go of the file."""

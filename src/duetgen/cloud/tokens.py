@@ -20,6 +20,8 @@ from duetgen.wire.messages import DeviceId
 
 Scope: TypeAlias = Literal["device", "batch", "admin"]
 
+MAX_SECONDS: Final = 10 * 365 * 86_400
+"""The longest time that a token that expires is good for."""
 TOKEN_BYTES: Final = 32
 """Random bytes of a token: beyond guessing."""
 SCHEMES: Final = ("postgresql://", "postgres://")
@@ -35,6 +37,7 @@ class Token(msgspec.Struct, frozen=True):
         device: whose parameters it may ask for; None unless the scope is `device`.
         note: for people.
         created: seconds since 1970.
+        expires: the same: until when it is good; None: until it is revoked.
     """
 
     digest: str
@@ -42,6 +45,7 @@ class Token(msgspec.Struct, frozen=True):
     device: str | None
     note: str
     created: int
+    expires: int | None = None
 
 
 class TokenReader(Protocol):
@@ -63,8 +67,8 @@ class TokenReader(Protocol):
 class TokenStore(Protocol):
     """What `duet tokens` needs of a store."""
 
-    def add(self, scope: Scope, device: str | None, note: str = "") -> str:
-        """Make a token, remember its digest and return it: it is not seen again.
+    def add(self, scope: Scope, device: str | None, note: str = "", seconds: int | None = None) -> str:
+        """Make a token, remember its digest and return it: it is not seen again. Those that expired are forgotten.
 
         Raises:
             InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the store
@@ -93,12 +97,20 @@ class TokenStore(Protocol):
         ...
 
 
-def make_token(scope: Scope, device: str | None, note: str) -> tuple[str, Token]:
+def make_token(scope: Scope, device: str | None, note: str, seconds: int | None = None) -> tuple[str, Token]:
     """A new token, and what a store remembers of it.
 
+    Args:
+        scope: what its bearer may do.
+        device: whose parameters it may ask for.
+        note: for people.
+        seconds: for how long it is good; None: until it is revoked.
+
     Raises:
-        InvalidTokensError: scope and device do not go together, or the id of the device is malformed.
+        InvalidTokensError: scope and device do not go together, the id of the device is malformed, or the time is none.
     """
+    if seconds is not None and not 1 <= seconds <= MAX_SECONDS:
+        raise InvalidTokensError(f"a token cannot be good for {seconds} seconds", f"give 1 to {MAX_SECONDS}")
     if (scope == "device") != (device is not None):
         raise InvalidTokensError(
             "a token of scope device is for one device, one of another scope for none",
@@ -112,7 +124,8 @@ def make_token(scope: Scope, device: str | None, note: str) -> tuple[str, Token]
                 "the id of a device is 1 to 128 letters, digits and . _ : -", "rename the device"
             ) from cause
     token = secrets.token_hex(TOKEN_BYTES)
-    return token, Token(token_digest(token), scope, device, note, int(time.time()))
+    now = int(time.time())
+    return token, Token(token_digest(token), scope, device, note, now, None if seconds is None else now + seconds)
 
 
 def is_url(where: str) -> bool:

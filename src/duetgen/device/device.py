@@ -131,7 +131,7 @@ class Device:
         return self._ranker.rank(runtime, candidates, self._hides(runtime, met))
 
     def recommend(self, k: int, *, met: MetPolicy | None = None) -> Ranking:
-        """The k best items of the catalogue with their scores.
+        """The k best items of the catalogue with their scores; of equal scores the lowest item index comes first.
 
         Args:
             k: how many, at most.

@@ -2,14 +2,14 @@
 
 A device has no item embeddings to compare, whatever the backbone; but it can score. The profile of an item is its
 scores, with theta = 0, after each of K histories of one anchor item, standardised over the catalogue: items that the
-model serves to the same people have similar profiles.
+model serves to the same people have similar profiles. Anchors lie evenly spread over the item indices, and so does the
+sample that mean and deviation are taken from: a device in any language finds the same ones.
 
 Shapes: K anchors, N items, L window length.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,17 +26,22 @@ SAMPLE: Final = 512
 Float64 = npt.NDArray[np.float64]
 
 
+def spread(vocabulary: int, count: int) -> npt.NDArray[np.int64]:
+    """So many item indices, or all, in the middle of as many equal parts of the catalogue: int64 [N]."""
+    known = vocabulary - FIRST_ITEM
+    count = min(count, known)
+    return FIRST_ITEM + (2 * np.arange(count, dtype=np.int64) + 1) * known // (2 * count)
+
+
 class ItemProfiles:
     """Profiles of one model's items, each computed when it is first asked for."""
 
     def __init__(self, model: DeviceModel) -> None:
-        rng = np.random.default_rng(zlib.crc32(model.model_id.encode()))
-        known = model.vocabulary - FIRST_ITEM
+        anchors_K = spread(model.vocabulary, ANCHORS)
         self.model = model
-        self.anchors_KL = np.zeros((min(ANCHORS, known), model.window), dtype=np.int64)
-        self.anchors_KL[:, 0] = FIRST_ITEM + rng.choice(known, len(self.anchors_KL), replace=False)
-        sample_N = FIRST_ITEM + rng.choice(known, min(SAMPLE, known), replace=False)
-        raw_NK = self._raw(sample_N)
+        self.anchors_KL = np.zeros((len(anchors_K), model.window), dtype=np.int64)
+        self.anchors_KL[:, 0] = anchors_K
+        raw_NK = self._raw(spread(model.vocabulary, SAMPLE))
         self.mean_K: Float64 = raw_NK.mean(0)
         self.deviation_K: Float64 = np.maximum(raw_NK.std(0), 1e-12)
         self._known: dict[int, Float64] = {}

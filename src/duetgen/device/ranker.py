@@ -91,8 +91,11 @@ class Ranker:
         except TypeError as cause:
             raise InvalidItemsError(f"k is {type(k).__name__}, not a whole number", "as in recommend(10)") from cause
         count = min(max(wanted, 0), int(np.isfinite(scores_V).sum()))
-        best = np.sort(np.argpartition(-scores_V, count - 1)[:count]) if count else NOTHING
-        best = best[best_first(scores_V[best])]
+        best = NOTHING
+        if count:
+            # All that tie for the last place, so that it goes to the one of the lowest index.
+            best = np.flatnonzero(scores_V >= np.partition(scores_V, -count)[-count])
+            best = best[best_first(scores_V[best])[:count]]
         return Ranking(model.ids, best, scores_V[best])
 
     def score(self, runtime: Runtime, candidates_C: Sequence[int] | Int64 | None, personal: bool) -> Float32:

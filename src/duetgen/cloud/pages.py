@@ -1,0 +1,89 @@
+"""The pages that the service shows: the demo, where a browser is a device, and the dashboard.
+
+They are built from `web/` and lie beside this module, all of them read when a worker starts: a request names one of
+them or nothing. A page loads nothing from elsewhere, and its policy says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from duetgen.cloud.errors import NotFoundError
+
+MEDIA_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+    "webmanifest": "application/manifest+json",
+}
+POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "worker-src 'self'",
+        "connect-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Kept, but asked for again each time: with the same tag it does not travel.
+    "cache-control": "no-cache",
+}
+
+
+class Pages:
+    """The files of both pages.
+
+    Args:
+        demo: whether the demo is shown as well.
+    """
+
+    def __init__(self, demo: bool) -> None:
+        self._contents = {
+            name: (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+            for name, content in read_all(files("duetgen.cloud") / "static")
+            if demo or not name.startswith(("demo/", "assets/demo"))
+        }
+
+    async def page(self, request: Request) -> Response:
+        """A page by its folder, or one of its files."""
+        path = request.url.path.removeprefix("/")
+        name = f"{path}index.html" if path.endswith("/") else path
+        if f"{path}/index.html" in self._contents:
+            return RedirectResponse(f"{path}/", headers=HEADERS)
+        found = self._contents.get(name)
+        if found is None:
+            raise NotFoundError("there is nothing at this path", "see /openapi.json")
+        content, etag = found
+        headers = {**HEADERS, "etag": etag}
+        if etag.encode() in request.scope["read_headers"].found.get(b"if-none-match", b""):
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)
+
+
+def read_all(folder: Traversable, before: str = "") -> list[tuple[str, bytes]]:
+    """Every file in a folder, by its path inside."""
+    found = []
+    for entry in folder.iterdir():
+        name = f"{before}{entry.name}"
+        found += read_all(entry, f"{name}/") if entry.is_dir() else [(name, entry.read_bytes())]
+    return found

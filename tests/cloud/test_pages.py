@@ -1,0 +1,69 @@
+"""The pages that the service shows: what is there, and what goes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from duetgen.cloud import ServiceConfig, create_app
+
+
+def client(version: Path, demo: bool) -> TestClient:
+    return TestClient(create_app(ServiceConfig(sources=(str(version),), demo=demo)))
+
+
+@pytest.mark.parametrize(
+    ("path", "media"),
+    [
+        ("/demo/", "text/html"),
+        ("/demo/worker.js", "text/javascript"),
+        ("/demo/sw.js", "text/javascript"),
+        ("/dashboard/", "text/html"),
+        ("/assets/demo.js", "text/javascript"),
+        ("/assets/dom.css", "text/css"),
+        ("/assets/icon.svg", "image/svg+xml"),
+    ],
+)
+def test_a_page_and_its_files_load_nothing_from_elsewhere(version: Path, path: str, media: str) -> None:
+    with client(version, demo=True) as made:
+        found = made.get(path)
+        again = made.get(path, headers={"if-none-match": found.headers["etag"]})
+    assert (found.status_code, found.headers["content-type"].partition(";")[0]) == (200, media)
+    policy = found.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'")
+    assert "unsafe" not in policy
+    assert "*" not in policy
+    assert found.headers["x-content-type-options"] == "nosniff"
+    assert b"http://" not in found.content.replace(b"http://www.w3.org/2000/svg", b"")
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_folder_leads_to_its_page(version: Path) -> None:
+    with client(version, demo=True) as made:
+        found = made.get("/demo", follow_redirects=False)
+    assert (found.status_code, found.headers["location"]) == (307, "demo/")
+
+
+@pytest.mark.parametrize(
+    "path", ["/demo/nothing.js", "/assets/..%2fpages.py", "/demo/..%2f..%2fpages.py", "/assets/", "/dashboard/demo.js"]
+)
+def test_nothing_else_is_there(version: Path, path: str) -> None:
+    with client(version, demo=True) as made:
+        found = made.get(path)
+    assert (found.status_code, found.json()["code"]) == (404, "not-found")
+
+
+def test_the_demo_is_shown_only_where_it_is_asked_for(version: Path) -> None:
+    with client(version, demo=False) as made:
+        assert [made.get(path).status_code for path in ("/demo/", "/demo/worker.js", "/assets/demo.js")] == [404] * 3
+        assert made.get("/dashboard/").status_code == 200
+
+
+def test_an_answer_says_how_long_it_took(version: Path) -> None:
+    with client(version, demo=False) as made:
+        found = made.post("/v1/parameters", json={"model_id": "latest", "device": "d", "history": [3]})
+    name, _, duration = found.headers["server-timing"].partition(";dur=")
+    assert name == "cloud"
+    assert float(duration) > 0

@@ -1,0 +1,45 @@
+"""The browser device and its pages: types, units on the golden files, sizes, and a browser against a real cloud."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, Node
+
+MOST_BYTES = 24_000
+"""Of the package, gzipped, with the plain kernels: what a page loads before its first ranking."""
+
+
+def test_types(node: Node) -> None:
+    node("tsc", "--noEmit")
+
+
+def test_units(node: Node) -> None:
+    assert "passed" in node("vitest", "run")
+
+
+def test_the_pages_in_the_package_are_the_build_of_their_sources(node: Node, tmp_path: Path) -> None:
+    node("vite", "build", "--logLevel", "error", DUET_PAGES=tmp_path / "static")
+    assert tree(ROOT / "src/duetgen/cloud/static") == tree(tmp_path / "static")
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_what_a_page_loads_is_small(package: Path) -> None:
+    loaded = [path for path in package.glob("*.js") if path.name in ("index.js", "policies.js", "worker.js")]
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in loaded}
+    assert sum(sizes.values()) <= MOST_BYTES, sizes
+
+
+def test_no_lock_file_names_a_registry() -> None:
+    assert '"resolved"' not in (ROOT / "web/package-lock.json").read_text()
+
+
+@pytest.mark.parametrize("spec", ["demo", "dashboard", "page"])
+def test_in_a_browser(browse: Node, spec: str) -> None:
+    assert "passed" in browse(f"{spec}.spec.ts")

@@ -1,0 +1,103 @@
+/** What `benchmarks/browser_speed.py` runs: BUNDLE DIST CANDIDATES REFRESHES; prints its figures as JSON. */
+import { chromium } from "@playwright/test";
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+
+const [bundle, dist, candidates, refreshes] = process.argv.slice(2);
+const ort = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
+const folders = { bundle, dist, ort };
+const types = { js: "text/javascript", mjs: "text/javascript", wasm: "application/wasm" };
+const server = createServer((question, answer) => {
+  const [, folder, name] = question.url.split("/");
+  if (!folders[folder]) return answer.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>speed</title>");
+  try {
+    const content = readFileSync(join(folders[folder], name));
+    answer.writeHead(200, { "content-type": types[name.split(".").at(-1)] ?? "application/octet-stream" }).end(content);
+  } catch {
+    answer.writeHead(404).end();
+  }
+});
+await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+const site = `http://127.0.0.1:${server.address().port}`;
+
+const flags = ["--open", "--demo", "--json", "--port", "0", "--rate", "0", "--cors", site];
+const cloud = spawn(process.env.DUET_PYTHON, ["-m", "duetgen.cli", "serve", bundle, ...flags], { stdio: ["ignore", "pipe", "ignore"] });
+const url = JSON.parse(await new Promise((resolve) => cloud.stdout.once("data", (line) => resolve(String(line))))).url;
+
+const browser = await chromium.launch({
+  executablePath: process.env.DUET_CHROMIUM,
+  args: ["--no-sandbox", "--enable-precise-memory-info"],
+});
+const found = { plain: {}, ort: {}, first: 0, heap: [] };
+try {
+  for (const engine of ["plain", "ort"]) {
+    const page = await browser.newPage();
+    await page.goto(site);
+    found[engine] = await page.evaluate(
+      async ([engine, candidates]) => {
+        const { LocalDevice } = await import(new URL("/dist/local.js", location.href).href);
+        const device = await LocalDevice.open({ bundle: "/bundle", state: null, background: false, engine, ort: "/ort/ort.wasm.min.mjs" });
+        const ids = (await device.items()).map(({ id }) => id);
+        const times = {};
+        for (const count of candidates) {
+          const wanted = ids.slice(0, count);
+          const taken = [];
+          for (let turn = 0; turn < 30; turn++) {
+            const begun = performance.now();
+            for (let at = 0; at < 20; at++) {
+              await device.observe(ids[(turn * 20 + at) % ids.length]);
+              await device.rank(wanted, { met: "show" });
+            }
+            taken.push((performance.now() - begun) / 20);
+          }
+          times[count] = taken.slice(10).sort((one, other) => one - other)[10];
+        }
+        await device.close();
+        return times;
+      },
+      [engine, JSON.parse(candidates)],
+    );
+    await page.close();
+  }
+  const firsts = [];
+  for (let turn = 0; turn < 7; turn++) {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${url}/demo/`);
+    await page.waitForFunction(() => performance.getEntriesByName("first-ranking").length);
+    firsts.push(await page.evaluate(() => performance.getEntriesByName("first-ranking")[0].startTime));
+    await context.close();
+  }
+  found.first = firsts.sort((one, other) => one - other)[3];
+  if (Number(refreshes)) {
+    const page = await browser.newPage();
+    await page.goto(site);
+    const session = await page.context().newCDPSession(page);
+    await page.evaluate(async (cloud) => {
+      const { LocalDevice } = await import(new URL("/dist/local.js", location.href).href);
+      globalThis.device = await LocalDevice.open({ cloud, state: null, background: false });
+      globalThis.ids = (await device.items()).map(({ id }) => id);
+    }, url);
+    const parts = 5;
+    for (let part = 0; part <= parts; part++) {
+      await session.send("HeapProfiler.collectGarbage");
+      found.heap.push(await page.evaluate(() => performance.memory.usedJSHeapSize));
+      if (part === parts) break;
+      await page.evaluate(async (count) => {
+        for (let at = 0; at < count; at++) {
+          await device.observe(ids[at % ids.length]);
+          if (!(await device.refresh())) throw new Error((await device.status()).lastError);
+          await device.recommend(10);
+        }
+      }, Number(refreshes) / parts);
+    }
+  }
+} finally {
+  await browser.close();
+  cloud.kill("SIGINT");
+  server.close();
+}
+console.log(JSON.stringify(found));

@@ -1,0 +1,144 @@
+/** What a device asks of the cloud, over fetch: bounded in time and size. */
+import type { Bytes } from "./bytes";
+import { badAnswer, CloudRefusedError, DuetError } from "./errors";
+import { MAX_ERROR_BYTES, MAX_LIST_BYTES, MAX_TOLD } from "./limits";
+import { errorAnswer, message, type ModelsAnswer, modelsAnswer, type ParametersAnswer, parametersAnswer, type ParametersRequest } from "./messages";
+import { encode } from "./msgpack";
+
+const MSGPACK = "application/msgpack";
+
+/** Bytes and milliseconds of one question: on the way, and of that in the cloud, as it says. */
+export interface Exchange {
+  sent: number;
+  received: number;
+  milliseconds: number;
+  cloud: number | null;
+}
+
+/** The cloud as a device sees it; anything with these methods may stand in its place, in a `LocalDevice`. */
+export interface Cloud {
+  parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer>;
+  models(device: string): Promise<ModelsAnswer>;
+  file(modelId: string, name: string, limit: number): Promise<Bytes>;
+  close(): void;
+  traffic?: { sent: number; received: number; last: Exchange | null };
+}
+
+/** Seconds of a Retry-After header, a number or a date. */
+export function retryAfter(value: string | null): number | null {
+  if (!value) return null;
+  const seconds = Number(value);
+  const found = Number.isNaN(seconds) ? (Date.parse(value) - Date.now()) / 1000 : seconds;
+  return Number.isFinite(found) ? Math.max(0, found) : null;
+}
+
+/** A text of somebody else's, fit to be shown. */
+const told = (text: string, secret: string): string => {
+  const shown = text.replace(/\p{C}+/gu, " ");
+  return (secret ? shown.replaceAll(secret, "…") : shown).slice(0, MAX_TOLD);
+};
+
+/** A whole body, never more than the limit. */
+export async function readBody(response: Response, limit: number): Promise<Bytes> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  const reader = response.body?.getReader();
+  for (;;) {
+    const part = await reader?.read();
+    if (!part || part.done) break;
+    size += part.value.length;
+    parts.push(part.value);
+    if (size > limit) {
+      void reader!.cancel();
+      throw badAnswer(`has more than ${limit} bytes`);
+    }
+  }
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** `fetch` for what may be kept for ever, or must not be kept; time counts to the end of the body. */
+export async function fetchBytes(url: string, limit: number, seconds: number, init: RequestInit, aborted?: AbortSignal): Promise<[Bytes, Response]> {
+  const limits = [AbortSignal.timeout(seconds * 1000), ...(aborted ? [aborted] : [])];
+  try {
+    const response = await fetch(url, {
+      credentials: "omit",
+      redirect: "error",
+      referrerPolicy: "no-referrer",
+      ...init,
+      signal: AbortSignal.any(limits),
+    });
+    return [await readBody(response, response.ok ? limit : MAX_ERROR_BYTES), response];
+  } catch (cause) {
+    if (cause instanceof DuetError) throw cause;
+    const late = cause instanceof DOMException && cause.name === "TimeoutError";
+    const why = late ? `no whole answer within ${seconds} s` : "no connection to the cloud, or it broke off";
+    throw new DuetError("cloud-unreachable", why, "the device goes on with what it has, and asks again later");
+  }
+}
+
+export class HttpCloud implements Cloud {
+  readonly traffic = { sent: 0, received: 0, last: null as Exchange | null };
+  /** Ask nothing, as if there were no network. */
+  offline = false;
+  private readonly closing = new AbortController();
+
+  constructor(
+    private readonly url: string,
+    private readonly token: string,
+    private readonly timeout = 10,
+    private readonly fileTimeout = 600,
+  ) {}
+
+  async parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer> {
+    const body = encode({ ...request });
+    const begun = performance.now();
+    const [content, response] = await this.exchange("/v1/parameters", limit, this.timeout, body);
+    const milliseconds = performance.now() - begun;
+    const cloud = /dur=([\d.]+)/.exec(response.headers.get("server-timing") ?? "")?.[1];
+    this.traffic.last = { sent: body.length, received: content.length, milliseconds, cloud: cloud ? Number(cloud) : null };
+    return message(content, parametersAnswer);
+  }
+
+  async models(device: string): Promise<ModelsAnswer> {
+    const [content] = await this.exchange(`/v1/models?device=${encodeURIComponent(device)}`, MAX_LIST_BYTES, this.timeout);
+    return message(content, modelsAnswer);
+  }
+
+  async file(modelId: string, name: string, limit: number): Promise<Bytes> {
+    return (await this.exchange(`/v1/models/${modelId}/${name}`, limit, this.fileTimeout))[0];
+  }
+
+  close(): void {
+    this.closing.abort();
+  }
+
+  private async exchange(path: string, limit: number, seconds: number, body?: Bytes): Promise<[Bytes, Response]> {
+    if (this.offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
+    const headers: Record<string, string> = { Accept: MSGPACK };
+    if (this.token) headers.Authorization = `Bearer ${this.token}`;
+    if (body) headers["Content-Type"] = MSGPACK;
+    const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", ...(body && { body }) };
+    this.traffic.sent += body?.length ?? 0;
+    const [content, response] = await fetchBytes(this.url + path, limit, seconds, init, this.closing.signal);
+    this.traffic.received += content.length;
+    if (response.status !== 200) throw this.refusal(response, content);
+    return [content, response];
+  }
+
+  private refusal(response: Response, content: Bytes): CloudRefusedError {
+    let [code, why, hint] = ["", `the cloud answers ${response.status}`, "see the cloud's log"];
+    try {
+      const said = message(content, errorAnswer);
+      [code, why, hint] = [told(said.code, this.token), `${why}: ${told(said.message, this.token)}`, told(said.hint, this.token)];
+    } catch {
+      // Something on the way answers in words of its own.
+    }
+    return new CloudRefusedError(response.status, code, why, hint, retryAfter(response.headers.get("retry-after")));
+  }
+}

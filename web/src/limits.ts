@@ -1,0 +1,22 @@
+/** The maximum of every external input: those of `duetgen/wire/limits.py`. */
+export const MAX_WINDOW = 1024;
+export const MAX_HISTORY = 4096;
+export const MAX_ITEMS = 2 ** 31 - 3;
+export const MAX_LOG_EVENTS = 10_000;
+export const MAX_ID_BYTES = 512;
+export const MAX_TOKEN_BYTES = 256;
+export const MAX_ADDRESS = 2048;
+export const MAX_MANIFEST_BYTES = 4 * 2 ** 20;
+export const MAX_SIGNATURE_BYTES = 4096;
+export const MAX_VERSION_BYTES = 512 * 2 ** 20;
+export const MAX_FILE_BYTES = 4 * 2 ** 30;
+export const MAX_PARAMETERS = 2 ** 24;
+export const MAX_OPINIONS = 4;
+export const MAX_OPINION_ITEMS = 1000;
+export const MAX_TRUST_AGES = 64;
+export const MAX_AGE = 1_000_000;
+export const MAX_CLOCK_SKEW_MS = 5 * 60 * 1000;
+export const MAX_LIST_BYTES = 2 ** 20;
+export const MAX_ERROR_BYTES = 2 ** 16;
+export const ANSWER_SLACK = 2 ** 14;
+export const MAX_TOLD = 500;

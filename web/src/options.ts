@@ -1,0 +1,100 @@
+/** How a device is set up: checked when it is opened. */
+import { DIGEST } from "./bundle";
+import type { Cloud } from "./client";
+import { invalidOption } from "./errors";
+import { MAX_ADDRESS, MAX_TOKEN_BYTES } from "./limits";
+import type { Encoding, MetPolicy, Parts } from "./messages";
+import type { EngineOptions } from "./model";
+import { PATIENCE, type PatienceConfig } from "./patience";
+import { everyEvents } from "./policies";
+import { checkPolicy, type Policy } from "./policy";
+import { GRACE_SECONDS } from "./store";
+
+export interface DeviceOptions extends EngineOptions {
+  /** Address of the cloud, or a `Cloud` of your own (in a `LocalDevice`); null stays offline. */
+  cloud: string | Cloud | null;
+  /** Address of a folder with a bundle that the page brings along; null: the first version comes from the cloud. */
+  bundle: string | null;
+  /** The device's access token; empty for the cloud's open mode. No text of a device shows it. */
+  token: string;
+  /** The id that the token was made for; null: a random one, kept with the state. */
+  deviceId: string | null;
+  policy: Policy;
+  /** Name of what is kept in IndexedDB; null keeps everything in memory. */
+  state: string | null;
+  /** Public keys that may sign bundles; null: the key of the first version. */
+  trusted: readonly string[] | null;
+  encoding: Encoding;
+  parts: Parts;
+  /** Whether rankings hide what the device has met; null: as the version says. */
+  met: MetPolicy | null;
+  /** Ask by itself; without, `keepUp` and `refresh` do. */
+  background: boolean;
+  updateSeconds: number;
+  /** Seconds after its expiry for which a theta is still used. */
+  grace: number;
+  patience: PatienceConfig;
+  /** Seconds since 1970, and from 0 to 1 for the waits' jitter; in a `LocalDevice` alone. */
+  clock: (() => number) | null;
+  random: (() => number) | null;
+}
+
+const DEFAULTS: DeviceOptions = {
+  cloud: null,
+  bundle: null,
+  token: "",
+  deviceId: null,
+  policy: everyEvents(10),
+  state: "device",
+  trusted: null,
+  encoding: "float16",
+  parts: "both",
+  met: null,
+  background: true,
+  updateSeconds: 3600,
+  grace: GRACE_SECONDS,
+  patience: PATIENCE,
+  engine: "auto",
+  ort: null,
+  clock: null,
+  random: null,
+};
+
+/** An address of a cloud, a folder or a module, without a slash at its end. */
+function address(name: string, value: string, schemes = /^https?:$/): string {
+  let found: URL;
+  try {
+    found = new URL(value, globalThis.location?.href);
+  } catch {
+    throw invalidOption(name, "is no address");
+  }
+  const good = schemes.test(found.protocol) && value.length <= MAX_ADDRESS && !found.username && !found.password;
+  if (!good || found.search || found.hash) throw invalidOption(name, "is no http(s) address that ends with its path");
+  return found.href.replace(/\/+$/, "");
+}
+
+/** All options, those that are not given by their defaults; addresses in full. */
+export function checkOptions(given: Partial<DeviceOptions>): DeviceOptions {
+  for (const name of Object.keys(given)) if (!Object.hasOwn(DEFAULTS, name)) throw invalidOption(name, "is no option of a device");
+  const found = { ...DEFAULTS, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
+  const need = (name: keyof DeviceOptions, good: boolean): void => {
+    if (!good) throw invalidOption(name, "cannot be what it is");
+  };
+  if (typeof found.cloud === "string") found.cloud = address("cloud", found.cloud);
+  if (found.bundle !== null) found.bundle = address("bundle", found.bundle);
+  if (found.ort !== null) found.ort = address("ort", found.ort, /^(https?|file):$/);
+  need("cloud", found.cloud !== null || found.bundle !== null);
+  need("token", typeof found.token === "string" && found.token.length <= MAX_TOKEN_BYTES && /^[!-~]*$/.test(found.token));
+  need("deviceId", found.deviceId === null || /^[A-Za-z0-9._:-]{1,128}$/.test(found.deviceId));
+  need("state", found.state === null || (typeof found.state === "string" && found.state !== ""));
+  need("trusted", found.trusted === null || (Array.isArray(found.trusted) && found.trusted.every((key) => DIGEST.test(key))));
+  need("encoding", ["float32", "float16", "int8"].includes(found.encoding));
+  need("parts", ["both", "weights", "bias"].includes(found.parts));
+  need("met", [null, "hide", "show"].includes(found.met));
+  need("engine", ["auto", "plain", "ort"].includes(found.engine));
+  need("updateSeconds", found.updateSeconds > 0);
+  need("grace", found.grace >= 0);
+  need("patience", Object.keys(PATIENCE).every((name) => found.patience[name as keyof PatienceConfig] >= 0));
+  checkPolicy(found.policy);
+  return found;
+}

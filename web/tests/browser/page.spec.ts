@@ -1,0 +1,94 @@
+/** The package in pages of others: as the documentation shows it, with a bundle of the page's own, with ONNX Runtime. */
+import { expect, test } from "@playwright/test";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createRequire } from "node:module";
+import type { Device } from "../../src/index";
+import { BUNDLES, Cloud, Way } from "./cloud";
+
+declare global {
+  var device: Device;
+}
+const here = dirname(fileURLToPath(import.meta.url));
+const dist = process.env.DUET_DIST ?? join(here, "../../dist");
+const ORT = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
+
+let cloud: Cloud;
+let site: Way;
+test.beforeAll(async () => {
+  site = await new Way(() => "http://127.0.0.1:9").open();
+  cloud = await new Cloud(["--open", "--cors", site.url]).start();
+  for (const name of readdirSync(dist).filter((one) => one.endsWith(".js")))
+    site.own.set(`/duet/${name}`, ["text/javascript", readFileSync(join(dist, name))]);
+  for (const name of readdirSync(join(BUNDLES, "first")))
+    site.own.set(`/bundle/${name}`, ["application/octet-stream", readFileSync(join(BUNDLES, "first", name))]);
+  for (const name of readdirSync(ORT).filter((one) => /^ort(-wasm-simd-threaded)?\.(wasm\.min\.)?(mjs|wasm)$/.test(one)))
+    site.own.set(`/ort/${name}`, [name.endsWith("wasm") ? "application/wasm" : "text/javascript", readFileSync(join(ORT, name))]);
+});
+test.afterAll(async () => {
+  site.close();
+  await cloud.remove();
+});
+
+const page = (options: string): string => `<!doctype html><title>page</title><script type="module">
+  import { always, openDevice } from "./duet/index.js";
+  globalThis.device = await openDevice(${options});
+</script>`;
+
+test("the page of the documentation, on an origin that the cloud allows", async ({ page: tab }) => {
+  const example = /```html\n([\s\S]*?)```/.exec(readFileSync(join(here, "../../../docs/web-page.md"), "utf8"))![1]!;
+  // Its device is shown to the test; all else is as it stands there.
+  const shown = example.replace("https://cloud.example", cloud.url).replace('"…"', '""').replace("const device =", "const device = globalThis.device =");
+  site.own.set("/example", ["text/html", shown]);
+  const strangers: string[] = [];
+  tab.on("request", (request) => [site.url, cloud.url].includes(new URL(request.url()).origin) || strangers.push(request.url()));
+  await tab.goto(`${site.url}/example`);
+  await expect(tab.locator("#films li")).toHaveCount(10);
+  const before = await tab.locator("#films li").allTextContents();
+  await tab.locator("#films li").first().click();
+  await expect.poll(() => tab.evaluate(async () => (await device.status()).source)).toBe("theta");
+  await expect.poll(() => tab.locator("#films li").allTextContents()).not.toEqual(before);
+  expect((await tab.evaluate(() => device.status())).last!.cloud).not.toBeNull();
+  expect(strangers).toEqual([]);
+});
+
+test("a page of an origin that the cloud does not allow gets nothing", async ({ page: tab }) => {
+  const refused = page(`{ cloud: "${cloud.url}", state: null }).catch((cause) => cause.code`);
+  site.own.set("/refused", ["text/html", refused]);
+  await tab.goto(`${site.url.replace("127.0.0.1", "localhost")}/refused`);
+  await expect.poll(() => tab.evaluate(() => globalThis.device as unknown)).toBe("cloud-unreachable");
+});
+
+test("the cloud is down from the start: the page's own bundle ranks, and the device goes on asking", async ({ page: tab }) => {
+  site.own.set("/alone", ["text/html", page(`{ cloud: "http://127.0.0.1:9", bundle: "bundle/", policy: always() }`)]);
+  await tab.goto(`${site.url}/alone`);
+  await expect.poll(() => tab.evaluate(() => typeof globalThis.device)).toBe("object");
+  const [ranking, status] = await tab.evaluate(async () => {
+    const [first] = await device.items();
+    await device.observe(first!.id);
+    return [await device.recommend(5), await device.status()] as const;
+  });
+  expect([ranking.length, status.source, status.modelId]).toEqual([5, "global", cloud.modelId("first")]);
+  await expect.poll(() => tab.evaluate(async () => (await device.status()).failures["cloud-unreachable"]), { timeout: 20_000 }).toBeGreaterThan(1);
+});
+
+test("with ONNX Runtime in WebAssembly the scores are the same to 1e-4, and the order too", async ({ page: tab }) => {
+  for (const [at, options] of ["", `engine: "ort", ort: "ort/ort.wasm.min.mjs",`].entries())
+    site.own.set(`/engine${at}`, ["text/html", page(`{ bundle: "bundle/", ${options} state: null }`)]);
+  const rankings: [string, number][][] = [];
+  for (const [at, engine] of ["plain", "ort"].entries()) {
+    await tab.goto(`${site.url}/engine${at}`);
+    await expect.poll(() => tab.evaluate(() => typeof globalThis.device), { timeout: 20_000 }).toBe("object");
+    expect((await tab.evaluate(() => device.status())).engine).toBe(engine);
+    rankings.push(
+      await tab.evaluate(async () => {
+        const [first, , third] = await device.items();
+        await device.observe(first!.id, third!.id);
+        return device.recommend(50);
+      }),
+    );
+  }
+  expect(rankings[1]!.map(([id]) => id)).toEqual(rankings[0]!.map(([id]) => id));
+  rankings[1]!.forEach(([, score], at) => expect(Math.abs(score - rankings[0]![at]![1])).toBeLessThan(1e-4));
+});

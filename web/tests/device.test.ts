@@ -1,0 +1,307 @@
+/** What a device survives: storage, clouds and bundles that are not what they should be. */
+import "fake-indexeddb/auto";
+import { beforeEach, describe, expect, test } from "vitest";
+import { hex } from "../src/bytes";
+import { Bundle, type Files } from "../src/bundle";
+import { type Cloud, HttpCloud, retryAfter } from "../src/client";
+import { LocalDevice } from "../src/device";
+import { DuetError } from "../src/errors";
+import { EventLog } from "../src/log";
+import type { DeviceOptions } from "../src/options";
+import { State } from "../src/state";
+import { answerOf, BUNDLES, bundleFiles, jsonOf } from "./golden";
+
+const { device: DEVICE, token: TOKEN, now: NOW, sessions } = jsonOf("sessions.json");
+const PUBLIC = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8";
+const [GOOD] = sessions[0].steps.filter((step: { do: string }) => step.do === "answer");
+
+class FakeCloud implements Cloud {
+  files: Files = bundleFiles("sasrec");
+  latest = jsonOf("bundles/sasrec/manifest.json").model_id as string;
+  failing: Error | null = null;
+  asked = 0;
+  answer = answerOf(GOOD.answer);
+  async parameters() {
+    this.asked++;
+    if (this.failing) throw this.failing;
+    return this.answer;
+  }
+  async models() {
+    if (this.failing) throw this.failing;
+    return { latest: this.latest };
+  }
+  async file(_: string, name: string) {
+    return this.files[name]!;
+  }
+  close(): void {}
+}
+
+let name = 0;
+let cloud: FakeCloud;
+let now: number;
+const open = (options: Partial<DeviceOptions> = {}): Promise<LocalDevice> =>
+  LocalDevice.open({ cloud, token: TOKEN, deviceId: DEVICE, state: `test-${name}`, background: false, clock: () => now, ...options });
+const code = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "",
+    (cause: DuetError) => cause.code,
+  );
+
+beforeEach(() => {
+  name++;
+  now = NOW;
+  cloud = new FakeCloud();
+});
+
+describe("a bundle", () => {
+  test.each(BUNDLES)("%s with any byte of any file changed is refused", async (bundle) => {
+    const files = bundleFiles(bundle);
+    await Bundle.open(files, [PUBLIC]);
+    for (const [file, content] of Object.entries(files))
+      for (let at = 0; at < content.length; at += Math.ceil(content.length / 7)) {
+        const changed = content.slice();
+        changed[at]! ^= 1;
+        await expect(Bundle.open({ ...files, [file]: changed }, [PUBLIC]), `${file} ${at}`).rejects.toThrow(DuetError);
+      }
+  });
+
+  test("of another key, without a file, or cut is refused", async () => {
+    const files = bundleFiles("ties");
+    expect(await code(Bundle.open(files, [hex(new Uint8Array(32))]))).toBe("invalid-bundle");
+    for (const file of Object.keys(files)) {
+      const { [file]: gone, ...rest } = files;
+      expect(await code(Bundle.open(rest, null))).toBe("invalid-bundle");
+      expect(await code(Bundle.open({ ...files, [file]: gone!.slice(0, -1) }, null))).toBe("invalid-bundle");
+    }
+  });
+});
+
+describe("storage", () => {
+  test("keeps log, theta, version and id; a second start asks the cloud for nothing", async () => {
+    const device = await open({ deviceId: DEVICE });
+    await device.observe("i0", "i1");
+    expect(await device.refresh()).toBe(true);
+    const before = await device.recommend(5);
+    await device.close();
+    cloud.failing = new DuetError("cloud-unreachable", "gone");
+    const again = await open();
+    expect(await again.recommend(5)).toEqual(before);
+    expect((await again.status()).theta?.sequence).toBe(1);
+    expect(await again.events()).toEqual(["i0", "i1"]);
+    await again.close();
+  });
+
+  test("that is changed is not believed", async () => {
+    const device = await open();
+    await device.observe("i0");
+    await device.refresh();
+    const { modelId } = await device.status();
+    await device.close();
+    const state = await State.open(`test-${name}`);
+    const kept = (await state.get(`theta/${modelId}`)) as { answer: { theta: Uint8Array } };
+    kept.answer.theta[0]! ^= 1;
+    await state.set(`theta/${modelId}`, kept);
+    await state.set(`requests`, "many");
+    await state.close();
+    const again = await open();
+    expect([(await again.status()).source, (await again.status()).requestsToday]).toEqual(["global", 0]);
+    await again.close();
+    const files = await State.open(`test-${name}`);
+    await files.set(`file/${modelId}/device.onnx`, new Uint8Array(3));
+    await files.close();
+    const third = await open();
+    expect((await third.status()).modelId).toBe(modelId);
+    await third.close();
+  });
+
+  test("that is forbidden costs persistence alone", async () => {
+    const real = globalThis.indexedDB;
+    Object.defineProperty(globalThis, "indexedDB", {
+      configurable: true,
+      get: () => {
+        throw new DOMException("forbidden", "SecurityError");
+      },
+    });
+    try {
+      const device = await open();
+      await device.observe("i0");
+      expect(await device.refresh()).toBe(true);
+      const status = await device.status();
+      expect([status.source, status.diskErrors > 0]).toEqual(["theta", true]);
+      expect(await code(device.forget())).toBe("not-forgotten");
+      expect((await device.status()).source).toBe("global");
+      await device.close();
+    } finally {
+      Object.defineProperty(globalThis, "indexedDB", { configurable: true, value: real });
+    }
+  });
+
+  test("is empty after forget, and an answer on its way is not taken", async () => {
+    const device = await open();
+    await device.observe("i0");
+    await device.refresh();
+    let answer!: () => void;
+    cloud.parameters = () => new Promise((resolve) => (answer = () => resolve({ ...cloud.answer, sequence: 2 })));
+    const asked = device.refresh();
+    await expect.poll(() => answer).toBeTypeOf("function");
+    await device.forget();
+    answer();
+    expect(await asked).toBe(false);
+    await device.close();
+    const state = await State.open(`test-${name}`);
+    expect([await state.events(10), await state.keys("theta/")]).toEqual([[[], 0], []]);
+    await state.close();
+  });
+
+  test("keeps no more events than a log holds", async () => {
+    const state = await State.open(`test-${name}`);
+    for (let at = 0; at < 7; at++) await state.append([`a${at}`, `b${at}`], 4);
+    const [kept, ever] = await state.events(4);
+    expect([kept, ever]).toEqual([["a5", "b5", "a6", "b6"], 14]);
+    await state.close();
+  });
+});
+
+describe("versions", () => {
+  test("a damaged new one is refused, remembered for a day, and tried again after", async () => {
+    const device = await open();
+    const { modelId } = await device.status();
+    cloud.files = { ...bundleFiles("din"), "items.json": bundleFiles("din")["items.json"]!.slice(1) };
+    cloud.latest = jsonOf("bundles/din/manifest.json").model_id;
+    expect(await device.update()).toBe(false);
+    expect((await device.status()).failures).toEqual({ "update-invalid-bundle": 1 });
+    expect(Object.keys((await device.status()).refusedVersions)).toEqual([cloud.latest]);
+    cloud.files = bundleFiles("din");
+    expect(await device.update()).toBe(false);
+    expect((await device.status()).modelId).toBe(modelId);
+    now += 86_401;
+    expect(await device.update()).toBe(true);
+    expect([(await device.status()).modelId, (await device.status()).previous]).toEqual([cloud.latest, modelId]);
+    expect(await device.rollback()).toBe(modelId);
+    expect(await device.update()).toBe(false);
+    expect(await code(device.rollback())).toBe("nothing-to-roll-back");
+    await device.close();
+  });
+
+  test("by another key than that of the first is refused", async () => {
+    const device = await open({ trusted: null });
+    await device.close();
+    expect(await code(open({ state: null, trusted: ["00".repeat(32)] }))).toBe("invalid-bundle");
+  });
+});
+
+test("a cloud that fails is asked less and less often, by day counted", async () => {
+  const device = await open({ random: () => 0.5 });
+  await device.observe("i0");
+  cloud.failing = new DuetError("cloud-unreachable", "gone");
+  expect([await device.keepUp(), await device.keepUp()]).toEqual([true, false]);
+  expect((await device.status()).nextTrySeconds).toBeGreaterThan(0);
+  expect((await device.status()).failures).toEqual({ "cloud-unreachable": 1 });
+  expect((await device.status()).requestsToday).toBe(1);
+  await device.close();
+});
+
+test("what cannot work is refused when a device is opened, or called", async () => {
+  for (const bad of [
+    { cloud: "ftp://x" },
+    { cloud: "https://a:b@x" },
+    { cloud: "https://x?y" },
+    { cloud: null },
+    { token: "a b" },
+    { deviceId: "" },
+    { trusted: ["key"] },
+    { encoding: "float64" },
+    { policy: { kind: "EveryEvents", n: -1 } },
+    { policy: { kind: "DailyBudget", n: 1, policy: { kind: "Never" } } },
+    { grace: -1 },
+    { colour: "red" },
+  ])
+    expect(await code(open(bad as object)), JSON.stringify(bad)).toBe("invalid-device-config");
+  const device = await open();
+  expect(await code(device.observe("a", 1.5))).toBe("invalid-items");
+  expect(await device.events()).toEqual([]);
+  expect(await code(device.rank("abc"))).toBe("invalid-items");
+  expect(await code(device.recommend(1.5))).toBe("invalid-items");
+  expect(await code(device.recommend(1, { met: "no" as never }))).toBe("invalid-device-config");
+  expect(await device.recommend(-1)).toEqual([]);
+  expect(await device.rank([])).toEqual([]);
+  await device.close();
+});
+
+test("one question at a time, whoever asks", async () => {
+  const device = await open({ state: null });
+  await device.observe("i0");
+  let [now, most] = [0, 0];
+  cloud.parameters = async () => {
+    most = Math.max(most, ++now);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    now--;
+    return cloud.answer;
+  };
+  await Promise.all([device.refresh(), device.refresh(), device.keepUp(), device.refresh()]);
+  expect(most).toBe(1);
+  await device.close();
+});
+
+test("a day's budget holds for all tabs together", async () => {
+  const policy = { kind: "DailyBudget", n: 2, policy: { kind: "Always" } } as const;
+  const tabs = [await open({ policy }), await open({ policy }), await open({ policy })];
+  cloud.failing = new DuetError("cloud-unreachable", "gone");
+  for (const tab of tabs) {
+    await tab.observe("i0");
+    await tab.keepUp();
+  }
+  expect(cloud.asked).toBe(2);
+  for (const tab of tabs) await tab.close();
+});
+
+test("the log forgets the oldest, and what is no longer in it is not met", () => {
+  const log = new EventLog(3);
+  log.append(["a", "b", "a", "c"]);
+  expect([log.last(9), log.count, log.has("a"), log.has("b")]).toEqual([["b", "a", "c"], 4, true, true]);
+  log.append(["c", "x".repeat(513)]);
+  expect([log.last(9), log.has("a"), log.has("b")]).toEqual([["c", "c", ""], false, false]);
+});
+
+test("Retry-After is a number or a date", () => {
+  expect([retryAfter("7"), retryAfter("-1"), retryAfter(null), retryAfter("soon")]).toEqual([7, 0, null, null]);
+  expect(retryAfter(new Date(Date.now() + 60_000).toUTCString())).toBeGreaterThan(50);
+});
+
+test("over HTTP: refusals, endless answers and what is no answer", async () => {
+  const { createServer } = await import("node:http");
+  const answers: Record<string, (send: import("node:http").ServerResponse) => void> = {
+    busy: (send) => send.writeHead(503, { "retry-after": "9" }).end("busy"),
+    endless: (send) => {
+      send.writeHead(200);
+      const timer = setInterval(() => send.write(Buffer.alloc(2 ** 20)), 1);
+      send.on("close", () => clearInterval(timer));
+    },
+    nonsense: (send) => send.writeHead(200).end("nonsense"),
+    moved: (send) => send.writeHead(302, { location: "/" }).end(),
+    silent: () => undefined,
+    broken: (send) => void send.socket!.destroy(),
+  };
+  let how = "busy";
+  const server = createServer((question, send) => {
+    question.resume();
+    answers[how]!(send);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as import("node:net").AddressInfo).port}`;
+  const there = new HttpCloud(url, TOKEN, 1);
+  const found: Record<string, string> = {};
+  for (how of Object.keys(answers)) found[how] = await code(there.models(DEVICE));
+  expect(found).toEqual({
+    busy: "cloud-refused",
+    endless: "bad-answer",
+    nonsense: "bad-answer",
+    moved: "cloud-unreachable",
+    silent: "cloud-unreachable",
+    broken: "cloud-unreachable",
+  });
+  how = "busy";
+  await expect(there.models(DEVICE)).rejects.toMatchObject({ status: 503, retryAfter: 9 });
+  server.closeAllConnections();
+  server.close();
+});

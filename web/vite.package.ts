@@ -1,0 +1,18 @@
+/** The package: `dist/index.js` for the page, `dist/worker.js` for its worker, `dist/local.js` for a device without one. */
+import { defineConfig } from "vite";
+
+export default defineConfig({
+  base: "./",
+  publicDir: false,
+  build: {
+    outDir: "dist",
+    target: "es2023",
+    modulePreload: false,
+    rollupOptions: {
+      input: { index: "src/index.ts", local: "src/local.ts" },
+      preserveEntrySignatures: "strict",
+      output: { entryFileNames: "[name].js", chunkFileNames: "[name].js" },
+    },
+  },
+  worker: { format: "es", rollupOptions: { output: { entryFileNames: "worker.js", chunkFileNames: "[name]-worker.js" } } },
+});
