@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from .test_cli import duet, folder, refused
+from .test_cli import duet_here as duet
+from .test_cli import folder, refused
 
 __all__ = ["folder"]
 

@@ -567,8 +567,8 @@ def make_ties(root: Path) -> None:
 def make(root: Path) -> None:
     """Write all of it."""
     from duetgen.data.prepare import PrepareConfig, prepare
+    from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
-    from duetgen.data.synthetic import SyntheticConfig
 
     write(root / "wire.json", wire())
     content, told = records()
