@@ -20,7 +20,9 @@ Change = Callable[[TrainConfig, Dataset], TrainConfig]
 
 PAPER_NEGATIVES: Final = 4
 """Negatives of the published binary cross-entropy (DUET, section 4.1)."""
-WEIGHTS: Final = {"model.method": "duet", "model.cloud.kind": "none", "cloud_model": ""}
+NO_CLOUD: Final = {"model.cloud.kind": "none", "cloud_model": "", "objective.distillation": 0.0}
+"""Settings of what neither learns from a cloud model nor has its opinions."""
+WEIGHTS: Final = {"model.method": "duet"} | NO_CLOUD
 """Settings of a DUET that generates weights, and has no opinions of a cloud model."""
 VISIBLE_SCALE: Final = 0.1
 """Standard deviation of a random theta: that of the head's own weights at width 32 when training starts."""
@@ -43,14 +45,14 @@ def with_settings(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
 
 def base(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The global model alone."""
-    return with_settings(config, {"model.method": "base", "model.backbone.head": "auto", "cloud_model": ""})
+    return with_settings(config, {"model.method": "base", "model.backbone.head": "auto"} | NO_CLOUD)
 
 
 def cloud(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The cloud model alone, whatever the device model is."""
     name = ModelConfig().name
     own = {"model.name": name, "model.method": "cloud", "model.backbone.head": "full", "cloud_model": ""}
-    return with_settings(config, own)
+    return with_settings(config, own | {"objective.distillation": 0.0})
 
 
 def finetune(scope: Literal["head", "whole"]) -> Change:
@@ -59,9 +61,8 @@ def finetune(scope: Literal["head", "whole"]) -> Change:
         "model.method": "finetune",
         "model.backbone.head": "full",
         "finetune.scope": scope,
-        "cloud_model": "",
     }
-    return lambda config, dataset: with_settings(config, settings)
+    return lambda config, dataset: with_settings(config, settings | NO_CLOUD)
 
 
 def base_long(config: TrainConfig, dataset: Dataset) -> TrainConfig:

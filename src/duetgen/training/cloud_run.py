@@ -47,6 +47,16 @@ Measure = Callable[[nn.Module, tuple[int, ...]], float]
 """`ndcg@10` of a personal recommender on the validation part, the mean over ages of its theta."""
 
 
+def cloud_config(config: TrainConfig) -> TrainConfig:
+    """The settings of the run that gives the cloud model: nothing of the device model, so that all get the same."""
+    told = config.model
+    model = ModelConfig(method="cloud", met=told.met, history=told.history, cloud=told.cloud)
+    objective = ObjectiveConfig(met=config.objective.met)
+    return msgspec.structs.replace(
+        config, model=model, objective=objective, finetune=FineTuneConfig(), global_model="", cloud_model=""
+    )
+
+
 def sequence_config(config: TrainConfig) -> TrainConfig:
     """The settings of the base run that gives the sequence model."""
     cloud, model = config.model.cloud, config.model

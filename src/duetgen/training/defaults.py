@@ -20,7 +20,7 @@ from duetgen.baselines.ease import check_catalogue
 from duetgen.cloudmodel import CloudConfig
 from duetgen.data.store import Dataset
 from duetgen.recommender import ModelConfig
-from duetgen.training.config import FineTuneConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
+from duetgen.training.config import FineTuneConfig, InvalidConfigError, ObjectiveConfig, OptimiserConfig, TrainConfig
 from duetgen.training.run import RunFolder
 
 FULL_SOFTMAX_ITEMS: Final = 5_000
@@ -56,7 +56,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The configuration with every setting filled in; what a run folder keeps.
 
     Raises:
-        DuetError: as `fill_in_cloud` does.
+        DuetError: as `fill_in_objective` and `fill_in_cloud` do.
     """
     config = fill_in_objective(config, dataset)
     positions = training_positions(config, dataset)
@@ -92,7 +92,11 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 
 
 def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """Replace `auto` and unset counts by what the backbone, the size of the catalogue and the policy call for."""
+    """Replace `auto` and unset counts by what the backbone, the size of the catalogue and the policy call for.
+
+    Raises:
+        InvalidConfigError: distillation is asked for where each position draws its own items.
+    """
     objective, kind = config.objective, config.objective.kind
     pairwise, large = BACKBONES[config.model.name].pairwise, dataset.vocabulary > FULL_SOFTMAX_ITEMS
     rows = config.feed == "rows"
@@ -100,6 +104,11 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         kind = "bce"
     elif kind == "auto":
         kind = "sampled" if pairwise or large else "softmax"
+    if objective.distillation and (kind == "bce" or (kind == "sampled" and pairwise)):
+        raise InvalidConfigError(
+            "objective.distillation needs items that all positions are scored against",
+            "for DIN choose --objective softmax, or leave distillation out",
+        )
     negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
     bce_weight = objective.bce_weight if kind == "softmax" or (kind == "sampled" and not pairwise) else 0.0
     # A global model that is kept has no loss of its own to be trained by.
@@ -130,7 +139,8 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
     if config.cloud_model:
         folder = RunFolder(Path(config.cloud_model))
         return folder.read_config(folder.read_environment()).model.cloud
-    cloud, wanted = config.model.cloud, config.model.method in ("duet", "cloud") and config.feed == "sequences"
+    cloud, of_use = config.model.cloud, config.model.method in ("duet", "cloud") or config.objective.distillation > 0
+    wanted = of_use and config.feed == "sequences"
     kind = ("blend" if cloud.kind == "auto" else cloud.kind) if wanted else "none"
     table = ("ease" if dataset.vocabulary <= EASE_ITEMS else "item-knn") if cloud.table == "auto" else cloud.table
     filled: CloudConfig = msgspec.structs.replace(cloud, kind=kind, table=table)

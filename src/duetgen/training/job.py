@@ -21,11 +21,12 @@ from duetgen.evaluation.validation import few_devices
 from duetgen.evaluation.validation import validate as validate_model
 from duetgen.files import write_bytes
 from duetgen.jobfolder import work_in
-from duetgen.recommender import ModelConfig, Recommender
+from duetgen.recommender import Recommender
 from duetgen.training.checkpoint import Counters
-from duetgen.training.cloud_run import CloudFitting, Measure, sequence_config
+from duetgen.training.cloud_run import CloudFitting, Measure, cloud_config, sequence_config
 from duetgen.training.config import InvalidConfigError, TrainConfig, check_config
 from duetgen.training.defaults import fill_in
+from duetgen.training.distillation import Teacher
 from duetgen.training.finetune_run import FineTuning, base_config
 from duetgen.training.frozen_base import check_global_model
 from duetgen.training.loop import Trainer, Validate, make_batches
@@ -112,12 +113,13 @@ def train(
             start = partial(train, dataset, sequence_config(config), folder.sequence, progress=progress)
             trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, start)
         else:
-            trainer = Trainer(dataset, config, folder, measure, processes)
+            cloud = train_cloud_model(dataset, config, folder, progress)
+            teacher = make_teacher(dataset, config, cloud, processes)
+            trainer = Trainer(dataset, config, folder, measure, processes, teacher)
         trainer.resume()
         trainer.run(progress)
         if config.model.method == "duet":
             begun = time.monotonic()
-            cloud = train_cloud_model(dataset, config, folder, progress)
             best = partial(settle, trainer, dataset, config, cloud, advised_by, processes.device)
             trainer.counters.best = processes.of_first(best)
             trainer.counters.seconds += time.monotonic() - begun
@@ -128,16 +130,22 @@ def train(
 
 
 def train_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder, progress: Progress) -> Path | None:
-    """The run of the cloud model that a DUET gets: the one named, or one that is trained now."""
+    """The run of the cloud model that a device model learns from or has opinions of: the one named, or one that is
+    trained now.
+    """
     if not config.model.cloud.members:
         return None
     if config.cloud_model:
         return Path(config.cloud_model)
-    told = config.model
-    # Nothing of the device model: every backbone and head gets the same cloud model.
-    model = ModelConfig(method="cloud", met=told.met, history=told.history, cloud=told.cloud)
-    own = msgspec.structs.replace(config, model=model, global_model="")
-    return train(dataset, own, folder.cloud, progress=progress).root
+    return train(dataset, cloud_config(config), folder.cloud, progress=progress).root
+
+
+def make_teacher(dataset: Dataset, config: TrainConfig, cloud: Path | None, processes: Processes) -> Teacher | None:
+    """What a cloud model thinks of every position; None where nothing is distilled."""
+    if cloud is None or config.objective.distillation == 0:
+        return None
+    model = processes.of_first(lambda: load_run(cloud).cloud_model)
+    return Teacher(model.to(processes.device), dataset, config.objective)
 
 
 def settle(

@@ -20,6 +20,7 @@ from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig
+from duetgen.training.distillation import Teacher
 from duetgen.training.frozen_base import freeze_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
 from duetgen.training.processes import Processes, TrainingFailedError
@@ -72,6 +73,7 @@ class Trainer:
         folder: RunFolder,
         validate: Validate,
         processes: Processes,
+        teacher: Teacher | None = None,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
         self.processes = processes
@@ -81,7 +83,7 @@ class Trainer:
             freeze_global_model(self.model, dataset, config)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         counts_V = torch.from_numpy(dataset.training_counts())
-        self.step = TrainingStep(self.model, config.objective, counts_V).to(processes.device)
+        self.step = TrainingStep(self.model, config.objective, counts_V, teacher).to(processes.device)
         self.average.to(processes.device)
         self.optimiser = make_optimiser(self.model, config)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -337,13 +337,12 @@ class TrainResult:
 
 def make_model(vocabulary: int, config: ModelConfig) -> Recommender | CloudModel:
     """A model of the shape that the settings of a finished run tell."""
-    cloud = CloudModel(vocabulary, config.history.length, config.cloud, config.met) if config.cloud.members else None
     if config.method == "cloud":
-        assert cloud is not None
-        return cloud
+        return CloudModel(vocabulary, config.history.length, config.cloud, config.met)
     model = Recommender(vocabulary, config)
-    if cloud is not None:
-        model.attach(cloud)
+    # A base model that has learnt from a cloud model keeps nothing of it.
+    if config.method == "duet" and config.cloud.members:
+        model.attach(CloudModel(vocabulary, config.history.length, config.cloud, config.met))
     return model
 
 
