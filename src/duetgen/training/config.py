@@ -108,8 +108,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         global_model: folder of a finished run whose global model is kept as it is, so that only the generator is
-            trained, or only fine-tuning is left; empty: global model and generator are trained together, by the joint
-            objective, and what is fine-tuned is trained first.
+            trained, or only fine-tuning is left; empty: a base model is trained first.
+        joint: global model and generator are trained together instead, by the joint objective.
         cloud_model: folder of a finished run of the method `cloud`, whose opinions devices get; empty: one is
             trained, as `model.cloud` tells it.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
@@ -122,11 +122,17 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     optimiser: OptimiserConfig = OptimiserConfig()
     finetune: FineTuneConfig = FineTuneConfig()
     global_model: str = ""
+    joint: bool = False
     cloud_model: str = ""
     seed: int = 0
     feed: Literal["sequences", "rows"] = "sequences"
     validation_devices: int = 5000
     checkpoint_seconds: float = 60.0
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether it begins with a finished global model, which is kept."""
+        return self.model.method == "finetune" or (self.model.method == "duet" and not self.joint)
 
     def to_toml(self) -> bytes:
         """As `config.toml` holds it."""
@@ -289,9 +295,13 @@ def check_config(config: TrainConfig) -> None:
             f"the method {config.model.method} has no use for global_model",
             "leave it out, or use it with the method duet or finetune",
         )
-    if config.global_model and config.model.method == "duet" and generator.frozen:
+    if config.joint and (config.global_model or config.model.method != "duet"):
+        what = "a global model that is kept" if config.global_model else f"the method {config.model.method}"
+        raise InvalidConfigError(f"{what} has no use for joint", "leave one of them out")
+    if config.model.method == "duet" and generator.frozen and not config.joint:
         raise InvalidConfigError(
-            "with global_model and model.generator.frozen nothing is left to train", "leave one of them out"
+            "of a global model that is kept and a frozen generator nothing is left to train",
+            "leave model.generator.frozen out, or train jointly: --joint",
         )
     if backbone.head not in ("auto", "full") and not backbone.residual:
         raise InvalidConfigError(

@@ -65,7 +65,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     epochs = optimiser.epochs or passes(positions)
     rate = optimiser.generator_rate
     # Relative to the rate of a global model that is trained along with it.
-    rate = 1.0 if config.global_model else (SLOW_RATE if short else 1.0) if rate == "auto" else rate
+    rate = 1.0 if config.keeps_base else (SLOW_RATE if short else 1.0) if rate == "auto" else rate
     filled: OptimiserConfig = msgspec.structs.replace(
         optimiser,
         batch_positions=optimiser.batch_positions or batch_size(positions),
@@ -80,7 +80,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         )
     if backbone.head == "auto" and model.method == "duet":
         # Scales and shifts gain most of what all weights do for a finished model, in a thirtieth of the bytes.
-        head: HeadKind = "scale" if config.global_model and backbone.residual else "full"
+        head: HeadKind = "scale" if config.keeps_base and backbone.residual else "full"
         backbone = msgspec.structs.replace(backbone, head=head)
     if history.share_embedding == "auto":
         history = msgspec.structs.replace(history, share_embedding=short)
@@ -112,7 +112,7 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
     bce_weight = objective.bce_weight if kind == "softmax" or (kind == "sampled" and not pairwise) else 0.0
     # A global model that is kept has no loss of its own to be trained by.
-    weight = 0.0 if config.global_model else objective.fallback_weight
+    weight = 0.0 if config.keeps_base else objective.fallback_weight
     staleness = objective.staleness if config.model.method == "duet" and not rows else 0
     # What a device never ranks, the loss need not push down; rows come with their negatives.
     met = "show" if rows else dataset.manifest.met if objective.met == "auto" else objective.met

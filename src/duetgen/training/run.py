@@ -7,8 +7,8 @@ environment.json     format version, dataset and its content hash, vocabulary, v
 metrics.jsonl        one line an epoch
 weights.safetensors  the best weights by validation; appears when the run ends
 finetune.json        of fine-tuning: steps and rate, and what else was tried
-base/                of fine-tuning that was given no global model: the run of its base model
-cloud/               of DUET that was given no cloud model: the run of its cloud model
+base/                of what keeps a global model and was given none: the run of its base model
+cloud/               of what has a cloud model and was given none: the run of it
 sequence/            of a cloud model: the base run of its sequence model
 checkpoint/          what resuming needs; gone when the run has ended
 ```
