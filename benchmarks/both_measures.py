@@ -2,7 +2,7 @@
 
     python benchmarks/both_measures.py COMPARISON DATASET [--backbone sasrec] [--seed 0]
 
-COMPARISON is a folder of `duet compare` (as `quality.py` leaves it) with base, duet and duet-on-base on one backbone;
+COMPARISON is a folder of `duet compare` (as `quality.py` leaves it) with base, duet and duet-joint on one backbone;
 DATASET is the dataset folder of it. Nothing is trained: the same models are measured twice on the test part, with
 fresh theta and one that is 20 events old, each less base, device by device, with the 95 % interval.
 """
@@ -21,7 +21,7 @@ from duetgen.training import load_run
 from duetgen.wire.messages import MetPolicy
 
 CONDITIONS: Final = (OWN, Condition("own", 20))
-METHODS: Final = ("duet", "duet-on-base")
+METHODS: Final = ("duet-joint", "duet")
 
 
 def main() -> None:

@@ -31,15 +31,15 @@ AGES: Final = "0,5,20"
 CLOUD_RUN: Final = "cells/any-cloud-0/fit"
 """Where a comparison keeps the cloud model of its first seed."""
 CLOUD: Final = ("cloud", "cloud-list")
-DUET: Final = ("duet-weights", "duet", "duet-on-base")
-SASREC: Final = ("popular", "base", "base-small", "base-ensemble", "finetune", "apg", *CLOUD, *DUET)
+DUET: Final = ("duet", "duet-joint")
+SASREC: Final = ("popular", "base", "base-small", "base-distilled", "base-ensemble", "finetune", "apg", *CLOUD, *DUET)
 EASE: Final = (*SASREC, "ease")
 KNN: Final = (*SASREC, "item-knn")
 """For larger catalogues: EASE inverts a matrix of items by items."""
 MORE: Final = ("base-long", "concat")
-OTHERS: Final = ("base", *CLOUD, "duet-on-base")
+OTHERS: Final = ("base", *CLOUD, "duet")
 """What tells whether it holds with another device model."""
-SMALL: Final = ("base", "base-ensemble", *CLOUD, *DUET)
+SMALL: Final = ("base", "base-distilled", "base-ensemble", *CLOUD, *DUET)
 
 LEAVE_ONE_OUT: Final = (
     "ml-1m",

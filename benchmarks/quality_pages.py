@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from duetgen.comparison.methods import METHODS
-from duetgen.comparison.results import BASE, DUET, HEADLINE, ON_BASE, Comparison, Results, Row, Table
+from duetgen.comparison.results import BASE, DUET, HEADLINE, JOINTLY, Comparison, Results, Row, Table
 from duetgen.evaluation.protocols import full_name
 from duetgen.pages.svg import GRID, INK, MUTED, SERIES, VARIABLES, draw_figure
 from duetgen.wire.messages import MetPolicy
@@ -114,8 +114,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def way(self) -> str | None:
-        """How DUET is trained by what the validation part prefers: jointly, or on base; None without DUET."""
-        found = {name: one.validation or 0.0 for name in (DUET, ON_BASE) if (one := self.methods.get(name)) is not None}
+        """How DUET is trained by what the validation part prefers: on base, or jointly; None without DUET."""
+        found = {name: one.validation or 0.0 for name in (DUET, JOINTLY) if (one := self.methods.get(name)) is not None}
         return max(found, key=lambda name: found[name]) if found else None
 
     @property
@@ -231,11 +231,11 @@ def page(found: list[Record]) -> str:
         "# Quality on public data",
         "",
         "Test parts, `ndcg@10`; settings are the defaults, which the dataset decides. What a device has met is hidden",
-        "from the ranking where events hardly repeat (*hidden*), else shown (*shown*). DUET is trained jointly with",
-        "its global model or for the finished base model, whichever the validation part prefers; its θ has weights",
-        "and opinions of a cloud model. *cloud* ranks on the cloud itself; *base-ensemble* is base on a device that",
-        "carries a counting model too. A cell without these two was measured before opinions were a part of θ: there",
-        "it is weights alone, which count in full at every age. Intervals are 95 % over devices.",
+        "from the ranking where events hardly repeat (*hidden*), else shown (*shown*). DUET is trained for the",
+        "finished base model, or jointly with its global model where the validation part prefers that; its θ has",
+        "weights and opinions of a cloud model. *cloud* ranks on the cloud itself; *base-ensemble* is base on a device",
+        "that carries a counting model too. A cell without these two was measured before opinions were a part of θ:",
+        "there it is weights alone, which count in full at every age. Intervals are 95 % over devices.",
         "Made by `python benchmarks/quality.py --write`.",
         "",
         "![DUET less base in every cell](gains.svg)",
@@ -293,7 +293,7 @@ def duet_line(record: Record) -> str:
         cells.append(figure(record.methods[name].ndcg.get(condition)) if name in record.methods else "")
     if duet is None:
         return f"| {' | '.join([*cells, *[''] * (len(HEAD) - len(cells))])} |"
-    cells += [figure(duet.ndcg[FRESH]), "on base" if record.way == ON_BASE else "jointly"]
+    cells += [figure(duet.ndcg[FRESH]), "jointly" if record.way == JOINTLY else "on base"]
     cells.append(f"{duet.theta_bytes:,}" if duet.theta_bytes else "")
     cells += [interval(duet.less_base.get(condition)) for condition in (FRESH, WEIGHTS, OPINIONS, OLD)]
     cells.append(figure(duet.ndcg.get(ANOTHER)))

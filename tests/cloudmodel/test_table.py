@@ -68,3 +68,11 @@ def test_the_largest_are_so_in_magnitude() -> None:
 def test_an_empty_history_and_one_that_nothing_is_near_to_have_no_opinion() -> None:
     model = made(torch.zeros(6, 2, dtype=torch.int64), torch.zeros(6, 2), 10.0)
     assert not model(torch.tensor([[0, 0], [3, 4]])).any()
+
+
+def test_along_a_sequence_it_scores_as_from_each_history(wandering: Dataset) -> None:
+    model = made(*largest(solve(gram(wandering), 300.0), 4), 2.0)
+    events, wanted = torch.tensor([[3, 9, 4, 1, 3, 7], [5, 6, 8, 0, 0, 0]]), torch.zeros(2, 6, dtype=torch.bool)
+    wanted[0, 1:], wanted[1, 2] = True, True
+    histories = [[3, 9, 0], [3, 9, 4], [9, 4, 1], [4, 1, 3], [1, 3, 7], [5, 6, 8]]
+    torch.testing.assert_close(model.along(events, wanted, 3), model(torch.tensor(histories)))

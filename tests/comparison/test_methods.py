@@ -46,7 +46,7 @@ def test_every_method_fits_and_is_measured(people: Dataset, tmp_path: Path, name
     if method.family in ("global", "generated", "cloud") and name != "base-ensemble":
         assert fitted.root is not None
         assert fitted.validation == json.loads((fitted.root / "environment.json").read_bytes())["best"]
-    assert has_parts(fitted.model) == (name in ("duet", "duet-on-base"))
+    assert has_parts(fitted.model) == (name in ("duet", "duet-distilled", "duet-joint"))
     conditions = [*CONDITIONS, *(PARTS if has_parts(fitted.model) else [])]
     for evaluation in evaluate(
         fitted.model, people, protocols=("full", "candidates"), conditions=conditions, bootstrap=0
@@ -125,6 +125,7 @@ def test_a_frozen_generator_is_the_same_before_and_after_training(people: Datase
     fitted = METHODS["duet-frozen"].fit(people, SMALL, tmp_path / "cell", None)
     torch.manual_seed(SMALL.seed)
     change = changes.weights(
+        joint=True,
         model__generator__frozen=True,
         model__history__share_embedding=False,
         model__generator__decoder_scale=changes.VISIBLE_SCALE,
@@ -173,7 +174,7 @@ def test_without_a_cloud_model_there_is_nothing_to_rank_by(people: Dataset, tmp_
 
 
 def test_a_method_by_its_settings_leaves_the_rest_shared(people: Dataset) -> None:
-    for name in ("duet-no-swa", "duet-replacing", "duet-no-joint", "duet-fresh"):
+    for name in ("duet-no-swa", "duet-replacing", "duet-joint-own", "duet-fresh"):
         assert METHODS[name].family == "generated"
     changed = changes.weights(objective__fallback_weight=0.0)(SMALL, people)
     assert changed.objective.fallback_weight == 0.0

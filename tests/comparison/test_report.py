@@ -191,15 +191,15 @@ def test_a_few_methods_make_a_report_too(shifts: dict[str, float]) -> None:
 
 def test_it_says_which_methods_start_from_the_finished_base_model(words_only: None) -> None:
     words = "What starts from the finished base model has its training besides"
-    shifts = {"base": 0.0, "finetune": 0.1, "duet": 0.1, "duet-on-base": 0.1}
-    assert f"{words}: finetune, duet-on-base." in Page(render(make_results(shifts=shifts, seeds=1))).text
-    assert words not in Page(render(make_results(shifts={"base": 0.0, "duet": 0.1}, seeds=1))).text
+    shifts = {"base": 0.0, "finetune": 0.1, "duet": 0.1, "duet-joint": 0.1}
+    assert f"{words}: finetune, duet." in Page(render(make_results(shifts=shifts, seeds=1))).text
+    assert words not in Page(render(make_results(shifts={"base": 0.0, "duet-joint": 0.1}, seeds=1))).text
 
 
 def test_it_says_which_way_of_training_the_validation_part_prefers(words_only: None) -> None:
     words = "the validation part prefers"
-    text = Page(render(make_results(shifts={"duet": 0.01, "duet-on-base": 0.03}, seeds=1))).text
-    assert f"{words} duet-on-base: ndcg@10 duet 0.1100, duet-on-base 0.1300." in text
+    text = Page(render(make_results(shifts={"duet": 0.01, "duet-joint": 0.03}, seeds=1))).text
+    assert f"{words} duet-joint: ndcg@10 duet 0.1100, duet-joint 0.1300." in text
     assert words not in Page(render(make_results(shifts={"duet": 0.01, "base": 0.03}, seeds=1))).text
 
 
@@ -268,7 +268,7 @@ def test_buckets_of_history_are_all_named() -> None:
 
     def paint(axes: Any) -> None:
         axes.set_xticks(range(len(names)), names)
-        svg.label_ends(axes, [(0.5, "duet-on-base", "#000000")])
+        svg.label_ends(axes, [(0.5, "duet-joint", "#000000")])
 
     drawn = svg.draw("made", "made", "made", paint)
     assert all(f">{name}<" in drawn for name in names)

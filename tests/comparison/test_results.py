@@ -113,10 +113,10 @@ def test_seeds_that_only_one_has_are_left_out_of_the_comparison() -> None:
 
 
 def test_the_validation_part_prefers_a_way_of_training() -> None:
-    (table,) = make_results(shifts={"duet": 0.01, "duet-on-base": 0.03, "finetune": 0.05}).tables
+    (table,) = make_results(shifts={"duet": 0.01, "duet-joint": 0.03, "finetune": 0.05}).tables
     assert [row.validation for row in table.rows] == [None, pytest.approx(0.12), pytest.approx(0.14)]
-    assert table.preferred() is table.row("duet-on-base")
-    (tied,) = make_results(shifts={"duet": 0.01, "duet-on-base": 0.01}).tables
+    assert table.preferred() is table.row("duet-joint")
+    (tied,) = make_results(shifts={"duet": 0.01, "duet-joint": 0.01}).tables
     assert tied.preferred() is tied.row("duet")
     (one_way,) = make_results(shifts={"duet": 0.01, "finetune": 0.05}).tables
     assert one_way.preferred() is None

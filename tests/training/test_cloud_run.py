@@ -166,12 +166,18 @@ def whole(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("where", "started_again"),
-    [("in the generator", 2), ("in the sequence model", 2), ("before the table", 1), ("before trust", 1)],
+    [
+        ("in the base model", 3),
+        ("in the sequence model", 2),
+        ("before the table", 1),
+        ("in the generator", 1),
+        ("before trust", 1),
+    ],
 )
 def test_stopped_between_its_parts_it_ends_with_the_same_weights(
     people: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, started_again: int
 ) -> None:
-    progress = CutAt({"in the generator": 1, "in the sequence model": 2}.get(where, 0))
+    progress = CutAt({"in the base model": 1, "in the sequence model": 2, "in the generator": 3}.get(where, 0))
     with monkeypatch.context() as patched:
         if where == "before the table":
             patched.setattr(CloudFitting, "count", cut)
@@ -182,7 +188,7 @@ def test_stopped_between_its_parts_it_ends_with_the_same_weights(
     assert not RunFolder(tmp_path / "cut").weights.exists()
     rest = CutAt(0)
     result = train(people, DUET, tmp_path / "cut", progress=rest)
-    # A sequence model that had come to its end is not trained again.
+    # What had come to its end is not trained again.
     assert rest.started_so_far == started_again
     assert weights_of(result.root) == weights_of(whole)
     assert result.best == load_run(whole).environment.best
@@ -192,10 +198,10 @@ class TestDuetRun:
     def test_its_own_cloud_model_is_the_run_that_could_have_been_named(
         self, people: Dataset, cloud: Path, whole: Path, tmp_path: Path
     ) -> None:
-        assert files_of(whole) == FILES | {"metrics.jsonl", "cloud"}
+        assert files_of(whole) == FILES | {"metrics.jsonl", "base", "cloud"}
         assert weights_of(RunFolder(whole).cloud) == weights_of(cloud)
         named = train(people, on(cloud), tmp_path / "named").root
-        assert files_of(named) == FILES | {"metrics.jsonl"}
+        assert files_of(named) == FILES | {"metrics.jsonl", "base"}
         assert weights_of(named) == weights_of(whole)
         assert RunFolder(whole).read_environment().cloud_model_sha256 == ""
         assert len(RunFolder(named).read_environment().cloud_model_sha256) == 64
@@ -303,6 +309,9 @@ class TestRefused:
         for out in (root, tmp_path):
             with pytest.raises(OutputExistsError, match="holds the cloud model"):
                 train(people, on(root), out, overwrite=True)
+        with pytest.raises(OutputExistsError, match="lies in the folder of the cloud model"):
+            train(people, on(root), root / "duet")
+        assert files_of(root) == FILES
         assert load_run(root).environment.finished
 
     def test_a_run_of_another_method(self, people: Dataset, whole: Path, tmp_path: Path) -> None:

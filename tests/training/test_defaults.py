@@ -62,8 +62,9 @@ def test_a_generator_shares_the_embedding_where_devices_have_few_events(
     make_dataset: MakeDataset, longest: int, shared: bool, rate: float
 ) -> None:
     dataset = make_dataset(wandering_sequences(60, 30, seed=0, longest=longest), vocabulary=30)
-    filled = fill_in(TrainConfig(), dataset)
+    filled = fill_in(TrainConfig(joint=True), dataset)
     assert (filled.model.history.share_embedding, filled.optimiser.generator_rate) == (shared, rate)
+    assert fill_in(TrainConfig(), dataset).optimiser.generator_rate == 1.0
 
 
 def test_what_is_set_stays(wandering: Dataset) -> None:
@@ -73,6 +74,7 @@ def test_what_is_set_stays(wandering: Dataset) -> None:
         ),
         objective=ObjectiveConfig(kind="sampled", negatives=7, met="hide"),
         optimiser=OptimiserConfig(epochs=3, patience=2, batch_positions=128, generator_rate=0.5),
+        joint=True,
     )
     filled = fill_in(config, wandering)
     assert filled.model.backbone == config.model.backbone
@@ -118,6 +120,6 @@ def test_a_generator_for_a_kept_model_scales_and_shifts(wandering: Dataset, tmp_
         return fill_in(TrainConfig(**settings), wandering).model.backbone.head
 
     replacing = ModelConfig(backbone=BackboneConfig(residual=False))
-    assert (head(), head(model=ModelConfig(method="base"))) == ("full", "auto")
-    assert head(global_model=str(tmp_path)) == "scale"
-    assert head(global_model=str(tmp_path), model=replacing) == "full"
+    assert (head(joint=True), head(model=ModelConfig(method="base"))) == ("full", "auto")
+    assert head() == head(global_model=str(tmp_path)) == "scale"
+    assert head(model=replacing) == "full"

@@ -14,9 +14,10 @@ from duetgen.cloudmodel import CloudConfig
 from duetgen.comparison.changes import with_settings
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
+from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError
 from duetgen.recommender import HistoryConfig, ModelConfig
-from duetgen.training import OptimiserConfig, TrainConfig, load_run, train
+from duetgen.training import OptimiserConfig, TrainConfig, job, load_run, train
 from duetgen.training.config import InvalidConfigError
 from duetgen.training.frozen_base import to_beat
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
@@ -60,14 +61,55 @@ def test_without_theta_it_is_the_kept_model_bit_for_bit(people: Dataset, base: P
     assert len(run.environment.global_model_sha256) == 64
 
 
+def test_without_a_global_model_it_trains_the_base_run_first(people: Dataset, base: Path, tmp_path: Path) -> None:
+    result = train(people, SMALL, tmp_path / "run")
+    folder, named = RunFolder(result.root), train(people, on(base), tmp_path / "named")
+    assert {path.name for path in folder.root.iterdir()} == {
+        "config.toml",
+        "environment.json",
+        "weights.safetensors",
+        "metrics.jsonl",
+        "base",
+    }
+    assert RunFolder(folder.base).weights.read_bytes() == RunFolder(base).weights.read_bytes()
+    assert load_run(folder.base).config == load_run(base).config
+    assert folder.weights.read_bytes() == RunFolder(named.root).weights.read_bytes()
+    assert result.best == named.best
+    assert folder.read_environment().global_model_sha256 == ""
+    assert result.seconds > load_run(folder.base).environment.seconds
+    assert train(people, SMALL, folder.root).already_finished
+
+
+def test_a_base_model_within_that_is_damaged_is_refused(
+    people: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "settle", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(people, SMALL, folder.root)
+    weights = RunFolder(folder.base).weights
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedError, match=r"base/weights\.safetensors"):
+        train(people, SMALL, folder.root)
+
+
+def cut(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_what_a_generator_has_to_beat(people: Dataset, base: Path, tmp_path: Path) -> None:
-    assert to_beat(on(base)) == RunFolder(base).read_environment().best
-    assert to_beat(on(base, seed=1)) is None
-    assert to_beat(on(base, validation_devices=5)) is None
-    assert to_beat(SMALL) is None
-    generated = train(people, on(base), tmp_path / "run").root
-    assert to_beat(on(generated)) is None
-    assert to_beat(on(tmp_path / "gone")) is None
+    run = tmp_path / "run"
+    best = RunFolder(base).read_environment().best
+    assert to_beat(on(base), run) == best
+    assert to_beat(on(base, seed=1), run) is None
+    assert to_beat(on(base, validation_devices=5), run) is None
+    assert to_beat(SMALL, run) is None
+    assert to_beat(on(tmp_path / "gone"), run) is None
+    generated = train(people, SMALL, run).root
+    assert to_beat(on(generated), tmp_path / "other") is None
+    assert to_beat(SMALL, generated) == best
+    assert to_beat(with_settings(SMALL, {"joint": True}), generated) is None
 
 
 @pytest.mark.parametrize("backbone", ["gru4rec", "din"])
@@ -110,7 +152,7 @@ def test_a_replacing_generator_starts_from_the_kept_head(people: Dataset, base: 
 
 
 def test_a_generator_of_a_joint_run_can_be_trained_anew(people: Dataset, tmp_path: Path) -> None:
-    joint = train(people, SMALL, tmp_path / "joint").root
+    joint = train(people, with_settings(SMALL, {"joint": True}), tmp_path / "joint").root
     anew = load_run(train(people, on(joint, seed=1), tmp_path / "anew").root).model
     windows = torch.tensor([[3, 4, 5, 6]])
     first = load_run(joint).model
@@ -130,6 +172,8 @@ def test_a_refused_overwrite_loses_nothing(people: Dataset, base: Path, tmp_path
     assert run.weights.read_bytes() == before
     with pytest.raises(OutputExistsError, match="holds the global model"):
         train(people, on(run.root), tmp_path, overwrite=True)
+    with pytest.raises(OutputExistsError, match="lies in the folder of the global model"):
+        train(people, on(run.root), run.root / "more")
     assert run.weights.read_bytes() == before
 
 
@@ -159,6 +203,7 @@ def test_what_only_a_joint_run_needs_is_left_out_and_said_so(people: Dataset, ba
         ({"objective__kind": "bce"}, "model.normalised"),
         ({"model__method": "base"}, "global_model"),
         ({"model__generator__frozen": True}, "frozen"),
+        ({"joint": True}, "a global model that is kept has no use for joint"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -42,12 +42,14 @@ SMALL = TrainConfig(
         cloud=CloudConfig(kind="none"),
     ),
     objective=ObjectiveConfig(staleness=3),
+    joint=True,
     optimiser=OptimiserConfig(epochs=3, batch_positions=128, learning_rate=0.01, warmup_steps=5, patience=100),
 )
 
 
 def with_model(config: TrainConfig, **changes: object) -> TrainConfig:
-    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **changes))
+    joint = changes.get("method", "duet") == "duet"
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **changes), joint=joint)
 
 
 def weights_of(root: Path) -> bytes:

@@ -32,6 +32,7 @@ STEADY = TrainConfig(
         cloud=CloudConfig(kind="none"),
     ),
     objective=ObjectiveConfig(staleness=3),
+    joint=True,
     optimiser=OptimiserConfig(epochs=2, batch_positions=96, learning_rate=0.01, warmup_steps=5, patience=100),
 )
 """Without dropout, so that nothing drawn differs between numbers of processes."""
@@ -42,6 +43,11 @@ CONFIGS = {
         STEADY,
         {"optimiser.epochs": 1, "model.cloud.kind": "blend", "model.cloud.width": 8, "model.cloud.neighbours": 10},
     ),
+    # A base model, a cloud model and a generator that learns from it, one after the other.
+    "taught": with_settings(
+        STEADY,
+        {"joint": False, "optimiser.epochs": 1, "model.cloud.kind": "item-knn", "objective.distillation": 1.0},
+    ),
     # Batches of a single chunk: of several processes, all but one have nothing to add.
     "lone": msgspec.structs.replace(
         STEADY, optimiser=msgspec.structs.replace(STEADY.optimiser, epochs=1, batch_positions=1)
@@ -49,6 +55,7 @@ CONFIGS = {
     # Items that are drawn once for the whole batch are the same in all processes.
     "sampled": msgspec.structs.replace(
         STEADY,
+        joint=False,
         model=msgspec.structs.replace(STEADY.model, method="base", name="gru4rec"),
         objective=ObjectiveConfig(kind="sampled", negatives=10),
     ),

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_SEEDS = 100
 MAX_JOBS = 256
 DEFAULT_METHODS = "base,base-long,apg,duet"
+NEED_CLOUD = ("cloud", "cloud-list", "base-distilled", "duet-distilled")
+"""Methods that are nothing without a cloud model."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 """What a finished run may be called: it names a folder too."""
 
@@ -111,9 +113,10 @@ def compare(
     for root, data in roots.items():
         if config.cloud_model:
             check_cloud_model(data, config, RunFolder(root))
-    if not config.cloud_model and config.model.cloud.kind == "none" and {"cloud", "cloud-list"} & set(wanted):
+    of_it = [name for name in wanted if name in NEED_CLOUD]
+    if not config.cloud_model and config.model.cloud.kind == "none" and of_it:
         raise UsageError(
-            "without a cloud model there is no method cloud", "leave out --cloud-model none, or the method"
+            f"without a cloud model there is no method {of_it[0]}", "leave out --cloud-model none, or the method"
         )
     settled = {
         root: make_job(data, config, protocol or default_protocols(data), ages, limit_devices)

@@ -78,7 +78,7 @@ def demo(
 ) -> None:
     """See the whole thing work: prepare a log, train the base model and DUET, measure both, serve, run devices.
 
-    Both models have the same device model, training budget and data. The table shows DUET with each device's own theta,
+    Both have the same device model, and DUET keeps it as it is. The table shows DUET with each device's own theta,
     fresh and old, with theta = 0, and with another device's theta, and how far each is from the base model. Then the
     model is published, a cloud is started on this machine, and fifty devices live their part of the log against it.
     Stopped, the same command goes on where it was.
@@ -120,12 +120,14 @@ def run_demo(
     for number, (method, what) in enumerate(
         {
             "base": "one global model for every device",
-            "duet": "the global model and the generator of parameters",
+            "duet": "a generator of parameters for it, and a cloud model with opinions",
         }.items(),
         start=2,
     ):
         step(silent, number, f"Train {title_of(method)}", what)
         config = demo_config(backbone, method, epochs, seed)
+        if method == "duet":
+            config = msgspec.structs.replace(config, global_model=str(out / "base"))
         with console.TrainingBar(f"{backbone} {method}", silent) as bar:
             run_training(dataset, config, out / method, progress=bar)
         runs[method] = load_run(out / method)

@@ -32,17 +32,20 @@ def train(
     method: Annotated[
         Method | None,
         Parameter(
-            help="duet: global model, generator and the opinions of a cloud model; base: global model alone; finetune: "
-            "a base model, and how each device best trains a copy of it; cloud: a cloud model alone [duet]."
+            help="duet: a base model, a generator for it and the opinions of a cloud model; base: global model alone; "
+            "finetune: a base model, and how each device best trains a copy of it; cloud: a cloud model alone [duet]."
         ),
     ] = None,
     global_model: Annotated[
         Path | None,
         Parameter(
             help="Run whose global model is kept as it is: only a generator is trained for it, or only fine-tuning is "
-            "left. Its settings are the defaults [none: all is trained]."
+            "left. Its settings are the defaults [none: a base model is trained first]."
         ),
     ] = None,
+    joint: Annotated[
+        bool, Parameter(negative="", help="Train global model and generator together instead, by the joint objective.")
+    ] = False,
     staleness: Annotated[
         int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh [20].")
     ] = None,
@@ -71,15 +74,18 @@ def train(
         method = method or "duet"
         RunFolder(global_model).read_environment()  # Refuses what is no run by its own name.
         start = RunFolder(global_model).config
-        if settings.config is None and build_config(start, {}, []).model.method != "duet":
-            # A run without a generator keeps neither.
-            staleness = ObjectiveConfig().staleness if staleness is None else staleness
-            settings = replace(settings, cloud_model=settings.cloud_model or "auto")
+        if settings.config is None:
+            told_there = build_config(start, {}, [])
+            if told_there.model.method != "duet":  # A run without a generator keeps no staleness.
+                staleness = ObjectiveConfig().staleness if staleness is None else staleness
+            if not told_there.model.cloud.members:
+                settings = replace(settings, cloud_model=settings.cloud_model or "auto")
     overrides: dict[str, Any] = {
         "model.name": backbone,
         "model.method": method,
         "objective.staleness": staleness,
         "global_model": None if global_model is None else str(global_model),
+        "joint": joint if joint or global_model is not None else None,
     }
     settled = settings.build(overrides, start)
     use_machine(threads)
@@ -99,7 +105,7 @@ def train(
         return
     choice = read_choice(RunFolder(result.root)) if tuned else None
     cloud, trust = cloud_of(result.root), trust_of(result.root)
-    without = choice.base_validation_ndcg10 if choice is not None else to_beat(settled)
+    without = choice.base_validation_ndcg10 if choice is not None else to_beat(settled, result.root)
     if json:
         console.print_json(
             {

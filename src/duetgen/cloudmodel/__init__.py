@@ -4,6 +4,7 @@ What each of them thinks of a device's best items is its *opinion*, a short list
 weights and is added to its scores.
 
 - `config`: which models, and their sizes
+- `member`: what all of them have in common
 - `sequence`: a wide sequence model
 - `table`: for each item its nearest ones, of EASE or of item-based neighbours
 - `model`: several of them, their opinions, and their ranking on the cloud

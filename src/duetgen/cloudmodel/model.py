@@ -1,6 +1,7 @@
 """Cloud models together: their opinions for a device, and their ranking where they could rank themselves.
 
-Shapes: B devices, L history length, K items of an opinion, J models, C candidates, V items.
+Shapes: B devices, T events of a sequence, L history length, N positions, K items of an opinion, J models, C candidates,
+V items.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.cloudmodel.config import CloudConfig
+from duetgen.cloudmodel.member import MemberModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import TableModel
 from duetgen.core.theta import ItemBias, Theta
@@ -69,6 +71,14 @@ class CloudModel(nn.Module):
         scores_BV = torch.stack(scores).sum(0)
         scores_BV[:, 0] = -torch.inf
         return scores_BV
+
+    def along(self, events_BT: Tensor, wanted_BT: Tensor) -> Tensor:
+        """The common ranking at some positions of right-padded sequences, each from its own last L events: [N, V]."""
+        scores = []
+        for share, model in zip(self.shares_J, self.members.values()):
+            assert isinstance(model, MemberModel)
+            scores.append(share * model.along(events_BT, wanted_BT, self.window))
+        return torch.stack(scores).sum(0)
 
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]."""

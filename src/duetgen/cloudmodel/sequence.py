@@ -1,20 +1,21 @@
 """A wide sequence model on the cloud.
 
-Shapes: B devices, L history length, V items.
+Shapes: B devices, T events of a sequence, L history length, N positions, D width, V items.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from duetgen.backbones import BackboneConfig, SASRec
 from duetgen.cloudmodel.config import CloudConfig
+from duetgen.cloudmodel.member import MemberModel
 from duetgen.data.store import FIRST_ITEM
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(MemberModel):
     """SASRec (ICDM 2018) over the whole history; the model of a base run, without dynamic parameters.
 
     Args:
@@ -29,11 +30,18 @@ class SequenceModel(nn.Module):
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
+        return self.likelihood(self.backbone.context(history_BL))
+
+    def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
+        """See `MemberModel.along`: one pass over the sequences."""
+        return self.likelihood(self.backbone.contexts(events_BT)[wanted_BT])
+
+    def likelihood(self, state_ND: Tensor) -> Tensor:
+        """Log-likelihoods from states: [N, V]."""
         backbone = self.backbone
-        query_BD = backbone.query(backbone.context(history_BL), None)
-        scores_BV = functional.linear(query_BD, backbone.item_embedding.weight)
-        unseen_V = (torch.arange(backbone.vocabulary, device=history_BL.device) < FIRST_ITEM).to(scores_BV.dtype) * -1e9
-        return torch.log_softmax(scores_BV + unseen_V, 1)
+        scores_NV = functional.linear(backbone.query(state_ND, None), backbone.item_embedding.weight)
+        unseen_V = (torch.arange(backbone.vocabulary, device=state_ND.device) < FIRST_ITEM).to(scores_NV.dtype) * -1e9
+        return torch.log_softmax(scores_NV + unseen_V, 1)
 
 
 def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:

@@ -1,6 +1,6 @@
 """For each item its nearest ones: EASE or item-based neighbours as their largest entries, which one gather reads.
 
-Shapes: B devices, L history length, K neighbours of an item, V items.
+Shapes: B devices, T events of a sequence, L history length, N positions, K neighbours of an item, V items.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from duetgen.baselines.counting import recency
+from duetgen.cloudmodel.member import MemberModel
 
 HALF_LIVES: Final = (3.0, 10.0, 30.0, 100.0)
 """Half-lives, in events, that are tried on the validation part."""
 
 
-class TableModel(nn.Module):
+class TableModel(MemberModel):
     """A candidate scores the sum of its weights from the items of the history, newer events counting more.
 
     Args:
@@ -48,7 +49,19 @@ class TableModel(nn.Module):
         weight_BLK = self.weight_VK[history_BL] * recency(history_BL, self.half_life).unsqueeze(-1)
         empty_BV = self.weight_VK.new_zeros(history_BL.shape[0], self.near_VK.shape[0])
         near_BLK = self.near_VK[history_BL].to(torch.int64)
-        scores_BV = empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1))
+        return self.scaled(empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1)))
+
+    def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
+        """See `MemberModel.along`: an event's entries are looked up once, and count less at each later position."""
+        empty_BTV = self.weight_VK.new_zeros(*events_BT.shape, self.near_VK.shape[0])
+        row_BTV = empty_BTV.scatter_add(2, self.near_VK[events_BT].to(torch.int64), self.weight_VK[events_BT])
+        step_T = torch.arange(events_BT.shape[1], device=events_BT.device)
+        age_TT = step_T[:, None] - step_T
+        counted_TT = torch.exp2(-age_TT / self.half_life) * ((age_TT >= 0) & (age_TT < length))
+        return self.scaled((counted_TT @ row_BTV)[wanted_BT])
+
+    def scaled(self, scores_BV: Tensor) -> Tensor:
+        """Scores of unit variance, times the scale: [B, V]."""
         deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
         return self.scale * scores_BV / deviation_B1.clamp(min=1e-6)
 

@@ -14,13 +14,16 @@ import torch
 from duetgen.data.store import Dataset
 from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training import TrainConfig
+from duetgen.training.within import base_config, cloud_config
 from duetgen.wire.limits import MAX_WINDOW
 
 Change = Callable[[TrainConfig, Dataset], TrainConfig]
 
 PAPER_NEGATIVES: Final = 4
 """Negatives of the published binary cross-entropy (DUET, section 4.1)."""
-WEIGHTS: Final = {"model.method": "duet", "model.cloud.kind": "none", "cloud_model": ""}
+NO_CLOUD: Final = {"model.cloud.kind": "none", "cloud_model": "", "objective.distillation": 0.0}
+"""Settings of what neither learns from a cloud model nor has its opinions."""
+WEIGHTS: Final = {"model.method": "duet", "joint": False} | NO_CLOUD
 """Settings of a DUET that generates weights, and has no opinions of a cloud model."""
 VISIBLE_SCALE: Final = 0.1
 """Standard deviation of a random theta: that of the head's own weights at width 32 when training starts."""
@@ -43,25 +46,24 @@ def with_settings(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
 
 def base(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The global model alone."""
-    return with_settings(config, {"model.method": "base", "model.backbone.head": "auto", "cloud_model": ""})
+    return base_config(config)
+
+
+def base_distilled(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The global model alone, which learns from the cloud model too."""
+    own = {"model.method": "base", "model.backbone.head": "auto", "joint": False}
+    return with_settings(config, own | distilled(config))
 
 
 def cloud(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The cloud model alone, whatever the device model is."""
-    name = ModelConfig().name
-    own = {"model.name": name, "model.method": "cloud", "model.backbone.head": "full", "cloud_model": ""}
-    return with_settings(config, own)
+    return cloud_config(config)
 
 
 def finetune(scope: Literal["head", "whole"]) -> Change:
     """The global model and a copy of a part of it for each device, trained on that device's own events."""
-    settings = {
-        "model.method": "finetune",
-        "model.backbone.head": "full",
-        "finetune.scope": scope,
-        "cloud_model": "",
-    }
-    return lambda config, dataset: with_settings(config, settings)
+    own = {"model.method": "finetune", "model.backbone.head": "full", "finetune.scope": scope, "joint": False}
+    return lambda config, dataset: with_settings(config, own | NO_CLOUD)
 
 
 def base_long(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -106,8 +108,23 @@ def base_small(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 
 
 def duet(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """Both parts of theta: generated weights, and the opinions of the cloud model that the settings tell."""
-    return with_settings(config, {"model.method": "duet"})
+    """Both parts of theta: weights generated for the base model, and opinions of the cloud model of the settings."""
+    return with_settings(config, {"model.method": "duet", "joint": False, "objective.distillation": 0.0})
+
+
+def duet_joint(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The same, global model and generator trained together."""
+    return with_settings(duet(config, dataset), {"joint": True})
+
+
+def duet_distilled(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """DUET whose generator learns from the cloud model too."""
+    return with_settings(duet(config, dataset), distilled(config))
+
+
+def distilled(config: TrainConfig) -> dict[str, Any]:
+    """The setting of what learns from the cloud model: the weight that is given, or as much as the target."""
+    return {"objective.distillation": config.objective.distillation or 1.0}
 
 
 def weights(**settings: Any) -> Change:
@@ -119,7 +136,7 @@ def weights(**settings: Any) -> Change:
 def concat(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The encoder's vector, as wide as the device model, as one more input of a static head."""
     own = {"model.backbone.head": "concat", "model.backbone.rank": config.model.backbone.width}
-    return with_settings(config, WEIGHTS | own | {"model.generator.candidates": 1})
+    return with_settings(config, WEIGHTS | own | {"model.generator.candidates": 1, "joint": True})
 
 
 def duet_low_rank(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -146,6 +163,7 @@ def duet_paper(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         config,
         WEIGHTS
         | {
+            "joint": True,
             "model.backbone.window": 10,
             "model.backbone.residual": False,
             "model.backbone.head": "full",

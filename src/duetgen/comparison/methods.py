@@ -84,15 +84,17 @@ def start(
 
     A cloud model that the shared settings name is taken before both; None where they leave it out.
     """
-    if name == "base":
-        return train(dataset, changes.base(config, dataset), given or folder, progress=progress)
-    if config.cloud_model:
-        run = load_run(Path(config.cloud_model))
-        run.check_dataset(dataset)
-        return TrainResult(run.root, -1, run.environment.best, 0, run.environment.seconds, True)
-    if config.model.cloud.kind == "none" or config.feed == "rows":
+    if name == "cloud" and config.cloud_model:
+        given = Path(config.cloud_model)
+    elif name == "cloud" and (config.model.cloud.kind == "none" or config.feed == "rows"):
         return None
-    return train(dataset, changes.cloud(config, dataset), given or folder, progress=progress)
+    if given is None:
+        return train(
+            dataset, (changes.base if name == "base" else changes.cloud)(config, dataset), folder, progress=progress
+        )
+    run = load_run(given)
+    run.check_dataset(dataset)
+    return TrainResult(run.root, -1, run.environment.best, 0, run.environment.seconds, True)
 
 
 def trained(change: Change, uses: tuple[Start, ...] = ()) -> Callable[..., Fitted]:
@@ -209,8 +211,12 @@ def finetuned_of(name: str, description: str, scope: Literal["head", "whole"]) -
 
 
 def generated(name: str, description: str, **settings: Any) -> Method:
-    """A method that generates weights, by the settings that are its own; `__` stands for the dot in their names."""
-    return run_of(name, description, "generated", changes.weights(**settings))
+    """A method that generates weights, by the settings that are its own; `__` stands for the dot in their names.
+
+    They are generated for the base model, unless it is trained jointly.
+    """
+    uses: tuple[Start, ...] = () if settings.get("joint") else ("base",)
+    return run_of(name, description, "generated", changes.weights(**settings), uses)
 
 
 def cloud_of(
@@ -220,7 +226,7 @@ def cloud_of(
     return Method(name, description, "cloud", ranked_on_cloud(make, own=not uses), uses_backbone=False, uses=uses)
 
 
-LOW_RANK: Final = {"model__backbone__head": "low-rank", "model__generator__candidates": 1}
+LOW_RANK: Final[dict[str, Any]] = {"model__backbone__head": "low-rank", "model__generator__candidates": 1}
 """Settings of APG."""
 
 METHODS: Final[dict[str, Method]] = {
@@ -231,6 +237,13 @@ METHODS: Final[dict[str, Method]] = {
         counting("item-knn", "cosines with the items of the history", counts.item_knn),
         counting("ease", "linear weights from the items of the history (EASE)", counts.ease),
         run_of("base", "one global model for every device", "global", changes.base),
+        run_of(
+            "base-distilled",
+            "base, which learns from the cloud model too",
+            "global",
+            changes.base_distilled,
+            ("cloud",),
+        ),
         run_of("base-small", "base at half its width", "global", changes.base_small),
         run_of("base-wide", "base with as many parameters as base and generator", "global", changes.base_wide),
         run_of("base-long", "base that reads the generator's history on the device", "global", changes.base_long),
@@ -243,19 +256,14 @@ METHODS: Final[dict[str, Method]] = {
         ),
         finetuned_of("finetune", "base, its head trained on each device's events", "head"),
         finetuned_of("finetune-whole", "base, all trained on each device's events", "whole"),
-        # The Stable Weight Adapter is DUET's own: APG, FiLM and concat have one candidate, which reads all views. These
+        # The Stable Weight Adapter is DUET's own: APG, FiLM and concat have one candidate, which reads all views. They
         # and the variants of DUET generate weights alone.
-        generated("apg", "small generated cores between shared matrices (APG)", **LOW_RANK),
-        run_of(
-            "apg-on-base",
-            "APG, trained for the finished base model, which is kept",
-            "generated",
-            changes.weights(**LOW_RANK),
-            ("base",),
-        ),
+        generated("apg", "small generated cores between shared matrices (APG)", joint=True, **LOW_RANK),
+        generated("apg-on-base", "APG, trained for the finished base model, which is kept", **LOW_RANK),
         generated(
             "film",
             "generated scales and shifts of each layer (FiLM)",
+            joint=True,
             model__backbone__head="scale",
             model__generator__candidates=1,
         ),
@@ -264,20 +272,29 @@ METHODS: Final[dict[str, Method]] = {
         cloud_of("cloud-list", "the cloud model's list, and nothing else on the device", CloudList, ("cloud",)),
         run_of(
             "duet",
-            "the global model, generated weights and opinions of the cloud",
-            "generated",
-            changes.duet,
-            ("cloud",),
-        ),
-        run_of(
-            "duet-on-base",
-            "DUET, the generator trained for the finished base model, which is kept",
+            "weights generated for the base model, and opinions of the cloud",
             "generated",
             changes.duet,
             ("base", "cloud"),
         ),
+        run_of(
+            "duet-distilled",
+            "DUET, the generator learns from the cloud model too",
+            "generated",
+            changes.duet_distilled,
+            ("base", "cloud"),
+        ),
+        run_of(
+            "duet-joint",
+            "DUET, global model and generator trained together",
+            "generated",
+            changes.duet_joint,
+            ("cloud",),
+        ),
         generated("duet-weights", "DUET, without opinions of a cloud model"),
-        run_of("duet-low-rank", "DUET, decoders of a quarter of their rank", "generated", changes.duet_low_rank),
+        run_of(
+            "duet-low-rank", "DUET, decoders of a quarter of their rank", "generated", changes.duet_low_rank, ("base",)
+        ),
         generated("duet-no-swa", "DUET, without the Stable Weight Adapter", model__generator__candidates=1),
         generated(
             "duet-gru",
@@ -287,12 +304,21 @@ METHODS: Final[dict[str, Method]] = {
             model__generator__candidates=1,
         ),
         generated("duet-replacing", "DUET, theta replaces the global head", model__backbone__residual=False),
-        generated("duet-no-joint", "DUET, without the loss of the global model", objective__fallback_weight=0.0),
         generated("duet-fresh", "DUET, trained with fresh theta only", objective__staleness=0),
-        run_of("duet-short", "DUET, the generator reads the device's window", "generated", changes.duet_short),
+        run_of(
+            "duet-short", "DUET, the generator reads the device's window", "generated", changes.duet_short, ("base",)
+        ),
+        generated("duet-joint-weights", "duet-joint, without opinions of a cloud model", joint=True),
+        generated(
+            "duet-joint-own",
+            "the same, without the loss of the global model",
+            joint=True,
+            objective__fallback_weight=0.0,
+        ),
         generated(
             "duet-frozen",
             "control: a random generator that is never trained",
+            joint=True,
             model__generator__frozen=True,
             model__history__share_embedding=False,
             model__generator__decoder_scale=changes.VISIBLE_SCALE,

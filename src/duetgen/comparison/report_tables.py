@@ -9,7 +9,7 @@ from typing import get_args
 import msgspec
 
 from duetgen.comparison.numbers import count, interval, milliseconds, p_value, seconds, signed
-from duetgen.comparison.results import DUET, HEADLINE, METRICS, ON_BASE, PARTS, Comparison, Estimate, Row, Table
+from duetgen.comparison.results import DUET, HEADLINE, JOINTLY, METRICS, PARTS, Comparison, Estimate, Row, Table
 from duetgen.comparison.verdict import best_row, listed, said
 from duetgen.evaluation.significance import Outcome, outcome
 
@@ -136,7 +136,7 @@ def said_plainly(table: Table) -> list[str]:
     # The validation part is ranked in full, whatever the protocol of the test part is: said once.
     preferred = table.preferred() if table.protocol != "candidates" else None
     if preferred is not None:
-        said = ", ".join(f"{row.method} {row.validation:.4f}" for row in table.rows if row.method in (DUET, ON_BASE))
+        said = ", ".join(f"{row.method} {row.validation:.4f}" for row in table.rows if row.method in (DUET, JOINTLY))
         lines.append(
             f"Of DUET's two ways of training, the validation part prefers {preferred.method}: {HEADLINE} {said}."
         )

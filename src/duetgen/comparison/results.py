@@ -24,7 +24,7 @@ METRICS: Final = ("ndcg@10", "user_auc")
 """Metrics that are compared and tested; the more, the better."""
 BASE: Final = "base"
 DUET: Final = "duet"
-ON_BASE: Final = "duet-on-base"
+JOINTLY: Final = "duet-joint"
 ENSEMBLE: Final = "base-ensemble"
 CLOUD: Final = "cloud"
 CLOUD_LIST: Final = "cloud-list"
@@ -168,13 +168,13 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         return next((row for row in self.rows if row.method == method), None)
 
     def preferred(self) -> Row | None:
-        """The way of training DUET, jointly or for the finished base model, that is ahead on the validation part; None
+        """The way of training DUET, for the finished base model or jointly, that is ahead on the validation part; None
         where one of them was not measured there.
         """
-        jointly, on_base = self.row(DUET), self.row(ON_BASE)
-        if jointly is None or on_base is None or jointly.validation is None or on_base.validation is None:
+        on_base, jointly = self.row(DUET), self.row(JOINTLY)
+        if on_base is None or jointly is None or on_base.validation is None or jointly.validation is None:
             return None
-        return on_base if on_base.validation > jointly.validation else jointly
+        return jointly if jointly.validation > on_base.validation else on_base
 
     def against(self, method: str, reference: str, metric: str = HEADLINE, *, group: str = "all") -> Comparison | None:
         """The comparison of two methods under their headline conditions, whichever of them is the reference in it."""

@@ -36,6 +36,7 @@ class Batch:
         met_BM: int64, all events of each chunk's device up to the chunk's end, right-padded with 0; None where nobody
             asks what was met.
         before_B: how many of these lie before the chunk.
+        index_BT: int64, where each target lies among the dataset's events.
     """
 
     events_BT: Tensor
@@ -43,11 +44,20 @@ class Batch:
     trained_BT: Tensor
     met_BM: Tensor | None = None
     before_B: Tensor | None = None
+    index_BT: Tensor | None = None
 
     @property
     def trained(self) -> int:
         """Number of positions that count."""
         return int(self.trained_BT.sum())
+
+    @property
+    def place_BT2(self) -> Tensor:  # noqa: N802
+        """Of each target, its row in `met_BM` and how many events of that lie before it."""
+        assert self.before_B is not None
+        count_BT = self.before_B[:, None] + 1 + torch.arange(self.events_BT.shape[1], device=self.before_B.device)
+        row_BT = torch.arange(len(count_BT), device=count_BT.device)[:, None].expand_as(count_BT)
+        return torch.stack([row_BT, count_BT], -1)
 
     def __len__(self) -> int:
         return len(self.events_BT)
@@ -61,7 +71,7 @@ class Batch:
         return self._each(lambda part: part.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        parts = (self.events_BT, self.target_BT, self.trained_BT, self.met_BM, self.before_B)
+        parts = (self.events_BT, self.target_BT, self.trained_BT, self.met_BM, self.before_B, self.index_BT)
         return Batch(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
 
 
@@ -173,7 +183,8 @@ class SequenceBatches:
         if self.unknown_share > 0:
             hidden_BT = real_BT & (rng.random(events_BT.shape) < self.unknown_share)
             events_BT[hidden_BT] = UNKNOWN
-        batch = Batch(torch.from_numpy(events_BT), torch.from_numpy(target_BT), torch.from_numpy(trained_BT))
+        events, target, trained, index = map(torch.from_numpy, (events_BT, target_BT, trained_BT, index_BT + 1))
+        batch = Batch(events, target, trained, index_BT=index)
         if not self.with_met:
             return batch
         begin = self.chunks.begin_Q[chunk]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -26,9 +25,8 @@ from duetgen.cloudmodel.table import HALF_LIVES, TableModel, largest
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
 from duetgen.evaluation.inputs import target_items, windows
 from duetgen.evaluation.scoring import SCORE_BYTES, measuring, select
-from duetgen.recommender import ModelConfig
 from duetgen.training.checkpoint import Counters
-from duetgen.training.config import FineTuneConfig, ObjectiveConfig, TrainConfig
+from duetgen.training.config import TrainConfig
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress
 from duetgen.training.run import RunFolder, TrainResult, load_run
@@ -45,26 +43,6 @@ SCALED_DEVICES: Final = 2_000
 
 Measure = Callable[[nn.Module, tuple[int, ...]], float]
 """`ndcg@10` of a personal recommender on the validation part, the mean over ages of its theta."""
-
-
-def sequence_config(config: TrainConfig) -> TrainConfig:
-    """The settings of the base run that gives the sequence model."""
-    cloud, model = config.model.cloud, config.model
-    backbone = msgspec.structs.replace(
-        model.backbone,
-        width=cloud.width,
-        window=model.history.length,
-        layers=cloud.layers,
-        heads=cloud.heads,
-        dropout="auto",
-        head="full",
-        residual=True,
-    )
-    plain = ModelConfig(method="base", backbone=backbone, history=model.history)
-    objective = ObjectiveConfig(met=config.objective.met)
-    return msgspec.structs.replace(
-        config, model=plain, objective=objective, finetune=FineTuneConfig(), global_model="", cloud_model=""
-    )
 
 
 class CloudFitting:

@@ -36,6 +36,9 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
             added where each position draws its own items (`bce`, and `sampled` with DIN).
         fallback_weight: λ of the joint objective, the weight of the batch's loss with theta = 0.
         fallback_share: share of a batch's positions on which the λ term is estimated.
+        distillation: weight of the divergence from what a cloud model thinks of the next item; 0: none, and no cloud
+            model is needed before the opinions of one.
+        temperature: divides the scores of both in that divergence.
         staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
             uniform in 0..S. 0 gives plain training with a fresh theta at every position.
         met: whether items that a device had met before the target take part in the loss: `hide` leaves them out, `show`
@@ -47,6 +50,8 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     bce_weight: float = 0.0
     fallback_weight: float = 1.0
     fallback_share: float = 1.0
+    distillation: float = 0.0
+    temperature: float = 1.0
     staleness: int = 20
     met: Literal["auto", MetPolicy] = "auto"
 
@@ -103,8 +108,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         global_model: folder of a finished run whose global model is kept as it is, so that only the generator is
-            trained, or only fine-tuning is left; empty: global model and generator are trained together, by the joint
-            objective, and what is fine-tuned is trained first.
+            trained, or only fine-tuning is left; empty: a base model is trained first.
+        joint: global model and generator are trained together instead, by the joint objective.
         cloud_model: folder of a finished run of the method `cloud`, whose opinions devices get; empty: one is
             trained, as `model.cloud` tells it.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
@@ -117,11 +122,17 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     optimiser: OptimiserConfig = OptimiserConfig()
     finetune: FineTuneConfig = FineTuneConfig()
     global_model: str = ""
+    joint: bool = False
     cloud_model: str = ""
     seed: int = 0
     feed: Literal["sequences", "rows"] = "sequences"
     validation_devices: int = 5000
     checkpoint_seconds: float = 60.0
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether it begins with a finished global model, which is kept."""
+        return self.model.method == "finetune" or (self.model.method == "duet" and not self.joint)
 
     def to_toml(self) -> bytes:
         """As `config.toml` holds it."""
@@ -237,6 +248,8 @@ def check_config(config: TrainConfig) -> None:
         ("objective.bce_weight", objective.bce_weight, 0, 1000),
         ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
         ("objective.fallback_share", objective.fallback_share, 0.01, 1),
+        ("objective.distillation", objective.distillation, 0, 1000),
+        ("objective.temperature", objective.temperature, 0.01, 100),
         ("objective.staleness", objective.staleness, 0, MAX_GENERATOR_HISTORY),
         ("optimiser.learning_rate", optimiser.learning_rate, 1e-9, 10),
         ("optimiser.generator_rate", optimiser.generator_rate, 0, 1000),
@@ -267,11 +280,7 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             f"model.cloud.width {cloud.width} does not divide into {cloud.heads} heads", "choose a divisor of the width"
         )
-    if config.cloud_model and config.model.method != "duet":
-        raise InvalidConfigError(
-            f"the method {config.model.method} has no use for cloud_model",
-            "leave it out, or use it with the method duet",
-        )
+    check_cloud(config)
     if config.model.method == "cloud" and cloud.kind == "none":
         raise InvalidConfigError("a cloud model of the kind none is no model", "leave model.cloud.kind out")
     if config.model.method == "cloud" and config.feed == "rows":
@@ -286,9 +295,13 @@ def check_config(config: TrainConfig) -> None:
             f"the method {config.model.method} has no use for global_model",
             "leave it out, or use it with the method duet or finetune",
         )
-    if config.global_model and config.model.method == "duet" and generator.frozen:
+    if config.joint and (config.global_model or config.model.method != "duet"):
+        what = "a global model that is kept" if config.global_model else f"the method {config.model.method}"
+        raise InvalidConfigError(f"{what} has no use for joint", "leave one of them out")
+    if config.model.method == "duet" and generator.frozen and not config.joint:
         raise InvalidConfigError(
-            "with global_model and model.generator.frozen nothing is left to train", "leave one of them out"
+            "of a global model that is kept and a frozen generator nothing is left to train",
+            "leave model.generator.frozen out, or train jointly: --joint",
         )
     if backbone.head not in ("auto", "full") and not backbone.residual:
         raise InvalidConfigError(
@@ -298,4 +311,37 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             f"the method {config.model.method} has no use for model.backbone.head {backbone.head!r}",
             "use it with the method duet",
+        )
+
+
+def check_cloud(config: TrainConfig) -> None:
+    """Refuse a cloud model that nothing is made of, and distillation without one.
+
+    Raises:
+        InvalidConfigError: either.
+    """
+    method, kind, distilled = config.model.method, config.model.cloud.kind, config.objective.distillation > 0
+    if distilled and method not in ("base", "duet"):
+        raise InvalidConfigError(
+            f"the method {method} has no use for objective.distillation", "use it with the method base or duet"
+        )
+    if distilled and kind == "none" and not config.cloud_model:
+        raise InvalidConfigError(
+            "objective.distillation has no cloud model to learn from", "leave --cloud-model none out"
+        )
+    if distilled and (config.feed == "rows" or config.objective.kind == "bce"):
+        raise InvalidConfigError(
+            "objective.distillation needs a softmax over items", "leave feed and objective.kind at their defaults"
+        )
+    named = (
+        "cloud_model" if config.cloud_model else f"model.cloud.kind {kind!r}" if kind not in ("auto", "none") else ""
+    )
+    if named and method == "base" and not distilled:
+        raise InvalidConfigError(
+            f"the method base has no use for {named}",
+            "to learn from a cloud model, give --set objective.distillation=1; for its opinions take --method duet",
+        )
+    if named and (method == "finetune" or (method == "cloud" and config.cloud_model)):
+        raise InvalidConfigError(
+            f"the method {method} has no use for {named}", "leave it out, or use it with the method duet"
         )

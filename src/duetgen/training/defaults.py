@@ -20,7 +20,7 @@ from duetgen.baselines.ease import check_catalogue
 from duetgen.cloudmodel import CloudConfig
 from duetgen.data.store import Dataset
 from duetgen.recommender import ModelConfig
-from duetgen.training.config import FineTuneConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
+from duetgen.training.config import FineTuneConfig, InvalidConfigError, ObjectiveConfig, OptimiserConfig, TrainConfig
 from duetgen.training.run import RunFolder
 
 FULL_SOFTMAX_ITEMS: Final = 5_000
@@ -56,7 +56,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The configuration with every setting filled in; what a run folder keeps.
 
     Raises:
-        DuetError: as `fill_in_cloud` does.
+        DuetError: as `fill_in_objective` and `fill_in_cloud` do.
     """
     config = fill_in_objective(config, dataset)
     positions = training_positions(config, dataset)
@@ -65,7 +65,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     epochs = optimiser.epochs or passes(positions)
     rate = optimiser.generator_rate
     # Relative to the rate of a global model that is trained along with it.
-    rate = 1.0 if config.global_model else (SLOW_RATE if short else 1.0) if rate == "auto" else rate
+    rate = 1.0 if config.keeps_base else (SLOW_RATE if short else 1.0) if rate == "auto" else rate
     filled: OptimiserConfig = msgspec.structs.replace(
         optimiser,
         batch_positions=optimiser.batch_positions or batch_size(positions),
@@ -80,7 +80,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         )
     if backbone.head == "auto" and model.method == "duet":
         # Scales and shifts gain most of what all weights do for a finished model, in a thirtieth of the bytes.
-        head: HeadKind = "scale" if config.global_model and backbone.residual else "full"
+        head: HeadKind = "scale" if config.keeps_base and backbone.residual else "full"
         backbone = msgspec.structs.replace(backbone, head=head)
     if history.share_embedding == "auto":
         history = msgspec.structs.replace(history, share_embedding=short)
@@ -92,7 +92,11 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 
 
 def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """Replace `auto` and unset counts by what the backbone, the size of the catalogue and the policy call for."""
+    """Replace `auto` and unset counts by what the backbone, the size of the catalogue and the policy call for.
+
+    Raises:
+        InvalidConfigError: distillation is asked for where each position draws its own items.
+    """
     objective, kind = config.objective, config.objective.kind
     pairwise, large = BACKBONES[config.model.name].pairwise, dataset.vocabulary > FULL_SOFTMAX_ITEMS
     rows = config.feed == "rows"
@@ -100,10 +104,15 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         kind = "bce"
     elif kind == "auto":
         kind = "sampled" if pairwise or large else "softmax"
+    if objective.distillation and (kind == "bce" or (kind == "sampled" and pairwise)):
+        raise InvalidConfigError(
+            "objective.distillation needs items that all positions are scored against",
+            "for DIN choose --objective softmax, or leave distillation out",
+        )
     negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
     bce_weight = objective.bce_weight if kind == "softmax" or (kind == "sampled" and not pairwise) else 0.0
     # A global model that is kept has no loss of its own to be trained by.
-    weight = 0.0 if config.global_model else objective.fallback_weight
+    weight = 0.0 if config.keeps_base else objective.fallback_weight
     staleness = objective.staleness if config.model.method == "duet" and not rows else 0
     # What a device never ranks, the loss need not push down; rows come with their negatives.
     met = "show" if rows else dataset.manifest.met if objective.met == "auto" else objective.met
@@ -130,7 +139,8 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
     if config.cloud_model:
         folder = RunFolder(Path(config.cloud_model))
         return folder.read_config(folder.read_environment()).model.cloud
-    cloud, wanted = config.model.cloud, config.model.method in ("duet", "cloud") and config.feed == "sequences"
+    cloud, of_use = config.model.cloud, config.model.method in ("duet", "cloud") or config.objective.distillation > 0
+    wanted = of_use and config.feed == "sequences"
     kind = ("blend" if cloud.kind == "auto" else cloud.kind) if wanted else "none"
     table = ("ease" if dataset.vocabulary <= EASE_ITEMS else "item-knn") if cloud.table == "auto" else cloud.table
     filled: CloudConfig = msgspec.structs.replace(cloud, kind=kind, table=table)

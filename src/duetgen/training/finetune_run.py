@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -26,7 +25,7 @@ from duetgen.training.frozen_base import freeze_global_model
 from duetgen.training.loop import Validate
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress
-from duetgen.training.run import AGAIN, Run, RunFolder, TrainResult
+from duetgen.training.run import AGAIN, Run, RunFolder
 
 STEPS: Final = (2, 5, 15)
 RATES: Final = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -86,17 +85,11 @@ def recommender_of(run: Run, dataset: Dataset) -> nn.Module:
     return finetuned(run.device_model, dataset, run.config, settings)
 
 
-def base_config(config: TrainConfig) -> TrainConfig:
-    """The settings of the base run that fine-tuning starts from."""
-    model = msgspec.structs.replace(config.model, method="base")
-    return msgspec.structs.replace(config, model=model, finetune=FineTuneConfig())
-
-
 class FineTuning:
     """Takes the place of `loop.Trainer` in a run of fine-tuning.
 
     Args:
-        train_base: trains the base model that the run begins with, where it is given none, or goes on with it.
+        base: the global model that the run begins with.
     """
 
     def __init__(
@@ -106,13 +99,13 @@ class FineTuning:
         folder: RunFolder,
         validate: Validate,
         processes: Processes,
-        train_base: Callable[[], TrainResult],
+        base: Recommender,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
-        self.processes, self.train_base = processes, train_base
-        self.model = Recommender(dataset.vocabulary, config.model).to(processes.device)
-        if config.global_model:
-            freeze_global_model(self.model, dataset, config)
+        self.processes = processes
+        self.model = Recommender(dataset.vocabulary, config.model)
+        freeze_global_model(self.model, base, config)
+        self.model.to(processes.device)
         self.counters = Counters()
         self.best: dict[str, Tensor] = {}
         self.tried: list[Tried] = []
@@ -131,13 +124,7 @@ class FineTuning:
             self.tried, self.base_ndcg, self.seconds = choice.tried, choice.base_validation_ndcg10, choice.seconds
 
     def run(self, progress: Progress) -> None:
-        """Train the base model, if it is not there yet, and measure every pair of steps and rate."""
-        if not self.config.global_model:
-            start = self.train_base()
-            own = msgspec.structs.replace(self.config, global_model=str(start.root))
-            self.processes.of_first(lambda: freeze_global_model(self.model, self.dataset, own))
-            self.processes.share_weights(self.model)
-            self.counters.seconds = start.seconds
+        """Measure every pair of steps and rate."""
         self.best = self.model.state_dict()
         settings = self.config.finetune
         model = finetuned(self.model, self.dataset, self.config, settings).to(self.processes.device)

@@ -18,8 +18,8 @@ from duetgen.training.config import InvalidConfigError, TrainConfig
 from duetgen.training.run import RunFolder, load_run
 
 
-def load_global_model(dataset: Dataset, config: TrainConfig) -> Recommender:
-    """The model of the run `config.global_model`.
+def load_global_model(dataset: Dataset, config: TrainConfig, root: Path) -> Recommender:
+    """The model of a run whose global model is to be kept.
 
     Raises:
         NotARunError: the folder is no finished run, or that of a cloud model.
@@ -27,10 +27,10 @@ def load_global_model(dataset: Dataset, config: TrainConfig) -> Recommender:
         DatasetMismatchError: it was trained on another dataset folder.
         InvalidConfigError: its device model is not the one that the configuration tells.
     """
-    run = load_run(Path(config.global_model))
+    run = load_run(root)
     run.check_dataset(dataset)
     model = run.device_model
-    check_same_device_model(run.config, config)
+    check_same_device_model(run.config, config, root)
     return model
 
 
@@ -41,24 +41,34 @@ def check_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder)
         The digest of its weights.
 
     Raises:
-        OutputExistsError: the global model lies in the run folder itself.
+        OutputExistsError: one of them lies in the other's folder.
         DuetError: as `load_global_model` does.
     """
-    if Path(config.global_model).resolve().is_relative_to(folder.root.resolve()):
-        raise OutputExistsError(f"{folder.root} holds the global model {config.global_model}", "choose another --out")
-    load_global_model(dataset, config)
-    return digest_of(RunFolder(Path(config.global_model)).weights)
+    root = Path(config.global_model)
+    check_apart(folder, root, "global model")
+    load_global_model(dataset, config, root)
+    return digest_of(RunFolder(root).weights)
 
 
-def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfig) -> None:
-    """Give `model` the backbone of the run `config.global_model`, for good: all of it that the run has is frozen.
-
-    What the run does not have is trained with the generator, as the shared matrices of a low-rank head.
+def check_apart(folder: RunFolder, root: Path, what: str) -> None:
+    """Refuse a run folder that holds another run which it begins with, or lies in its folder.
 
     Raises:
-        DuetError: as `load_global_model` does.
+        OutputExistsError: it does.
     """
-    kept = load_global_model(dataset, config).backbone.state_dict()
+    own, other = folder.root.resolve(), root.resolve()
+    if other.is_relative_to(own):
+        raise OutputExistsError(f"{folder.root} holds the {what} {root}", "choose another --out")
+    if own.is_relative_to(other):
+        raise OutputExistsError(f"{folder.root} lies in the folder of the {what} {root}", "choose another --out")
+
+
+def freeze_global_model(model: Recommender, base: Recommender, config: TrainConfig) -> None:
+    """Give `model` the backbone of a finished model, for good: all of it that this has is frozen.
+
+    What it does not have is trained with the generator, as the shared matrices of a low-rank head.
+    """
+    kept = base.backbone.state_dict()
     model.backbone.load_state_dict(kept, strict=False)
     for name, parameter in model.backbone.named_parameters():
         if name in kept:
@@ -67,14 +77,15 @@ def freeze_global_model(model: Recommender, dataset: Dataset, config: TrainConfi
         model.generator.start_from(model.backbone.head.global_theta())
 
 
-def to_beat(config: TrainConfig) -> float | None:
-    """`ndcg@10` that the run `config.global_model` has on the validation part: what its generator has to beat.
+def to_beat(config: TrainConfig, root: Path) -> float | None:
+    """`ndcg@10` on the validation part of the global model that the run in a folder keeps: what its generator has to
+    beat.
 
-    None where there is no such run, or none any more, or where its figure does not compare: a run that has a generator
-    itself, or one that was measured on other devices.
+    None where it keeps none, or where that has no run any more, or where its figure does not compare: of a run that has
+    a generator itself, or that was measured on other devices.
     """
-    folder = RunFolder(Path(config.global_model))
-    if not config.global_model or not folder.config.is_file():
+    folder = RunFolder(Path(config.global_model) if config.global_model else RunFolder(root).base)
+    if not config.keeps_base or not folder.config.is_file():
         return None
     environment = folder.read_environment()
     its = folder.read_config(environment)
@@ -84,7 +95,7 @@ def to_beat(config: TrainConfig) -> float | None:
     return environment.best
 
 
-def check_same_device_model(kept: TrainConfig, config: TrainConfig) -> None:
+def check_same_device_model(kept: TrainConfig, config: TrainConfig, root: Path) -> None:
     """Refuse a run whose device model has another shape, or scores of another kind.
 
     Raises:
@@ -94,7 +105,7 @@ def check_same_device_model(kept: TrainConfig, config: TrainConfig) -> None:
     for name, value in own.items():
         if its[name] != value:
             raise InvalidConfigError(
-                f"{name} is {value!r}, the global model of {config.global_model} has {its[name]!r}",
+                f"{name} is {value!r}, the global model of {root} has {its[name]!r}",
                 "give the settings of the device model that the global model was trained with",
             )
 

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from duetgen.data.store import Dataset
 from duetgen.documents import digest_of
-from duetgen.errors import OutputExistsError
 from duetgen.evaluation.validation import few_devices
 from duetgen.evaluation.validation import validate as validate_model
 from duetgen.files import write_bytes
 from duetgen.jobfolder import work_in
-from duetgen.recommender import ModelConfig, Recommender
+from duetgen.recommender import Recommender
 from duetgen.training.checkpoint import Counters
-from duetgen.training.cloud_run import CloudFitting, Measure, sequence_config
+from duetgen.training.cloud_run import CloudFitting, Measure
 from duetgen.training.config import InvalidConfigError, TrainConfig, check_config
 from duetgen.training.defaults import fill_in
-from duetgen.training.finetune_run import FineTuning, base_config
-from duetgen.training.frozen_base import check_global_model
+from duetgen.training.distillation import Teacher
+from duetgen.training.finetune_run import FineTuning
+from duetgen.training.frozen_base import check_apart, check_global_model, load_global_model
 from duetgen.training.loop import Trainer, Validate, make_batches
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress, Silent
@@ -42,6 +42,7 @@ from duetgen.training.run import (
     load_run,
 )
 from duetgen.training.trust import learn_trust
+from duetgen.training.within import base_config, cloud_config, sequence_config
 
 
 def train(
@@ -105,39 +106,49 @@ def train(
                     )
 
         processes.of_first(open_folder)
-        if config.model.method == "finetune":
-            base = partial(train, dataset, base_config(config), folder.base, validate=validate, progress=progress)
-            trainer = FineTuning(dataset, config, folder, measure, processes, base)
-        elif config.model.method == "cloud":
+        seconds = 0.0
+        if config.model.method == "cloud":
             start = partial(train, dataset, sequence_config(config), folder.sequence, progress=progress)
             trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, start)
         else:
-            trainer = Trainer(dataset, config, folder, measure, processes)
+            base = base_root = cloud = None
+            if config.keeps_base:
+                base_root = Path(config.global_model)
+                if not config.global_model:
+                    first = train(dataset, base_config(config), folder.base, validate=validate, progress=progress)
+                    base_root, seconds = first.root, first.seconds
+                base = processes.of_first(partial(load_global_model, dataset, config, base_root))
+            if config.model.cloud.members:
+                cloud = Path(config.cloud_model)
+                if not config.cloud_model:
+                    second = train(dataset, cloud_config(config), folder.cloud, progress=progress)
+                    cloud, seconds = second.root, seconds + second.seconds
+            if config.model.method == "finetune":
+                assert base is not None
+                trainer = FineTuning(dataset, config, folder, measure, processes, base)
+            else:
+                teacher = make_teacher(dataset, config, cloud, processes)
+                trainer = Trainer(dataset, config, folder, measure, processes, base=base, teacher=teacher)
         trainer.resume()
         trainer.run(progress)
         if config.model.method == "duet":
             begun = time.monotonic()
-            cloud = train_cloud_model(dataset, config, folder, progress)
             best = partial(settle, trainer, dataset, config, cloud, advised_by, processes.device)
             trainer.counters.best = processes.of_first(best)
-            trainer.counters.seconds += time.monotonic() - begun
+            seconds += time.monotonic() - begun
+        trainer.counters.seconds += seconds
         if processes.first:
             finish(folder, environment, trainer.best, trainer.counters)
     counters = trainer.counters
     return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
 
 
-def train_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder, progress: Progress) -> Path | None:
-    """The run of the cloud model that a DUET gets: the one named, or one that is trained now."""
-    if not config.model.cloud.members:
+def make_teacher(dataset: Dataset, config: TrainConfig, cloud: Path | None, processes: Processes) -> Teacher | None:
+    """What a cloud model thinks of every position; None where nothing is distilled."""
+    if cloud is None or config.objective.distillation == 0:
         return None
-    if config.cloud_model:
-        return Path(config.cloud_model)
-    told = config.model
-    # Nothing of the device model: every backbone and head gets the same cloud model.
-    model = ModelConfig(method="cloud", met=told.met, history=told.history, cloud=told.cloud)
-    own = msgspec.structs.replace(config, model=model, global_model="")
-    return train(dataset, own, folder.cloud, progress=progress).root
+    model = processes.of_first(lambda: load_run(cloud).cloud_model)
+    return Teacher(model.to(processes.device), dataset, config.objective)
 
 
 def settle(
@@ -181,13 +192,12 @@ def check_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) 
         The digest of its weights.
 
     Raises:
-        OutputExistsError: it lies in the run folder itself.
+        OutputExistsError: one of them lies in the other's folder.
         InvalidConfigError: it reads another number of events than the generator.
         DuetError: as `load_run`, `Run.check_dataset` and `Run.cloud_model` do.
     """
     root = Path(config.cloud_model)
-    if root.resolve().is_relative_to(folder.root.resolve()):
-        raise OutputExistsError(f"{folder.root} holds the cloud model {root}", "choose another --out")
+    check_apart(folder, root, "cloud model")
     run = load_run(root)
     run.check_dataset(dataset)
     if run.cloud_model.window != config.model.history.length:

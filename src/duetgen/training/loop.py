@@ -20,6 +20,7 @@ from duetgen.training import checkpoint
 from duetgen.training.batches import Batch, SequenceBatches, chunk_size
 from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig
+from duetgen.training.distillation import Teacher
 from duetgen.training.frozen_base import freeze_global_model
 from duetgen.training.optimiser import make_optimiser, rate_share
 from duetgen.training.processes import Processes, TrainingFailedError
@@ -63,7 +64,17 @@ def make_batches(dataset: Dataset, config: TrainConfig) -> SequenceBatches | Row
 
 
 class Trainer:
-    """The loop's state: model, its running average (what is measured and kept), optimiser, counters, best weights."""
+    """The loop's state: model, its running average (what is measured and kept), optimiser, counters, best weights.
+
+    Args:
+        dataset: the dataset folder.
+        config: filled in.
+        folder: the run folder.
+        validate: gives `ndcg@10` on the validation part.
+        processes: those that train together.
+        base: the global model that is kept; None where it is trained.
+        teacher: what is distilled; None where nothing is.
+    """
 
     def __init__(
         self,
@@ -72,16 +83,19 @@ class Trainer:
         folder: RunFolder,
         validate: Validate,
         processes: Processes,
+        *,
+        base: Recommender | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
         self.processes = processes
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
-        if config.global_model:
-            freeze_global_model(self.model, dataset, config)
+        if base is not None:
+            freeze_global_model(self.model, base, config)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         counts_V = torch.from_numpy(dataset.training_counts())
-        self.step = TrainingStep(self.model, config.objective, counts_V).to(processes.device)
+        self.step = TrainingStep(self.model, config.objective, counts_V, teacher).to(processes.device)
         self.average.to(processes.device)
         self.optimiser = make_optimiser(self.model, config)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -139,7 +153,7 @@ class Trainer:
         counters, processes = self.counters, self.processes
         self.step.train()
         # A global model that is kept runs as on a device, without dropout.
-        self.model.backbone.train(not self.config.global_model)
+        self.model.backbone.train(not self.config.keeps_base)
         saved = begun = time.monotonic()
         before, pass_before, positions_before = counters.seconds, counters.pass_seconds, counters.positions
         batches: Iterator[Batch | RowBatch] = self.batches.epoch(counters.epoch, skip=counters.step)

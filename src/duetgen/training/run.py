@@ -7,8 +7,8 @@ environment.json     format version, dataset and its content hash, vocabulary, v
 metrics.jsonl        one line an epoch
 weights.safetensors  the best weights by validation; appears when the run ends
 finetune.json        of fine-tuning: steps and rate, and what else was tried
-base/                of fine-tuning that was given no global model: the run of its base model
-cloud/               of DUET that was given no cloud model: the run of its cloud model
+base/                of what keeps a global model and was given none: the run of its base model
+cloud/               of what has a cloud model and was given none: the run of it
 sequence/            of a cloud model: the base run of its sequence model
 checkpoint/          what resuming needs; gone when the run has ended
 ```
@@ -337,13 +337,12 @@ class TrainResult:
 
 def make_model(vocabulary: int, config: ModelConfig) -> Recommender | CloudModel:
     """A model of the shape that the settings of a finished run tell."""
-    cloud = CloudModel(vocabulary, config.history.length, config.cloud, config.met) if config.cloud.members else None
     if config.method == "cloud":
-        assert cloud is not None
-        return cloud
+        return CloudModel(vocabulary, config.history.length, config.cloud, config.met)
     model = Recommender(vocabulary, config)
-    if cloud is not None:
-        model.attach(cloud)
+    # A base model that has learnt from a cloud model keeps nothing of it.
+    if config.method == "duet" and config.cloud.members:
+        model.attach(CloudModel(vocabulary, config.history.length, config.cloud, config.met))
     return model
 
 

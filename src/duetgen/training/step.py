@@ -23,8 +23,9 @@ from duetgen.core import Encoder, joint_loss
 from duetgen.recommender import Recommender
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
+from duetgen.training.distillation import Teacher
 from duetgen.training.met import MetItems
-from duetgen.training.objectives import NegativeSampler, binary_cross_entropy, sampled_softmax
+from duetgen.training.objectives import Advice, NegativeSampler, binary_cross_entropy, corrected, sampled_softmax
 from duetgen.training.rows import RowBatch
 from duetgen.training.softmax import catalogue_cross_entropy
 
@@ -44,6 +45,7 @@ class Blocks:
         candidates_KSC: the target and what was drawn for each position; None where items are shared.
         met_BM: see `Batch`; None where the loss does not ask what was met.
         place_KS2: of each position, its row in `met_BM` and how many events of that lie before its target.
+        index_KS: where the targets lie among the dataset's events; None where no cloud model teaches.
     """
 
     context_KSx: Tensor
@@ -53,6 +55,7 @@ class Blocks:
     candidates_KSC: Tensor | None = None
     met_BM: Tensor | None = None
     place_KS2: Tensor | None = None
+    index_KS: Tensor | None = None
 
     def at(self, index: Any) -> Blocks:
         """Some blocks, or some positions of them."""
@@ -67,6 +70,7 @@ class Blocks:
             trained_KS=self.trained_KS[index],
             candidates_KSC=part(self.candidates_KSC),
             place_KS2=part(self.place_KS2),
+            index_KS=part(self.index_KS),
         )
 
     @cached_property
@@ -130,11 +134,14 @@ class TrainingStep(nn.Module):
         model: the recommender.
         config: see `ObjectiveConfig`; filled in (`defaults.fill_in`).
         counts_V: how often each item occurs in the training part: int64 [V].
+        teacher: what is distilled; None where nothing is.
     """
 
-    def __init__(self, model: Recommender, config: ObjectiveConfig, counts_V: Tensor) -> None:
+    def __init__(
+        self, model: Recommender, config: ObjectiveConfig, counts_V: Tensor, teacher: Teacher | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.teacher = model, config, teacher
         self.sampler = NegativeSampler(counts_V, power=0.5 if config.kind == "sampled" else 0.0)
         self.uniform = NegativeSampler(counts_V, power=0.0)
 
@@ -179,12 +186,11 @@ class TrainingStep(nn.Module):
             at_n = anchors(batch.events_BT.shape[1], offset, length).to(batch.events_BT.device)
             theta_KP = generator.decode(self.vectors(generator.encoder, batch.events_BT, at_n)[kept])
         blocks = Blocks(context_KSx, target_KS, trained_BnS[kept], theta_KP)
-        if batch.met_BM is None or batch.before_B is None:
+        if self.teacher is not None and batch.index_BT is not None:
+            blocks = replace(blocks, index_KS=to_blocks(batch.index_BT, offset, length)[kept])
+        if batch.met_BM is None:
             return blocks
-        count_BT = batch.before_B[:, None] + 1 + torch.arange(batch.events_BT.shape[1], device=batch.before_B.device)
-        row_BT = torch.arange(len(count_BT), device=count_BT.device)[:, None].expand_as(count_BT)
-        place_KS2 = to_blocks(torch.stack([row_BT, count_BT], -1), offset, length)[kept]
-        return replace(blocks, met_BM=batch.met_BM, place_KS2=place_KS2)
+        return replace(blocks, met_BM=batch.met_BM, place_KS2=to_blocks(batch.place_BT2, offset, length)[kept])
 
     def vectors(self, encoder: Encoder, events_BT: Tensor, at_n: Tensor) -> Tensor:
         """The encoder's vectors at some positions, none from more than the last L_g events: [B, n, D].
@@ -222,27 +228,57 @@ class TrainingStep(nn.Module):
         return loss + self.config.bce_weight * self.loss_of_pairs(blocks, random)
 
     def loss_of_shared(self, blocks: Blocks, items_M: Tensor) -> Tensor:
-        """The mean softmax loss over items that all positions share."""
+        """The mean softmax loss over items that all positions share, and what is distilled."""
         backbone, met, target_N = self.model.backbone, blocks.met, blocks.target_KS[blocks.places]
-        if self.config.kind == "softmax" and isinstance(backbone, SequenceBackbone):
+        advice = None
+        if self.teacher is not None and blocks.index_KS is not None:
+            advice = self.teacher.at(blocks.index_KS[blocks.places])
+        if self.config.kind == "sampled":
+            assert isinstance(backbone, SequenceBackbone)
+            return self.loss_of_drawn(backbone, blocks, items_M, advice)
+        advice = None if advice is None else advice.counted_from(1)
+        if isinstance(backbone, SequenceBackbone):
             query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.places]
             left_out = None if met is None else lambda rows: (met.items(rows) - 1).clamp(min=0)
-            return catalogue_cross_entropy(query_ND, backbone.item_embedding.weight[1:], target_N - 1, left_out)
-        shared_NM = backbone.score_trained(blocks.context_KSx, blocks.places, items_M, blocks.theta_KP)
+            items_MD = backbone.item_embedding.weight[1:]
+            return catalogue_cross_entropy(query_ND, items_MD, target_N - 1, left_out, advice)
+        scores_NM = backbone.score_trained(blocks.context_KSx, blocks.places, items_M, blocks.theta_KP)
+        if met is not None:
+            scores_NM = scores_NM.masked_fill(met.among(items_M) & (items_M != target_N[:, None]), -torch.inf)
+        loss = functional.cross_entropy(scores_NM, target_N - 1)
+        if advice is None:
+            return loss
+        share_NM = torch.softmax(scores_NM / advice.temperature, 1)
+        others_N = share_NM.scatter(1, advice.items_NK, 0).sum(1)
+        return loss + advice.loss(share_NM.gather(1, advice.items_NK), others_N).mean()
+
+    def loss_of_drawn(
+        self, backbone: SequenceBackbone, blocks: Blocks, items_M: Tensor, advice: Advice | None
+    ) -> Tensor:
+        """The mean loss over items that are drawn for all positions; advised ones are there with certainty."""
+        met, target_N = blocks.met, blocks.target_KS[blocks.places]
+        query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.places]
+        drawn_NM = functional.linear(query_ND, backbone.item_embedding.weight[items_M])
+        own_N = (query_ND * backbone.item_embedding(target_N)).sum(1)
+        log_share_V = self.sampler.log_share_V.to(target_N.device)
         met_NM = None if met is None else met.among(items_M)
-        if self.config.kind == "softmax":
-            if met_NM is not None:
-                shared_NM = shared_NM.masked_fill(met_NM & (items_M != target_N[:, None]), -torch.inf)
-            return functional.cross_entropy(shared_NM, target_N - 1)
-        positive_N = backbone.score(blocks.context_KSx, blocks.target_KS[..., None], blocks.theta_KP)
-        return sampled_softmax(
-            positive_N.squeeze(-1)[blocks.places],
-            shared_NM,
-            target_N,
-            items_M,
-            self.sampler.log_share_V.to(target_N.device),
-            met_NM,
-        )
+        loss = sampled_softmax(own_N, drawn_NM, target_N, items_M, log_share_V, met_NM)
+        if advice is None:
+            return loss
+        none_NK = advice.share_NK == 0
+        items_NK = advice.items_NK.masked_fill(none_NK, 0)
+        best_NK = (backbone.item_embedding(items_NK) @ query_ND.unsqueeze(-1)).squeeze(-1) / advice.temperature
+        best_NK = best_NK.masked_fill(none_NK, -torch.inf)
+        # What is advised is there with certainty, so that it does not count where it is drawn.
+        row_N = torch.arange(len(items_NK), device=items_NK.device)
+        advised_NM = MetItems(items_NK, row_N, torch.full_like(row_N, items_NK.shape[1])).among(items_M)
+        left_out_NM = advised_NM if met_NM is None else advised_NM | met_NM
+        others_NM = corrected(drawn_NM / advice.temperature, target_N, items_M, log_share_V, left_out_NM)
+        advised_N = (items_NK == target_N[:, None]).any(1)
+        own_N = (own_N / advice.temperature).masked_fill(advised_N, -torch.inf)
+        share_NC = torch.softmax(torch.cat([best_NK, own_N[:, None], others_NM], 1), 1)
+        count = best_NK.shape[1]
+        return loss + advice.loss(share_NC[:, :count], share_NC[:, count:].sum(1)).mean()
 
     def loss_of_pairs(self, blocks: Blocks, random: torch.Generator) -> Tensor:
         """The mean binary cross-entropy of the targets and of items drawn uniformly for each position."""
