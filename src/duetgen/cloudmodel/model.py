@@ -50,7 +50,11 @@ class CloudModel(nn.Module):
 
     def opinions(self, history_BL: Tensor) -> tuple[ItemBias, ...]:
         """The best items of each model for each device, and what they exceed the last of them by."""
-        return tuple(best(self.shown(model(history_BL), history_BL), self.items) for model in self.members.values())
+        return tuple(self.opinion(name, history_BL) for name in self.members)
+
+    def opinion(self, name: str, history_BL: Tensor) -> ItemBias:
+        """The same of one model."""
+        return best(self.shown(self.members[name](history_BL), history_BL), self.items)
 
     @property
     def items(self) -> int:

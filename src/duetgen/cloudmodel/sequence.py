@@ -1,6 +1,6 @@
 """A wide sequence model on the cloud.
 
-Shapes: B devices, L history length, V items.
+Shapes: B devices, L history length, V items, D width.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ class SequenceModel(nn.Module):
     def forward(self, history_BL: Tensor) -> Tensor:
         """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
         backbone = self.backbone
-        query_BD = backbone.query(backbone.context(history_BL), None)
-        scores_BV = functional.linear(query_BD, backbone.item_embedding.weight)
+        scores_BV = functional.linear(self.query(history_BL), backbone.item_embedding.weight)
         unseen_V = (torch.arange(backbone.vocabulary, device=history_BL.device) < FIRST_ITEM).to(scores_BV.dtype) * -1e9
         return torch.log_softmax(scores_BV + unseen_V, 1)
+
+    def query(self, history_BL: Tensor) -> Tensor:
+        """What the item table is multiplied with: [B, D]."""
+        return self.backbone.query(self.backbone.context(history_BL), None)
 
 
 def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:
