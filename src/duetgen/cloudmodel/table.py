@@ -49,8 +49,13 @@ class TableModel(nn.Module):
         empty_BV = self.weight_VK.new_zeros(history_BL.shape[0], self.near_VK.shape[0])
         near_BLK = self.near_VK[history_BL].to(torch.int64)
         scores_BV = empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1))
-        deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
-        return self.scale * scores_BV / deviation_B1.clamp(min=1e-6)
+        return self.scale * standardised(scores_BV)
+
+
+def standardised(scores_BV: Tensor) -> Tensor:
+    """Scores of each device with a deviation of 1: [B, V]."""
+    deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
+    return scores_BV / deviation_B1.clamp(min=1e-6)
 
 
 def largest(weight_VV: Tensor, count: int) -> tuple[Tensor, Tensor]:

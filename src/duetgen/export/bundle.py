@@ -15,6 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import duetgen
+from duetgen.cloudmodel.graph import OPSET
 from duetgen.core import AGES
 from duetgen.data.store import Dataset
 from duetgen.evaluation.provenance import commit_of
@@ -176,7 +177,7 @@ def _make(
         history=model.generator_history,
         vocabulary=model.vocabulary,
         layout=[LayoutEntry(e.name, list(e.shape), bound) for e, bound in zip(layout.entries, bounds, strict=True)],
-        opset=graphs.OPSET,
+        opset=OPSET,
         embeddings=embeddings,
         metrics=metrics,
         met=dataset.manifest.met,

@@ -24,6 +24,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from duetgen.cloudmodel.graph import OPSET, GraphModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.core import GRUEncoder
 from duetgen.export.errors import NotExportableError
@@ -31,10 +32,10 @@ from duetgen.export.parts import parts_of
 from duetgen.export.quantisation import QuantisedEmbedding
 from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
 from duetgen.export.retrieval import TwoStep
+from duetgen.export.splice import splice
 from duetgen.recommender import Recommender
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
 
-OPSET: Final = 20
 DYNAMIC: Final = torch.export.Dim.DYNAMIC
 PROTOBUF_BYTES: Final = 2**31 - 1
 """Largest ONNX file whose weights lie in the file itself."""
@@ -167,8 +168,14 @@ def _export(
     size = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
     if size > min(PROTOBUF_BYTES, MAX_BUNDLE_FILE_BYTES) * 0.95:
         raise NotExportableError(f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2", hint)
+    graph = with_onnx_grus(graph).eval()
+    own = [module for module in graph.modules() if isinstance(module, GraphModel)]
+    for one in own:
+        one.outputs(
+            torch.ones(1, 1, dtype=torch.int64)
+        )  # Tells the forms of its outputs, which tracing cannot ask for.
     with _quietly():
-        program = torch.export.export(with_onnx_grus(graph).eval(), example, dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
         exported = torch.onnx.export(
             program,
             (),
@@ -180,7 +187,10 @@ def _export(
             verbose=False,
         )
     assert exported is not None
-    content: bytes = _cleaned(exported.model_proto, names).SerializeToString(deterministic=True)
+    made = exported.model_proto
+    for one in own:
+        splice(made, one.content)
+    content: bytes = _cleaned(made, names).SerializeToString(deterministic=True)
     return content
 
 
