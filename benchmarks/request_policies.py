@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import onnxruntime
 
+from duetgen.cloud.thetas import Thetas
 from duetgen.data.store import Dataset
 from duetgen.device import AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, load_model
 from duetgen.device.cloud import Cloud
@@ -46,15 +47,19 @@ class LocalCloud:
         options.intra_op_num_threads = 1
         content = opened.read("generator.onnx")
         self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.codec, self.key, self.sequence = opened.codec(), answer_key(""), 0
+        outputs = [one.name for one in self.session.get_outputs()]
+        self.gives = [name for name in outputs if name != "theta" or opened.manifest.parts != "bias"]
+        self.codec, self.bias_codec = opened.codec(), opened.bias_codec()
+        self.key, self.sequence = answer_key(""), 0
 
     def parameters(self, request: ParametersRequest, limit: int) -> ParametersAnswer:
         """Theta."""
-        theta_1P = self.session.run(None, {"history": np.array([request.history], dtype=np.int64)})[0]
-        scale, theta = self.codec.encode(theta_1P[0], request.dtype)
+        found = self.session.run(self.gives, {"history": np.array([request.history], dtype=np.int64)})
+        thetas = Thetas(dict(zip(self.gives, found)), self.codec, self.bias_codec)
+        encoded = thetas.encode(0, request.dtype, request.parts)
         self.sequence += 1
         now = int(time.time() * 1000)
-        fields = (request.model_id, self.sequence, now, now + 10**9, request.dtype, scale, theta, b"")
+        fields = (request.model_id, self.sequence, now, now + 10**9, request.dtype, *encoded)
         mac = answer_mac(self.key, request.device, ParametersAnswer(*fields, b""))
         return ParametersAnswer(*fields, mac)
 

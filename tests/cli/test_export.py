@@ -43,7 +43,9 @@ def run_folder(bundle_folder: Path, bundle_dataset: Dataset, tmp_path: Path, mon
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("DUETGEN_KEY", raising=False)
     monkeypatch.setattr(graphs, "export_device", lambda model: (bundle_folder / "device.onnx").read_bytes())
-    monkeypatch.setattr(graphs, "export_generator", lambda model: (bundle_folder / "generator.onnx").read_bytes())
+    monkeypatch.setattr(
+        graphs, "export_generator", lambda model, two_step: (bundle_folder / "generator.onnx").read_bytes()
+    )
     return save(untrained_run(bundle_dataset), tmp_path / "run")
 
 

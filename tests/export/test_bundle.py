@@ -34,7 +34,7 @@ from duetgen.wire.trust import Trust
 def ready_graphs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting gives the graphs of the tiny bundle at once; the gate still compares them."""
     monkeypatch.setattr(graphs, "export_device", lambda model: bundle.read("device.onnx"))
-    monkeypatch.setattr(graphs, "export_generator", lambda model: bundle.read("generator.onnx"))
+    monkeypatch.setattr(graphs, "export_generator", lambda model, two_step: bundle.read("generator.onnx"))
 
 
 def test_the_same_run_gives_the_same_model_id(bundle: Bundle, bundle_dataset: Dataset, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_failed_gate_writes_nothing(
     exported = export_graphs("sasrec", "gru")
     run = untrained_run(bundle_dataset, seed=1)
     monkeypatch.setattr(graphs, "export_device", lambda model: exported.device)
-    monkeypatch.setattr(graphs, "export_generator", lambda model: exported.generator)
+    monkeypatch.setattr(graphs, "export_generator", lambda model, two_step: exported.generator)
     with pytest.raises(ParityFailedError):
         export_bundle(run, bundle_dataset, tmp_path / "bundle", key=KEY)
     assert list(tmp_path.iterdir()) == []

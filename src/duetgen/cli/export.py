@@ -34,6 +34,13 @@ def export(
             "about a person than weights do."
         ),
     ] = None,
+    retrieval: Annotated[
+        Literal["auto", "exact", "two-step"],
+        Parameter(
+            help="How the opinion of a sequence model is found: from the whole catalogue, or first in int8 and then "
+            "exactly; auto: in two steps where the catalogue is large."
+        ),
+    ] = "auto",
     measure: Annotated[
         bool, Parameter(negative="--no-measure", help="Put the quality on the validation part into the manifest.")
     ] = True,
@@ -68,6 +75,7 @@ def export(
             key=signer,
             embeddings=embeddings,
             parts=parts,
+            retrieval=retrieval,
             overwrite=overwrite,
             measure=measure,
             say=say,

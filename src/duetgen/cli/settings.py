@@ -38,7 +38,7 @@ class Settings:
         str | None,
         Parameter(
             help="Whose opinions DUET's devices get, or what the method cloud is: none, auto, sequence, ease, "
-            "item-knn, blend, or a finished run of the method cloud [auto: a blend]."
+            "item-knn, blend, FILE.onnx, or a finished run of the method cloud [auto: a blend]."
         ),
     ] = None
     seed: Annotated[int | None, Parameter(help="Seed of everything random; of several, the first [0].")] = None
@@ -76,7 +76,7 @@ class Settings:
 
 
 def cloud_settings(text: str | None) -> dict[str, Any]:
-    """What `--cloud-model` sets: a kind, or the run that is taken.
+    """What `--cloud-model` sets: a kind, a graph of the user's own, or the run that is taken.
 
     Raises:
         InvalidConfigError: it is neither.
@@ -89,8 +89,10 @@ def cloud_settings(text: str | None) -> dict[str, Any]:
         return {}
     if text in KINDS:
         return {"model.cloud.kind": text, "cloud_model": ""}
+    if text.endswith(".onnx"):
+        return {"model.cloud.kind": "onnx", "model.cloud.graph": text, "cloud_model": ""}
     if not RunFolder(Path(text)).environment.is_file():
-        hint = did_you_mean(text, KINDS, f"choose among {', '.join(KINDS)}, or name a run folder")
+        hint = did_you_mean(text, KINDS, f"choose among {', '.join(KINDS)}, or name a run folder or a file .onnx")
         raise InvalidConfigError(f"--cloud-model {text} is no kind of cloud model and no run folder", hint)
     return {"cloud_model": text}
 

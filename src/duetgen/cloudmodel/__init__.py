@@ -7,6 +7,7 @@ weights and is added to its scores.
 - `member`: what all of them have in common
 - `sequence`: a wide sequence model
 - `table`: for each item its nearest ones, of EASE or of item-based neighbours
+- `graph`: the user's own ONNX graph; `graph_file` reads and refuses it
 - `model`: several of them, their opinions, and their ranking on the cloud
 """
 

@@ -6,8 +6,8 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-Member = Literal["sequence", "ease", "item-knn"]
-Kind = Literal["none", "auto", "sequence", "ease", "item-knn", "blend"]
+Member = Literal["sequence", "ease", "item-knn", "onnx"]
+Kind = Literal["none", "auto", "sequence", "ease", "item-knn", "blend", "onnx"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -16,13 +16,17 @@ class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `sequence`, a SASRec of a width of its own; `ease` or `item-knn`, a table of each item's nearest ones;
-            `blend`, the first and one of the others; `none`; `auto`: `blend` for the methods `duet` and `cloud`.
+            `blend`, the first and one of the others; `onnx`, a graph of the user's own; `none`; `auto`: `blend` for the
+            methods `duet` and `cloud`.
         table: which of the two tables `blend` takes; `auto`: EASE where the catalogue is small enough to solve quickly.
         items: K, most items of an opinion.
         width: of the sequence model.
         layers: of the sequence model.
         heads: of the sequence model.
         neighbours: nearest items kept of each item.
+        graph: path of the graph of the kind `onnx`.
+        ids: path of a file with the id of each of its columns; empty: these are the item indices of the dataset.
+        graph_sha256: of both files, filled in.
     """
 
     kind: Kind = "auto"
@@ -32,6 +36,9 @@ class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
     layers: int = 1
     heads: int = 2
     neighbours: int = 200
+    graph: str = ""
+    ids: str = ""
+    graph_sha256: str = ""
 
     @property
     def members(self) -> tuple[Member, ...]:

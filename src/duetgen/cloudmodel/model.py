@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from duetgen.cloudmodel.config import CloudConfig
+from duetgen.cloudmodel.config import CloudConfig, Member
+from duetgen.cloudmodel.graph import GraphModel
 from duetgen.cloudmodel.member import MemberModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import TableModel
@@ -40,19 +41,21 @@ class CloudModel(nn.Module):
     def __init__(self, vocabulary: int, length: int, config: CloudConfig, met: MetPolicy) -> None:
         super().__init__()
         self.vocabulary, self.window, self.config, self.met = vocabulary, length, config, met
-        self.members = nn.ModuleDict(
-            {
-                name: SequenceModel(vocabulary, length, config)
-                if name == "sequence"
-                else TableModel(vocabulary, config.neighbours)
-                for name in config.members
-            }
-        )
+        self.members = nn.ModuleDict({name: self._make(name) for name in config.members})
         self.register_buffer("shares_J", torch.ones(len(self.members)))
+
+    def _make(self, name: Member) -> nn.Module:
+        if name == "sequence":
+            return SequenceModel(self.vocabulary, self.window, self.config)
+        return GraphModel(self.vocabulary) if name == "onnx" else TableModel(self.vocabulary, self.config.neighbours)
 
     def opinions(self, history_BL: Tensor) -> tuple[ItemBias, ...]:
         """The best items of each model for each device, and what they exceed the last of them by."""
-        return tuple(best(self.shown(model(history_BL), history_BL), self.items) for model in self.members.values())
+        return tuple(self.opinion(name, history_BL) for name in self.members)
+
+    def opinion(self, name: str, history_BL: Tensor) -> ItemBias:
+        """The same of one model."""
+        return best(self.shown(self.members[name](history_BL), history_BL), self.items)
 
     @property
     def items(self) -> int:

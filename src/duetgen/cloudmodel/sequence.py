@@ -30,18 +30,22 @@ class SequenceModel(MemberModel):
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
-        return self.likelihood(self.backbone.context(history_BL))
+        return self.likelihood(self.query(history_BL))
 
     def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
         """See `MemberModel.along`: one pass over the sequences."""
-        return self.likelihood(self.backbone.contexts(events_BT)[wanted_BT])
+        return self.likelihood(self.backbone.query(self.backbone.contexts(events_BT)[wanted_BT], None))
 
-    def likelihood(self, state_ND: Tensor) -> Tensor:
-        """Log-likelihoods from states: [N, V]."""
-        backbone = self.backbone
-        scores_NV = functional.linear(backbone.query(state_ND, None), backbone.item_embedding.weight)
-        unseen_V = (torch.arange(backbone.vocabulary, device=state_ND.device) < FIRST_ITEM).to(scores_NV.dtype) * -1e9
+    def likelihood(self, query_ND: Tensor) -> Tensor:
+        """Log-likelihoods from what the item table is multiplied with: [N, V]."""
+        embedding_VD = self.backbone.item_embedding.weight
+        scores_NV = functional.linear(query_ND, embedding_VD)
+        unseen_V = (torch.arange(len(embedding_VD), device=query_ND.device) < FIRST_ITEM).to(scores_NV.dtype) * -1e9
         return torch.log_softmax(scores_NV + unseen_V, 1)
+
+    def query(self, history_BL: Tensor) -> Tensor:
+        """What the item table is multiplied with: [B, D]."""
+        return self.backbone.query(self.backbone.context(history_BL), None)
 
 
 def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:

@@ -49,7 +49,7 @@ class TableModel(MemberModel):
         weight_BLK = self.weight_VK[history_BL] * recency(history_BL, self.half_life).unsqueeze(-1)
         empty_BV = self.weight_VK.new_zeros(history_BL.shape[0], self.near_VK.shape[0])
         near_BLK = self.near_VK[history_BL].to(torch.int64)
-        return self.scaled(empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1)))
+        return self.scale * standardised(empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1)))
 
     def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
         """See `MemberModel.along`: an event's entries are looked up once, and count less at each later position."""
@@ -58,12 +58,13 @@ class TableModel(MemberModel):
         step_T = torch.arange(events_BT.shape[1], device=events_BT.device)
         age_TT = step_T[:, None] - step_T
         counted_TT = torch.exp2(-age_TT / self.half_life) * ((age_TT >= 0) & (age_TT < length))
-        return self.scaled((counted_TT @ row_BTV)[wanted_BT])
+        return self.scale * standardised((counted_TT @ row_BTV)[wanted_BT])
 
-    def scaled(self, scores_BV: Tensor) -> Tensor:
-        """Scores of unit variance, times the scale: [B, V]."""
-        deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
-        return self.scale * scores_BV / deviation_B1.clamp(min=1e-6)
+
+def standardised(scores_BV: Tensor) -> Tensor:
+    """Scores of each device with a deviation of 1: [B, V]."""
+    deviation_B1 = (scores_BV - scores_BV.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
+    return scores_BV / deviation_B1.clamp(min=1e-6)
 
 
 def largest(weight_VV: Tensor, count: int) -> tuple[Tensor, Tensor]:

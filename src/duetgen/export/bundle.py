@@ -15,6 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import duetgen
+from duetgen.cloudmodel.graph import OPSET
 from duetgen.core import AGES
 from duetgen.data.store import Dataset
 from duetgen.evaluation.provenance import commit_of
@@ -25,6 +26,7 @@ from duetgen.export.items import read_items
 from duetgen.export.keys import public_hex
 from duetgen.export.parts import parts_of, with_parts
 from duetgen.export.plausible import learn_bounds
+from duetgen.export.retrieval import Retrieval, recall, two_steps
 from duetgen.files import new_folder
 from duetgen.recommender import Recommender
 from duetgen.training.run import Run
@@ -57,6 +59,7 @@ def export_bundle(
     key: Ed25519PrivateKey,
     embeddings: Embeddings = "float32",
     parts: Parts | None = None,
+    retrieval: Retrieval = "auto",
     overwrite: bool = False,
     measure: bool = True,
     say: Say | None = None,
@@ -72,6 +75,8 @@ def export_bundle(
         key: signs the manifest.
         embeddings: how the device's graph stores item embeddings.
         parts: of theta that answers shall hold; None: all that count, see `parts.with_parts`.
+        retrieval: how the opinion of a sequence model is found: `exact`, from the whole catalogue; `two-step`, see
+            `retrieval`; `auto`: in two steps where the catalogue is large.
         overwrite: replace a bundle at `out`.
         measure: put the quality on the validation part into the manifest.
         say: hears what is going on.
@@ -88,7 +93,7 @@ def export_bundle(
     run.check_dataset(dataset)
     model = with_parts(run.device_model, parts).eval()
     with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
-        manifest, contents = _make(run, model, dataset, embeddings, measure, say)
+        manifest, contents = _make(run, model, dataset, embeddings, retrieval, measure, say)
         contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
         signature = Signature(public_key=public_hex(key), signature=key.sign(contents[MANIFEST]).hex())
         contents[SIGNATURE] = msgspec.json.encode(signature) + b"\n"
@@ -123,7 +128,13 @@ def check_exportable(model: Recommender) -> None:
 
 
 def _make(
-    run: Run, model: Recommender, dataset: Dataset, embeddings: Embeddings, measure: bool, say: Say
+    run: Run,
+    model: Recommender,
+    dataset: Dataset,
+    embeddings: Embeddings,
+    retrieval: Retrieval,
+    measure: bool,
+    say: Say,
 ) -> tuple[Manifest, dict[str, bytes]]:
     layout = model.backbone.head.layout
     small = graphs.quantised(model) if embeddings == "int8" else None
@@ -131,7 +142,8 @@ def _make(
     say("exporting the device's graph")
     contents = {"device.onnx": graphs.export_device(published)}
     say("exporting the generator's graph")
-    contents["generator.onnx"] = graphs.export_generator(model)
+    two_step = two_steps(retrieval, model.cloud)
+    contents["generator.onnx"] = graphs.export_generator(model, two_step)
     say("learning what is plausible")
     generate = graphs.GeneratorGraph(model).eval()
     bounds, opinion_bounds = learn_bounds(generate, layout, dataset, model.generator_history)
@@ -149,6 +161,9 @@ def _make(
     contents["canary.json"] = msgspec.json.encode(made)
     contents["items.json"] = msgspec.json.encode(read_items(dataset))
     metrics = {"parity_difference": worst}
+    if two_step:
+        say("measuring what two steps find")
+        metrics["retrieval_recall"] = recall(generator, generate, dataset, model.generator_history)
     if measure:
         say("measuring on the validation part")
         metrics |= quality.measure(model, dataset, small)
@@ -162,7 +177,7 @@ def _make(
         history=model.generator_history,
         vocabulary=model.vocabulary,
         layout=[LayoutEntry(e.name, list(e.shape), bound) for e, bound in zip(layout.entries, bounds, strict=True)],
-        opset=graphs.OPSET,
+        opset=OPSET,
         embeddings=embeddings,
         metrics=metrics,
         met=dataset.manifest.met,

@@ -24,15 +24,18 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from duetgen.cloudmodel.graph import OPSET, GraphModel
+from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.core import GRUEncoder
 from duetgen.export.errors import NotExportableError
 from duetgen.export.parts import parts_of
 from duetgen.export.quantisation import QuantisedEmbedding
 from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
+from duetgen.export.retrieval import TwoStep
+from duetgen.export.splice import splice
 from duetgen.recommender import Recommender
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
 
-OPSET: Final = 20
 DYNAMIC: Final = torch.export.Dim.DYNAMIC
 PROTOBUF_BYTES: Final = 2**31 - 1
 """Largest ONNX file whose weights lie in the file itself."""
@@ -72,16 +75,22 @@ class GeneratorGraph(nn.Module):
 
     Args:
         model: in evaluation mode, with a generator.
+        two_step: the opinion of a sequence model comes in two steps, see `retrieval`.
     """
 
     origin_P: Tensor | None
 
-    def __init__(self, model: Recommender) -> None:
+    def __init__(self, model: Recommender, two_step: bool = False) -> None:
         super().__init__()
         assert model.generator is not None
         self.size = model.backbone.head.layout.size
         self.generator = None if parts_of(model) == "bias" else copy.deepcopy(model.generator)
         self.cloud = copy.deepcopy(model.cloud)
+        self.two_step = None
+        if two_step and self.cloud is not None:
+            sequence = self.cloud.members["sequence"]
+            assert isinstance(sequence, SequenceModel)
+            self.two_step = TwoStep(sequence)
         self.register_buffer("origin_P", model.origin())
 
     def forward(self, history_BL: Tensor) -> tuple[Tensor, ...]:
@@ -89,7 +98,12 @@ class GeneratorGraph(nn.Module):
         weights_BP = self.weights(history_BL)
         if self.cloud is None:
             return (weights_BP,)
-        opinions = self.cloud.opinions(history_BL)
+        opinions = [
+            self.two_step(self.cloud, history_BL)
+            if self.two_step is not None and name == "sequence"
+            else self.cloud.opinion(name, history_BL)
+            for name in self.cloud.members
+        ]
         return weights_BP, *(torch.stack(parts, 1) for parts in zip(*opinions))
 
     def weights(self, history_BL: Tensor) -> Tensor:
@@ -127,8 +141,8 @@ def export_device(model: Recommender) -> bytes:
     return _export(DeviceGraph(model), example, shapes, names, ("theta", "history", "candidates"), ("scores",), hint)
 
 
-def export_generator(model: Recommender) -> bytes:
-    """`generator.onnx` of a model.
+def export_generator(model: Recommender, two_step: bool = False) -> bytes:
+    """`generator.onnx` of a model; see `GeneratorGraph`.
 
     Raises:
         NotExportableError: too large for one file.
@@ -138,9 +152,8 @@ def export_generator(model: Recommender) -> bytes:
     hint = (
         "train with fewer items, a smaller --width, or a cloud model with fewer neighbours; or export --parts weights"
     )
-    return _export(
-        GeneratorGraph(model), example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), outputs, hint
-    )
+    graph = GeneratorGraph(model, two_step)
+    return _export(graph, example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), outputs, hint)
 
 
 def _export(
@@ -155,8 +168,14 @@ def _export(
     size = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
     if size > min(PROTOBUF_BYTES, MAX_BUNDLE_FILE_BYTES) * 0.95:
         raise NotExportableError(f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2", hint)
+    graph = with_onnx_grus(graph).eval()
+    own = [module for module in graph.modules() if isinstance(module, GraphModel)]
+    for one in own:
+        one.outputs(
+            torch.ones(1, 1, dtype=torch.int64)
+        )  # Tells the forms of its outputs, which tracing cannot ask for.
     with _quietly():
-        program = torch.export.export(with_onnx_grus(graph).eval(), example, dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
         exported = torch.onnx.export(
             program,
             (),
@@ -168,7 +187,10 @@ def _export(
             verbose=False,
         )
     assert exported is not None
-    content: bytes = _cleaned(exported.model_proto, names).SerializeToString(deterministic=True)
+    made = exported.model_proto
+    for one in own:
+        splice(made, one.content)
+    content: bytes = _cleaned(made, names).SerializeToString(deterministic=True)
     return content
 
 

@@ -28,7 +28,7 @@ of MovieLens and Amazon, one in a thousand passed what training histories gave, 
 and somebody who makes parameters up gains little by it."""
 SMALLEST: Final = 1e-6
 """Of any bound: an entry that is always zero must still accept the rounding of an encoding."""
-BATCH: Final = 256
+BATCH: Final = 128
 
 
 def histories(dataset: Dataset, length: int, seed: int = 0) -> Iterator[Int64]:

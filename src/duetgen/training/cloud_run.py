@@ -20,6 +20,7 @@ from duetgen.baselines.counting import incidence
 from duetgen.baselines.ease import gram, solve
 from duetgen.baselines.item_knn import neighbours
 from duetgen.cloudmodel import CloudList, CloudModel
+from duetgen.cloudmodel.graph import GraphModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import HALF_LIVES, TableModel, largest
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
@@ -79,6 +80,7 @@ class CloudFitting:
             self.counters.seconds = start.seconds
             self.processes.of_first(lambda: self.take(start.root))
         begun = time.monotonic()
+        self.take_graph()
         self.processes.of_first(self.count)
         self.processes.share_weights(self.model)
         self.model.to(self.processes.device)
@@ -92,6 +94,15 @@ class CloudFitting:
         assert isinstance(sequence, SequenceModel)
         sequence.backbone.load_state_dict(load_run(root).device_model.backbone.state_dict())
 
+    def take_graph(self) -> None:
+        """Read the user's own graph, in every process: its size is known to none before."""
+        for graph in self.model.members.values():
+            if isinstance(graph, GraphModel):
+                from duetgen.cloudmodel.graph_file import read_graph
+
+                cloud = self.config.model.cloud
+                graph.take(read_graph(cloud.graph, cloud.ids, self.dataset, self.model.window))
+
     def count(self) -> None:
         """Count the table from the training part."""
         for name, model in self.model.members.items():
@@ -104,6 +115,8 @@ class CloudFitting:
         """The half-life of the table, then what it counts beside the sequence model."""
         names = list(self.model.members)
         for place, model in enumerate(self.model.members.values()):
+            if isinstance(model, GraphModel) and len(self.dataset.targets("valid")):
+                fit_scale(model, self.dataset, self.model.window, self.config)
             if isinstance(model, TableModel) and len(self.dataset.targets("valid")):
                 self.model.shares_J.zero_()[place] = 1
                 self.best_of(HALF_LIVES, model.half_life, AGES)
@@ -130,7 +143,7 @@ def count_table(name: str, dataset: Dataset, size: int) -> tuple[Tensor, Tensor]
     return neighbours(incidence(dataset), size)
 
 
-def fit_scale(model: TableModel, dataset: Dataset, length: int, config: TrainConfig) -> None:
+def fit_scale(model: TableModel | GraphModel, dataset: Dataset, length: int, config: TrainConfig) -> None:
     """Set the scale at which a softmax of the scores has the least log loss on the validation part."""
     selection = select(dataset, "valid", min(SCALED_DEVICES, config.validation_devices), config.seed)
     targets = selection.targets.take(np.flatnonzero(target_items(dataset, selection.targets) != UNKNOWN))

@@ -283,6 +283,10 @@ def check_config(config: TrainConfig) -> None:
     check_cloud(config)
     if config.model.method == "cloud" and cloud.kind == "none":
         raise InvalidConfigError("a cloud model of the kind none is no model", "leave model.cloud.kind out")
+    if cloud.kind == "onnx" and not cloud.graph:
+        raise InvalidConfigError(
+            "a cloud model of the kind onnx needs its graph", "give --cloud-model FILE.onnx, or set model.cloud.graph"
+        )
     if config.model.method == "cloud" and config.feed == "rows":
         raise InvalidConfigError("a cloud model reads whole histories, not rows", "leave feed at sequences")
     if history.encoder == "average" and generator.candidates > 1 and generator.candidates % len(HALF_LIVES):

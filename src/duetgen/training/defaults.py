@@ -135,6 +135,7 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
     Raises:
         NotARunError, DamagedError: what is named is no run, or a damaged one.
         CatalogueTooLargeError: EASE is asked for, and the catalogue is too large.
+        InvalidGraphError: a graph of the user's own cannot be a cloud model.
     """
     if config.cloud_model:
         folder = RunFolder(Path(config.cloud_model))
@@ -146,6 +147,11 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
     filled: CloudConfig = msgspec.structs.replace(cloud, kind=kind, table=table)
     if "ease" in filled.members:
         check_catalogue(dataset.vocabulary)
+    if "onnx" in filled.members:
+        from duetgen.cloudmodel.graph_file import read_graph
+
+        graph = read_graph(filled.graph, filled.ids, dataset, config.model.history.length)
+        filled = msgspec.structs.replace(filled, graph_sha256=graph.sha256)
     return filled
 
 

@@ -90,6 +90,9 @@ MAX_MANIFEST_BYTES: Final = 4 * 2**20
 MAX_BUNDLE_FILE_BYTES: Final = 4 * 2**30
 """Largest single file of a bundle."""
 
+MAX_CLOUD_GRAPH_BYTES: Final = 2**30
+"""Largest ONNX graph of a user's own cloud model."""
+
 MAX_PARAMETERS: Final = 2**24
 """Most values in one theta."""
 
