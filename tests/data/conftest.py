@@ -6,7 +6,11 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
+
+from duetgen.data.sequences import Sequences, order
+from duetgen.data.spool import Spool
 
 Write = Callable[..., Path]
 
@@ -23,3 +27,9 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return to
+
+
+def ordered(table: pl.DataFrame) -> Sequences:
+    """The sequences of an event table; codes of users and items are by first appearance."""
+    spool = Spool.of(table)
+    return order(spool.events.with_row_index("row").collect())

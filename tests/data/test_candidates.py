@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import candidates
-from duetgen.data.candidates import NEGATIVES, draw
+from duetgen.data.candidates import NEGATIVES, Drawn, draw
 from duetgen.data.store import Int32, Int64, Targets
 
 
@@ -72,7 +72,6 @@ class TestDraw:
         device = np.arange(len(sequences))
         targets = Targets(device, offsets[1:] - 1, offsets[:-1])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(candidates, "CHUNK", 3)
             patch.setattr(candidates, "CELLS", 2 * vocabulary)
             drawn = draw(events, offsets, targets, vocabulary, rng(seed))
         for sequence, row in zip(sequences, drawn.tolist()):
@@ -81,3 +80,37 @@ class TestDraw:
             assert row == real + [0] * (NEGATIVES - len(real))
             assert len(real) == len(set(real)) == min(NEGATIVES, len(allowed))
             assert set(real) <= allowed
+
+
+class TestDrawn:
+    DEVICES = 40
+
+    def drawn(self, seed: int = 0) -> Drawn:
+        """Devices of five events, of which the last two are targets, among 300 items."""
+        offsets = np.arange(self.DEVICES + 1) * 5
+        events = np.random.default_rng(1).integers(2, 300, size=5 * self.DEVICES).astype(np.int32)
+        position = (offsets[:-1, None] + np.array([3, 4])).ravel()
+        device = np.repeat(np.arange(self.DEVICES), 2)
+        return Drawn(events, offsets, Targets(device, position, offsets[device]), 300, (seed, 1))
+
+    def test_is_the_same_whoever_asks_for_what(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(candidates, "CHUNK", 7)
+        drawn = self.drawn()
+        whole = drawn[np.arange(len(drawn))]
+        assert whole.shape == drawn.shape == (80, NEGATIVES)
+        some = np.array([79, 3, 3, 50])
+        assert np.array_equal(self.drawn()[some], whole[some])
+        assert np.array_equal(self.drawn()[12], whole[12])
+        assert not np.array_equal(self.drawn(1)[12], whole[12])
+
+    def test_never_met_before_across_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(candidates, "CHUNK", 7)
+        drawn = self.drawn()
+        for row, position in enumerate(drawn.targets.position_N.tolist()):
+            met = drawn.events[position - position % 5 : position + 1]
+            assert set(drawn[row].tolist()).isdisjoint(met.tolist())
+
+    def test_the_first_chunk_is_the_seeds_own_stream(self) -> None:
+        drawn = self.drawn()
+        expected = draw(drawn.events, drawn.offsets, drawn.targets, 300, np.random.default_rng([0, 1]))
+        assert np.array_equal(drawn[np.arange(80)], expected)

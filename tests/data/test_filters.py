@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -5,18 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
-from duetgen.data.filters import core, index, keep_rated
-from duetgen.data.sequences import order
-from duetgen.data.splits import Division
-from duetgen.data.store import Split
+from duetgen.data.arrays import write_sequences
+from duetgen.data.filters import Indexed, find_core, find_vocabulary, keep_rated
+from duetgen.data.sequences import Sequences, order
+from duetgen.data.spool import Spool
 
 
-def division(rows: list[tuple[str, str, int]]) -> Division:
-    """Events as (user, item, part), in order."""
-    frame = pl.DataFrame([row[:2] for row in rows], schema=["user", "item"], orient="row")
-    sequences = order(frame)
-    part = np.array([row[2] for row in rows], dtype=np.int64)[sequences.row_E]
-    return Division(sequences, part, Split(kind="test"))
+class Divided:
+    """Events as (user, item, part), in order, in partitions of one user each."""
+
+    def __init__(self, rows: list[tuple[str, str, int]]) -> None:
+        schema = {"user": pl.String, "item": pl.String, "part": pl.UInt8}
+        spool = Spool.of(pl.DataFrame(rows, schema=schema, orient="row"))
+        self.users, self.items = spool.ids("user"), spool.ids("item")
+        table = spool.events.with_row_index("row").collect()
+        self.partitions: list[Sequences] = [order(one) for one in table.partition_by("user", maintain_order=True)]
+
+    def index(self, folder: Path, min_user_events: int = 1, min_item_events: int = 1) -> Indexed:
+        core, vocabulary = find_vocabulary(self.partitions, len(self.items), min_user_events, min_item_events)
+        return write_sequences(folder, self.partitions, core, vocabulary, self.users, self.items)
 
 
 def events(text: str) -> list[tuple[str, str, int]]:
@@ -29,8 +38,8 @@ def events(text: str) -> list[tuple[str, str, int]]:
 
 
 class TestIndex:
-    def test_by_falling_training_count_ties_by_first_training_event(self) -> None:
-        found = index(division(events("a:xyz/w/q b:zy/q/q c:p")))
+    def test_by_falling_training_count_ties_by_first_training_event(self, tmp_path: Path) -> None:
+        found = Divided(events("a:xyz/w/q b:zy/q/q c:p")).index(tmp_path)
         # Training: y 2, z 2, x 1, p 1; y is the first of y and z, x of x and p.
         assert found.items.to_list() == ["y", "z", "x", "p"]
         assert found.counts.tolist() == [2, 2, 1, 1]
@@ -38,49 +47,44 @@ class TestIndex:
         assert found.offsets.tolist() == [0, 5, 9, 10]
         assert found.bounds.tolist() == [[3, 4], [2, 3], [1, 1]]
 
-    def test_ties_follow_the_log_not_the_order_of_users(self) -> None:
+    def test_ties_follow_the_log_not_the_order_of_users(self, tmp_path: Path) -> None:
         rows = [("a", "t", 2), ("b", "x", 0), ("a", "y", 0)]
-        frame = pl.DataFrame({"user": ["a", "b", "a"], "item": ["t", "x", "y"], "part": [2, 0, 0]})
-        sequences = order(frame)
-        assert sequences.part_E is not None
-        found = index(Division(sequences, sequences.part_E, Split(kind="given")))
-        assert found.items.to_list() == ["x", "y"]
-        assert len(rows) == 3
+        assert Divided(rows).index(tmp_path).items.to_list() == ["x", "y"]
 
-    def test_item_of_validation_and_test_only_is_unknown(self) -> None:
-        assert index(division(events("a:x/y/z"))).events.tolist() == [2, 1, 1]
+    def test_item_of_validation_and_test_only_is_unknown(self, tmp_path: Path) -> None:
+        assert Divided(events("a:x/y/z")).index(tmp_path).events.tolist() == [2, 1, 1]
 
-    def test_rare_items_become_unknown_in_place(self) -> None:
-        found = index(division(events("a:xyx/y/y")), min_item_events=2)
+    def test_rare_items_become_unknown_in_place(self, tmp_path: Path) -> None:
+        found = Divided(events("a:xyx/y/y")).index(tmp_path, min_item_events=2)
         assert found.items.to_list() == ["x"]
         assert found.events.tolist() == [2, 1, 2, 1, 1]
 
-    def test_device_without_training_stays_with_no_filter(self) -> None:
-        found = index(division(events("a:xx b://xxx")))
+    def test_device_without_training_stays_with_no_filter(self, tmp_path: Path) -> None:
+        found = Divided(events("a:xx b://xxx")).index(tmp_path)
         assert found.users.to_list() == ["a", "b"]
         assert found.bounds.tolist() == [[2, 2], [0, 0]]
 
-    def test_device_without_training_goes_with_a_core(self) -> None:
-        assert index(division(events("a:xx b://xxx")), min_user_events=2).users.to_list() == ["a"]
+    def test_device_without_training_goes_with_a_core(self, tmp_path: Path) -> None:
+        assert Divided(events("a:xx b://xxx")).index(tmp_path, min_user_events=2).users.to_list() == ["a"]
 
-    def test_nothing_left(self) -> None:
+    def test_nothing_left(self, tmp_path: Path) -> None:
         with pytest.raises(errors.NoEventsLeftError):
-            index(division(events("a:xy b:yz")), min_user_events=9)
+            Divided(events("a:xy b:yz")).index(tmp_path, min_user_events=9)
         with pytest.raises(errors.NoEventsLeftError):
-            index(division(events("a:xy b:yz")), min_item_events=9)
+            Divided(events("a:xy b:yz")).index(tmp_path, min_item_events=9)
 
-    def test_test_events_do_not_hold_the_core_up(self) -> None:
-        found = index(division(events("a:xx//yyyy b:yx//yy")), min_item_events=2)
+    def test_test_events_do_not_hold_the_core_up(self, tmp_path: Path) -> None:
+        found = Divided(events("a:xx//yyyy b:yx//yy")).index(tmp_path, min_item_events=2)
         assert found.items.to_list() == ["x"]
 
 
 class TestCore:
     def test_falls_step_by_step(self) -> None:
         # z is rare, so c falls below two; then y is rare, so b falls; a holds x up alone.
-        found = division(events("a:xxx b:xy c:yz"))
-        stays, known = core(found, 2, 2)
-        assert stays.tolist() == [True, False, False]
-        assert [i for i, k in zip(found.sequences.items, known) if k] == ["x"]
+        found = Divided(events("a:xxx b:xy c:yz"))
+        core = find_core(found.partitions, len(found.items), 2, 2)
+        assert [stays.tolist() for stays in core.stays] == [[True], [False], [False]]
+        assert [i for i, k in zip(found.items, core.known_I) if k] == ["x"]
 
     @given(
         st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("uvwxyz"), st.integers(0, 2)), min_size=1),
@@ -89,8 +93,8 @@ class TestCore:
     )
     def test_is_the_largest_fixed_point(self, rows: list[tuple[str, str, int]], least_u: int, least_i: int) -> None:
         rows = sorted(rows, key=lambda row: (row[0], row[2]))
-        found = division(rows)
-        stays, known = core(found, least_u, least_i)
+        found = Divided(rows)
+        core = find_core(found.partitions, len(found.items), least_u, least_i)
         # By plain removal, one offender at a time.
         training = [(u, i) for u, i, part in rows if part == 0]
         users = {u for u, _, _ in rows}
@@ -106,15 +110,15 @@ class TestCore:
                 users.remove(idle[0])
             else:
                 break
-        assert {u for u, s in zip(found.sequences.users, stays) if s} == users
-        assert {i for i, k in zip(found.sequences.items, known) if k} == items
+        assert {u for u, s in zip(found.users, np.concatenate(core.stays)) if s} == users
+        assert {i for i, k in zip(found.items, core.known_I) if k} == items
 
 
 class TestKeepRated:
     def test_at_least(self) -> None:
-        frame = pl.DataFrame({"rating": [1.0, 4.0, 5.0]})
-        assert keep_rated(frame, 4)["rating"].to_list() == [4.0, 5.0]
+        frame = pl.LazyFrame({"rating": [1.0, 4.0, 5.0]})
+        assert keep_rated(frame, 4).collect()["rating"].to_list() == [4.0, 5.0]
 
     def test_none_says_the_highest(self) -> None:
         with pytest.raises(errors.NoEventsLeftError, match="the highest is 5"):
-            keep_rated(pl.DataFrame({"rating": [1.0, 5.0]}), 6)
+            keep_rated(pl.LazyFrame({"rating": [1.0, 5.0]}), 6)

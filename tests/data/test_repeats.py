@@ -11,7 +11,7 @@ from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.repeats import choose_policy, exact_repeats
 from duetgen.data.store import Dataset, Manifest, Repeats
 
-from .conftest import Write
+from .conftest import Write, ordered
 
 HEAD = "user,item,timestamp\n"
 # Training (t < 30): a has x, y, x; b has y, y at one time (an exact repeat) and z. So one of five repeats.
@@ -54,12 +54,17 @@ class TestRepeats:
         assert manifest.repeats.share == (manifest.repeats.events - 1) / manifest.repeats.events
 
     def test_without_time_a_row_that_follows_its_like_counts(self) -> None:
+        # In order, a has x, x, y, x and b has x, x.
         events = pl.DataFrame({"user": ["a", "b", "a", "a", "b", "a"], "item": ["x", "x", "x", "y", "x", "x"]})
-        assert exact_repeats(events).to_list() == [False, False, True, False, True, False]
+        assert exact_repeats(ordered(events)).tolist() == [False, True, False, False, False, True]
 
     def test_with_time_a_row_counts_wherever_it_stands_again(self) -> None:
-        events = pl.DataFrame({"user": ["a", "a", "a"], "item": ["x", "y", "x"], "timestamp": [1, 2, 1]})
-        assert exact_repeats(events).to_list() == [False, False, True]
+        events = pl.DataFrame({"user": ["a"] * 4, "item": ["x", "y", "x", "y"], "timestamp": [1, 2, 1, 1]})
+        assert exact_repeats(ordered(events)).tolist() == [False, True, False, False]
+
+    def test_among_events_that_came_divided_too(self) -> None:
+        events = pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "x"], "timestamp": [1, 2, 1], "part": [0, 0, 2]})
+        assert exact_repeats(ordered(events)).tolist() == [False, False, True]
 
 
 class TestPolicy:

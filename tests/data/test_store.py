@@ -12,7 +12,8 @@ from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset, NotADatasetError, content_hash, find_targets
-from duetgen.documents import DamagedError
+from duetgen.documents import DamagedError, digest_of
+from duetgen.wire.messages import MetPolicy
 
 
 @pytest.fixture
@@ -40,13 +41,13 @@ class TestRefusals:
         with pytest.raises(NotADatasetError, match=r"no manifest\.json"):
             Dataset(tmp_path / "none")
 
-    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'{"format_version": 3}', b"\xff", b"[" * 100_000])
+    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'{"format_version": 4}', b"\xff", b"[" * 100_000])
     def test_manifest_that_is_damaged(self, folder: Path, manifest: bytes) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         with pytest.raises(DamagedError):
             Dataset(folder)
 
-    @pytest.mark.parametrize("manifest", [b"{}", b'{"format_version": 2}'])
+    @pytest.mark.parametrize("manifest", [b"{}", b'{"format_version": 3}'])
     def test_manifest_of_another_format(self, folder: Path, manifest: bytes) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         with pytest.raises(NotADatasetError):
@@ -54,7 +55,7 @@ class TestRefusals:
 
     def test_other_version(self, folder: Path) -> None:
         path = folder / "manifest.json"
-        path.write_bytes(path.read_bytes().replace(b'"format_version": 3', b'"format_version": 99'))
+        path.write_bytes(path.read_bytes().replace(b'"format_version": 4', b'"format_version": 99'))
         with pytest.raises(NotADatasetError, match="format 99"):
             Dataset(folder)
 
@@ -65,7 +66,7 @@ class TestRefusals:
         path.write_bytes(whole[:-4])
         with pytest.raises(DamagedError):
             Dataset(folder)
-        np.save(path, np.load(folder / "candidates/test.npy").astype(np.float32))
+        np.save(path, np.zeros((4, 99), dtype=np.float32))
         with pytest.raises(DamagedError):
             Dataset(folder)
         path.unlink()
@@ -82,9 +83,9 @@ class TestRefusals:
             seal(folder)
 
     def test_array_that_is_read_late(self, folder: Path) -> None:
-        (folder / "candidates/test.npy").unlink()
+        (folder / "sequences/timestamps.npy").unlink()
         with pytest.raises(DamagedError):
-            Dataset(folder).candidates("test")
+            _ = Dataset(folder).timestamps
 
     @pytest.mark.parametrize("name", ["items", "devices"])
     def test_table_of_another_length(self, folder: Path, name: Literal["items", "devices"]) -> None:
@@ -101,8 +102,6 @@ class TestDigests:
             "sequences/offsets.npy": lambda dataset: dataset,
             "sequences/bounds.npy": lambda dataset: dataset,
             "sequences/timestamps.npy": lambda dataset: dataset.timestamps,
-            "candidates/valid.npy": lambda dataset: dataset.candidates("valid"),
-            "candidates/test.npy": lambda dataset: dataset.candidates("test"),
             "items.parquet": lambda dataset: dataset.table("items"),
             "devices.parquet": lambda dataset: dataset.table("devices"),
         }
@@ -134,20 +133,27 @@ class TestDigests:
                 Dataset(folder)
 
     def test_what_the_manifest_names_is_missed(self, folder: Path) -> None:
-        (folder / "candidates/test.npy").unlink()
-        assert Dataset(folder).has("candidates/test.npy")
+        (folder / "sequences/timestamps.npy").unlink()
+        assert Dataset(folder).has("sequences/timestamps.npy")
         assert not Dataset(folder).has("given/test.npy")
 
 
 class TestContentHash:
+    def hash(self, folder: Path, met: MetPolicy = "show", seed: int = 0) -> str:
+        files = {path.relative_to(folder).as_posix(): digest_of(path) for path in folder.rglob("*.npy")}
+        return content_hash(folder, met, seed, files)
+
     def test_changes_with_any_array_type_shape_and_id(self, folder: Path) -> None:
-        seen = {content_hash(folder, "hide")}
+        seen = {self.hash(folder), self.hash(folder, "hide"), self.hash(folder, seed=1)}
         path = folder / "sequences/bounds.npy"
         bounds = np.load(path)
         for changed in (bounds + 1, bounds.astype(np.int32), bounds.reshape(2, -1)):
             np.save(path, changed)
-            seen.add(content_hash(folder, "hide"))
-        assert len(seen) == 4
+            seen.add(self.hash(folder))
+        users = pl.read_parquet(folder / "devices.parquet")
+        users.with_columns(user=pl.col("user") + "x").write_parquet(folder / "devices.parquet")
+        seen.add(self.hash(folder))
+        assert len(seen) == 7
 
     def test_is_in_the_manifest(self, folder: Path) -> None:
-        assert Dataset(folder).manifest.content_sha256 == content_hash(folder, "show")
+        assert Dataset(folder).manifest.content_sha256 == self.hash(folder)

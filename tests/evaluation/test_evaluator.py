@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.conftest import MakeDataset, seal
+from tests.conftest import MakeDataset
 from torch import Tensor
 
 from duetgen.cloudmodel import CloudConfig, CloudModel
@@ -130,6 +128,10 @@ def check_metrics(evaluation: Evaluation, condition: Condition, expected: dict[s
     assert found == pytest.approx(expected, abs=FLIP)
 
 
+def drawn(dataset: Dataset, part: Part) -> np.ndarray:
+    return dataset.candidates(part)[np.arange(len(dataset.targets(part)))]
+
+
 def check_candidates(evaluation: Evaluation, condition: Condition, rows: list[Row], others: np.ndarray) -> None:
     """Every metric of drawn or given candidates from single rows."""
     fitted = evaluation.calibration
@@ -170,7 +172,7 @@ class TestAgainstALoop:
     def test_candidates(
         self, model: Recommender, temporal: Dataset, both: list[Evaluation], condition: Condition
     ) -> None:
-        others = temporal.candidates("test")
+        others = drawn(temporal, "test")
         assert (others == 0).any()
         check_candidates(both[1], condition, run_devices(model, temporal, condition), others)
 
@@ -188,7 +190,7 @@ class TestAgainstALoop:
         self, temporal: Dataset, make_model: MakeModel, method: str, condition: Condition
     ) -> None:
         model = make_model(temporal, method=method)
-        rows, others = run_devices(model, temporal, condition, "valid"), temporal.candidates("valid")
+        rows, others = run_devices(model, temporal, condition, "valid"), drawn(temporal, "valid")
         scores = [{item: score - row.normaliser() for item, score in row.scores.items()} for row in rows]
         expected = calibration.fit(
             np.array([score[row.item] for row, score in zip(rows, scores) if row.item != UNKNOWN], dtype=np.float32),
@@ -205,11 +207,11 @@ class TestAgainstALoop:
     def test_other_backbones(self, temporal: Dataset, make_model: MakeModel, name: str) -> None:
         model = make_model(temporal, name)
         condition = Condition("own", 2)
-        full, drawn = evaluate(model, temporal, protocols=("full", "candidates"), conditions=[condition], bootstrap=0)
+        full, among = evaluate(model, temporal, protocols=("full", "candidates"), conditions=[condition], bootstrap=0)
         rows = run_devices(model, temporal, condition)
         ranks = [row.rank(row.catalogue()) for row in rows]
         check_metrics(full, condition, rank_metrics(rows, ranks, [len(row.catalogue()) for row in rows]))
-        check_candidates(drawn, condition, rows, temporal.candidates("test"))
+        check_candidates(among, condition, rows, drawn(temporal, "test"))
 
     def test_parts_of_theta_as_they_count_at_their_age(self, temporal: Dataset, make_model: MakeModel) -> None:
         model = make_model(temporal)
@@ -423,17 +425,6 @@ class TestHowItIsRun:
         assert set(found["zero"].metrics) == {"ndcg@1", "ndcg@3", "hr@1", "hr@3", "mrr", "user_auc", "log_loss"}
         assert found["zero"].metrics["ndcg@1"] == found["zero"].metrics["hr@1"]
 
-    def test_without_validation_candidates_there_is_no_log_loss(
-        self, temporal: Dataset, make_model: MakeModel, tmp_path: Path
-    ) -> None:
-        shutil.copytree(temporal.root, tmp_path / "copy")
-        (tmp_path / "copy/candidates/valid.npy").unlink()
-        dataset = seal(tmp_path / "copy")
-        (found,) = evaluate(make_model(dataset), dataset, protocols=["candidates"], conditions=[ZERO])
-        assert found.calibration is None
-        assert "log_loss" not in found["zero"].metrics
-        assert "auc" in found["zero"].metrics
-
     def test_equal_scores_are_chance(self, temporal: Dataset, make_model: MakeModel) -> None:
         model = make_model(temporal)
         with torch.no_grad():
@@ -554,7 +545,7 @@ class TestRefusals:
         with pytest.raises(VocabularyMismatchError, match=f"knows {plain.vocabulary} .* has {temporal.vocabulary}"):
             evaluate(make_model(plain), temporal)
 
-    @pytest.mark.parametrize("protocol", ["given", "candidates", "sampled"])
+    @pytest.mark.parametrize("protocol", ["given", "sampled"])
     def test_protocols_that_the_dataset_cannot_serve(
         self, plain: Dataset, make_model: MakeModel, protocol: str
     ) -> None:

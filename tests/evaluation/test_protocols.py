@@ -195,39 +195,35 @@ class TestMakeRanking:
         with pytest.raises(ProtocolUnavailableError, match="there is no protocol"):
             make_ranking(name, text, "test", self.rows(text))
 
-    @pytest.mark.parametrize("name", ["candidates", "given"])
-    def test_dataset_without_candidates(self, plain: Dataset, name: str) -> None:
-        with pytest.raises(ProtocolUnavailableError, match=f"no candidates for the protocol `{name}`"):
-            make_ranking(name, plain, "test", self.rows(plain))
+    def test_dataset_without_candidates(self, plain: Dataset) -> None:
+        with pytest.raises(ProtocolUnavailableError, match="no candidates for the protocol `given`"):
+            make_ranking("given", plain, "test", self.rows(plain))
 
     def test_given_candidates_are_of_the_test_part(self, text: Dataset) -> None:
         with pytest.raises(ProtocolUnavailableError, match="test part only"):
             make_ranking("given", text, "valid", np.arange(1))
 
     @pytest.mark.parametrize("content", [b"", b"not an array", None])
-    @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
-    def test_damaged_candidates(self, copy: Dataset, name: str, file: str, content: bytes | None) -> None:
-        path = copy.root / file
+    def test_damaged_candidates(self, copy: Dataset, content: bytes | None) -> None:
+        path = copy.root / "given/test.npy"
         path.write_bytes(path.read_bytes()[:-4] if content is None else content)
         with pytest.raises(DamagedError, match="damaged"):
-            make_ranking(name, copy, "test", self.rows(copy))
+            make_ranking("given", copy, "test", self.rows(copy))
 
-    @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
-    def test_candidates_of_other_targets(self, copy: Dataset, name: str, file: str) -> None:
-        np.save(copy.root / file, np.load(copy.root / file)[:-1])
+    def test_candidates_of_other_targets(self, copy: Dataset) -> None:
+        np.save(copy.root / "given/test.npy", np.load(copy.root / "given/test.npy")[:-1])
         copy = seal(copy.root)
         with pytest.raises(DamagedError, match="damaged"):
-            make_ranking(name, copy, "test", self.rows(copy))
+            make_ranking("given", copy, "test", self.rows(copy))
 
-    @pytest.mark.parametrize(("name", "file"), [("candidates", "candidates/test.npy"), ("given", "given/test.npy")])
     @pytest.mark.parametrize("bad", [-1, 10_000])
-    def test_candidates_beyond_the_catalogue(self, copy: Dataset, name: str, file: str, bad: int) -> None:
-        others = np.load(copy.root / file)
+    def test_candidates_beyond_the_catalogue(self, copy: Dataset, bad: int) -> None:
+        others = np.load(copy.root / "given/test.npy")
         others[-1, -1] = bad
-        np.save(copy.root / file, others)
+        np.save(copy.root / "given/test.npy", others)
         copy = seal(copy.root)
         with pytest.raises(ProtocolUnavailableError, match="items that it does not have"):
-            make_ranking(name, copy, "test", self.rows(copy))
+            make_ranking("given", copy, "test", self.rows(copy))
 
     @pytest.mark.parametrize("cut", [slice(None, None, -1), slice(1, None), slice(0, 0)])
     def test_given_candidates_that_do_not_begin_with_the_target(self, copy: Dataset, cut: slice) -> None:

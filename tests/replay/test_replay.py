@@ -13,7 +13,6 @@ import pytest
 
 from duetgen.data.store import Dataset
 from duetgen.device import Always, DailyBudget, EveryEvents, load_model
-from duetgen.documents import digest_of
 from duetgen.evaluation.metrics import ranking_metrics as by_evaluation
 from duetgen.replay import LIVELY, Fleet, FleetConfig, NotReplayableError, Percentiles, Sessions
 from duetgen.replay.quality import device_averages, mean_rank, rank_of, ranking_metrics
@@ -175,20 +174,17 @@ def test_another_dataset_is_refused(tiny: Tiny, make_dataset: Callable[..., Data
 def test_nothing_to_replay(tiny: Tiny, dataset: Dataset, make_dataset: Callable[..., Dataset]) -> None:
     manifest = load_model(tiny.root).manifest
     with pytest.raises(NotReplayableError, match="candidates"):
-        Sessions(dataset, manifest, "candidates")
+        Sessions(dataset, manifest, "given")
     with pytest.raises(NotReplayableError, match="no target"):
         Sessions(make_dataset([[2, 3]], vocabulary=30, bounds=[(1, 2)]), manifest)
 
 
-def test_candidates_are_ranked_with_the_target_first(tiny: Tiny, dataset: Dataset) -> None:
+def test_candidates_are_ranked_with_the_target_first(
+    tiny: Tiny, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     others = np.zeros((7, 4), dtype=np.int32)
     others[:, :3] = [25, 26, 27]
-    (dataset.root / "candidates").mkdir()
-    path = dataset.root / "candidates/test.npy"
-    np.save(path, others)
-    dataset.manifest = msgspec.structs.replace(
-        dataset.manifest, files={**dataset.manifest.files, "candidates/test.npy": digest_of(path)}
-    )
+    monkeypatch.setattr(dataset, "candidates", lambda part: others)
     model = load_model(tiny.root)
     sessions = Sessions(dataset, model.manifest, "candidates")
     found = sessions.candidates(0, 5)

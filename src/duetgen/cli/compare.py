@@ -258,7 +258,7 @@ def default_protocols(dataset: Dataset) -> list[str]:
     """What the data can serve: the candidates that came with it, or the whole catalogue and drawn ones."""
     if dataset.has_given:
         return ["given"]
-    return ["full", "candidates"] if dataset.has("candidates/test.npy") else ["full"]
+    return ["full", "candidates"]
 
 
 def default_jobs() -> int:

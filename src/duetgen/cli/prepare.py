@@ -90,6 +90,9 @@ def prepare(
     people: Annotated[int | None, Parameter(help="People of the synthetic log [2000].")] = None,
     name: Annotated[str | None, Parameter(help="Name of the dataset [from the input].")] = None,
     seed: Annotated[int, Parameter(help="Seed of the drawn candidates, and of the synthetic log.")] = 0,
+    memory_limit: Annotated[
+        str | None, Parameter(help="Memory that preparing may use, as 2GB or 800MB [3GB, or 70 % of what there is].")
+    ] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a dataset folder.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the manifest as JSON.")] = False,
@@ -106,6 +109,7 @@ def prepare(
     Examples: `duet prepare ml-1m`, `duet prepare ml-1m.zip --out data/ml-1m`, `duet prepare synthetic --out data/demo`.
     """
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
+    from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES, Columns, Reading
@@ -154,7 +158,15 @@ def prepare(
     )
     silent = quiet or json
     with console.spinner("preparing", silent) as say:
-        manifest = run_prepare(input, out, config, test_input=test_input, overwrite=overwrite, progress=say)
+        manifest = run_prepare(
+            input,
+            out,
+            config,
+            test_input=test_input,
+            overwrite=overwrite,
+            memory_limit=None if memory_limit is None else size_of(memory_limit),
+            progress=say,
+        )
     if json:
         console.print_json(manifest)
     else:

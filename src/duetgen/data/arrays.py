@@ -1,26 +1,105 @@
-"""Writing the arrays of a dataset folder; `store` describes them."""
+"""Writing the arrays of a dataset folder; `store` describes them.
+
+Shapes: E events, U devices, I raw items, V item indices with padding and unknown.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from duetgen.data import candidates
 from duetgen.data.errors import NoTargetsError
-from duetgen.data.filters import Indexed
+from duetgen.data.filters import Core, Indexed, Vocabulary
+from duetgen.data.sequences import Sequences, offsets_of
 from duetgen.data.sources.duet_text.placing import place_given, place_rows
 from duetgen.data.sources.duet_text.rows import TextRows
-from duetgen.data.sources.log import Log
-from duetgen.data.store import FIRST_ITEM, Part, Step, find_targets
-
-PARTS: tuple[Part, ...] = ("valid", "test")
+from duetgen.data.splits import bounds_of
+from duetgen.data.store import FIRST_ITEM, PARTS, Step, find_targets
 
 
-def write_arrays(folder: Path, indexed: Indexed, log: Log, seed: int) -> None:
-    """Write sequences, candidates, items and devices.
+def write_sequences(
+    folder: Path, divided: Iterable[Sequences], core: Core, vocabulary: Vocabulary, users: pl.Series, items: pl.Series
+) -> Indexed:
+    """Write the sequences of the users that stay, partition after partition.
+
+    Args:
+        folder: of the dataset.
+        divided: sequences with the part of each event.
+        core: which users stay.
+        vocabulary: index of each raw item.
+        users: ids by code.
+        items: ids by code.
+    """
+    codes, lengths, bounds = [], [], []
+    met_I = np.zeros(len(vocabulary.index_I), dtype=bool)
+    with ExitStack() as stack:
+        events, times = (
+            stack.enter_context(GrowingArray(folder / f"sequences/{name}.npy", dtype))
+            for name, dtype in (("events", np.int32), ("timestamps", np.int64))
+        )
+        for stays_U, sequences in zip(core.stays, divided):
+            kept = sequences.keep(stays_U)
+            events.append(vocabulary.index_I[kept.item_E])
+            if kept.time_E is not None:
+                times.append(kept.time_E)
+            met_I[kept.item_E] = True
+            codes.append(kept.users)
+            lengths.append(kept.lengths)
+            bounds.append(bounds_of(kept))
+    if not times.size:
+        times.path.unlink()
+    offsets = offsets_of(np.concatenate(lengths))
+    _save(folder, "sequences/offsets", offsets)
+    _save(folder, "sequences/bounds", np.concatenate(bounds))
+    return Indexed(
+        users=users.gather(np.concatenate(codes)),
+        items=items.gather(vocabulary.items),
+        counts=vocabulary.counts,
+        events=np.load(events.path, mmap_mode="r"),
+        offsets=offsets,
+        bounds=np.concatenate(bounds),
+        timestamps=np.load(times.path, mmap_mode="r") if times.size else None,
+        met_I=met_I,
+    )
+
+
+class GrowingArray:
+    """An array of one dimension in a file of NumPy's format, written a piece at a time."""
+
+    def __init__(self, path: Path, dtype: type[np.generic]) -> None:
+        self.path, self.dtype, self.size = path, np.dtype(dtype), 0
+        path.parent.mkdir(exist_ok=True)
+
+    def __enter__(self) -> GrowingArray:
+        self._file = self.path.open("wb")
+        self._write_header()
+        return self
+
+    def _write_header(self) -> None:
+        # The header has the same length for every size: NumPy leaves room for a shape that grows.
+        np.lib.format.write_array_header_1_0(
+            self._file, {"descr": self.dtype.str, "fortran_order": False, "shape": (self.size,)}
+        )
+
+    def append(self, piece: np.ndarray[Any, np.dtype[Any]]) -> None:
+        """Add a piece at the end."""
+        piece = np.ascontiguousarray(piece, dtype=self.dtype)
+        self._file.write(piece.data)
+        self.size += len(piece)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+
+def write_tables(folder: Path, indexed: Indexed, titles: pl.DataFrame | None) -> None:
+    """Write the ids: `items.parquet` and `devices.parquet`.
 
     Raises:
         NoTargetsError: a part has nothing to learn or to predict.
@@ -30,25 +109,15 @@ def write_arrays(folder: Path, indexed: Indexed, log: Log, seed: int) -> None:
             "the training part has no device with two events, so nothing can be learnt",
             "use more data or a lower filter",
         )
-    _save(folder, "sequences/events", indexed.events)
-    _save(folder, "sequences/offsets", indexed.offsets)
-    _save(folder, "sequences/bounds", indexed.bounds)
-    if indexed.timestamps is not None:
-        _save(folder, "sequences/timestamps", indexed.timestamps)
-    vocabulary = FIRST_ITEM + len(indexed.items)
-    for number, part in enumerate(PARTS):
-        targets = find_targets(indexed.offsets, indexed.bounds, part)
-        if not len(targets):
+    for part in PARTS:
+        if not len(find_targets(indexed.offsets, indexed.bounds, part)):
             raise NoTargetsError(
                 f"the {'validation' if part == 'valid' else part} part has no event with another before it",
                 "use more data, other shares, or --split leave-one-out",
             )
-        rng = np.random.default_rng([seed, number])
-        _save(folder, f"candidates/{part}", candidates.draw(indexed.events, indexed.offsets, targets, vocabulary, rng))
-    items = pl.DataFrame(
-        {"index": np.arange(FIRST_ITEM, vocabulary, dtype=np.int32), "item": indexed.items, "count": indexed.counts}
-    )
-    titles = log.titles if log.titles is not None else pl.DataFrame(schema={"item": pl.String, "title": pl.String})
+    index = np.arange(FIRST_ITEM, FIRST_ITEM + len(indexed.items), dtype=np.int32)
+    items = pl.DataFrame({"index": index, "item": indexed.items, "count": indexed.counts})
+    titles = titles if titles is not None else pl.DataFrame(schema={"item": pl.String, "title": pl.String})
     items = items.join(titles, on="item", how="left", maintain_order="left").select("index", "item", "title", "count")
     items.write_parquet(folder / "items.parquet")
     devices = pl.DataFrame({"index": np.arange(len(indexed.users), dtype=np.int32), "user": indexed.users})

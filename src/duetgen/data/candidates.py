@@ -5,6 +5,7 @@ Shapes: N targets, C candidates, V items, E events.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,11 @@ DRAWS: Final = 160
 """Items drawn for a target before those met, repeated or equal to the target are thrown out."""
 
 CHUNK: Final = 8_192
+"""Targets that are drawn for at once, each chunk with numbers of its own."""
+
+KEPT: Final = 32
+"""Chunks that are kept once they are drawn, of 3 MB each."""
+
 CELLS: Final = 2**23
 
 
@@ -41,6 +47,46 @@ class Met:
         return np.asarray((self.keys[at] == key) & (self.first[at] < position))
 
 
+class Drawn:
+    """The negatives of each target of a part, drawn from a seed when they are asked for: as an array, int32 [N, C].
+
+    Args:
+        events: int32 [E].
+        offsets: int64 [U+1].
+        targets: N of them, device by device.
+        vocabulary: V.
+        seed: whole numbers; the same ones give the same negatives.
+    """
+
+    def __init__(self, events: Int32, offsets: Int64, targets: Targets, vocabulary: int, seed: tuple[int, ...]) -> None:
+        self.events, self.offsets, self.targets = events, offsets, targets
+        self.vocabulary, self.seed = vocabulary, seed
+        self.shape = (len(targets), NEGATIVES)
+        self._chunk = lru_cache(KEPT)(self._draw_chunk)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Int64 | int) -> Int32:
+        """The negatives of one target, int32 [C], or of some: int32 [M, C]."""
+        index_M = np.atleast_1d(index)
+        out = np.empty((len(index_M), NEGATIVES), dtype=np.int32)
+        for chunk in np.unique(index_M // CHUNK).tolist():
+            of_chunk_M = index_M // CHUNK == chunk
+            out[of_chunk_M] = self._chunk(chunk)[index_M[of_chunk_M] % CHUNK]
+        return out if np.ndim(index) else out[0]
+
+    def _draw_chunk(self, chunk: int) -> Int32:
+        targets = self.targets.take(slice(chunk * CHUNK, (chunk + 1) * CHUNK))
+        # What the devices of these targets met, and no other's.
+        first, end = int(targets.device_N[0]), int(targets.device_N[-1]) + 1
+        begin = int(self.offsets[first])
+        own = Targets(targets.device_N - first, targets.position_N - begin, targets.start_N - begin)
+        events = np.asarray(self.events[begin : self.offsets[end]])
+        rng = np.random.default_rng([*self.seed, chunk])
+        return draw(events, self.offsets[first : end + 1] - begin, own, self.vocabulary, rng)
+
+
 def draw(events: Int32, offsets: Int64, targets: Targets, vocabulary: int, rng: np.random.Generator) -> Int32:
     """Draw negatives uniformly, without repeats, from known items that are neither the target nor met before it.
 
@@ -54,20 +100,15 @@ def draw(events: Int32, offsets: Int64, targets: Targets, vocabulary: int, rng: 
     Returns:
         int32 [N, 99]; where fewer items are left than that, padded with 0 on the right.
     """
-    out = np.zeros((len(targets), NEGATIVES), dtype=np.int32)
     if not len(targets) or vocabulary <= FIRST_ITEM:
-        return out
+        return np.zeros((len(targets), NEGATIVES), dtype=np.int32)
     met = Met(events, offsets, vocabulary)
-    for begin in range(0, len(targets), CHUNK):
-        chunk = slice(begin, begin + CHUNK)
-        some = targets.take(chunk)
-        chosen_NC, full_N = _by_rejection(events, some, met, rng)
-        out[chunk] = chosen_NC
-        short = np.flatnonzero(~full_N)
-        step = max(CELLS // vocabulary, 1)
-        for first in range(0, len(short), step):
-            rows = short[first : first + step]
-            out[begin + rows] = _exactly(events, some.take(rows), met, rng)
+    out, full_N = _by_rejection(events, targets, met, rng)
+    short = np.flatnonzero(~full_N)
+    step = max(CELLS // vocabulary, 1)
+    for first in range(0, len(short), step):
+        rows = short[first : first + step]
+        out[rows] = _exactly(events, targets.take(rows), met, rng)
     return out
 
 

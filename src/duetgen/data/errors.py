@@ -198,6 +198,12 @@ class NoTargetsError(DuetError):
     code = "no-targets"
 
 
+class MemoryLimitError(DuetError):
+    """A log needs more memory than is allowed."""
+
+    code = "memory-limit"
+
+
 class LeakageError(DuetError):
     """A check found that something a model reads depends on what it is to predict; nothing is published."""
 

@@ -4,36 +4,64 @@ The split comes first. k-core, vocabulary, counts and popularity then follow fro
 a model is made of knows of an event that it will be asked to predict. An item that training does not know (or too
 rarely) becomes the unknown item; its events stay in place, for they did happen.
 
-Shapes: E events, U users, I raw items, V item indices with padding and unknown.
+Shapes: E events, U users of a partition, I raw items, V item indices with padding and unknown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from duetgen.data.errors import NoEventsLeftError
-from duetgen.data.splits import TRAIN, VALID, Division
+from duetgen.data.errors import BadSettingError, NoEventsLeftError
+from duetgen.data.sequences import Sequences
+from duetgen.data.splits import TRAIN
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Bool, Int32, Int64
 
 
 @dataclass(frozen=True)
+class Core:
+    """The users and items that hold each other up.
+
+    Attributes:
+        stays: by partition, which of its users stay: bool [U].
+        known_I: which raw items are known.
+    """
+
+    stays: list[Bool]
+    known_I: Bool
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The known items.
+
+    Attributes:
+        items: int64 [V-2]: raw items, from index 2 on.
+        counts: int64 [V-2]: training events of each, non-increasing.
+        index_I: int32: index of each raw item.
+    """
+
+    items: Int64
+    counts: Int64
+    index_I: Int32
+
+
+@dataclass(frozen=True)
 class Indexed:
-    """The arrays of a dataset, and the vocabulary that made them.
+    """The arrays of a dataset folder, and the vocabulary that made them.
 
     Attributes:
         users: text [U].
         items: text [V-2]: the known items, from index 2 on.
         counts: int64 [V-2]: training events of each known item, non-increasing.
-        events: int32 [E].
+        events: int32 [E], memory-mapped.
         offsets: int64 [U+1].
         bounds: int64 [U, 2].
-        timestamps: int64 [E], or None.
-        row_E: row of each event in the event table.
-        index_I: int32: index of each raw item.
-        core_users: users that the core dropped.
+        timestamps: int64 [E], memory-mapped, or None.
+        met_I: which raw items the events have.
     """
 
     users: pl.Series
@@ -43,87 +71,95 @@ class Indexed:
     offsets: Int64
     bounds: Int64
     timestamps: Int64 | None
-    row_E: Int64
-    index_I: Int32
-    core_users: int
+    met_I: Bool
 
 
-def core(division: Division, min_user_events: int, min_item_events: int) -> tuple[Bool, Bool]:
-    """Users and raw items of the training core: the largest sets that hold each other up.
+def find_core(divided: Iterable[Sequences], items: int, min_user_events: int, min_item_events: int) -> Core:
+    """The largest sets of users and raw items of which the training part holds enough of each other.
 
     A user stays with at least `min_user_events` training events of known items; an item is known with at least
     `min_item_events` training events of users that stay. `min_user_events` 1 keeps every user, also one without any
     training event: a new device, which the generator serves without having trained on it.
 
-    Returns:
-        Which users stay [U], which items are known [I].
+    Args:
+        divided: sequences with the part of each event, by partition; gone through once for each step of the core.
+        items: I.
+        min_user_events: of a user.
+        min_item_events: of an item.
     """
-    sequences, training = division.sequences, division.part_E == TRAIN
-    user, item = sequences.user_E[training], sequences.item_E[training]
-    users, items = len(sequences.users), len(sequences.items)
-    stays, known = np.ones(users, dtype=bool), np.ones(items, dtype=bool)
-    while True:
-        counts_I = np.bincount(item[stays[user]], minlength=items)
-        known_next = counts_I >= max(min_item_events, 1)
-        counts_U = np.bincount(user[known_next[item]], minlength=users)
-        stays_next = stays & (counts_U >= min_user_events) if min_user_events > 1 else stays
-        if np.array_equal(stays_next, stays) and np.array_equal(known_next, known):
-            return stays, known
-        stays, known = stays_next, known_next
+    stays = [np.ones(len(sequences.users), dtype=bool) for sequences in divided]
+    known_I = _count(divided, stays, items) >= max(min_item_events, 1)
+    changed = min_user_events > 1
+    while changed:
+        changed = False
+        for number, sequences in enumerate(divided):
+            training_E = (sequences.part_E == TRAIN) & known_I[sequences.item_E]
+            counts_U = np.bincount(sequences.user_E[training_E], minlength=len(sequences.users))
+            stays_U = stays[number] & (counts_U >= min_user_events)
+            changed |= not np.array_equal(stays_U, stays[number])
+            stays[number] = stays_U
+        known_next_I = _count(divided, stays, items) >= max(min_item_events, 1)
+        changed |= not np.array_equal(known_next_I, known_I)
+        known_I = known_next_I
+    return Core(stays, known_I)
 
 
-def index(division: Division, min_user_events: int = 1, min_item_events: int = 1) -> Indexed:
-    """Give known items their indices: from 2 by falling training count, ties by the first training event in the log.
+def _count(divided: Iterable[Sequences], stays: list[Bool], items: int) -> Int64:
+    """Training events of each raw item, of users that stay: int64 [I]."""
+    counts_I = np.zeros(items, dtype=np.int64)
+    for stays_U, sequences in zip(stays, divided):
+        training_E = np.asarray(sequences.part_E) == TRAIN
+        if not stays_U.all():
+            training_E &= np.repeat(stays_U, sequences.lengths)
+        counts_I += np.bincount(sequences.item_E[training_E], minlength=items)
+    return counts_I
+
+
+def make_vocabulary(divided: Iterable[Sequences], core: Core) -> Vocabulary:
+    """Give known items their indices: from 2 by falling training count, ties by the first training event in the log."""
+    items = len(core.known_I)
+    counts_I = _count(divided, core.stays, items)
+    first_I = np.full(items, np.iinfo(np.int64).max)
+    for stays_U, sequences in zip(core.stays, divided):
+        training_E = (sequences.part_E == TRAIN) & np.repeat(stays_U, sequences.lengths)
+        np.minimum.at(first_I, sequences.item_E[training_E], sequences.row_E[training_E])
+    chosen = np.flatnonzero(core.known_I)
+    chosen = chosen[np.lexsort((first_I[chosen], -counts_I[chosen]))]
+    index_I = np.full(items, UNKNOWN, dtype=np.int32)
+    index_I[chosen] = np.arange(FIRST_ITEM, FIRST_ITEM + len(chosen), dtype=np.int32)
+    return Vocabulary(chosen, counts_I[chosen], index_I)
+
+
+def find_vocabulary(
+    divided: Iterable[Sequences], items: int, min_user_events: int = 1, min_item_events: int = 1
+) -> tuple[Core, Vocabulary]:
+    """The core and its vocabulary.
 
     Raises:
         NoEventsLeftError: the core is empty.
     """
-    stays, known = core(division, min_user_events, min_item_events)
-    part_E = division.part_E[np.repeat(stays, division.sequences.lengths)]
-    sequences = division.sequences.keep(stays)
-    training = part_E == TRAIN
-    if not len(sequences.users) or not known.any():
+    core = find_core(divided, items, min_user_events, min_item_events)
+    if not core.known_I.any() or not any(stays_U.any() for stays_U in core.stays):
         raise NoEventsLeftError(
             f"no user with {min_user_events} training events and item with {min_item_events} is left",
             "lower --min-user-events or --min-item-events, or use more data",
         )
-    item, items = sequences.item_E[training], len(sequences.items)
-    counts_I = np.bincount(item, minlength=items)
-    first_I = np.full(items, np.iinfo(np.int64).max)
-    np.minimum.at(first_I, item, sequences.row_E[training])
-    chosen = np.flatnonzero(known)
-    chosen = chosen[np.lexsort((first_I[chosen], -counts_I[chosen]))]
-    index_I = np.full(items, UNKNOWN, dtype=np.int32)
-    index_I[chosen] = np.arange(FIRST_ITEM, FIRST_ITEM + len(chosen), dtype=np.int32)
-    user_E = sequences.user_E
-    users = len(sequences.users)
-    in_training = np.bincount(user_E[training], minlength=users)
-    in_both = np.bincount(user_E[part_E <= VALID], minlength=users)
-    return Indexed(
-        users=sequences.users,
-        items=sequences.items.gather(chosen),
-        counts=counts_I[chosen].astype(np.int64),
-        events=index_I[sequences.item_E],
-        offsets=sequences.offsets,
-        bounds=np.stack([in_training, in_both], axis=1).astype(np.int64),
-        timestamps=sequences.time_E,
-        row_E=sequences.row_E,
-        index_I=index_I,
-        core_users=int((~stays).sum()),
-    )
+    return core, make_vocabulary(divided, core)
 
 
-def keep_rated(events: pl.DataFrame, min_rating: float) -> pl.DataFrame:
+def keep_rated(events: pl.LazyFrame, min_rating: float) -> pl.LazyFrame:
     """The events rated at least `min_rating`.
 
     Raises:
-        NoEventsLeftError: there is none.
+        BadSettingError: the log has no ratings.
+        NoEventsLeftError: no event is left.
     """
-    kept = events.filter(pl.col("rating") >= min_rating)
-    if not len(kept):
-        highest = float(events["rating"].max() or 0)  # type: ignore[arg-type]
+    if "rating" not in events.collect_schema().names():
+        raise BadSettingError("min_rating is set, but the log has no ratings", "leave --min-rating out")
+    highest = events.select(pl.col("rating").max()).collect(engine="streaming").item() or 0.0
+    if highest < min_rating:
         raise NoEventsLeftError(
             f"no event is rated {min_rating:g} or more (the highest is {highest:g})",
             "lower --min-rating",
         )
-    return kept
+    return events.filter(pl.col("rating") >= min_rating)

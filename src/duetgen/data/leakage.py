@@ -1,8 +1,8 @@
 """The proof that nothing a model reads depends on what it is to predict.
 
 Two kinds of evidence. `check` reads a dataset folder and recomputes, with code of its own, what must hold in it.
-`check_stage` runs order, split, filters and indexing again on a log whose future was replaced by nonsense: if anything
-of the training part then differs, the future had a say in it.
+`check_stage` runs order, split, filters and indexing on some users of the log, and again with their future replaced by
+nonsense: if anything of the training part then differs, the future had a say in it.
 
 Shapes: E events, U devices, V items, N targets, C candidates, R rows.
 """
@@ -10,17 +10,21 @@ Shapes: E events, U devices, V items, N targets, C candidates, R rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from duetgen.data.filters import Indexed
-from duetgen.data.splits import TEST, VALID, Division
+from duetgen.data.sequences import pieces
+from duetgen.data.splits import TEST, TRAIN, VALID
 from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64, Part
-from duetgen.documents import DamagedError
 
-Stage = Callable[[pl.DataFrame], tuple[Division, Indexed]]
+Stage = Callable[[pl.DataFrame], tuple[Int64, Indexed]]
+"""Gives the part of each row of an event table, -1 where its user is dropped, and the arrays made of them."""
+
+SAMPLED: Final = 4_096
+"""Targets of a part whose negatives are looked at together."""
 
 
 def check(dataset: Dataset) -> list[Check]:
@@ -28,7 +32,9 @@ def check(dataset: Dataset) -> list[Check]:
     checks = [check_order(dataset), check_boundary(dataset), check_vocabulary(dataset)]
     parts: tuple[Part, ...] = ("valid", "test")
     for part in parts:
-        checks += [check_histories(dataset, part), check_candidates(dataset, part)]
+        checks.append(check_histories(dataset, part))
+        if checks[2].passed:  # Else there is no vocabulary to draw from.
+            checks.append(check_candidates(dataset, part))
     if dataset.has_rows:
         checks.append(check_rows(dataset))
     return checks
@@ -38,10 +44,15 @@ def check_order(dataset: Dataset) -> Check:
     """Within a device, time never runs backwards."""
     if dataset.timestamps is None:
         return Check(name="order", passed=True, evidence="the log has no time; file order stands for it")
-    back = dataset.timestamps[1:] < dataset.timestamps[:-1]
-    back[dataset.offsets[1:-1] - 1] = False
-    evidence = f"time runs backwards at {int(back.sum()):,} of {len(back):,} steps within devices"
-    return Check(name="order", passed=not back.any(), evidence=evidence)
+    wrong = 0
+    for devices, events in pieces(dataset.offsets):
+        time = dataset.timestamps[events]
+        back = time[1:] < time[:-1]
+        back[dataset.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False
+        wrong += int(back.sum())
+    steps = len(dataset.events) - 1
+    evidence = f"time runs backwards at {wrong:,} of {steps:,} steps within devices"
+    return Check(name="order", passed=not wrong, evidence=evidence)
 
 
 def check_boundary(dataset: Dataset) -> Check:
@@ -54,15 +65,7 @@ def check_boundary(dataset: Dataset) -> Check:
         )
     split = dataset.manifest.split
     if split.kind == "temporal" and dataset.timestamps is not None:
-        device_E = np.repeat(np.arange(len(lengths)), lengths)
-        within_E = np.arange(len(device_E)) - dataset.offsets[device_E]
-        part_E = (within_E >= bounds[device_E, 0]).astype(int) + (within_E >= bounds[device_E, 1])
-        last: dict[int, int | None] = {}
-        first: dict[int, int | None] = {}
-        for part in range(3):
-            times = dataset.timestamps[part_E == part]
-            last[part] = int(times.max()) if len(times) else None
-            first[part] = int(times.min()) if len(times) else None
+        first, last = _ends_of_parts(dataset.timestamps, dataset.offsets, bounds)
         borders = ((last[0], split.valid_from, first[1]), (last[1], split.test_from, first[2]))
         passed = all(
             border is not None and (before is None or before < border) and (after is None or after >= border)
@@ -89,20 +92,37 @@ def check_boundary(dataset: Dataset) -> Check:
     return Check(name="boundary", passed=passed, evidence=evidence)
 
 
+def _ends_of_parts(timestamps: Int64, offsets: Int64, bounds: Int64) -> tuple[list[int | None], list[int | None]]:
+    """The first and the last time of training, validation and test."""
+    ends: list[list[int]] = [[], [], []]
+    for devices, events in pieces(offsets):
+        lengths = np.diff(offsets[devices.start : devices.stop + 1])
+        device_E = np.repeat(np.arange(devices.start, devices.stop), lengths)
+        within_E = np.arange(events.start, events.stop) - offsets[device_E]
+        part_E = (within_E >= bounds[device_E, 0]).astype(int) + (within_E >= bounds[device_E, 1])
+        for part in range(3):
+            times = timestamps[events][part_E == part]
+            if len(times):
+                ends[part] += [int(times.min()), int(times.max())]
+    return [min(some, default=None) for some in ends], [max(some, default=None) for some in ends]
+
+
 def check_vocabulary(dataset: Dataset) -> Check:
     """Known items and their counts are those of the training part, counted anew, device by device."""
     items = dataset.table("items")
     counts = np.zeros(dataset.vocabulary, dtype=np.int64)
-    events = np.asarray(dataset.events)
-    if len(events) and (events.min() < 1 or events.max() >= dataset.vocabulary):
-        return Check(name="vocabulary", passed=False, evidence="an event has an index outside the vocabulary")
-    pieces = [events[start : start + n] for start, n in zip(dataset.offsets[:-1], dataset.bounds[:, 0])]
-    np.add.at(counts, np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64), 1)
+    for devices, some in pieces(dataset.offsets):
+        events = np.asarray(dataset.events[some])
+        if len(events) and (events.min() < 1 or events.max() >= dataset.vocabulary):
+            return Check(name="vocabulary", passed=False, evidence="an event has an index outside the vocabulary")
+        starts = dataset.offsets[devices] - some.start
+        trained = [events[start : start + n] for start, n in zip(starts, dataset.bounds[devices, 0])]
+        np.add.at(counts, np.concatenate(trained), 1)
     known = counts[FIRST_ITEM:]
     wrong = int((items["count"].to_numpy() != known).sum()) if len(items) == len(known) else len(known)
     unseen = int((known == 0).sum())
     sorted_ = bool((np.diff(known) <= 0).all())
-    in_place = items["index"].to_list() == list(range(FIRST_ITEM, dataset.vocabulary))
+    in_place = np.array_equal(items["index"].to_numpy(), np.arange(FIRST_ITEM, dataset.vocabulary))
     evidence = (
         f"{len(known):,} known items: {wrong} counts differ from those of the training part, "
         f"{unseen} do not occur in it, order by count {'holds' if sorted_ and in_place else 'broken'}"
@@ -117,10 +137,13 @@ def check_histories(dataset: Dataset, part: Part) -> Check:
     bound = dataset.bounds[targets.device_N, 0 if part == "valid" else 1]
     ok = (targets.start_N == begin) & (targets.start_N < targets.position_N)
     ok &= (targets.position_N - begin >= bound) & (targets.position_N < dataset.offsets[targets.device_N + 1])
-    if dataset.timestamps is not None and len(targets):
-        latest = np.maximum.accumulate(_by_device(dataset.timestamps, dataset.offsets))
-        times = _by_device(np.asarray(dataset.timestamps), dataset.offsets)
-        ok &= latest[targets.position_N - 1] <= times[targets.position_N]
+    if dataset.timestamps is not None:
+        for devices, events in pieces(dataset.offsets):
+            time = _by_device(dataset.timestamps[events], dataset.offsets[devices.start : devices.stop + 1])
+            latest = np.maximum.accumulate(time)
+            some = slice(*np.searchsorted(targets.device_N, [devices.start, devices.stop]))
+            position = targets.position_N[some] - events.start
+            ok[some] &= latest[position - 1] <= time[position]
     evidence = f"{int((~ok).sum())} of {len(targets):,} targets have something in their history that is not before them"
     return Check(name=f"history-{part}", passed=bool(ok.all()), evidence=evidence)
 
@@ -128,6 +151,8 @@ def check_histories(dataset: Dataset, part: Part) -> Check:
 def _by_device(times: Int64, offsets: Int64) -> Int64:
     """Times shifted so that a running maximum over all events never carries from one device to the next."""
     lengths = np.diff(offsets)
+    if not len(times):
+        return times
     span = int(times.max()) - int(times.min()) + 1
     if span * len(lengths) >= 2**62:  # such a span only comes of absurd timestamps: ranks do as well
         times = np.unique(times, return_inverse=True)[1].astype(np.int64)
@@ -136,13 +161,16 @@ def _by_device(times: Int64, offsets: Int64) -> Int64:
 
 
 def check_candidates(dataset: Dataset, part: Part) -> Check:
-    """No negative is the target, something met before it, a repeat, or an item that training does not know."""
-    targets = dataset.targets(part)
-    try:
-        drawn_NC = np.asarray(dataset.candidates(part))
-    except DamagedError as cause:
-        return Check(name=f"candidates-{part}", passed=False, evidence=cause.message)
-    events = np.asarray(dataset.events)
+    """No negative is the target, something met before it, a repeat, or an item that training does not know.
+
+    Of a large part, the first targets and the last are looked at: negatives are drawn by one rule.
+    """
+    whole, drawn = dataset.targets(part), dataset.candidates(part)
+    index_N = np.arange(len(whole))
+    if len(whole) > 2 * SAMPLED:
+        index_N = np.concatenate([index_N[:SAMPLED], index_N[-SAMPLED:]])
+    targets, drawn_NC = whole.take(index_N), drawn[index_N]
+    events = dataset.events
     real_NC = drawn_NC != PADDING
     sorted_NC = np.sort(drawn_NC, axis=1)
     bad_N = (real_NC[:, 1:] & ~real_NC[:, :-1]).any(axis=1)
@@ -160,7 +188,8 @@ def check_candidates(dataset: Dataset, part: Part) -> Check:
         reached = position
         bad_N[row] |= not met.isdisjoint(drawn_NC[row].tolist())
     bad = int(bad_N.sum())
-    evidence = f"{bad} of {len(targets):,} targets have a negative that is the target, met before it, or no known item"
+    of = f"{len(targets):,} targets" + (f" (of {len(whole):,})" if len(targets) < len(whole) else "")
+    evidence = f"{bad} of {of} have a negative that is the target, met before it, or no known item"
     return Check(name=f"candidates-{part}", passed=bad == 0, evidence=evidence)
 
 
@@ -181,17 +210,14 @@ def check_rows(dataset: Dataset) -> Check:
     return Check(name="rows", passed=bad == 0, evidence=evidence)
 
 
-def check_stage(events: pl.DataFrame, stage: Stage, division: Division, indexed: Indexed) -> list[Check]:
-    """Replace the future by nonsense, prepare again, and compare what must not have noticed.
+def check_stage(events: pl.DataFrame, stage: Stage) -> list[Check]:
+    """Prepare some events; replace their future by nonsense, prepare again, and compare what must not have noticed.
 
     Args:
-        events: the event table that was prepared.
-        stage: order, split and index, as it was run.
-        division: what it gave.
-        indexed: what it gave.
+        events: an event table: all events of some users.
+        stage: how events are ordered, divided and indexed.
     """
-    part_of_row = np.full(len(events), VALID - 1, dtype=np.int64)
-    part_of_row[division.sequences.row_E] = division.part_E
+    part_of_row, indexed = stage(events)
     checks = [check_source(events, part_of_row, indexed)]
     for name, first in (("test-blind", TEST), ("validation-blind", VALID)):
         replaced = part_of_row >= first
@@ -199,7 +225,7 @@ def check_stage(events: pl.DataFrame, stage: Stage, division: Division, indexed:
         column = 1 if first == TEST else 0
         differing = [what for what, a, b in _compared(indexed, again, column) if not np.array_equal(a, b)]
         evidence = (
-            f"with {int(replaced.sum()):,} later events replaced by nonsense, "
+            f"with {int(replaced.sum()):,} later events of {len(events):,} replaced by nonsense, "
             f"{'nothing before them differs' if not differing else ', '.join(differing) + ' differ'}"
         )
         checks.append(Check(name=name, passed=not differing, evidence=evidence))
@@ -233,9 +259,7 @@ def _compared(a: Indexed, b: Indexed, column: int) -> list[tuple[str, Any, Any]]
 
 def check_source(events: pl.DataFrame, part_of_row: Int64, indexed: Indexed) -> Check:
     """Vocabulary and counts again from the text of the log: training rows of the devices that stay, grouped by item."""
-    kept = np.zeros(len(events), dtype=bool)
-    kept[indexed.row_E] = True
-    training = events.filter(pl.Series(kept & (part_of_row == 0)))
+    training = events.filter(pl.Series(part_of_row == TRAIN))
     counted = dict(training.group_by("item").len().iter_rows())
     wrong = sum(
         counted.get(item) != count for item, count in zip(indexed.items.to_list(), indexed.counts.tolist(), strict=True)

@@ -10,22 +10,21 @@ import numpy as np
 import polars as pl
 
 import duetgen
-from duetgen.data import splits
-from duetgen.data.arrays import PARTS
 from duetgen.data.filters import Indexed
 from duetgen.data.remarks import remarks
-from duetgen.data.repeats import choose_policy
+from duetgen.data.repeats import choose_policy, count_repeats
+from duetgen.data.sequences import pieces
 from duetgen.data.sources.kinds import KINDS
-from duetgen.data.sources.log import Log
+from duetgen.data.sources.log import Log, Note
 from duetgen.data.sources.packing import bare
 from duetgen.data.sources.source import Reader
 from duetgen.data.store import (
     FORMAT_VERSION,
+    PARTS,
     UNKNOWN,
     Counts,
     Dataset,
     Manifest,
-    Repeats,
     Source,
     Step,
     content_hash,
@@ -34,30 +33,29 @@ from duetgen.data.store import (
 from duetgen.documents import digest_of, encode_sealed
 
 if TYPE_CHECKING:
+    from duetgen.data.arrange import Arranged
     from duetgen.data.prepare import PrepareConfig
 
 
-def sizes(events: pl.DataFrame) -> tuple[int, int, int]:
-    """Events, users and items of an event table."""
-    return len(events), events["user"].n_unique(), events["item"].n_unique()
+Sizes = tuple[int, int, int]
+"""Events, users and items."""
 
 
-def read_step(log: Log, name: str, reason: str, events_in: int, events_out: int) -> Step:
-    """A step of reading: what it left out is not in the table, so users and items are counted after it."""
-    _, users, items = sizes(log.events)
-    return Step(
-        name=name,
-        reason=reason,
-        events_in=events_in,
-        events_out=events_out,
-        users_in=users,
-        users_out=users,
-        items_in=items,
-        items_out=items,
-    )
+def sizes(events: pl.LazyFrame) -> Sizes:
+    """Events, users and items of the events of a log."""
+    of = (pl.len(), pl.col("user").n_unique(), pl.col("item").n_unique().alias("items"))
+    found = events.select(*of).collect(engine="streaming").row(0)
+    return int(found[0]), int(found[1]), int(found[2])
 
 
-def step(name: str, reason: str, before: tuple[int, int, int], after: tuple[int, int, int]) -> Step:
+def read_steps(log: Log, left: Sizes) -> list[Step]:
+    """The steps of reading: what it left out is not in the events, so users and items are counted after it."""
+    events = log.notes[0].events_in if log.notes else left[0]
+    notes = [Note("read", f"events of the log ({log.kind})", events, events), *log.notes]
+    return [step(one.name, one.reason, (one.events_in, *left[1:]), (one.events_out, *left[1:])) for one in notes]
+
+
+def step(name: str, reason: str, before: Sizes, after: Sizes) -> Step:
     """A step from `sizes` to `sizes`."""
     return Step(
         name=name,
@@ -71,21 +69,16 @@ def step(name: str, reason: str, before: tuple[int, int, int], after: tuple[int,
     )
 
 
-def divide_steps(
-    events: pl.DataFrame, division: splits.Division, indexed: Indexed, config: PrepareConfig
-) -> list[Step]:
-    """The steps of split and filters, from the division and what was made of it."""
+def divide_steps(before: Sizes, made: Arranged, config: PrepareConfig) -> list[Step]:
+    """The steps of split and filters, from what was made of the events."""
     steps = []
-    before = sizes(events)
-    sequence = division.sequences
-    after = (len(sequence.item_E), len(sequence.users), len(np.unique(sequence.item_E)))
-    if division.reason:
-        steps.append(step("split", division.reason, before, after))
-    raw_left = sequence.item_E[np.isin(sequence.row_E, indexed.row_E)]
-    cored = (len(indexed.events), len(indexed.users), len(np.unique(raw_left)))
+    if made.rule.reason:
+        steps.append(step("split", made.rule.reason, before, made.divided_sizes))
+    indexed = made.indexed
+    cored = (len(indexed.events), len(indexed.users), int(indexed.met_I.sum()))
     if config.min_user_events > 1:
         reason = f"fewer than {config.min_user_events} training events of known items"
-        steps.append(step("users", reason, after, cored))
+        steps.append(step("users", reason, made.divided_sizes, cored))
     least = config.min_item_events
     rare = f"with fewer than {least} training events" if least > 1 else "that the training part does not have"
     reason = f"items {rare} become the unknown item; their events stay in place"
@@ -98,23 +91,17 @@ def make_manifest(
     input: Path | None,
     log: Log,
     config: PrepareConfig,
-    kind: str,
-    division: splits.Division,
-    indexed: Indexed,
+    made: Arranged,
     steps: list[Step],
-    repeats: Repeats,
 ) -> Manifest:
     """The manifest of the arrays in `folder`; the leakage checks are still to come."""
+    indexed, split = made.indexed, made.rule.split
     lengths = np.diff(indexed.offsets)
     targets = {part: find_targets(indexed.offsets, indexed.bounds, part) for part in PARTS}
     train, valid = int(indexed.bounds[:, 0].sum()), int((indexed.bounds[:, 1] - indexed.bounds[:, 0]).sum())
-    time, tied = indexed.timestamps, None
-    if time is not None:
-        same = time[1:] == time[:-1]
-        same[indexed.offsets[1:-1] - 1] = False
-        tied = float(same.sum()) / len(time)
+    repeats = count_repeats(indexed, made.exact_rows, config.drop_repeats)
     met = choose_policy(config.met, repeats)
-    settings = msgspec.to_builtins(config) | {"source": log.kind, "split": kind}
+    settings = msgspec.to_builtins(config) | {"source": log.kind, "split": split.kind}
     if log.kind != "synthetic":
         del settings["synthetic"]
     counts = Counts(
@@ -131,28 +118,42 @@ def make_manifest(
         part: float((indexed.events[targets[part].position_N] == UNKNOWN).mean()) for part in PARTS
     }
     titled = int(pl.read_parquet(folder / "items.parquet", columns=["title"])["title"].count())
+    files = {path.relative_to(folder).as_posix(): digest_of(path) for path in sorted(folder.rglob("*.*"))}
     return Manifest(
         format_version=FORMAT_VERSION,
         name=config.name or name_of(input, log),
         source=Source(
             kind=log.kind, files=[path.name for path in log.files], sha256=[digest_of(path) for path in log.files]
         ),
-        has_time=time is not None,
-        split=division.split,
+        has_time=indexed.timestamps is not None,
+        split=split,
         seed=config.seed,
         settings=settings,
         steps=steps,
         counts=counts,
-        tied_timestamps=tied,
+        tied_timestamps=tied_share(indexed),
         unseen_item_share=unseen,
         repeats=repeats,
         met=met,
         leakage=[],
-        remarks=log.remarks + remarks(division, counts, config, unseen["test"], titled, indexed.users),
-        content_sha256=content_hash(folder, met),
-        files={path.relative_to(folder).as_posix(): digest_of(path) for path in sorted(folder.rglob("*.*"))},
+        remarks=log.remarks + remarks(made, log.spool, counts, config, unseen["test"], titled),
+        content_sha256=content_hash(folder, met, config.seed, files),
+        files=files,
         duetgen_version=duetgen.__version__,
     )
+
+
+def tied_share(indexed: Indexed) -> float | None:
+    """Share of events whose timestamp equals that of the device's event before; None without time."""
+    if indexed.timestamps is None:
+        return None
+    tied = 0
+    for devices, events in pieces(indexed.offsets):
+        time = indexed.timestamps[events]
+        same = time[1:] == time[:-1]
+        same[indexed.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False
+        tied += int(same.sum())
+    return tied / len(indexed.events)
 
 
 USUAL = ("interactions.", "ratings.", "train.")

@@ -17,23 +17,33 @@ Every step says in the manifest what went in, what came out, and why.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from duetgen.data import filters, leakage, sequences, splits
-from duetgen.data.arrays import write_arrays, write_rows
+from duetgen.data import leakage
+from duetgen.data.arrange import Arrangement, arrange
+from duetgen.data.arrays import write_rows, write_tables
 from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
-from duetgen.data.filters import Indexed
-from duetgen.data.manifest import divide_steps, make_manifest, read_step, sizes, step, write_manifest
-from duetgen.data.repeats import Met, count_repeats, exact_repeats
+from duetgen.data.filters import Indexed, keep_rated
+from duetgen.data.manifest import divide_steps, make_manifest, read_steps, sizes, step, write_manifest
+from duetgen.data.memory import Memory
+from duetgen.data.repeats import Met, exact_repeats
+from duetgen.data.sequences import order
 from duetgen.data.sources import read
 from duetgen.data.sources.log import Columns, Log, Progress, Reading
 from duetgen.data.sources.synthetic import SyntheticConfig
-from duetgen.data.store import Dataset, Manifest, Step
-from duetgen.files import new_folder
+from duetgen.data.spool import Spool
+from duetgen.data.store import Check, Dataset, Int64, Manifest
+from duetgen.files import folder_aside, new_folder
+
+SAMPLED: Final = 200_000
+"""Events that are arranged again with another future."""
 
 SPLITS = ("temporal", "leave-one-out", "random", "given")
 
@@ -83,6 +93,7 @@ def prepare(
     *,
     test_input: Path | None = None,
     overwrite: bool = False,
+    memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Prepare a log: the folder `out` appears whole, with its manifest, or not at all.
@@ -93,6 +104,7 @@ def prepare(
         config: how.
         test_input: the file of test events, where the split is given.
         overwrite: replace a dataset folder at `out`.
+        memory_limit: bytes that the process may use; None: what `memory.Memory` chooses.
         progress: called with one line at each step.
 
     Returns:
@@ -104,7 +116,10 @@ def prepare(
     config = config or PrepareConfig()
     say: Progress = progress or (lambda line: None)
     validate(config)
-    with new_folder(out, marker=Dataset.marker, overwrite=overwrite) as folder:
+    memory = Memory.within(memory_limit)
+    with new_folder(out, marker=Dataset.marker, overwrite=overwrite) as folder, folder_aside(out) as work:
+        if input is not None and (need := memory.needed(input)):
+            say(need)
         say(f"reading {input.name if input else 'synthetic'}")
         log = read(
             input,
@@ -113,37 +128,41 @@ def prepare(
             reading=config.reading,
             test_input=test_input,
             synthetic=config.synthetic,
+            spool=Spool(work / "log", memory.most_ids),
         )
-        steps = [read_step(log, note.name, note.reason, note.events_in, note.events_out) for note in log.notes]
-        size = log.notes[0].events_in if log.notes else log.size
-        steps.insert(0, read_step(log, "read", f"events of the log ({log.kind})", size, size))
-        events = log.events
+        events, left = log.spool.events, sizes(log.spool.events)
+        steps = read_steps(log, left)
         if config.min_rating is not None:
-            events = keep_rated(events, config.min_rating, steps)
-        exact = exact_repeats(events)
-        if config.drop_repeats and exact.any():
-            kept = events.filter(~exact)
-            steps.append(step("repeats", "rows that are exact repeats of another", sizes(events), sizes(kept)))
-            events = kept
-        kind = choose_split(log, config.split)
-        say(f"dividing {len(events):,} events ({kind})")
-
-        def stage(table: pl.DataFrame) -> tuple[splits.Division, Indexed]:
-            """Order, divide and index; run again by the leakage check on tables with other futures."""
-            division = splits.divide(sequences.order(table), kind, config.valid_share, config.test_share, config.seed)
-            return division, filters.index(division, config.min_user_events, config.min_item_events)
-
-        division, indexed = stage(events)
-        steps += divide_steps(events, division, indexed, config)
+            events = keep_rated(events, config.min_rating)
+            rated = sizes(events)
+            steps.append(step("rating", f"rated less than {config.min_rating:g}, or not rated", left, rated))
+            left = rated
+        how = Arrangement(
+            split=choose_split(log, config.split),
+            valid_share=config.valid_share,
+            test_share=config.test_share,
+            min_user_events=config.min_user_events,
+            min_item_events=config.min_item_events,
+            drop_repeats=config.drop_repeats,
+            seed=config.seed,
+            most=memory.most_events(log.spool),
+        )
+        say(f"dividing {left[0]:,} events ({how.split})")
+        made = arrange(events, log.spool.ids("user"), log.spool.ids("item"), how, folder, work)
+        if config.drop_repeats and made.exact_rows:
+            once = (left[0] - made.exact_rows, *left[1:])
+            steps.append(step("repeats", "rows that are exact repeats of another", left, once))
+            left = once
+        steps += divide_steps(left, made, config)
+        indexed = made.indexed
         say(f"writing {len(indexed.users):,} devices, {len(indexed.items):,} items, {len(indexed.events):,} events")
-        write_arrays(folder, indexed, log, config.seed)
+        write_tables(folder, indexed, log.titles)
         if log.rows is not None:
             steps.append(write_rows(folder, indexed, log.rows))
-        repeats = count_repeats(indexed, int(exact.sum()), config.drop_repeats)
-        manifest = make_manifest(folder, input, log, config, kind, division, indexed, steps, repeats)
+        manifest = make_manifest(folder, input, log, config, made, steps)
         write_manifest(folder, manifest)
         say("checking for leakage")
-        checks = leakage.check(Dataset(folder)) + leakage.check_stage(events, stage, division, indexed)
+        checks = leakage.check(Dataset(folder)) + check_some(events, log.spool, how, work)
         failed = [check for check in checks if not check.passed]
         if failed:
             raise LeakageError(
@@ -153,6 +172,31 @@ def prepare(
         manifest = msgspec.structs.replace(manifest, leakage=checks)
         write_manifest(folder, manifest)
     return manifest
+
+
+def check_some(events: pl.LazyFrame, log: Spool, how: Arrangement, work: Path) -> list[Check]:
+    """Arrange all events of some users with another future.
+
+    Of a large log every n-th user is looked at, and the core, which such a part may not have, is left out.
+    """
+    every = -(-log.size // SAMPLED)
+    if every > 1:
+        how = replace(how, min_user_events=1, min_item_events=1)
+    table = events.filter(pl.col("user") % every == 0).collect(engine="streaming")
+    if how.drop_repeats:
+        sequences = order(table.with_row_index("row"))
+        table = table[np.sort(sequences.row_E[~exact_repeats(sequences)])]
+        how = replace(how, drop_repeats=False)
+    table = table.with_columns(log.ids(name).gather(table[name]).alias(name) for name in ("user", "item"))
+
+    def stage(table: pl.DataFrame) -> tuple[Int64, Indexed]:
+        with TemporaryDirectory(dir=work) as name:
+            folder, spool = Path(name), Spool.of(table)
+            (folder / "work").mkdir()
+            made = arrange(spool.events, spool.ids("user"), spool.ids("item"), how, folder, folder / "work")
+            return made.part_of_row(len(table)), made.indexed
+
+    return leakage.check_stage(table, stage)
 
 
 def validate(config: PrepareConfig) -> None:
@@ -183,7 +227,7 @@ def choose_split(log: Log, split: str | None) -> str:
         BadSettingError: the data came divided and another split is asked for.
         NoTimeError: temporal asked of a log without time.
     """
-    divided, timed = "part" in log.events.columns, "timestamp" in log.events.columns
+    divided, timed = "part" in log.spool.columns, "timestamp" in log.spool.columns
     if split is None:
         return "given" if divided else "temporal" if timed else "leave-one-out"
     if divided and split != "given":
@@ -195,17 +239,3 @@ def choose_split(log: Log, split: str | None) -> str:
     if split == "temporal" and not timed:
         raise NoTimeError("the log has no timestamps, so no point in time divides it", "use --split leave-one-out")
     return split
-
-
-def keep_rated(events: pl.DataFrame, min_rating: float, steps: list[Step]) -> pl.DataFrame:
-    """The events rated well enough; the step is recorded.
-
-    Raises:
-        BadSettingError: the log has no ratings.
-        NoEventsLeftError: no event is left.
-    """
-    if "rating" not in events.columns:
-        raise BadSettingError("min_rating is set, but the log has no ratings", "leave --min-rating out")
-    kept = filters.keep_rated(events, min_rating)
-    steps.append(step("rating", f"rated less than {min_rating:g}, or not rated", sizes(events), sizes(kept)))
-    return kept

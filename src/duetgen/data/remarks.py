@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.sequences import Sequences
-from duetgen.data.splits import Division
+from duetgen.data.spool import Spool
 from duetgen.data.store import Counts
 from duetgen.wire.device_ids import device_id_of
 
 if TYPE_CHECKING:
+    from duetgen.data.arrange import Arranged
     from duetgen.data.prepare import PrepareConfig
 
 FAR: Final = 1.5
@@ -28,27 +29,26 @@ UNSEEN: Final = 0.2
 """From this share of new items on among the test targets, the order of a file without time is doubted."""
 
 
-def remarks(
-    division: Division, counts: Counts, config: PrepareConfig, unseen: float, titled: int, users: pl.Series
-) -> list[str]:
+def remarks(made: Arranged, log: Spool, counts: Counts, config: PrepareConfig, unseen: float, titled: int) -> list[str]:
     """Everything that there is to say.
 
     Args:
-        division: as it was divided.
+        made: of the log.
+        log: the events.
         counts: of the dataset.
         config: of preparation.
         unseen: share of the test targets whose item training does not know.
         titled: how many items have a title.
-        users: ids of the devices.
     """
     lines = [f"{titled:,} of {counts.items:,} items have a title" if titled else "no item has a title"]
-    if division.split.kind == "temporal":
+    kind, timed = made.rule.split.kind, made.indexed.timestamps is not None
+    if kind == "temporal":
         lines += of_shares(counts, config.valid_share, config.test_share)
-    if division.sequences.time_E is None and division.split.kind == "random":
+    if not timed and kind == "random":
         lines.append("no time in this log: the order of the events was drawn at random, and says nothing of trends")
-    elif division.sequences.time_E is None:
-        lines += of_order(division.sequences, unseen)
-    return lines + of_device_ids(users)
+    elif not timed:
+        lines += of_order(log, next(iter(made.divided)), unseen)
+    return lines + of_device_ids(made.indexed.users)
 
 
 def of_shares(counts: Counts, valid_share: float, test_share: float) -> list[str]:
@@ -68,15 +68,14 @@ def of_shares(counts: Counts, valid_share: float, test_share: float) -> list[str
     return lines
 
 
-def of_order(sequences: Sequences, unseen: float) -> list[str]:
-    """A log without time: its order stands for it, and may mean nothing."""
+def of_order(log: Spool, some: Sequences, unseen: float) -> list[str]:
+    """A log without time: its order stands for it, and may mean nothing; the sequences are of its first users."""
     lines = ["no time in this log: the order of the file stands for it; if that means nothing, choose --split random"]
-    if sorted_by_item(sequences):
+    if sorted_by_item(some, log.ids("item")):
         lines.append(
             "the events of a user are sorted by item, so their order is no order in time: choose --split random"
         )
-    count_I = np.bincount(sequences.item_E, minlength=len(sequences.items))
-    once = float((count_I[sequences.item_E] == 1).mean())
+    once = int((log.counts("item")["events"] == 1).sum()) / log.size
     if unseen >= UNSEEN and unseen > 2 * once:
         lines.append(
             f"{unseen:.0%} of the test targets are items that training does not know; drawn at random, about "
@@ -85,13 +84,13 @@ def of_order(sequences: Sequences, unseen: float) -> list[str]:
     return lines
 
 
-def sorted_by_item(sequences: Sequences) -> bool:
+def sorted_by_item(sequences: Sequences, items: pl.Series) -> bool:
     """Whether users have their items in the order of their ids, as numbers or as text."""
     item_E = sequences.item_E
     inside_E = sequences.within_E[1:] > 0
     if inside_E.sum() < 2:
         return False
-    for ids in (sequences.items.cast(pl.Float64, strict=False), sequences.items):
+    for ids in (items.cast(pl.Float64, strict=False), items):
         if ids.null_count():
             continue
         place_I = ids.rank("dense").to_numpy().astype(np.int64)
@@ -103,7 +102,8 @@ def sorted_by_item(sequences: Sequences) -> bool:
 
 def of_device_ids(users: pl.Series) -> list[str]:
     """Users whose ids no device can have."""
-    other = [user for user in users.to_list() if device_id_of(user) != user]
+    slices = users.to_frame().iter_slices(2**16)
+    other = [user for some in slices for user in some.to_series().to_list() if device_id_of(user) != user]
     if not other:
         return []
     example = other[0] if len(other[0]) <= 30 else other[0][:29] + "…"

@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.filters import Indexed
-from duetgen.data.store import FIRST_ITEM, Repeats
+from duetgen.data.sequences import Sequences, pieces
+from duetgen.data.store import FIRST_ITEM, Bool, Repeats
 from duetgen.wire.messages import MetPolicy
 
 Met = Literal["auto", MetPolicy]
@@ -25,35 +26,51 @@ HIDE_BELOW: Final = 0.01
 """Share of repeats below which `auto` hides what was met."""
 
 
-def exact_repeats(events: pl.DataFrame) -> pl.Series:
-    """Which rows are exact repeats: bool [E].
+def exact_repeats(sequences: Sequences) -> Bool:
+    """Which events are exact repeats: bool [E].
 
     With time: equal to an earlier row in user, item and time. Without: of the same item as the user's row before, as
     nothing else tells a row that was written twice.
     """
-    if "timestamp" in events.columns:
-        return events.select((~pl.struct("user", "item", "timestamp").is_first_distinct()).alias("repeat"))["repeat"]
-    again = pl.col("item") == pl.col("item").shift(1).over("user")
-    return events.select(again.fill_null(False).alias("repeat"))["repeat"]
+    user_E, item_E, time_E = sequences.user_E, sequences.item_E, sequences.time_E
+    follows_E = np.zeros(len(user_E), dtype=bool)
+    follows_E[1:] = user_E[1:] == user_E[:-1]
+    if time_E is None:
+        follows_E[1:] &= item_E[1:] == item_E[:-1]
+        return follows_E
+    if sequences.part_E is None:
+        # Equal times stand side by side, and only among them is something to look for.
+        follows_E[1:] &= time_E[1:] == time_E[:-1]
+        tied_E = follows_E.copy()
+        tied_E[:-1] |= follows_E[1:]
+    else:
+        tied_E = np.ones(len(user_E), dtype=bool)
+    tied = pl.DataFrame({"user": user_E[tied_E], "item": item_E[tied_E], "time": time_E[tied_E]})
+    repeat_E = np.zeros(len(user_E), dtype=bool)
+    repeat_E[tied_E] = ~tied.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    return repeat_E
 
 
 def count_repeats(indexed: Indexed, exact_rows: int, dropped: bool) -> Repeats:
     """The share of training events whose item the device had before; rare items, which are one index, do not count."""
-    lengths = np.diff(indexed.offsets)
-    device_E = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
-    within_E = np.arange(len(indexed.events)) - np.repeat(indexed.offsets[:-1], lengths)
-    counted_E = (within_E < indexed.bounds[device_E, 0]) & (indexed.events >= FIRST_ITEM)
+    events = again = 0
     vocabulary = FIRST_ITEM + len(indexed.items)
-    pair_M = device_E[counted_E] * vocabulary + indexed.events[counted_E]
-    if indexed.timestamps is not None:
-        time_M = indexed.timestamps[counted_E]
-        order_M = np.lexsort((time_M, pair_M))
-        pair_M, time_M = pair_M[order_M], time_M[order_M]
-        exact_M = np.zeros(len(pair_M), dtype=bool)
-        exact_M[1:] = (pair_M[1:] == pair_M[:-1]) & (time_M[1:] == time_M[:-1])
-        pair_M = pair_M[~exact_M]
-    again = len(pair_M) - len(np.unique(pair_M))
-    return Repeats(share=again / max(1, len(pair_M)), events=len(pair_M), exact_rows=exact_rows, dropped=dropped)
+    for devices, some in pieces(indexed.offsets):
+        lengths = np.diff(indexed.offsets[devices.start : devices.stop + 1])
+        device_E = np.repeat(np.arange(devices.start, devices.stop), lengths)
+        within_E = np.arange(some.start, some.stop) - indexed.offsets[device_E]
+        item_E = np.asarray(indexed.events[some])
+        counted_E = (within_E < indexed.bounds[device_E, 0]) & (item_E >= FIRST_ITEM)
+        pair_M = device_E[counted_E] * vocabulary + item_E[counted_E]
+        # A device's training events are in order of time, and so are those of one of its items then.
+        order_M = np.argsort(pair_M, kind="stable")
+        same = np.diff(pair_M[order_M]) == 0
+        exact = 0
+        if indexed.timestamps is not None:
+            exact = int((np.diff(indexed.timestamps[some][counted_E][order_M])[same] == 0).sum())
+        events += len(pair_M) - exact
+        again += int(same.sum()) - exact
+    return Repeats(share=again / max(1, events), events=events, exact_rows=exact_rows, dropped=dropped)
 
 
 def choose_policy(met: Met, repeats: Repeats) -> MetPolicy:

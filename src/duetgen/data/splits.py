@@ -11,11 +11,12 @@ Shapes: E events, U users.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-import msgspec
 import numpy as np
+import polars as pl
 
 from duetgen.data.errors import NoBoundaryError, NoEventsLeftError, NoTimeError, TestInputMissingError
 from duetgen.data.sequences import Sequences
@@ -33,121 +34,188 @@ FEWEST: Final = 3
 """Fewest events of a user in leave-one-out: one to learn from, one to validate, one to test."""
 
 
+BINS: Final = 2**16
+"""Spans of time that a boundary is looked for in at once."""
+
+
 @dataclass(frozen=True)
-class Division:
-    """Sequences with the part of each event.
+class Rule:
+    """How a log is divided, found from all of it, so that some users can be divided without the others.
 
     Attributes:
-        sequences: of the users that the split keeps.
-        part_E: int64: 0 training, 1 validation, 2 test; non-decreasing within a user.
         split: its kind and boundaries.
-        reason: why users were dropped, or None if the split drops none.
+        seed: of what is drawn.
+        reason: why users are dropped, or None if the split drops none.
+        validating: where the split draws who validates: their places among the users that it keeps.
     """
 
-    sequences: Sequences
-    part_E: Int64
     split: Split
+    seed: int = 0
     reason: str | None = None
+    validating: Int64 | None = None
 
 
-def divide(sequences: Sequences, kind: str, valid_share: float, test_share: float, seed: int = 0) -> Division:
-    """Divide by the split named; see the module."""
-    if kind == "temporal":
-        return temporal(sequences, valid_share, test_share)
-    if kind == "leave-one-out":
-        return leave_one_out(sequences, seed)
-    if kind == "random":
-        return random(sequences, seed)
-    return given(sequences)
+def find_rule(
+    partitions: Iterable[Sequences], kind: str, valid_share: float = 0.1, test_share: float = 0.1, seed: int = 0
+) -> Rule:
+    """The rule of a split, from the sequences of all users.
 
-
-def boundary(times: Int64, share: float) -> int | None:
-    """The time for which the share of `times` at or after it is nearest to `share`, with some on both sides.
-
-    Among equal distances the earlier time, so that the part after it is not the smaller one; None if all times are
-    equal.
+    Raises:
+        NoTimeError: temporal, and the log has no time.
+        NoBoundaryError: temporal, and there are fewer than three different times.
+        NoEventsLeftError: leave-one-out or random, and no user has three events.
+        TestInputMissingError: given, and the data did not come divided.
     """
-    values, counts = np.unique(times, return_counts=True)
-    if len(values) < 2:
-        return None
-    after = np.cumsum(counts[::-1])[::-1][1:]
-    return int(values[1:][np.argmin(np.abs(after - share * len(times)))])
+    if kind == "temporal":
+        return Rule(find_boundaries(partitions, valid_share, test_share), seed)
+    if kind == "given":
+        if any(sequences.part_E is None for sequences in partitions):
+            raise TestInputMissingError(
+                "the split `given` needs the test events in a second file", "name it with --test-input"
+            )
+        return Rule(Split(kind="given"), seed)
+    users = sum(int((sequences.lengths >= FEWEST).sum()) for sequences in partitions)
+    if not users:
+        raise NoEventsLeftError(
+            f"no user has {FEWEST} events, so leave-one-out leaves none", "use more data, or --split temporal"
+        )
+    needs = f"{'leave-one-out' if kind == 'leave-one-out' else 'a random split'} needs {FEWEST} events of a user"
+    if users <= 2 * VALIDATING:
+        return Rule(Split(kind=kind), seed, needs)
+    drawn = np.random.default_rng([seed, VALIDATING_STREAM]).choice(users, VALIDATING, replace=False)
+    return Rule(Split(kind=kind, validating=VALIDATING), seed, needs, np.sort(drawn))
 
 
-def temporal(sequences: Sequences, valid_share: float, test_share: float) -> Division:
-    """One global boundary in time.
+def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_share: float) -> Split:
+    """The two points in time of a temporal split.
 
     Raises:
         NoTimeError: the log has no time.
         NoBoundaryError: there are fewer than three different times.
     """
-    if sequences.time_E is None:
-        raise NoTimeError("the log has no timestamps, so no point in time divides it", "use --split leave-one-out")
-    time = sequences.time_E
-    test_from = boundary(time, test_share)
-    valid_from = None if test_from is None else boundary(time[time < test_from], valid_share)
+    test_from = boundary(partitions, test_share)
+    valid_from = None if test_from is None else boundary(partitions, valid_share, test_from)
     if test_from is None or valid_from is None:
-        moments = len(np.unique(time))
+        moments = 1 if test_from is None else 2
         raise NoBoundaryError(
             f"the events are at {moments} moment{'s' * (moments > 1)} in time; a temporal split needs three",
             "use --split leave-one-out, or check the timestamps",
         )
-    part = (time >= valid_from).astype(np.int64) + (time >= test_from)
-    return Division(sequences, part, Split(kind="temporal", valid_from=valid_from, test_from=test_from))
+    return Split(kind="temporal", valid_from=valid_from, test_from=test_from)
 
 
-def leave_one_out(sequences: Sequences, seed: int = 0) -> Division:
+def boundary(partitions: Iterable[Sequences], share: float, before: int | None = None) -> int | None:
+    """The time for which the share of events at or after it is nearest to `share`, with some on both sides.
+
+    Among equal distances the earlier time, so that the part after it is not the smaller one; None if all times are
+    equal. With `before`, only the events before that time count.
+    """
+    low, high = _ends(partitions, before)
+    spans = _spans(partitions, low, high)
+    total = int(spans["events"].sum())
+    while True:
+        # A span stands for its times by the first of them: how many events are at or after that is exact.
+        after = np.cumsum(spans["events"].to_numpy()[::-1])[::-1]
+        crossed = int(np.flatnonzero(after >= share * total)[-1])
+        low, high = int(spans["first"][crossed]), int(spans["last"][crossed])
+        if low == high:
+            break
+        others = spans.filter(pl.int_range(pl.len()) != crossed)
+        spans = pl.concat([others, _spans(partitions, low, high)]).sort("first")
+    if len(spans) < 2:
+        return None
+    return int(spans["first"][1 + int(np.argmin(np.abs(after[1:] - share * total)))])
+
+
+def _ends(partitions: Iterable[Sequences], before: int | None) -> tuple[int, int]:
+    """The first and the last time, of those before a time."""
+    ends: list[int] = []
+    for sequences in partitions:
+        time = _times(sequences)
+        time = time if before is None else time[time < before]
+        ends += [int(time.min()), int(time.max())] if len(time) else []
+    return min(ends), max(ends)
+
+
+def _spans(partitions: Iterable[Sequences], low: int, high: int) -> pl.DataFrame:
+    """Equal spans of time from `low` to `high` that have events: their `first` and `last` time, and their `events`."""
+    width = (high - low) // BINS + 1
+    time = pl.col("time")
+    found = [
+        pl.DataFrame({"time": _times(sequences)})
+        .filter(time.is_between(low, high))
+        .group_by(span=(time - low) // width)
+        .agg(first=time.min(), last=time.max(), events=pl.len().cast(pl.Int64))
+        for sequences in partitions
+    ]
+    whole = pl.concat(found).group_by("span").agg(pl.col("first").min(), pl.col("last").max(), pl.col("events").sum())
+    return whole.drop("span").sort("first")
+
+
+def _times(sequences: Sequences) -> Int64:
+    if sequences.time_E is None:
+        raise NoTimeError("the log has no timestamps, so no point in time divides it", "use --split leave-one-out")
+    return sequences.time_E
+
+
+def divide(sequences: Sequences, rule: Rule, users: int = 0, events: int = 0) -> Sequences:
+    """The sequences of some users with the part of each event, non-decreasing within a user; see the module.
+
+    Args:
+        sequences: of the users.
+        rule: of the whole log.
+        users: how many users before these are kept.
+        events: how many events are before these.
+    """
+    kind = rule.split.kind
+    if kind == "temporal":
+        time, split = _times(sequences), rule.split
+        assert split.valid_from is not None
+        assert split.test_from is not None
+        part = (time >= split.valid_from).astype(np.int8) + (time >= split.test_from)
+        return replace(sequences, part_E=part.astype(np.int8))
+    if kind == "given":
+        return _given(sequences)
+    return _leave_one_out(_shuffled(sequences, rule.seed, events) if kind == "random" else sequences, rule, users)
+
+
+def _leave_one_out(sequences: Sequences, rule: Rule, before: int) -> Sequences:
     """The last event of each user tests, and the one before validates.
 
     Of a log with more than twice as many users as validation needs, so many are drawn, and the others' event before the
     last trains: events that nobody looks at would else be lost to every model, the newest ones at that.
-
-    Raises:
-        NoEventsLeftError: no user has three events.
     """
     sequences = sequences.keep(sequences.lengths >= FEWEST)
-    if not len(sequences.users):
-        raise NoEventsLeftError(
-            f"no user has {FEWEST} events, so leave-one-out leaves none", "use more data, or --split temporal"
-        )
     left_E = np.repeat(sequences.lengths, sequences.lengths) - sequences.within_E
-    users = len(sequences.users)
-    validates_U, drawn = np.ones(users, dtype=bool), VALIDATING if users > 2 * VALIDATING else None
-    if drawn is not None:
-        validates_U[:] = False
-        validates_U[np.random.default_rng([seed, VALIDATING_STREAM]).choice(users, drawn, replace=False)] = True
+    validates_U = np.full(len(sequences.users), rule.validating is None)
+    if rule.validating is not None:
+        first, end = np.searchsorted(rule.validating, [before, before + len(validates_U)])
+        validates_U[rule.validating[first:end] - before] = True
     second_last = np.where(np.repeat(validates_U, sequences.lengths), VALID, TRAIN)
-    part = np.where(left_E == 1, TEST, np.where(left_E == 2, second_last, TRAIN)).astype(np.int64)
-    reason = f"leave-one-out needs {FEWEST} events of a user"
-    return Division(sequences, part, Split(kind="leave-one-out", validating=drawn), reason)
+    part = np.where(left_E == 1, TEST, np.where(left_E == 2, second_last, TRAIN)).astype(np.int8)
+    return replace(sequences, part_E=part)
 
 
-def random(sequences: Sequences, seed: int) -> Division:
-    """Each user's events in an order that is drawn; of these the last, and the one before.
-
-    Raises:
-        NoEventsLeftError: no user has three events.
-    """
-    drawn_E = np.random.default_rng([seed, RANDOM_STREAM]).random(len(sequences.item_E))
+def _shuffled(sequences: Sequences, seed: int, before: int) -> Sequences:
+    """Each user's events in an order that is drawn: one number for each event of the log."""
+    stream = np.random.PCG64(np.random.SeedSequence([seed, RANDOM_STREAM]))
+    drawn_E = np.random.Generator(stream.advance(before)).random(len(sequences.item_E))
     place_E = np.lexsort((drawn_E, sequences.user_E))
-    shuffled = replace(sequences, item_E=sequences.item_E[place_E], row_E=sequences.row_E[place_E])
-    division = leave_one_out(shuffled, seed)
-    reason = f"a random split needs {FEWEST} events of a user"
-    return replace(division, split=msgspec.structs.replace(division.split, kind="random"), reason=reason)
+    return replace(sequences, item_E=sequences.item_E[place_E], row_E=sequences.row_E[place_E])
 
 
-def given(sequences: Sequences) -> Division:
-    """Test events as they came; the last of two or more other events of each user is validation.
-
-    Raises:
-        TestInputMissingError: the data did not come divided.
-    """
-    if sequences.part_E is None:
-        raise TestInputMissingError(
-            "the split `given` needs the test events in a second file", "name it with --test-input"
-        )
-    part = sequences.part_E.copy()
+def _given(sequences: Sequences) -> Sequences:
+    """Test events as they came; the last of two or more other events of each user is validation."""
+    assert sequences.part_E is not None
+    part = np.array(sequences.part_E)
     training_U = np.bincount(sequences.user_E[part == TRAIN], minlength=len(sequences.users))
     last_U = sequences.offsets[:-1] + training_U - 1
     part[last_U[training_U >= 2]] = VALID
-    return Division(sequences, part, Split(kind="given"))
+    return replace(sequences, part_E=part)
+
+
+def bounds_of(sequences: Sequences) -> Int64:
+    """How many events of each user are training, and training or validation: int64 [U, 2]."""
+    assert sequences.part_E is not None
+    ends = [np.bincount(sequences.user_E[sequences.part_E <= part], minlength=len(sequences.users)) for part in (0, 1)]
+    return np.stack(ends, axis=1).astype(np.int64)

@@ -8,7 +8,6 @@ sequences/events.npy      int32 [E]: item indices, all devices one after the oth
 sequences/offsets.npy     int64 [U+1]: device u owns events[offsets[u]:offsets[u+1]]
 sequences/bounds.npy      int64 [U, 2]: how many of a device's events are training, and training + validation
 sequences/timestamps.npy  int64 [E]: seconds; absent where the log has no time
-candidates/PART.npy       int32 [N, 99]: drawn negatives of each target of a part (valid, test)
 given/test.npy            int32 [N, C]: candidates of each test target, the positive first, padded with 0; `given` only
 rows/*.npy                the training rows of the text format as they stand; text format only
 ```
@@ -45,7 +44,9 @@ from duetgen.wire.messages import MetPolicy
 if TYPE_CHECKING:
     import polars as pl
 
-FORMAT_VERSION: Final = 3
+    from duetgen.data.candidates import Drawn
+
+FORMAT_VERSION: Final = 4
 AGAIN: Final = "prepare the logs again"
 PADDING: Final = 0
 UNKNOWN: Final = 1
@@ -54,6 +55,8 @@ MAX_TARGETS: Final = 20
 """Most targets of one device in one part: its first ones after the boundary."""
 
 Part = Literal["valid", "test"]
+PARTS: Final[tuple[Part, ...]] = ("valid", "test")
+Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -307,9 +310,12 @@ class Dataset:
         """The targets of a part; see `find_targets`."""
         return find_targets(self.offsets, self.bounds, part)
 
-    def candidates(self, part: Part) -> Int32:
-        """Drawn negatives of each target of a part: int32 [N, 99]."""
-        return self._array(f"candidates/{part}.npy", np.int32, (len(self.targets(part)), None))
+    def candidates(self, part: Part) -> Drawn:
+        """Negatives of each target of a part, drawn from the dataset's seed: int32 [N, 99]."""
+        from duetgen.data.candidates import Drawn
+
+        seed = (self.manifest.seed, PARTS.index(part))
+        return Drawn(self.events, self.offsets, self.targets(part), self.vocabulary, seed)
 
     def has(self, name: str) -> bool:
         """Whether the folder holds a file, or should."""
@@ -353,17 +359,23 @@ class Rows:
     label_R: npt.NDArray[np.int8]
 
 
-def content_hash(root: Path, met: MetPolicy) -> str:
-    """SHA-256 over the policy of met items, the names, types, shapes and contents of every array, and the item and
-    device ids, in order.
+def content_hash(root: Path, met: MetPolicy, seed: int, files: dict[str, str]) -> str:
+    """SHA-256 over the policy of met items, the seed of the candidates, every array, and the item and device ids, in
+    order.
+
+    Args:
+        root: the dataset folder.
+        met: the policy.
+        seed: of the candidates.
+        files: SHA-256 of each file of the folder, by its name.
     """
     import polars as pl
 
-    digest = hashlib.sha256(f"met {met}\0".encode())
-    for path in sorted(root.rglob("*.npy")):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        digest.update(f"{path.relative_to(root).as_posix()} {array.dtype.str} {array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(array).data)
+    digest = hashlib.sha256(f"met {met} seed {seed}\0".encode())
+    for name, of_file in sorted(files.items()):
+        if name.endswith(".npy"):
+            digest.update(f"{name} {of_file}\0".encode())
     for name, column in (("items.parquet", "item"), ("devices.parquet", "user")):
-        digest.update("\0".join(pl.read_parquet(root / name)[column].cast(pl.String).to_list()).encode())
+        for ids in pl.read_parquet(root / name, columns=[column]).iter_slices(2**16):
+            digest.update("".join(f"{one}\0" for one in ids[column].to_list()).encode())
     return digest.hexdigest()

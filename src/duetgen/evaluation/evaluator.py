@@ -40,8 +40,8 @@ CALIBRATION_DEVICES: Final = 2_000
 
 
 def calibrate(model: Recommender, dataset: Dataset, device: torch.device, seed: int) -> Calibration | None:
-    """Fit what makes scores probabilities on the validation part's candidates; None where there are none."""
-    if not len(dataset.targets("valid")) or not dataset.has("candidates/valid.npy"):
+    """Fit what makes scores probabilities on the validation part's candidates; None where there is no target."""
+    if not len(dataset.targets("valid")):
         return None
     selection = select(dataset, "valid", CALIBRATION_DEVICES, seed)
     ranking = protocols.make_ranking(

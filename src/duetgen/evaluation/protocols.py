@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from duetgen.data.candidates import Drawn
 from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN, Dataset, Int32, Int64, Part
 from duetgen.evaluation.errors import NonFiniteScoresError, ProtocolUnavailableError
 from duetgen.evaluation.inputs import target_items
@@ -228,12 +229,12 @@ class CandidateRanking:
         name: of the protocol.
         target_N: items of the targets.
         index_N: rows of the targets in `others`.
-        others: candidates of every target of the part, memory-mapped.
+        others: candidates of every target of the part, memory-mapped or drawn when they are asked for.
         met: what their devices had met, to be hidden; None where it is shown.
     """
 
     def __init__(
-        self, name: ProtocolName, target_N: Int64, index_N: Int64, others: Int32, met: MetItems | None = None
+        self, name: ProtocolName, target_N: Int64, index_N: Int64, others: Int32 | Drawn, met: MetItems | None = None
     ) -> None:
         self.name, self.target_N, self.index_N, self.others, self.met = name, target_N, index_N, others, met
 
@@ -293,18 +294,18 @@ def make_ranking(
         raise ProtocolUnavailableError(
             "the protocol `given` measures the test part only", "use `full` or `candidates` on the validation part"
         )
-    if not dataset.has("given/test.npy" if name == "given" else f"candidates/{part}.npy"):
+    if name == "candidates":
+        return CandidateRanking("candidates", target_N, index_N, dataset.candidates(part), met)
+    if not dataset.has_given:
         raise ProtocolUnavailableError(
             f"the dataset {dataset.manifest.name} has no candidates for the protocol `{name}`",
-            "use the protocol `full`" if name == "given" else "prepare the logs again, or use the protocol `full`",
+            "use the protocol `full`",
         )
-    others = dataset.given() if name == "given" else dataset.candidates(part)
+    others = dataset.given()
     if others.size and not (others.min() >= PADDING and others.max() < dataset.vocabulary):
         raise ProtocolUnavailableError(
             f"the candidates of {dataset.manifest.name} hold items that it does not have", "prepare the logs again"
         )
-    if name == "candidates":
-        return CandidateRanking("candidates", target_N, index_N, others, met)
     if not np.array_equal(others[index_N, :1], target_N[:, None]):
         raise ProtocolUnavailableError(
             f"the given candidates of {dataset.manifest.name} do not begin with the targets", "prepare the logs again"

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from duetgen.data.candidates import Drawn
 from duetgen.data.store import PADDING, Dataset, Int32, Targets
 from duetgen.replay.errors import NotReplayableError
 from duetgen.wire.bundle import Manifest
@@ -82,15 +83,16 @@ class Sessions:
         self.all = [self._session(targets, int(device)) for device in device_U]
 
     @staticmethod
-    def _candidates(dataset: Dataset, protocol: Protocol) -> Int32 | None:
+    def _candidates(dataset: Dataset, protocol: Protocol) -> Int32 | Drawn | None:
         if protocol == "full":
             return None
-        name = "given/test.npy" if protocol == "given" else "candidates/test.npy"
-        if not dataset.has(name):
+        if protocol == "candidates":
+            return dataset.candidates("test")
+        if not dataset.has_given:
             raise NotReplayableError(
                 f"{dataset.manifest.name} has no candidates for the protocol `{protocol}`", "use --protocol full"
             )
-        return dataset.given()[:, 1:] if protocol == "given" else dataset.candidates("test")
+        return dataset.given()[:, 1:]
 
     @staticmethod
     def _session(targets: Targets, device: int) -> Session:

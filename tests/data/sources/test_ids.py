@@ -201,19 +201,23 @@ class TestAlike:
         assert of_alike(pl.Series(["0", "10", "100", "a0", "a00", "1.05", "1.5"]), "item") is None
 
     def test_every_id_of_a_group_counts(self) -> None:
-        remark = of_alike(pl.Series(["7", "07", "007", "8", "9", "09", "7"]), "user")
+        remark = of_alike(pl.Series(["7", "07", "007", "8", "9", "09"]), "user")
         assert remark is not None
         assert remark.startswith("5 user ids differ")
         assert "as '007' and '07'" in remark
 
 
+def counts(users: list[str]) -> pl.DataFrame:
+    return pl.DataFrame({"id": users}).group_by("id").len("events")
+
+
 class TestOneUser:
     def test_who_has_far_more_events_than_others_is_told(self) -> None:
-        remark = of_one_user(pl.Series([str(i) for i in range(60)] + ["unknown"] * 60))
+        remark = of_one_user(counts([str(i) for i in range(60)] + ["unknown"] * 60))
         assert remark == "the user 'unknown' has 50% of the events: a word for nobody, perhaps"
 
     def test_who_has_many_among_people_with_many_is_not(self) -> None:
-        assert of_one_user(pl.Series(["a"] * 60 + ["b"] * 40)) is None
+        assert of_one_user(counts(["a"] * 60 + ["b"] * 40)) is None
 
     def test_who_has_a_small_share_is_not(self) -> None:
-        assert of_one_user(pl.Series([str(i) for i in range(2000)] + ["busy"] * 60)) is None
+        assert of_one_user(counts([str(i) for i in range(2000)] + ["busy"] * 60)) is None

@@ -14,11 +14,15 @@ from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, o
 from duetgen.data.sources.lines import with_point
 from duetgen.data.sources.log import Note, Reading
 from duetgen.data.sources.times import Times
+from duetgen.data.spool import Spool
 
 TABLE: Final = ("user", "item", "rating", "timestamp", "part")
 """Columns of the event table, in this order."""
 
 WORDS: Final = {role: frozenset(names) for role, names in SYNONYMS.items()}
+JOIN: Final = 16
+"""Blocks after which what is kept of each is joined, so that memory grows with what differs and not with the log."""
+
 TITLES_DIFFER: Final = 0.1
 """From this share of items on with more than one title, a column holds no titles of items."""
 
@@ -29,12 +33,11 @@ class EventTable:
     Every event that is taken in and not given out is counted in a note.
     """
 
-    def __init__(self, reading: Reading | None = None) -> None:
-        self.reading = reading or Reading()
+    def __init__(self, reading: Reading | None = None, spool: Spool | None = None) -> None:
+        self.reading, self._spool = reading or Reading(), spool or Spool()
         self.remarks: list[str] = []
         self._users, self._items = Ids("user"), Ids("item")
         self._times = Times(self.reading.time_unit, drop=self.reading.drop_missing)
-        self._frames: list[pl.DataFrame] = []
         self._titles: list[pl.DataFrame] = []
         self._read = 0
         self._dropped: Counter[tuple[str, str]] = Counter()
@@ -78,37 +81,40 @@ class EventTable:
             frame = self._present(frame, "timestamp", path, where)
         if "title" in frame.columns:
             self._titles.append(frame.select("item", pl.col("title").cast(pl.String)).unique(maintain_order=True))
+            if len(self._titles) >= JOIN:
+                self._titles = [pl.concat(self._titles).unique(maintain_order=True)]
         if part is not None:
             frame = frame.with_columns(part=pl.lit(part, pl.UInt8))
         if not self._paths or self._paths[-1][0] != path:
             self._paths.append((path, where))
         source = pl.lit(len(self._paths) - 1, pl.UInt32).alias("source")
-        self._frames.append(frame.select(*(name for name in TABLE if name in frame.columns), "line", source))
+        self._spool.add(frame.select(*(name for name in TABLE if name in frame.columns), "line", source))
 
-    def finish(self) -> tuple[pl.DataFrame, list[Note]]:
-        """The event table in the order of the file, and notes of what was dropped; `remarks` has the rest.
+    def finish(self) -> tuple[Spool, list[Note]]:
+        """The events in the order of the file, and notes of what was dropped; `remarks` has the rest.
 
         Raises:
             InputEmptyError: there is no event.
             BadTimestampError, MixedTimeUnitsError: the times make no sense together.
             BadSettingError: a behaviour to keep does not occur.
         """
-        events = pl.concat(self._frames, how="vertical_relaxed") if self._frames else pl.DataFrame()
         self._check_behaviours()
-        if len(events) and "timestamp" in events.columns:
-            events = self._settle(events)
-        if not len(events):
+        spool = self._spool
+        spool.flush()
+        if spool.size and "timestamp" in spool.columns:
+            self._settle(spool)
+        if not spool.size:
             names = ", ".join(sorted({path.name for path, _ in self._paths})[:3])
             why = f" ({self._read:,} dropped)" if self._read else ""
             raise InputEmptyError(f"{names or 'the input'} holds no event{why}", "check how the file was exported")
-        events = events.drop("line", "source")
         for ids in (self._users, self._items):
-            self.remark(ids.remark(events))
-            self.remark(of_alike(events[ids.name], ids.name))
-        self.remark(of_one_user(events["user"]))
-        if "rating" in events.columns and self._unrated:
+            counts = spool.counts(ids.name)
+            self.remark(ids.remark(counts))
+            self.remark(of_alike(counts["id"], ids.name))
+        self.remark(of_one_user(spool.counts("user")))
+        if self._unrated:
             self.remark(f"{self._unrated:,} events have no rating")
-        return events, self._notes()
+        return spool, self._notes()
 
     def titles(self) -> pl.DataFrame | None:
         """Titles by item from a column of the log: `item`, `title`; None if none are, or of something else."""
@@ -223,7 +229,10 @@ class EventTable:
         """Ratings as numbers; null where there is none."""
         rating, kind = pl.col("rating"), frame.schema["rating"]
         if kind == pl.String:
-            number = with_point(rating).str.strip_chars().cast(pl.Float64, strict=False)
+            number = rating.str.strip_chars().cast(pl.Float64, strict=False)
+            # With decimal commas only where they are: looking for them takes longer than all else.
+            if not frame.select(number.is_not_null().all()).item():
+                number = with_point(rating).str.strip_chars().cast(pl.Float64, strict=False)
             missing = is_missing(rating)
         elif kind.is_numeric() or kind in (pl.Boolean, pl.Null):
             number = rating.cast(pl.Float64)
@@ -244,8 +253,10 @@ class EventTable:
         self._unrated += frame["rating"].null_count()
         return frame
 
-    def _settle(self, events: pl.DataFrame) -> pl.DataFrame:
+    def _settle(self, spool: Spool) -> None:
         """Times as seconds; events whose time turns out to be none are dropped."""
-        events = self._times.settle(events, self._paths)
+        before = spool.size
+        spool.settle(self._times.settle(spool.events, self._paths))
         self.remark(self._times.remark)
-        return self._drop(events, pl.col("timestamp").is_null(), "missing", "no time")
+        if spool.size < before:
+            self._dropped["missing", "no time"] += before - spool.size

@@ -34,6 +34,9 @@ AROUND: Final = rf"^{BLANK}|{BLANK}$"
 WHOLE: Final = r"^(-?[0-9]+)\.0*$"
 ROUNDED: Final = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$|^-?[0-9]\.[0-9]+[eE][0-9]+$"
 ALIKE: Final = r"^0+([0-9])"
+JOIN: Final = 16
+"""Blocks after which what was changed in each is joined."""
+
 STANDS_OUT: Final = 50
 """A user with so many times the events of the median one, and `STANDS_OUT_SHARE` of all, may be a word for nobody."""
 
@@ -85,6 +88,8 @@ class Ids:
         counts = raw.to_frame("raw").join(known.drop_nulls("id"), on="raw").group_by("raw", "id").len("events")
         if len(counts):
             self._changed.append(counts)
+            if len(self._changed) >= JOIN:
+                self._changed = [self._all_changed()]
         return raw.replace(known["raw"], known["id"]).alias(self.name)
 
     def _as_text(self, frame: pl.DataFrame, path: Path, where: str) -> pl.Series:
@@ -138,12 +143,19 @@ class Ids:
                     hint or "remove it from the id, and check the quotes",
                 )
 
-    def remark(self, events: pl.DataFrame) -> str | None:
-        """One line on what was changed and how many ids have become one, or None."""
+    def _all_changed(self) -> pl.DataFrame:
+        return pl.concat(self._changed).group_by("raw", "id").agg(pl.col("events").sum())
+
+    def remark(self, counts: pl.DataFrame) -> str | None:
+        """One line on what was changed and how many ids have become one, or None.
+
+        Args:
+            counts: `id`, and how many `events` have it, of the whole log.
+        """
         if not self._changed:
             return None
-        changed = pl.concat(self._changed).group_by("raw", "id").agg(pl.col("events").sum())
-        whole = events.group_by(pl.col(self.name).alias("id")).len("all").join(changed, on="id")
+        changed = self._all_changed()
+        whole = counts.rename({"events": "all"}).join(changed, on="id")
         forms = whole.group_by("id").agg(
             pl.len().alias("forms"), pl.col("all").first(), pl.col("events").sum(), pl.col("raw").min()
         )
@@ -157,9 +169,9 @@ class Ids:
 
 
 def of_alike(ids: pl.Series, name: str) -> str | None:
-    """One line on ids that look alike and are different, or None."""
+    """One line on distinct ids that look alike, or None."""
     seen = pl.col("id").str.normalize("NFC").str.replace_all(rf"[{UNSEEN}]", "").str.replace(ALIKE, "${1}")
-    table = pl.DataFrame({"id": ids.unique()}).with_columns(seen=seen)
+    table = pl.DataFrame({"id": ids}).with_columns(seen=seen)
     groups = table.group_by("seen").agg(pl.len(), pl.col("id").sort()).filter(pl.col("len") > 1).sort("seen")
     if not len(groups):
         return None
@@ -170,11 +182,15 @@ def of_alike(ids: pl.Series, name: str) -> str | None:
     )
 
 
-def of_one_user(users: pl.Series) -> str | None:
-    """One line on a user who has far more events than others, or None."""
-    counts = users.to_frame("id").group_by("id").len("events").sort("events", "id", descending=[True, False])
+def of_one_user(counts: pl.DataFrame) -> str | None:
+    """One line on a user who has far more events than others, or None.
+
+    Args:
+        counts: `id`, and how many `events` the user has.
+    """
+    counts = counts.sort("events", "id", descending=[True, False])
     events, median = counts["events"], float(counts["events"].median() or 0)  # type: ignore[arg-type]
-    share = int(events[0]) / len(users)
+    share = int(events[0]) / int(events.sum())
     if share < STANDS_OUT_SHARE or int(events[0]) < STANDS_OUT * median:
         return None
     return f"the user {shown(counts['id'][0])} has {share:.0%} of the events: a word for nobody, perhaps"

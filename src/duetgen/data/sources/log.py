@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
 from duetgen.data.sources.duet_text.rows import TextRows
+from duetgen.data.spool import Spool
 
 Progress = Callable[[str], None]
 
@@ -68,7 +70,7 @@ class Log:
 
     Attributes:
         kind: name of the source.
-        events: `user`, `item` (text), perhaps `rating` (float64), `timestamp` (int64 seconds), and `part`
+        spool: the events: `user` and `item`, perhaps `rating` (float64), `timestamp` (int64 seconds), and `part`
             (uint8: 0 training, 2 test) where the data came divided; in the order of the file.
         titles: `item`, `title` (text), or None.
         files: every file read.
@@ -78,14 +80,14 @@ class Log:
     """
 
     kind: str
-    events: pl.DataFrame
+    spool: Spool
     titles: pl.DataFrame | None = None
     files: list[Path] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     rows: TextRows | None = None
     remarks: list[str] = field(default_factory=list)
 
-    @property
-    def size(self) -> int:
-        """Number of events."""
-        return len(self.events)
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """All events in memory, with their ids as text."""
+        return self.spool.frame()

@@ -34,6 +34,9 @@ PARQUET_MAGIC: Final = b"PAR1"
 SEPARATOR_NAMES: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blanks": BLANKS, "\\t": "\t"}
 """Names for separators that are hard to type."""
 
+BATCH_ROWS: Final = 2**19
+"""Rows of Parquet that are read at once."""
+
 SAMPLE_ROWS: Final = 100
 """Rows that are looked at to tell what a column holds."""
 
@@ -84,7 +87,7 @@ def read_raw(path: Path, find: Find, *, header: bool = True, separator: str | No
     """
     form = form_of(path)
     if form == "parquet":
-        yield _read_parquet(path, find)
+        yield from _read_parquet(path, find)
     elif form != "text":
         yield from _read_objects(path, find, form)
     else:
@@ -313,7 +316,7 @@ def _scalar(value: object, role: str, name: str, path: Path, line: int) -> str |
     return str(value)
 
 
-def _read_parquet(path: Path, find: Find) -> Raw:
+def _read_parquet(path: Path, find: Find) -> Iterator[Raw]:
     with on_disk(path)[0].open("rb") as file:
         if file.read(4) != PARQUET_MAGIC:
             raise NotTextError(f"{path} is Parquet inside an archive", "unpack it: Parquet compresses by itself")
@@ -323,9 +326,11 @@ def _read_parquet(path: Path, find: Find) -> Raw:
         rows = pl.scan_parquet(path, hive_partitioning=False).select(pl.len()).collect().item()
         if rows > (most := most_rows(path)):
             raise InputTooLargeError(f"{path} has {rows:,} rows; at most {most:,} are read", "cut the log in parts")
-        wanted = sorted({names[i] for i in found.roles.values()})
-        frame = pl.read_parquet(path, columns=wanted, hive_partitioning=False)
+        chosen = {role: pl.col(names[i]) for role, i in found.roles.items()}
+        table = pl.scan_parquet(path, hive_partitioning=False).select(**chosen).with_row_index("line", offset=1)
+        table = table.with_columns(pl.col("line").cast(pl.Int64))
+        yield Raw(table.head(0).collect(), "row", found)
+        for frame in table.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            yield Raw(frame, "row", found)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as cause:
         raise InputCorruptError(f"{path} is damaged Parquet: {cause}", "write or copy it again") from cause
-    frame = frame.select(**{role: pl.col(names[i]) for role, i in found.roles.items()}).with_row_index("line", offset=1)
-    return Raw(frame.with_columns(pl.col("line").cast(pl.Int64)), "row", found)

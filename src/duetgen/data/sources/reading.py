@@ -22,6 +22,7 @@ from duetgen.data.sources.synthetic import Synthetic, SyntheticConfig, read_synt
 from duetgen.data.sources.table import Table
 from duetgen.data.sources.times import look_like_times
 from duetgen.data.sources.titles import read_table
+from duetgen.data.spool import Spool
 from duetgen.errors import DuetError, did_you_mean
 
 SOURCES: Final = ("auto", *KINDS)
@@ -36,6 +37,7 @@ def read(
     reading: Reading | None = None,
     test_input: Path | None = None,
     synthetic: SyntheticConfig | None = None,
+    spool: Spool | None = None,
 ) -> Log:
     """Read an input.
 
@@ -47,6 +49,7 @@ def read(
         reading: how it is read.
         test_input: the file of test events, for all but `duet-text`, where it is the test file, and `synthetic`.
         synthetic: size and seed of the simulated log.
+        spool: takes the events of files; None: one that goes when the log does.
 
     Raises:
         DuetError: any refusal of `duetgen.data.errors` on reading.
@@ -70,17 +73,17 @@ def read(
         )
     if isinstance(kind, Reader):
         logs = LOGS if source == "auto" or isinstance(kind, Table) else kind.logs or LOGS
-        return _read_files(path, test_input, kind, logs, columns, reading)
+        return _read_files(path, test_input, kind, logs, columns, EventTable(reading, spool))
     for file in files_of(path, test_input):
         check(file, kind)
     return read_text_format(path, test_input)
 
 
 def _read_files(
-    path: Path, test_path: Path | None, kind: Reader, logs: tuple[str, ...], columns: Columns, reading: Reading
+    path: Path, test_path: Path | None, kind: Reader, logs: tuple[str, ...], columns: Columns, table: EventTable
 ) -> Log:
     """The event table of an input, or of one that came divided: the events of the second are the test."""
-    table = EventTable(reading)
+    reading = table.reading
     files: list[Path] = []
     item: str | None = None
     for part, given in enumerate((path, test_path)):
@@ -91,18 +94,18 @@ def _read_files(
             number = None if test_path is None else 2 * part
             item = _read_file(file, kind, table, columns, reading, number) or item
             files += [file] if file not in files else []
-    events, notes = table.finish()
+    spool, notes = table.finish()
     titles = None if reading.titles else table.titles()
     if titles is None:
         titles, source_of_titles = _titles_of(path, files[0], kind, item, reading.titles, table)
         files += [source_of_titles] if source_of_titles is not None else []
-    if titles is not None and len(titles) and not titles["item"].is_in(events["item"].unique().implode()).any():
+    if titles is not None and len(titles) and not titles["item"].is_in(spool.ids("item").implode()).any():
         table.remark(
             f"{len(titles):,} titles were read, and none is of an item of the log: "
-            f"they are of items such as {titles['item'][0]!r}, the log has {events['item'][0]!r}"
+            f"they are of items such as {titles['item'][0]!r}, the log has {spool.ids('item')[0]!r}"
         )
     on_disks = list(dict.fromkeys(on_disk(file)[0] for file in files))
-    return Log(kind.name, events, titles, on_disks, notes, remarks=table.remarks)
+    return Log(kind.name, spool, titles, on_disks, notes, remarks=table.remarks)
 
 
 def _read_file(

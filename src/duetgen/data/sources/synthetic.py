@@ -31,6 +31,7 @@ import polars as pl
 from duetgen.data.errors import BadSettingError
 from duetgen.data.sources.log import Log
 from duetgen.data.sources.source import Head, Source
+from duetgen.data.spool import Spool
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -253,4 +254,4 @@ def read_synthetic(config: SyntheticConfig) -> Log:
     events = pl.DataFrame(
         {"user": people.gather(log["person_E"]), "item": items.gather(log["item_E"]), "timestamp": log["time_E"]}
     )
-    return Log("synthetic", events, pl.DataFrame({"item": items, "title": shop.titles}))
+    return Log("synthetic", Spool.of(events), pl.DataFrame({"item": items, "title": shop.titles}))

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -223,11 +223,11 @@ class Times:
             )
         return frame.select(pl.when(~missing).then(number).alias("timestamp")).to_series()
 
-    def settle(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
+    def settle(self, events: pl.LazyFrame, places: Places) -> pl.LazyFrame:
         """The event table with timestamps as int64 seconds; `remark` says how they were read.
 
-        Rounding to seconds must not lose the order inside a second, so such a table is first put in order of time
-        (stable). Events that turn out to have no time get null, if they are to be dropped.
+        Rounding to seconds must not lose the order inside a second: where it would, the table gets a column `moment`,
+        the time before it was rounded. Events that turn out to have no time get null, if they are to be dropped.
 
         Args:
             events: with `timestamp`, `line` and `source`, a place among `places`.
@@ -238,19 +238,17 @@ class Times:
         """
         if self._dates:
             return self._settle_dates(events, places)
-        if events.schema["timestamp"].is_float() and _whole(events["timestamp"]):
-            events = events.with_columns(pl.col("timestamp").cast(pl.Int64))
+        time = pl.col("timestamp")
+        if not _is_integer(events) and _of(events, ((time == time.floor()) & (time.abs() < 2.0**62)).all()):
+            events = events.with_columns(time.cast(pl.Int64))
         if self.unit is not None:
             return self._told(events, self.unit, places)
-        time = pl.col("timestamp")
-        above = events["timestamp"].filter(events["timestamp"] > 0)
-        if (dates := _calendar(above)) is not None:
-            self.remark = f"times are numbers that write a date, such as {above[0]}: read as dates in UTC"
+        if (example := _calendar(events)) is not None:
+            self.remark = f"times are numbers that write a date, such as {example}: read as dates in UTC"
             events = self._without(events, time <= 0, "stands for no time among numbers that write a date", places)
-            dated = events.filter(time.is_not_null()).with_columns(timestamp=dates)
-            return pl.concat([self._rounded(dated, MICRO), events.filter(time.is_null())])
+            return self._rounded(events.with_columns(timestamp=_written_date()), MICRO)
         early = time < CLOCK_FROM
-        if events.select(early.all()).item():
+        if _of(events, early.all()):
             return self._count(events, places)
         events = self._without(events, early, "is before 1971, which stands for no time", places)
         events = self._without(events, time == LARGEST, "is the largest of 32 bits, which stands for no time", places)
@@ -261,18 +259,18 @@ class Times:
             self.remark = "; ".join(filter(None, (self.remark, "times are floats of 32 bits, exact to 128 seconds")))
         return self._rounded(self._in_range(events, divisor, places), divisor)
 
-    def _settle_dates(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
+    def _settle_dates(self, events: pl.LazyFrame, places: Places) -> pl.LazyFrame:
         """Dates: microseconds to seconds, without the days that stand for none."""
         if self.unit is not None:
             raise BadSettingError(f"the times are dates, and the time unit {self.unit} is for numbers", "leave it out")
         events = self._without(events, _placeholder(pl.col("timestamp")), "stands for no date", places)
         self.remark = "times are dates, read as UTC where no offset stands"
-        early = events.filter(pl.col("timestamp") < CLOCK_FROM * MICRO)["timestamp"]
-        if len(early):
-            self.remark += f"; {len(early):,} are before 1971, the first {_date(early.min())}"
+        early = pl.col("timestamp").filter(pl.col("timestamp") < CLOCK_FROM * MICRO)
+        if count := _of(events, early.len()):
+            self.remark += f"; {count:,} are before 1971, the first {_date(_of(events, early.min()))}"
         return self._rounded(self._in_range(events, MICRO, places), MICRO)
 
-    def _without(self, events: pl.DataFrame, wrong: pl.Expr, what: str, places: Places) -> pl.DataFrame:
+    def _without(self, events: pl.LazyFrame, wrong: pl.Expr, what: str, places: Places) -> pl.LazyFrame:
         """The table with null for times that are none, if that is asked for."""
         if self.drop:
             return events.with_columns(timestamp=pl.when(~wrong).then(pl.col("timestamp")))
@@ -287,13 +285,12 @@ class Times:
     def _shown(self, value: object) -> str:
         return _date(value) if self._dates else str(value)
 
-    def _count(self, events: pl.DataFrame, places: Places) -> pl.DataFrame:
+    def _count(self, events: pl.LazyFrame, places: Places) -> pl.LazyFrame:
         """Numbers that are no times of a clock, but may order the events."""
         time = pl.col("timestamp")
         low, high = _ends(events.filter(time > 0))
         days = DAY_NUMBERS[0] <= low <= high <= DAY_NUMBERS[1]
-        whole = events.schema["timestamp"].is_integer()
-        if (days or not whole) and (hit := _first_place(events, time.is_not_null(), places)):
+        if (days or not _is_integer(events)) and (hit := _first_place(events, time.is_not_null(), places)):
             kind = "a day number" if days else "no time of a clock"
             raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} looks like {kind}", TELL)
         events = self._without(events, time < 0, "is before 1971, which stands for no time", places)
@@ -304,7 +301,7 @@ class Times:
         )
         return events
 
-    def _finer(self, events: pl.DataFrame, places: Places) -> tuple[str, int]:
+    def _finer(self, events: pl.LazyFrame, places: Places) -> tuple[str, int]:
         """The unit of the numbers, by their size.
 
         Raises:
@@ -321,7 +318,7 @@ class Times:
             )
         return FINER[of_high]
 
-    def _in_range(self, events: pl.DataFrame, divisor: int, places: Places) -> pl.DataFrame:
+    def _in_range(self, events: pl.LazyFrame, divisor: int, places: Places) -> pl.LazyFrame:
         beyond = pl.col("timestamp").cast(pl.Float64) / divisor >= CLOCK_TO
         if hit := _first_place(events, beyond, places):
             raise BadTimestampError(
@@ -330,7 +327,7 @@ class Times:
             )
         return events
 
-    def _told(self, events: pl.DataFrame, unit: str, places: Places) -> pl.DataFrame:
+    def _told(self, events: pl.LazyFrame, unit: str, places: Places) -> pl.LazyFrame:
         """Numbers whose unit was named: as they are, whatever their size."""
         divisor = dict(FINER).get(unit)
         since = SPREADSHEET_EPOCH if unit == "spreadsheet-days" else 0
@@ -338,47 +335,51 @@ class Times:
         if divisor is not None:
             second = pl.col("timestamp").cast(pl.Float64) / divisor
         # Where all others are of a clock, 0 and -1 are none, whatever the unit.
-        least = events.filter(pl.col("timestamp") > 0).select(second.min()).item()
+        least = _of(events.filter(pl.col("timestamp") > 0), second.min())
         if least is not None and least >= CLOCK_FROM:
             events = self._without(
                 events, (pl.col("timestamp") == 0) | (pl.col("timestamp") == -1), "stands for no time", places
             )
         if hit := _first_place(events, second.abs() >= CLOCK_TO, places):
             raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} is out of range as {unit}", TELL)
-        ends = events.select(low=second.min(), high=second.max()).row(0)
+        ends = (_of(events, second.min()), _of(events, second.max()))
         first, last = (_date(round(value or 0) * MICRO)[:10] for value in ends)
         self.remark = f"times are read as {unit}, as told: from {first} to {last}"
         if divisor is not None:
             return self._rounded(events, divisor)
         # A fraction of a day is a second only nearly, so the nearest one is meant.
-        events = events.sort("timestamp", maintain_order=True)
-        return events.with_columns(timestamp=second.round().cast(pl.Int64))
+        return events.with_columns(timestamp=second.round().cast(pl.Int64), moment=pl.col("timestamp"))
 
-    def _rounded(self, events: pl.DataFrame, divisor: int) -> pl.DataFrame:
-        """Whole seconds; put in order first where fractions of a second are lost."""
+    def _rounded(self, events: pl.LazyFrame, divisor: int) -> pl.LazyFrame:
+        """Whole seconds; what they were before, too, where fractions of a second are lost."""
         time = pl.col("timestamp")
-        if events.schema["timestamp"].is_integer():
-            lost, seconds = (time % divisor != 0).any(), time // divisor
-        else:
-            lost, seconds = (time % divisor != 0).any(), (time / divisor).floor().cast(pl.Int64)
-        if events.select(lost).item():
-            events = events.sort("timestamp", maintain_order=True)
-            self.remark = "; ".join(
-                part for part in (self.remark, "put in order, then rounded down to whole seconds") if part
-            )
-        return events.with_columns(timestamp=seconds)
+        seconds = time // divisor if _is_integer(events) else (time / divisor).floor().cast(pl.Int64)
+        if not _of(events, (time % divisor != 0).any()):
+            return events.with_columns(timestamp=seconds)
+        self.remark = "; ".join(
+            part for part in (self.remark, "put in order, then rounded down to whole seconds") if part
+        )
+        return events.with_columns(timestamp=seconds, moment=time)
 
 
-def _ends(events: pl.DataFrame) -> tuple[float, float]:
+def _of(events: pl.LazyFrame, value: pl.Expr) -> Any:
+    """One value of the whole table."""
+    return events.select(value).collect(engine="streaming").item()
+
+
+def _is_integer(events: pl.LazyFrame) -> bool:
+    return events.collect_schema()["timestamp"].is_integer()
+
+
+def _ends(events: pl.LazyFrame) -> tuple[float, float]:
     """Smallest and largest timestamp; 0 where there is none."""
     time = pl.col("timestamp")
-    low, high = events.select(time.min().alias("low"), time.max().alias("high")).row(0)
-    return float(low or 0), float(high or 0)
+    return float(_of(events, time.min()) or 0), float(_of(events, time.max()) or 0)
 
 
-def _first_place(events: pl.DataFrame, wrong: pl.Expr, places: Places) -> tuple[str, object] | None:
+def _first_place(events: pl.LazyFrame, wrong: pl.Expr, places: Places) -> tuple[str, object] | None:
     """Where the first timestamp is for which `wrong` holds, and what it is."""
-    hit = events.filter(wrong).select("source", "line", "timestamp").head(1)
+    hit = events.filter(wrong).select("source", "line", "timestamp").head(1).collect(engine="streaming")
     if not len(hit):
         return None
     source, line, value = hit.row(0)
@@ -402,24 +403,24 @@ def _placeholder(micro: pl.Expr) -> pl.Expr:
     return micro.is_in(days) | around_epoch
 
 
-def _whole(times: pl.Series) -> bool:
-    """Whether floats are whole numbers that an integer can be; null where missing."""
-    return bool(((times == times.floor()) & (times.abs() < 2.0**62)).all())
+def _written_date() -> pl.Expr:
+    """Microseconds since 1970 of numbers that write a date; null of others."""
+    text = pl.col("timestamp").cast(pl.String).str.pad_end(len("YYYYmmddHHMMSSfff"), "0")
+    return text.str.to_datetime(CALENDAR, strict=False, time_unit="us").dt.epoch("us")
 
 
-def _calendar(times: pl.Series) -> pl.Series | None:
-    """Microseconds since 1970 of numbers that all write a date, or None."""
-    if not times.dtype.is_integer() or not len(times):
+def _calendar(events: pl.LazyFrame) -> int | None:
+    """The first of numbers that all write a date, but for those that are none; None if they do not."""
+    if not _is_integer(events):
         return None
-    low, high = str(times.min()), str(times.max())
+    events = events.filter(pl.col("timestamp") > 0).select("timestamp")
+    low, high = (str(_of(events, end)) for end in (pl.col("timestamp").min(), pl.col("timestamp").max()))
     if len(low) != len(high) or len(low) not in CALENDAR_DIGITS or not "1970" <= low[:4] <= high[:4] <= "2099":
         return None
-    for some in (times.head(100), times):
-        text = some.cast(pl.String).str.pad_end(len("YYYYmmddHHMMSSfff"), "0")
-        dates = text.str.to_datetime(CALENDAR, strict=False, time_unit="us").dt.epoch("us")
-        if dates.null_count():
+    for some in (events.head(100), events):
+        if _of(some, _written_date().null_count()):
             return None
-    return dates
+    return int(_of(events, pl.col("timestamp").first()))
 
 
 def _rounded_by_notation(text: pl.Expr) -> pl.Expr:

@@ -17,6 +17,7 @@ from duetgen.data.sources.duet_text.files import files_of, read_rows
 from duetgen.data.sources.duet_text.rows import TextRows, encode
 from duetgen.data.sources.log import Log, Note
 from duetgen.data.sources.source import Head, Source
+from duetgen.data.spool import Spool
 
 TEXT_ROW: Final = re.compile(r"[^;]+;[^;,]+;[^;]*;[^;]*;\s*[01](\.0*)?\s*\Z")
 
@@ -74,7 +75,7 @@ def read_text_format(path: Path, test_input: Path | None = None) -> Log:
     if not len(events):
         raise InputEmptyError(f"{train_path} holds no row with label 1", "check how the file was exported")
     notes = _notes(chains, len(both.label_R), len(events))
-    return Log("duet-text", events, None, [train_path, test_path], notes, replace(rows, given=given))
+    return Log("duet-text", Spool.of(events), None, [train_path, test_path], notes, replace(rows, given=given))
 
 
 def _notes(chains: list[Chain], rows: int, events: int) -> list[Note]:

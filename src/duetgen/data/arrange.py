@@ -1,0 +1,124 @@
+"""Events to the arrays of a dataset folder: order, divide, filter, index; `prepare` says what comes before and after.
+
+All of it works on partitions of users, and only what a rule needs of the whole log (boundaries, counts) is gathered
+from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from duetgen.data.arrays import write_sequences
+from duetgen.data.filters import Core, Indexed, find_vocabulary
+from duetgen.data.partitions import Partitions, partition
+from duetgen.data.repeats import exact_repeats
+from duetgen.data.sequences import Sequences
+from duetgen.data.splits import FEWEST, Rule, divide, find_rule
+from duetgen.data.store import Int64
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How events are arranged.
+
+    Attributes:
+        split: kind of the split.
+        valid_share: see `prepare.PrepareConfig`, as all others.
+        test_share: share of the test part.
+        min_user_events: of the core.
+        min_item_events: of the core.
+        drop_repeats: leave out exact repeats.
+        seed: of what the split draws.
+        most: events of one partition, at most.
+    """
+
+    split: str
+    valid_share: float
+    test_share: float
+    min_user_events: int
+    min_item_events: int
+    drop_repeats: bool
+    seed: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """What was made of events.
+
+    Attributes:
+        rule: of the split.
+        divided: sequences with the part of each event.
+        divided_sizes: events, users and items of them.
+        core: which users stay.
+        indexed: the arrays.
+        exact_rows: exact repeats among the events.
+    """
+
+    rule: Rule
+    divided: Partitions
+    divided_sizes: tuple[int, int, int]
+    core: Core
+    indexed: Indexed
+    exact_rows: int
+
+    def part_of_row(self, rows: int) -> Int64:
+        """The part of each row of the log, -1 where its event or its user is left out: int64 [rows]."""
+        part = np.full(rows, -1, dtype=np.int64)
+        for stays_U, sequences in zip(self.core.stays, self.divided):
+            kept = sequences.keep(stays_U)
+            part[kept.row_E] = np.asarray(kept.part_E)
+        return part
+
+
+def arrange(
+    events: pl.LazyFrame, users: pl.Series, items: pl.Series, how: Arrangement, folder: Path, work: Path
+) -> Arranged:
+    """Write the sequences of a dataset folder.
+
+    Args:
+        events: of the log, `user` and `item` as codes, times in seconds.
+        users: ids by code.
+        items: ids by code.
+        how: the settings.
+        folder: of the dataset.
+        work: a folder for what lies on disk meanwhile.
+
+    Raises:
+        DuetError: any refusal of `splits` and `filters`.
+    """
+    ordered = partition(events, work, how.most)
+    exact = [int(exact_repeats(sequences).sum()) for sequences in ordered]
+    if how.drop_repeats and any(exact):
+        ordered = ordered.change("once", lambda sequences, _: sequences.only(~exact_repeats(sequences)))
+    rule = find_rule(ordered, how.split, how.valid_share, how.test_share, how.seed)
+    users_before = before([int((sequences.lengths >= FEWEST).sum()) for sequences in ordered])
+    events_before = before([len(sequences.item_E) for sequences in ordered])
+
+    def in_parts(sequences: Sequences, number: int) -> Sequences:
+        return divide(sequences, rule, users_before[number], events_before[number])
+
+    divided = ordered.change("parts", in_parts)
+    core, vocabulary = find_vocabulary(divided, len(items), how.min_user_events, how.min_item_events)
+    indexed = write_sequences(folder, divided, core, vocabulary, users, items)
+    return Arranged(rule, divided, sizes_of(divided, len(items)), core, indexed, sum(exact))
+
+
+def before(counts: list[int]) -> list[int]:
+    """How many come before each partition."""
+    return [0, *np.cumsum(counts).tolist()][:-1]
+
+
+def sizes_of(partitions: Partitions, items: int) -> tuple[int, int, int]:
+    """Events, users and items of sequences; `items` are as many as there are codes."""
+    met_I = np.zeros(items, dtype=bool)
+    events = users = 0
+    for sequences in partitions:
+        met_I[sequences.item_E] = True
+        events += len(sequences.item_E)
+        users += len(sequences.users)
+    return events, users, int(met_I.sum())

@@ -1,0 +1,136 @@
+"""The events of a log on disk, in the order of the file: a log of any size is read into it a block at a time.
+
+Ids become codes by first appearance, so an event takes some 30 bytes of disk, and memory holds each id once. What is
+asked of the whole log is asked of `events`, which streams.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from duetgen.data.errors import MemoryLimitError
+
+IDS: Final = ("user", "item")
+BLOCK: Final = 2**18
+"""Events in one file: fewer are kept until there are as many."""
+
+
+class Codes:
+    """Gives ids codes by first appearance, block after block."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._categories = pl.Categories.random(name, pl.UInt32)
+        # Polars forgets the categories that no column has.
+        self._held = pl.Series(dtype=pl.Categorical(self._categories))
+        self._code_of_category = np.zeros(0, dtype=np.uint32)
+
+    def __len__(self) -> int:
+        return len(self._code_of_category)
+
+    def read(self, ids: pl.Series) -> pl.Series:
+        """The codes of ids: uint32."""
+        category = ids.cast(pl.Categorical(self._categories)).to_physical()
+        # Polars numbers what is new in a block in any order.
+        new = category.filter(category >= len(self)).unique(maintain_order=True).to_numpy()
+        code = len(self) + np.argsort(new).astype(np.uint32)
+        self._code_of_category = np.append(self._code_of_category, code)
+        return pl.Series(self.name, self._code_of_category[category.to_numpy()])
+
+    def ids(self) -> pl.Series:
+        """The ids, by code."""
+        return self._categories.to_series().gather(np.argsort(self._code_of_category)).alias(self.name)
+
+
+class Spool:
+    """Takes blocks of events and gives them back as one lazy table.
+
+    Args:
+        folder: where to write; None: a folder that goes when this does.
+        most_ids: users and items that there is memory for; None: any number.
+
+    Attributes:
+        events: `user` and `item` as codes (uint32), the other columns as they were added, in the order of the file.
+        size: number of events.
+    """
+
+    def __init__(self, folder: Path | None = None, most_ids: int | None = None) -> None:
+        self.size, self.most_ids = 0, most_ids
+        self.events = pl.LazyFrame()
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="duet-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self._codes = {name: Codes(name) for name in IDS}
+        self._waiting: list[pl.DataFrame] = []
+        self._files: list[Path] = []
+
+    @classmethod
+    def of(cls, events: pl.DataFrame) -> Spool:
+        """A spool of one table of events, whose times are seconds."""
+        spool = cls()
+        spool.add(events)
+        spool.flush()
+        return spool
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Take in events: `user` and `item` as text, and the columns that all blocks have."""
+        self._waiting.append(events.with_columns(codes.read(events[name]) for name, codes in self._codes.items()))
+        self.size += len(events)
+        if sum(map(len, self._waiting)) >= BLOCK:
+            self._write()
+
+    def flush(self) -> None:
+        """Everything is added."""
+        self._write()
+        if self._files:
+            self.events = pl.concat([pl.scan_ipc(path) for path in self._files], how="vertical_relaxed")
+
+    def _write(self) -> None:
+        if not self._waiting:
+            return
+        path = self.folder / f"{len(self._files):06}.arrow"
+        pl.concat(self._waiting, how="vertical_relaxed").write_ipc(path, compression="uncompressed")
+        self._files.append(path)
+        self._waiting.clear()
+        found = sum(map(len, self._codes.values()))
+        if self.most_ids is not None and found > self.most_ids:
+            raise MemoryLimitError(
+                f"the first {self.size:,} events have {found:,} users and items, and memory is there for "
+                f"{self.most_ids:,}",
+                "give more with --memory-limit, or prepare a part of the log",
+            )
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.events.collect_schema().names()
+
+    def settle(self, events: pl.LazyFrame) -> None:
+        """Give the times their meaning: `events` with times changed; those without one are left out."""
+        self.events = events.filter(pl.col("timestamp").is_not_null())
+        self.size = self.events.select(pl.len()).collect(engine="streaming").item()
+
+    def ids(self, name: str) -> pl.Series:
+        """The ids of the users or the items, by code; some may have no event any more."""
+        return self._codes[name].ids()
+
+    def counts(self, name: str) -> pl.DataFrame:
+        """How many `events` each `id` of the users or the items has that has one, by first appearance."""
+        counts = self.events.group_by(name).len("events").collect(engine="streaming").sort(name)
+        return counts.select(self.ids(name).gather(counts[name]).alias("id"), "events")
+
+    def frame(self) -> pl.DataFrame:
+        """All events with their ids, in order of time where rounding to seconds would lose it, else of the file."""
+        events = self.events.collect(engine="streaming")
+        events = events.sort("moment", maintain_order=True) if "moment" in events.columns else events
+        events = events.with_columns(self.ids(name).gather(events[name]).alias(name) for name in IDS)
+        return events.drop("line", "source", "moment", strict=False)
