@@ -39,6 +39,23 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
     return resolve(dataset, prepare)
 
 
+def find_named_log(input: Path) -> Path | None:
+    """The log of a data set by its name; None of anything else.
+
+    Raises:
+        DataAbsentError: the data set is known and not here.
+    """
+    from duetgen.data.catalogue import entry_of, find_log
+    from duetgen.data.catalogue.places import absent
+
+    if input.exists() or len(input.parts) != 1:
+        return None
+    found, entry = find_log(input.name), entry_of(input.name)
+    if found is None and entry is not None:
+        raise absent(entry)
+    return found
+
+
 def terms_of(name: str, kind: str) -> list[str]:
     """Licence and citation of a data set, by its name or by the kind of its log; nothing for a log of one's own."""
     from duetgen.data.catalogue import entry_of

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from duetgen.cli import console
+from duetgen.cli.datasets import find_dataset
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import DuetError
 from duetgen.wire.messages import Encoding, MetPolicy, Parts
@@ -54,7 +55,7 @@ def device(
     ] = None,
     state: Annotated[Path | None, Parameter(help="Folder that keeps the device's log and theta [memory].")] = None,
     top: Annotated[int, Parameter(help="How many items to show.")] = 10,
-    replay: Annotated[Path | None, Parameter(help="Dataset folder: replay its test part on a fleet.")] = None,
+    replay: Annotated[Path | None, Parameter(help="Dataset: replay its test part on a fleet.")] = None,
     limit_devices: Annotated[int | None, Parameter(help="Replay a seeded choice of so many devices [all].")] = None,
     speed_up: Annotated[
         float | None, Parameter(help="Log seconds that pass in one second [as fast as it goes].")
@@ -201,7 +202,7 @@ def run_replay(
     from duetgen.device.connection import ConnectionPool
     from duetgen.replay import Fleet, FleetConfig, Sessions
 
-    model, data = load_model(bundle, config.trusted), Dataset(dataset)
+    model, data = load_model(bundle, config.trusted), Dataset(find_dataset(dataset, quiet))
     chosen = protocol or ("given" if data.has_given else "full")
     sessions = Sessions(data, model.manifest, chosen, devices, seed)
     if tokens is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from duetgen.cli import console
-from duetgen.cli.datasets import terms_of
+from duetgen.cli.datasets import find_named_log, terms_of
 from duetgen.errors import DuetError
 from duetgen.wire.messages import MetPolicy
 
@@ -108,8 +108,7 @@ def prepare(
 
     Examples: `duet prepare ml-1m`, `duet prepare ml-1m.zip --out data/ml-1m`, `duet prepare synthetic --out data/demo`.
     """
-    from duetgen.data.catalogue.entries import canonical, entry_of
-    from duetgen.data.catalogue.places import absent, find_log, prepared_at
+    from duetgen.data.catalogue import canonical, entry_of, prepared_at
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
@@ -120,12 +119,9 @@ def prepare(
         source, input = "auto", Path(source)
     if input is None and source != "synthetic":
         raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
-    if input is not None and len(input.parts) == 1 and not input.exists():
-        found = find_log(input.name)
-        if found is None and (entry := entry_of(input.name)) is not None:
-            raise absent(entry)
-        name = canonical(name or input.name) if found is not None else name
-        input, out = (found, out or prepared_at(str(name))) if found is not None else (input, out)
+    if input is not None and (log := find_named_log(input)) is not None:
+        name = name or canonical(input.name)
+        input, out = log, out or prepared_at(name)
     if out is None:
         raise UsageError("`duet prepare` needs a folder to make", "give --out DIR")
     synthetic = SyntheticConfig(seed=seed) if people is None else SyntheticConfig(seed=seed, people=people)

@@ -20,7 +20,7 @@ from typing import Final
 from duetgen.data.catalogue.entries import CATALOGUE, SHORT, Entry, canonical, entry_of
 from duetgen.data.catalogue.errors import DataAbsentError, DataUnknownError
 from duetgen.data.store import Dataset
-from duetgen.errors import did_you_mean
+from duetgen.errors import OutputExistsError, did_you_mean
 
 CACHE: Final = "DUETGEN_CACHE"
 DATA: Final = "DUETGEN_DATA"
@@ -131,5 +131,9 @@ def resolve(dataset: Path, prepare: Callable[[Path, Path], object]) -> Path:
     if log is None:
         entry = entry_of(name)
         raise unknown(name) if entry is None else absent(entry)
-    prepare(log, folder)
+    try:
+        prepare(log, folder)
+    except OutputExistsError:  # Another process was faster.
+        if not (folder / Dataset.marker).is_file():
+            raise
     return folder

@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from duetgen.data.describe.tastes import Drift, Reach, measure_drift, measure_reach, place_items
+from duetgen.data.describe.description import Description, Lengths, Popularity, Sessions
+from duetgen.data.describe.tastes import measure_drift, measure_reach, place_items
 from duetgen.data.describe.warnings import warn
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Int64
-from duetgen.wire.messages import MetPolicy
 
 QUANTILES: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SESSION_GAP: Final = 1800
@@ -24,89 +24,6 @@ PIECES: Final = 20
 """Pieces of the log, of equal numbers of events, in which new items are counted."""
 
 POINTS: Final = 40
-
-
-class Lengths(msgspec.Struct, frozen=True, kw_only=True):
-    """Events of the devices.
-
-    Attributes:
-        quantiles: by share of the devices: the smallest, a tenth, a quarter, half, …, the largest.
-        mean: of all.
-        histogram: by upper bound (1, 2, 5, 10, 20, 50, …) how many devices have no more, and more than the one before.
-    """
-
-    quantiles: dict[str, float]
-    mean: float
-    histogram: dict[int, int]
-
-
-class Sessions(msgspec.Struct, frozen=True, kw_only=True):
-    """Events with no pause of `gap` seconds between them.
-
-    Attributes:
-        gap: seconds.
-        per_device: the median.
-        events: of a session, the median.
-        single: share of the devices with one session.
-        days_between: sessions of a device, the median; None where no device has two.
-    """
-
-    gap: int
-    per_device: float
-    events: float
-    single: float
-    days_between: float | None
-
-
-class Popularity(msgspec.Struct, frozen=True, kw_only=True):
-    """How the training events spread over the known items.
-
-    Attributes:
-        curve: share of the items, most popular first, and the share of the events that are of them.
-        top: share of the events of the 1 % and of the 10 % most popular items.
-        gini: 0 where all items are alike, near 1 where few have all.
-        once: share of the items with one event.
-    """
-
-    curve: list[tuple[float, float]]
-    top: dict[str, float]
-    gini: float
-    once: float
-
-
-class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dataset is like.
-
-    Attributes:
-        span: first and last day; None without time.
-        tied: share of events with the time of the event before; None without time.
-        new_items: by piece of the log in time, share of the events whose item occurs for the first time; None without
-            time.
-        unseen: share of the test targets whose item training does not know.
-        repeats: share of the training events that repeat an item.
-        met: what follows from it.
-        warnings: in plain words, the weightiest first.
-    """
-
-    name: str
-    source: str
-    split: str
-    devices: int
-    items: int
-    events: int
-    has_time: bool
-    span: tuple[str, str] | None
-    lengths: Lengths
-    sessions: Sessions | None
-    popularity: Popularity
-    repeats: float
-    met: MetPolicy
-    tied: float | None
-    new_items: list[float] | None
-    unseen: float
-    drift: Drift | None
-    reach: Reach | None
-    warnings: list[str] = []
 
 
 def describe(dataset: Dataset, seed: int = 0) -> Description:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from duetgen.data.describe.measures import Description
+from duetgen.data.describe.description import Description
 from duetgen.pages.page import escape, figure, page
 from duetgen.pages.svg import MUTED, SERIES, draw
 

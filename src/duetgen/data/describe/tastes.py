@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from duetgen.data.describe.description import Drift, Reach
 from duetgen.data.store import FIRST_ITEM, Dataset, Int64
 
 Floats = npt.NDArray[np.float32]
@@ -48,37 +48,6 @@ LEAST_HISTORY: Final = 50
 """Fewest events before a target by which lengths are compared: the same targets for every length up to that."""
 
 NEGATIVES: Final = 100
-
-
-class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the taste of a device moves from its early events to its late ones; means over devices of cosines.
-
-    Attributes:
-        devices: that were measured.
-        early_late: of the first half of a device's training events and the second.
-        mixed: of two halves of the same events, drawn at random: what there would be without drift.
-        others: of a device's first half and another's second: what is no device's own.
-        share: of what is a device's own, how much is gone: 0 is no drift, 1 is that the device has become anyone.
-    """
-
-    devices: int
-    early_late: float
-    mixed: float
-    others: float
-    share: float
-
-
-class Reach(msgspec.Struct, frozen=True, kw_only=True):
-    """How well the taste of the last events finds the next one.
-
-    Attributes:
-        targets: of the validation part, with at least `LEAST_HISTORY` events before them, not met before.
-        auc: by number of last events: how often the target is nearer than a random item, drawn as popular ones are. Of
-            more than ten, the older ones count beside the last ten by the weight that is best on other targets.
-    """
-
-    targets: int
-    auc: dict[int, float]
 
 
 @dataclass(frozen=True)

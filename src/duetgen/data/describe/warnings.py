@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from duetgen.data.describe.measures import Description
+from duetgen.data.describe.description import Description
 
 FEW_EVENTS: Final = 10
 FEW_DEVICES: Final = 1_000
