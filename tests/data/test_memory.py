@@ -11,11 +11,12 @@ import pytest
 
 from duetgen.data import memory
 from duetgen.data.arrange import Arrangement, arrange
-from duetgen.data.errors import BadSettingError, MemoryLimitError
+from duetgen.data.errors import BadSettingError, InputTooLargeError, MemoryLimitError
 from duetgen.data.memory import Memory, size_of
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.spool import Codes, Spool
 from duetgen.data.store import Split
+from duetgen.wire import limits
 
 from .conftest import Write
 
@@ -102,6 +103,13 @@ class TestLimit:
         with pytest.raises(MemoryLimitError, match="the first 500 events have"):
             prepare(path, tmp_path / "out", memory_limit=700 * 2**20)
         assert not (tmp_path / "out").exists()
+
+    def test_more_events_than_a_dataset_may_have_are_refused(
+        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "MAX_EVENTS", 499)
+        with pytest.raises(InputTooLargeError, match="more than 499 events"):
+            prepare(write("log.csv", log(500, 20).write_csv()), tmp_path / "out")
 
     def test_what_is_needed_is_told_first(self, write: Write, tmp_path: Path) -> None:
         lines: list[str] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import resource
 from pathlib import Path
 from typing import Final
 
@@ -116,7 +115,9 @@ def there_is() -> int:
     for path in CGROUP:
         with contextlib.suppress(OSError, ValueError):
             found.append(int(path.read_text()))
-    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
-        if (soft := resource.getrlimit(kind)[0]) != resource.RLIM_INFINITY:
-            found.append(soft)
+    with contextlib.suppress(ImportError):  # Only POSIX has it.
+        import resource
+
+        limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS))
+        found += [limit for limit in limits if limit != resource.RLIM_INFINITY]
     return min(found)

@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from duetgen.data.errors import MemoryLimitError
+from duetgen.data.errors import InputTooLargeError, MemoryLimitError
+from duetgen.wire import limits
 
 IDS: Final = ("user", "item")
 BLOCK: Final = 2**18
@@ -101,6 +102,8 @@ class Spool:
         pl.concat(self._waiting, how="vertical_relaxed").write_ipc(path, compression="uncompressed")
         self._files.append(path)
         self._waiting.clear()
+        if self.size > limits.MAX_EVENTS:
+            raise InputTooLargeError(f"the log has more than {limits.MAX_EVENTS:,} events", "cut the log in parts")
         found = sum(map(len, self._codes.values()))
         if self.most_ids is not None and found > self.most_ids:
             raise MemoryLimitError(
