@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from duetgen.cloud import ServiceConfig, create_app
+
+from .conftest import Live
 
 
 def client(version: Path, demo: bool) -> TestClient:
@@ -67,3 +70,11 @@ def test_an_answer_says_how_long_it_took(version: Path) -> None:
     name, _, duration = found.headers["server-timing"].partition(";dur=")
     assert name == "cloud"
     assert float(duration) > 0
+
+
+def test_serve_says_where_the_demo_is_and_is_open_without_tokens(version: Path, live: Callable[..., Live]) -> None:
+    service = live(version, "--demo")
+    assert service.ready["mode"] == "open"
+    assert service.ready["demo"] == f"{service.url}/demo/"
+    with service.client() as made:
+        assert made.get("/demo/").status_code == 200
