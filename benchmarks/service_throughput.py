@@ -1,13 +1,15 @@
 """What one core of the service serves: in process, over HTTP with 1, 32 and 256 connections, and by the batch endpoint.
 
-    python benchmarks/service_throughput.py [--bundle BUNDLE] [--width 32] [--history 50] [--seconds 3] [--rounds 3]
-        [--server-core 0] [--load-core 1]
+    python benchmarks/service_throughput.py [--bundle BUNDLE] [--width 32] [--history 50] [--opinions] [--seconds 3]
+        [--rounds 3] [--server-core 0] [--load-core 1]
 
 The service (tokens, codes of answers, float16) has one core and the load generator another. In process is the generator
 alone, on the service's core: one history at a time, and its best number in a call. All are measured in turn,
 several times over, in one run. Medians are printed, by the clock and by processor time: `per core` is what a core
 serves that nobody else uses, one second divided by the processor time that a device costs. Ratios are of the like.
-Without `--bundle` an untrained model of the given size is exported for the purpose.
+Without `--bundle` an untrained model of the given size is exported for the purpose; with `--opinions` it has the
+default cloud model, a SASRec of width 128 that reads as many events as the generator and a table, and answers hold both
+parts.
 """
 
 from __future__ import annotations
@@ -35,16 +37,17 @@ COMMAND = [sys.executable, "-c", "from duetgen.cli import main; main()"]
 DEVICES = 256
 
 
-def make_bundle(folder: Path, width: int, history: int) -> Path:
+def make_bundle(folder: Path, width: int, history: int, opinions: bool) -> Path:
     """An untrained model of a synthetic log, in a process of its own: this one stays without torch."""
     code = (
         "import sys; from pathlib import Path; from tests.bundles import synthetic_dataset, tiny_bundle; "
-        "root, w, h = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]); "
+        "root, w, h, cloud = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]; "
         "tiny_bundle(root / 'bundle', synthetic_dataset(root / 'data', people=600), "
         "backbone={'width': 32, 'window': 10}, generator={'width': 32}, "
-        "history={'encoder': 'gru', 'length': h, 'width': w, 'embedding_width': w})"
+        "history={'encoder': 'gru', 'length': h, 'width': w, 'embedding_width': w}, cloud={'kind': cloud})"
     )
-    subprocess.run([sys.executable, "-c", code, folder, str(width), str(history)], check=True, cwd=HERE.parent,
+    kind = "blend" if opinions else "none"
+    subprocess.run([sys.executable, "-c", code, folder, str(width), str(history), kind], check=True, cwd=HERE.parent,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     return folder / "bundle"
 
@@ -145,6 +148,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--history", type=int, default=50)
+    parser.add_argument("--opinions", action="store_true", help="answers hold the opinions of a cloud model too")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--server-core", type=int, default=0)
@@ -158,7 +162,7 @@ def main() -> None:
     seconds = str(options.seconds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle = options.bundle or make_bundle(folder, options.width, options.history)
+        bundle = options.bundle or make_bundle(folder, options.width, options.history, options.opinions)
         tokens, single, batch = write_requests(folder, bundle)
         rates: dict[str, list[float]] = {}
         last: dict[str, dict[str, Any]] = {}
