@@ -52,6 +52,9 @@ def rate(step: Callable[[], int], seconds: float = SECONDS) -> float:
 class Way:
     """One way to train one model."""
 
+    joint = True
+    """Whether a global model is trained together with its generator."""
+
     def __init__(
         self, name: str, dataset: Dataset, options: argparse.Namespace, method: str, kind: str, *, long: bool = False
     ) -> None:
@@ -63,6 +66,7 @@ class Way:
             model=model,
             objective=ObjectiveConfig(kind=kind),  # type: ignore[arg-type]
             optimiser=OptimiserConfig(batch_positions=options.batch_positions),
+            joint=self.joint and method == "duet",
         )
         self.name, self.config = name, fill_in(config, dataset)
         torch.manual_seed(0)
@@ -101,10 +105,11 @@ class Kept(Way):
     Which values the backbone has changes no time, so it keeps those that it begins with.
     """
 
+    joint = False
+
     def __init__(self, *arguments: str | Dataset | argparse.Namespace) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.model.backbone.requires_grad_(False).eval()
-        self.step.config = msgspec.structs.replace(self.config.objective, fallback_weight=0.0)
         self.optimiser = make_optimiser(self.model, self.config)
 
 

@@ -127,6 +127,13 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def sweep_lock(folder: Path) -> None:
+    """Remove the lock that a killed process left, if nobody holds it."""
+    if (folder / LOCK).exists():
+        with contextlib.suppress(FolderBusyError, OSError), alone_in(folder):
+            pass
+
+
 def _is_at(handle: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), path.stat())

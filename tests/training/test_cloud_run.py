@@ -219,6 +219,19 @@ class TestDuetRun:
         found = validate(model, people, limit_devices=DUET.validation_devices)
         assert found == pytest.approx(run.environment.best, abs=1e-9)
 
+    def test_what_it_has_of_a_cloud_model_whose_run_is_gone_stays(
+        self, people: Dataset, cloud: Path, tmp_path: Path
+    ) -> None:
+        mine = shutil.copytree(cloud, tmp_path / "cloud")
+        root = train(people, on(mine), tmp_path / "run").root
+        shutil.rmtree(mine)
+        run = load_run(root)
+        assert validate(run.model, people, limit_devices=10) == pytest.approx(run.environment.best, abs=1e-9)
+        again = train(
+            people, with_settings(SMALL, {"global_model": str(root), "model.cloud.kind": "none"}), tmp_path / "anew"
+        )
+        assert load_run(again.root).device_model.cloud is None
+
     @pytest.mark.parametrize(("kind", "opinions"), [("none", 0), ("ease", 1), ("item-knn", 1), ("sequence", 1)])
     def test_other_kinds(self, people: Dataset, tmp_path: Path, kind: str, opinions: int) -> None:
         root = train(people, with_settings(DUET, {"model.cloud.kind": kind}), tmp_path / "run").root

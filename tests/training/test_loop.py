@@ -25,7 +25,7 @@ from duetgen.data.manifest import write_manifest
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError, OutputUnwritableError
-from duetgen.jobfolder import FolderBusyError, alone_in
+from duetgen.jobfolder import LOCK, FolderBusyError, alone_in
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import Losses, ObjectiveConfig, OptimiserConfig, TrainConfig, load_run, train
 from duetgen.training.defaults import fill_in
@@ -69,6 +69,12 @@ def finished(whole: Path, tmp_path: Path) -> RunFolder:
     """A copy of it, to be changed."""
     shutil.copytree(whole, tmp_path / "run")
     return RunFolder(tmp_path / "run")
+
+
+def test_a_lock_that_a_killed_process_left_in_a_finished_run_goes(wandering: Dataset, finished: RunFolder) -> None:
+    (finished.root / LOCK).touch()
+    assert train(wandering, SMALL, finished.root).already_finished
+    assert not (finished.root / LOCK).exists()
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "din"])

@@ -138,6 +138,9 @@ def train(
     if trust is not None:
         told_trust = "; ".join(in_words(name, curve) for name, curve in trust.items())
         console.results.print(f"  trust: {told_trust}", soft_wrap=True)
+        opinions = [curve for name, curve in trust.items() if name != "weights"]
+        if opinions and not any(any(curve.values()) for curve in opinions):
+            console.results.print("  no opinion counts: devices lose nothing by `duet export --parts weights`")
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 

@@ -19,7 +19,7 @@ from duetgen.documents import digest_of
 from duetgen.evaluation.validation import few_devices
 from duetgen.evaluation.validation import validate as validate_model
 from duetgen.files import write_bytes
-from duetgen.jobfolder import work_in
+from duetgen.jobfolder import sweep_lock, work_in
 from duetgen.recommender import Recommender
 from duetgen.training.checkpoint import Counters
 from duetgen.training.cloud_run import CloudFitting, Measure
@@ -244,6 +244,7 @@ def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainR
     if not ended.finished:
         return None
     folder.read_weights(ended)  # Nobody is told of a run that cannot be loaded.
+    sweep_lock(folder.root)
     epochs = 0 if config.model.method in ("finetune", "cloud") else len(folder.read_metrics())
     return TrainResult(folder.root, ended.best_epoch, ended.best, epochs, ended.seconds, True)
 
