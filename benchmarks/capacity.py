@@ -2,7 +2,6 @@
 
 python benchmarks/service_throughput.py --write benchmarks/results/service-32.json
 python benchmarks/service_throughput.py --width 64 --history 200 --write benchmarks/results/service-64.json
-python benchmarks/service_throughput.py --history 100 --opinions --write benchmarks/results/service-opinions.json
 python benchmarks/capacity.py
 """
 
@@ -29,11 +28,8 @@ ROWS = (
 def served(found: dict[str, Any]) -> str:
     """The table of what a core serves."""
     sizes = f"request {found['request_bytes']} bytes, answer {found['answer_bytes']} bytes"
-    title = f"Width {found['width']}, L_g = {found['history']}"
-    if "--opinions" in found["command"]:
-        title = f"The opinions of a sequence model and of a table beside the weights, {title.replace('Width', 'width')}"
     lines = [
-        f"{title}; {sizes} (float16, msgpack, without HTTP headers):\n",
+        f"Width {found['width']}, L_g = {found['history']}; {sizes} (float16, msgpack, without HTTP headers):\n",
         "| | devices/s of a core | of in process |",
         "|---|---:|---:|",
     ]
@@ -67,19 +63,16 @@ def main() -> None:
     """Write the figures into the page."""
     small = json.loads((HERE / "results/service-32.json").read_text())
     large = json.loads((HERE / "results/service-64.json").read_text())
-    advised = json.loads((HERE / "results/service-opinions.json").read_text())
     assumed = (
         f"With {REQUESTS_A_DAY} requests a device and day, a peak of {PEAK:g} times the mean, and cores loaded to "
         f"{LOAD:.0%} at the peak, width {small['width']} and L_g = {small['history']}:\n"
     )
     text = "\n".join([
-        served(small), served(large), served(advised),
+        served(small), served(large),
         f"## A million devices\n\n{assumed}",
         arithmetic(small),
         f"The same at width {large['width']} and L_g = {large['history']}:\n",
         arithmetic(large),
-        f"With opinions, at width {advised['width']} and L_g = {advised['history']}:\n",
-        arithmetic(advised),
     ])  # fmt: skip
     page = PAGE.read_text()
     before, after = page.partition(BEGIN)[0], page.partition(END)[2]
