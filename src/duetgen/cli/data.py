@@ -157,7 +157,7 @@ def accept(entry: Entry, accepted: bool) -> None:
         return
     answer = ""
     if sys.stdin.isatty() and console.notes.is_terminal:
-        answer = console.notes.input("Do you accept that? [y/N] ")
+        answer = console.notes.input("Do you accept that? [y/N] ", markup=False)
     if answer.strip().lower() not in ("y", "yes"):
         raise LicenceNotAcceptedError(
             f"the licence of {entry.name} is not accepted", "read it, and give --accept-licence if you do"

@@ -86,7 +86,7 @@ class TestCut:
         assert publisher.asked == [None, "bytes=300000-", "bytes=500000-"]
 
     def test_goes_on_in_a_later_call(self, publisher: Publisher, tmp_path: Path) -> None:
-        publisher.cuts = [300_000, 0, 0, 0, 0, 0]
+        publisher.cuts = [300_000, *[0] * download.TRIES]
         with pytest.raises(DownloadFailedError, match=r"cut after 300,000 of 1,048,576 bytes") as caught:
             fetch(publisher.file(), tmp_path, pause=0)
         assert "goes on where it stopped" in caught.value.hint
@@ -108,7 +108,7 @@ class TestCut:
         assert publisher.asked == [None, None]
 
     def test_a_file_that_changed_meanwhile_is_taken_whole(self, publisher: Publisher, tmp_path: Path) -> None:
-        publisher.cuts = [300_000, 0, 0, 0, 0, 0]
+        publisher.cuts = [300_000, *[0] * download.TRIES]
         with pytest.raises(DownloadFailedError):
             fetch(publisher.file(), tmp_path, pause=0)
         publisher.content, publisher.etag = CONTENT[::-1], '"two"'

@@ -86,6 +86,13 @@ class TestFind:
         assert find_log("ml-1m") is None
         assert find_log("mine") is None
 
+    @pytest.mark.parametrize("name", ["ml-1m", "douban-book"])
+    def test_half_a_download_is_nothing(self, place: Path, name: str) -> None:
+        entry = entry_of(name)
+        assert entry is not None
+        put(raw_folder(entry) / f".{entry.files[0].name}.part", b"PK")
+        assert find_log(name) is None
+
     def test_an_archive_as_it_is_downloaded(self, place: Path) -> None:
         path = put(place / "cache/raw/ml-1m/ml-1m.zip", zipped("ml-1m/ratings.dat", RATINGS))
         assert find_log("ML_1M") == path

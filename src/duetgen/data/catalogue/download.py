@@ -30,7 +30,7 @@ from duetgen.jobfolder import alone_in
 from duetgen.wire import limits
 
 PIECE: Final = 2**18
-TRIES: Final = 5
+TRIES: Final = 4
 """So often a connection may be cut without a byte in between."""
 
 TIMEOUT: Final = 60.0

@@ -57,8 +57,8 @@ def find_log(name: str) -> Path | None:
             found = _inside(place, entry.log)
             if found is not None:
                 return found
-        elif place.is_file() or (place.is_dir() and any(place.iterdir())):
-            return place
+        elif place.is_file() or (place.is_dir() and any(one.name[0] != "." for one in place.iterdir())):
+            return place  # What is hidden is on its way here.
     return None
 
 
@@ -79,7 +79,9 @@ def _inside(place: Path, log: str) -> Path | None:
     from duetgen.data.sources.files import names_inside
     from duetgen.data.sources.packing import bare
 
-    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    files = (
+        sorted(one for one in place.rglob("*") if one.is_file() and one.name[0] != ".") if place.is_dir() else [place]
+    )
     for file in files:
         if fnmatchcase(bare(file.name), log):
             return file
