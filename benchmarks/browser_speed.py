@@ -4,10 +4,9 @@
 
 Needs Node and Chromium, and the packages of `web/` (`npm ci` there). A bundle of an untrained model is exported for
 each backbone: weights do not change the speed. Before each ranking one event is observed, so that everything but the
-list of candidates has changed; a browser's clock is coarse, so rankings are timed by twenties. `first page` is from the
-navigation of a browser without any cache to the demo page's first ranking drawn, against a cloud on loopback; `heap` is
-what JavaScript holds after garbage was collected, along many refreshes against that cloud. Medians; other load of the
-machine counts.
+list of candidates has changed. `first page` is from the navigation of a browser without any cache to the demo page's
+first ranking drawn, against a cloud on loopback; `heap` is what JavaScript holds after garbage was collected, along
+many refreshes against that cloud. Medians of single calls; other load of the machine counts.
 """
 
 from __future__ import annotations
