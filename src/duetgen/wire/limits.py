@@ -16,6 +16,18 @@ MAX_PARTS: Final = 10_000
 MAX_ARCHIVE_MEMBERS: Final = 10_000
 """Most files in a zip archive that is looked into."""
 
+MAX_IMAGES: Final = 1_000_000
+"""Most pictures in a folder of images."""
+
+MAX_IMAGE_VALUES: Final = 2**32
+"""Most values, pixels times colours, in one file of images."""
+
+MAX_IMAGE_BYTES: Final = 64 * 2**20
+"""Largest picture file that is read, in bytes."""
+
+MAX_IMAGE_PIXELS: Final = 2**26
+"""Most pixels of one picture."""
+
 MAX_LINE_BYTES: Final = 4 * 2**20
 """Longest line of a text log, in bytes."""
 
