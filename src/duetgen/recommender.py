@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.cloudmodel import CloudConfig, CloudModel
-from duetgen.core import AverageEncoder, Encoder, GeneratorConfig, GRUEncoder, ParameterGenerator, Theta, Trust
+from duetgen.core import AverageEncoder, Duet, Encoder, GeneratorConfig, GRUEncoder, ParameterGenerator, Theta, Trust
 from duetgen.wire.messages import MetPolicy
 
 
@@ -116,14 +116,7 @@ class Recommender(nn.Module):
             encoder = GRUEncoder(embed, width, history.width, *hidden)
         else:
             encoder = AverageEncoder(embed, width, *hidden)
-        generator = ParameterGenerator(encoder, self.backbone.head.layout, config.generator)
-        if not config.backbone.residual:
-            generator.start_from(self.backbone.head.global_theta())
-        if config.generator.frozen:
-            shared = {id(parameter) for parameter in embed.parameters()} if history.shares else set()
-            for parameter in generator.parameters():
-                parameter.requires_grad_(id(parameter) in shared)
-        return generator
+        return Duet(self.backbone.head, encoder, config.generator, shared=self.backbone.parameters()).generator
 
     @property
     def personal(self) -> bool:
@@ -158,7 +151,7 @@ class Recommender(nn.Module):
 
     def origin(self) -> Tensor | None:
         """The global parameters of the head, where weights replace them: [P]; None where they shift them."""
-        return None if self.config.backbone.residual else self.backbone.head.global_theta()
+        return None if self.backbone.head.residual else self.backbone.head.origin()
 
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]. What a device runs; theta None is the global model."""

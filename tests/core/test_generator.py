@@ -2,12 +2,12 @@ import math
 
 import pytest
 import torch
+from tests.core.making import personal
 from torch import nn
 
 from duetgen.core import (
     AverageEncoder,
     Duet,
-    DynamicLinear,
     Encoder,
     GeneratorConfig,
     GRUEncoder,
@@ -33,7 +33,7 @@ def make_encoder(kind: type[Encoder] = GRUEncoder, event_dropout: float = 0.0) -
 
 def make_duet(residual: bool = True, **config: float) -> Duet:
     torch.manual_seed(0)
-    model = nn.Sequential(DynamicLinear(3, 4, residual=residual), nn.Tanh(), DynamicLinear(4, 2, residual=residual))
+    model = personal(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), "full", "0,2", residual=residual)
     return Duet(model, make_encoder(), GeneratorConfig(width=7, **config))  # type: ignore[arg-type]
 
 
@@ -203,7 +203,8 @@ def test_joint_loss_without_weight_leaves_the_fallback_out() -> None:
 def test_a_duet_learns_to_be_personal_where_the_global_model_cannot() -> None:
     """Two kinds of devices want opposite outputs for the same input; only their histories tell them apart."""
     torch.manual_seed(0)
-    duet = Duet(nn.Sequential(DynamicLinear(1, 8), nn.Tanh(), DynamicLinear(8, 1)), make_encoder(), weight=0.5)
+    model = personal(nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)), "full", "0,2")
+    duet = Duet(model, make_encoder(), weight=0.5)
     history = torch.tensor([[1, 2, 1], [7, 8, 7]]).repeat(16, 1)
     x = torch.linspace(-1, 1, 32)[:, None]
     target = torch.where(history[:, :1] == 1, x, -x)

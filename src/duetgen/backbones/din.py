@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from duetgen.backbones.backbone import BackboneConfig, PairwiseBackbone, windows
 from duetgen.backbones.heads import head_layers
+from duetgen.core import Personal
 
 
-def final_network(config: BackboneConfig) -> nn.Module:
+def final_network(config: BackboneConfig) -> Personal:
     """Head of DIN on (interest, candidate): 2D to 4D to 2D to 1; full layers at width 32 have 16,641 values."""
     widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
     return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
