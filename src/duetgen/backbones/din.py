@@ -17,12 +17,6 @@ from duetgen.backbones.heads import head_layers
 from duetgen.core import Personal
 
 
-def final_network(config: BackboneConfig) -> Personal:
-    """Head of DIN on (interest, candidate): 2D to 4D to 2D to 1; full layers at width 32 have 16,641 values."""
-    widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
-    return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
-
-
 class ActivationUnit(nn.Module):
     """How much each past item matters to a candidate (KDD 2018, section 4.3): a small network on (key, candidate,
     key x candidate). Its first layer is split by input, so that the parts of keys and candidates are computed once.
@@ -69,10 +63,16 @@ class DIN(PairwiseBackbone):
     """Deep interest network (KDD 2018) whose final network is dynamic."""
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
-        super().__init__(vocabulary, config, final_network(config))
+        super().__init__(vocabulary, config)
         self.unit = ActivationUnit(config.width, hidden=max(1, config.width // 4))
         self.position = nn.Parameter(torch.zeros(config.window, config.width))
         self.dropout = nn.Dropout(config.dropped)
+
+    @staticmethod
+    def make_head(config: BackboneConfig) -> Personal:
+        """The network on (interest, candidate): 2D to 4D to 2D to 1; full layers at width 32 have 16,641 values."""
+        widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
+        return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
 
     def context(self, window_BL: Tensor) -> Tensor:
         """The window itself: everything after it depends on the candidate."""

@@ -16,7 +16,6 @@ from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import print_manifest
 from duetgen.cli.settings import build_config
-from duetgen.cli.train import BackboneName
 from duetgen.comparison.numbers import interval
 from duetgen.documents import damaged, encode_json, encode_sealed, read_sealed
 from duetgen.files import write_bytes
@@ -67,7 +66,7 @@ def demo(
     split: Annotated[
         Literal["temporal", "leave-one-out"] | None, Parameter(help="How to divide [temporal where there is time].")
     ] = None,
-    backbone: Annotated[BackboneName, Parameter(help="Device model.")] = "sasrec",
+    backbone: Annotated[str, Parameter(help="Device model: sasrec, gru4rec, din.")] = "sasrec",
     epochs: Annotated[int | None, Parameter(help="Most passes over the training part, for each model.")] = None,
     seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
     threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
@@ -96,7 +95,7 @@ def run_demo(
     out: Path,
     source: str,
     split: str | None,
-    backbone: BackboneName,
+    backbone: str,
     epochs: int | None,
     seed: int,
     *,

@@ -7,7 +7,7 @@ The flow, one file each:
 - `changes`: what it does to one: all parameters, a low-rank core, a scale and shift, a prefix
 - `personal`: runs a module with a given `theta`, without writing it into the module
 - `personalise`: the same for layers of any model by their names
-- `encoders`: a history of behaviour to one vector
+- `encoders`: a history of payloads, a sequence or a set, to one vector
 - `stabiliser`: blends candidate parameter sets (Stable Weight Adapter)
 - `generator`: history to `theta` (Personalized Parameters Generator)
 - `theta`: a device's parameters whole, weights and item bias, and how much each counts with age
@@ -16,7 +16,17 @@ The flow, one file each:
 
 from duetgen.core.changes import KINDS, Change
 from duetgen.core.duet import Duet, freeze, joint_loss
-from duetgen.core.encoders import AverageEncoder, Encoder, GRUEncoder
+from duetgen.core.encoders import (
+    ENCODERS,
+    AttentionEncoder,
+    AttentionPoolEncoder,
+    AverageEncoder,
+    Encoder,
+    Features,
+    GRUEncoder,
+    PooledEncoder,
+    SequenceEncoder,
+)
 from duetgen.core.generator import GeneratorConfig, ParameterGenerator
 from duetgen.core.layout import LayoutEntry, ParameterLayout
 from duetgen.core.personal import Personal
@@ -26,11 +36,15 @@ from duetgen.core.theta import AGES, ItemBias, Theta, Trust
 
 __all__ = [
     "AGES",
+    "ENCODERS",
     "KINDS",
+    "AttentionEncoder",
+    "AttentionPoolEncoder",
     "AverageEncoder",
     "Change",
     "Duet",
     "Encoder",
+    "Features",
     "GRUEncoder",
     "GeneratorConfig",
     "ItemBias",
@@ -38,6 +52,8 @@ __all__ = [
     "ParameterGenerator",
     "ParameterLayout",
     "Personal",
+    "PooledEncoder",
+    "SequenceEncoder",
     "StableWeightAdapter",
     "Theta",
     "Trust",

@@ -44,12 +44,13 @@ from duetgen.device.errors import (
 )
 from duetgen.device.model import DeviceModel, load_model
 from duetgen.device.patience import PatienceConfig
-from duetgen.device.policy import AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, Situation
+from duetgen.device.policy import POLICIES, AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, Situation
 from duetgen.device.ranking import Ranking
 from duetgen.device.status import Status, ThetaStatus
 from duetgen.device.store import ParameterStore
 
 __all__ = [
+    "POLICIES",
     "AfterSeconds",
     "Always",
     "BadAnswerError",
