@@ -32,7 +32,7 @@ class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
 
 BATCH_NORM = tuple(Adaptation(prior=prior) for prior in (0, 16, 64, 256))
 TENT = tuple(Adaptation(prior=prior, steps=10, rate=rate) for prior in (0, 64) for rate in (3e-4, 3e-3))
-FINETUNE = tuple(Adaptation(steps=steps, rate=rate) for steps in (10, 40) for rate in (3e-4, 2e-3))
+FINETUNE = tuple(Adaptation(steps=10, rate=rate) for rate in (1e-4, 3e-4, 1e-3))
 
 
 def with_statistics(model: SmallNet, image_NCHW: Tensor, prior: int) -> SmallNet:

@@ -34,7 +34,8 @@ def rotation(image_NCHW: Tensor, degrees: float, noise: torch.Generator) -> Tens
     turn = math.radians(degrees)
     matrix = torch.tensor([[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]])
     grid = functional.affine_grid(matrix.expand(len(image_NCHW), 2, 3), list(image_NCHW.shape), align_corners=False)
-    return functional.grid_sample(image_NCHW, grid, align_corners=False)
+    turned: Tensor = functional.grid_sample(image_NCHW, grid, align_corners=False)
+    return turned
 
 
 def noise(image_NCHW: Tensor, severity: float, noise: torch.Generator) -> Tensor:
@@ -49,17 +50,18 @@ def blur(image_NCHW: Tensor, severity: float, noise: torch.Generator) -> Tensor:
     weight = (weight / weight.sum()).expand(image_NCHW.shape[1], 1, 1, -1)
     padded = functional.pad(image_NCHW, (reach,) * 4, mode="replicate")
     across = functional.conv2d(padded, weight, groups=len(weight))
-    return functional.conv2d(across, weight.transpose(2, 3), groups=len(weight))
+    blurred: Tensor = functional.conv2d(across, weight.transpose(2, 3), groups=len(weight))
+    return blurred
 
 
 def contrast(image_NCHW: Tensor, severity: float, noise: torch.Generator) -> Tensor:
     """A flat picture: down to a tenth of the contrast, around middle grey."""
-    return 0.5 + (image_NCHW - 0.5) * 0.1**severity
+    return 0.5 + (image_NCHW - 0.5) * math.pow(0.1, severity)
 
 
 def gamma(image_NCHW: Tensor, severity: float, noise: torch.Generator) -> Tensor:
     """Wrong exposure: a power of up to 4, which darkens; below 0 as much the other way."""
-    return image_NCHW.clamp(0, 1) ** (4.0**severity)
+    return image_NCHW.clamp(0, 1) ** math.pow(4, severity)
 
 
 SHIFTS: Final[dict[str, Callable[[Tensor, float, torch.Generator], Tensor]]] = {

@@ -34,7 +34,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: of the setting.
         world: `rotation`: each device is held at an angle; `camera`: each has one to three faults of a camera;
-            `domain`: each is of one domain of the images, with mild faults of a camera besides.
+            `domain`: each is of one domain of the images, with mild faults of a camera besides; `plain`: none does
+            anything.
         left_out: the domain that no device in training is of.
         devices: how many train, with how many images each.
         tested: how many validate, and how many test of either part, with how many labelled images each.
@@ -42,11 +43,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    world: Literal["rotation", "camera", "domain"]
+    world: Literal["rotation", "camera", "domain", "plain"]
     left_out: str | None = None
-    devices: tuple[int, int] = (600, 24)
+    devices: tuple[int, int] = (400, 48)
     tested: tuple[int, int, int] = (40, 60, 64)
-    epochs: int = 12
+    epochs: int = 10
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Fleet:
 
 def draw_shifts(setting: Setting, part: Part, random: np.random.Generator) -> tuple[Shift, ...]:
     """What one device does to images."""
+    if setting.world == "plain":
+        return ()
     if setting.world == "rotation":
         band = 2 * int(random.integers(180 // BAND)) + (part == "unseen")
         return (Shift("rotation", float(band * BAND + random.uniform(0, BAND) - 180)),)
@@ -122,10 +125,3 @@ def pools_of(images: Images, setting: Setting, part: Part) -> list[Indices]:
         cut = int(len(pool) * VALID_SHARE)
         pools.append(pool[:cut] if part == "valid" else pool[cut:])
     return pools
-
-
-def plain_images(images: Images, setting: Setting, most: int = 2000) -> tuple[Pixels, Indices]:
-    """Test images without any shift, of the domains that train: pixels and labels."""
-    pool = np.concatenate(pools_of(images, setting, "seen"))
-    chosen = np.random.default_rng(0).permutation(pool)[:most]
-    return images.pixels[chosen], images.labels[chosen]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -88,7 +88,7 @@ class Images:
     @property
     def colours(self) -> int:
         """C."""
-        return self.pixels.shape[1]
+        return int(self.pixels.shape[1])
 
     def write(self, out: Path, overwrite: bool = False) -> ImageManifest:
         """Make the image folder: it appears whole or not at all.
@@ -106,7 +106,8 @@ class Images:
             )
         with new_folder(out, marker=MARKER, overwrite=overwrite) as folder:
             digests = {}
-            for name, array in zip(ARRAYS, (self.pixels, self.labels, self.domain, self.part)):
+            arrays: list[npt.NDArray[Any]] = [self.pixels, self.labels, self.domain, self.part]
+            for name, array in zip(ARRAYS, arrays):
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
                 digests[name] = digest_of(folder / f"{name}.npy")
             manifest = ImageManifest(
@@ -141,8 +142,18 @@ class Images:
         arrays = []
         for name in ARRAYS:
             try:
-                check_digest(digest_of(folder / f"{name}.npy"), manifest.sha256.get(name), refuse)
+                check_digest(digest_of(folder / f"{name}.npy"), manifest.sha256.get(name, ""), refuse)
                 arrays.append(np.load(folder / f"{name}.npy", allow_pickle=False))
             except (OSError, ValueError) as cause:
                 raise refuse(f"{name}.npy: {cause}") from cause
         return cls(manifest.name, manifest.source, tuple(manifest.classes), tuple(manifest.domains), *arrays)
+
+
+def joined(those: list[Images]) -> Images:
+    """Sets of the same classes as the domains of one."""
+    domain = np.concatenate([np.full(len(one.labels), number) for number, one in enumerate(those)])
+    pixels, labels, part = (
+        np.concatenate([getattr(one, name) for one in those]) for name in ("pixels", "labels", "part")
+    )
+    names = tuple(one.name for one in those)
+    return Images(" and ".join(names), those[0].source, those[0].classes, names, pixels, labels, domain, part)

@@ -73,7 +73,7 @@ class ImageEncoder(Encoder):
         widths = [norm.num_features for _, norm in model.stages()]
         features = 4 * model.conv1.in_channels + 2 * sum(widths) + widths[-1] + model.head.out_features
         small = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-        super().__init__(small, width + features + 1)
+        super().__init__(small, width, width + features + 1)
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.register_buffer("mean_F", torch.zeros(features))
         self.register_buffer("deviation_F", torch.ones(features))
@@ -104,14 +104,12 @@ class ImageEncoder(Encoder):
         self.mean_F.copy_(feature_NF.mean(0))
         self.deviation_F.copy_(feature_NF.std(0) + 1e-3)
 
-    def forward(self, history_BKx: Tensor) -> Tensor:
+    def read(self, history_BLx: Tensor, real_BL: Tensor) -> Tensor:
         """A device's images [B, K, C, H, W], or their descriptions [B, K, F], to its vector [B, D]."""
-        if history_BKx.dim() == 5:
-            history_BKx = self.describe(history_BKx.flatten(0, 1)).unflatten(0, history_BKx.shape[:2])
-        unit_BKF = ((history_BKx - self.mean_F) / self.deviation_F).clamp(-FARTHEST, FARTHEST)
-        count_B1 = unit_BKF.new_full((len(unit_BKF), 1), math.log(unit_BKF.shape[1]) / math.log(MOST_IMAGES))
-        return torch.cat([self.embed(unit_BKF).mean(1), unit_BKF.mean(1), count_B1], dim=1)
-
-    def states(self, history_BLx: Tensor) -> Tensor:
-        """The vector after each image: [B, L, D]."""
-        return torch.stack([self(history_BLx[:, : t + 1]) for t in range(history_BLx.shape[1])], dim=1)
+        if history_BLx.dim() == 5:
+            history_BLx = self.describe(history_BLx.flatten(0, 1)).unflatten(0, history_BLx.shape[:2])
+        unit_BKF = ((history_BLx - self.mean_F) / self.deviation_F).clamp(-FARTHEST, FARTHEST)
+        both_BKD = torch.cat([self.embedded(unit_BKF), unit_BKF], dim=2)
+        count_B1 = real_BL.sum(1, keepdim=True).clamp(min=1).to(both_BKD.dtype)
+        mean_BD = (both_BKD * real_BL.unsqueeze(2)).sum(1) / count_B1
+        return torch.cat([mean_BD, count_B1.log() / math.log(MOST_IMAGES)], dim=1)

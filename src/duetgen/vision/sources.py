@@ -31,9 +31,14 @@ from duetgen.wire import limits
 KINDS: Final = ("idx", "usps", "image-folder")
 """Names for `duet prepare KIND INPUT`."""
 
-IDX_NAMES: Final = (("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"))
+IDX_NAMES: Final = (
+    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+)
 IDX_BYTES: Final = b"\0\0\x08"
 PADDED_FROM: Final = 24
+SCALING: Final = 2
+"""Bilinear, with what is scaled down averaged, as Pillow numbers it."""
 TEST_SHARE: Final = 0.2
 PARTS: Final = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST, "val": TEST, "valid": TEST}
 """Names of folders that divide images, and do not tell a domain."""
@@ -66,7 +71,9 @@ def read_images(path: Path, kind: str, name: str | None = None, seed: int = 0) -
     return Images(called, kind, classes, domain_names, pixels, labels, domains, parts)
 
 
-Read = tuple[Pixels, Indices, Indices, npt.NDArray[np.uint8] | None, tuple[str, ...], tuple[str, ...]]
+Read = tuple[
+    npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None, tuple[str, ...], tuple[str, ...]
+]
 """Pixels, labels, domains and parts, then the names of classes and domains."""
 
 
@@ -90,7 +97,9 @@ def read_idx_folder(folder: Path) -> Read:
     """
     pixels, labels, parts = [], [], []
     for part, names in enumerate(IDX_NAMES):
-        images, label = (read_idx(packed if (packed := folder / f"{name}.gz").is_file() else folder / name) for name in names)
+        images, label = (
+            read_idx(packed if (packed := folder / f"{name}.gz").is_file() else folder / name) for name in names
+        )
         if images.ndim != 3 or label.ndim != 1 or len(images) != len(label):
             raise InputCorruptError(
                 f"{folder / names[0]} holds images of {list(images.shape)}, and its labels are {list(label.shape)}",
@@ -101,7 +110,7 @@ def read_idx_folder(folder: Path) -> Read:
         parts.append(np.full(len(label), part, dtype=np.uint8))
     label = np.concatenate(labels)
     classes = tuple(str(number) for number in range(int(label.max()) + 1))
-    return np.concatenate(pixels), label, np.zeros_like(label), np.concatenate(parts), classes, ("all",)
+    return np.concatenate(pixels), label, np.zeros(len(label), dtype=np.int64), np.concatenate(parts), classes, ("all",)
 
 
 def read_idx(path: Path) -> Pixels:
@@ -121,7 +130,8 @@ def read_idx(path: Path) -> Pixels:
         size = int(np.prod(shape, dtype=object))
         if size > limits.MAX_IMAGE_VALUES:
             raise InputTooLargeError(
-                f"{path} says that it holds {size:,} values; at most {limits.MAX_IMAGE_VALUES:,} are read", "cut it in parts"
+                f"{path} says that it holds {size:,} values; at most {limits.MAX_IMAGE_VALUES:,} are read",
+                "cut it in parts",
             )
         content = file.read(size + 1)
     if len(told) < 4 * head[3] or len(content) < size:
@@ -162,12 +172,14 @@ def read_usps(path: Path) -> Read:
                 labels.append(label.astype(np.int64))
                 parts.append(np.full(len(label), part, dtype=np.uint8))
     except KeyError as cause:
-        raise WrongSourceError(f"{path} is no usps.h5: {cause.args[0]}", "name the kind of images that it is") from cause
+        raise WrongSourceError(
+            f"{path} is no usps.h5: {cause.args[0]}", "name the kind of images that it is"
+        ) from cause
     except (OSError, RuntimeError, TypeError, AttributeError) as cause:
         raise InputCorruptError(f"{path} is no whole HDF5 file: {cause}", AGAIN) from cause
     label = np.concatenate(labels)
     classes = tuple(str(number) for number in range(10))
-    return np.concatenate(pixels), label, np.zeros_like(label), np.concatenate(parts), classes, ("all",)
+    return np.concatenate(pixels), label, np.zeros(len(label), dtype=np.int64), np.concatenate(parts), classes, ("all",)
 
 
 def read_folder(path: Path) -> Read:
@@ -178,7 +190,8 @@ def read_folder(path: Path) -> Read:
         WrongSourceError: folders are not of one depth.
         InputCorruptError, InputTooLargeError: see `decoded`.
     """
-    places, pixels = [], []
+    places: list[PurePosixPath] = []
+    pixels = []
     for place, content in pictures(path):
         if len(places) == limits.MAX_IMAGES:
             raise InputTooLargeError(f"{path} holds more than {limits.MAX_IMAGES:,} pictures", "take fewer")
@@ -199,11 +212,20 @@ def read_folder(path: Path) -> Read:
     parts = None
     if any(divided):
         if not all(divided):
-            raise WrongSourceError(f"{path} divides some of its pictures only", "put all of them below train/ and test/")
+            raise WrongSourceError(
+                f"{path} divides some of its pictures only", "put all of them below train/ and test/"
+            )
         parts = np.array([PARTS[first.lower()] for first in divided if first], dtype=np.uint8)
     colours = 3 if any((image != image[:1]).any() for image in pixels) else 1
     stacked = np.stack([image[:colours] for image in pixels])
-    return stacked, label.astype(np.int64), domain.astype(np.int64), parts, tuple(map(str, classes)), tuple(map(str, domains))
+    return (
+        stacked,
+        label.astype(np.int64),
+        domain.astype(np.int64),
+        parts,
+        tuple(map(str, classes)),
+        tuple(map(str, domains)),
+    )
 
 
 def pictures(path: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
@@ -243,19 +265,20 @@ def decoded(content: IO[bytes], what: str) -> Pixels:
         InputTooLargeError: it has too many bytes or pixels.
         InputCorruptError: it is damaged, or no picture.
     """
+    image_type = pillow()
     try:
-        from PIL import Image
-    except ImportError as cause:
-        raise MissingExtraError("pictures need Pillow", "pip install 'duetgen[vision]'") from cause
-    try:
-        with Image.open(content) as image:
-            if image.width * image.height > limits.MAX_IMAGE_PIXELS or content.seek(0, io.SEEK_END) > limits.MAX_IMAGE_BYTES:
+        with image_type.open(content) as image:
+            if (
+                image.width * image.height > limits.MAX_IMAGE_PIXELS
+                or content.seek(0, io.SEEK_END) > limits.MAX_IMAGE_BYTES
+            ):
                 raise InputTooLargeError(f"{what} is larger than pictures are", "scale it down")
             content.seek(0)
-            array = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, IndexError, Image.DecompressionBombError) as cause:
+            array: Pixels = np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, IndexError, image_type.DecompressionBombError) as cause:
         raise InputCorruptError(f"{what} is no whole picture: {cause}", AGAIN) from cause
-    return fitted(array[None])[0]
+    found: Pixels = fitted(array[None])[0]
+    return found
 
 
 def fitted(pixels: Pixels) -> Pixels:
@@ -263,18 +286,24 @@ def fitted(pixels: Pixels) -> Pixels:
     high, wide = pixels.shape[2:]
     if (high, wide) == (SIDE, SIDE):
         return pixels
-    if PADDED_FROM <= min(high, wide) and max(high, wide) <= SIDE:
+    if min(high, wide) >= PADDED_FROM and max(high, wide) <= SIDE:
         above, left = (SIDE - high) // 2, (SIDE - wide) // 2
         margin = ((0, 0), (0, 0), (above, SIDE - high - above), (left, SIDE - wide - left))
         return np.pad(pixels, margin)
-    import torch
-    from torch.nn import functional
-
-    scaled = functional.interpolate(
-        torch.tensor(pixels, dtype=torch.float32), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
-    )
-    found: Pixels = scaled.round().clamp(0, 255).to(torch.uint8).numpy()
-    return found
+    image_type = pillow()
+    planes = [image_type.fromarray(plane).resize((SIDE, SIDE), SCALING) for plane in pixels.reshape(-1, high, wide)]
+    scaled: Pixels = np.stack([np.asarray(plane) for plane in planes])
+    return scaled.reshape(*pixels.shape[:2], SIDE, SIDE)
 
 
-__all__: list[Any] = ["KINDS", "read_images"]
+def pillow() -> Any:
+    """The module of pictures.
+
+    Raises:
+        MissingExtraError: Pillow is not here.
+    """
+    try:
+        from PIL import Image
+    except ImportError as cause:
+        raise MissingExtraError("pictures need Pillow", "pip install 'duetgen[vision]'") from cause
+    return Image

@@ -21,7 +21,7 @@ from duetgen.vision.model import WIDTHS, ImageEncoder, SmallNet
 BATCH: Final = 128
 DEVICES: Final = 16
 """Devices in a batch of `train_duet`."""
-READ: Final = (1, 1, 2, 4, 8, 16)
+READ: Final = (1, 1, 2, 4, 8, 16, 32)
 """How many images the generator reads, one of these for each batch."""
 BASE_RATE: Final = 4e-3
 GENERATOR_RATE: Final = 1e-3
@@ -60,9 +60,7 @@ class Steps:
         self.schedule.step()
 
 
-def train_base(
-    fleet: Fleet, classes: int, epochs: int, seed: int, widths: tuple[int, int, int] = WIDTHS
-) -> SmallNet:
+def train_base(fleet: Fleet, classes: int, epochs: int, seed: int, widths: tuple[int, int, int] = WIDTHS) -> SmallNet:
     """One model for every device, from the images of all of them."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
