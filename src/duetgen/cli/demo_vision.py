@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from duetgen.vision.results import VisionResults
 
 MADE_IMAGES = 6000
-COUNTS = (1, 4, 16)
+COUNTS = (1, 16)
 LABELLED = (16,)
 DEVICES = (240, 32)
-TESTED = (20, 40, 64)
-EPOCHS = 10
+TESTED = (12, 30, 64)
+EPOCHS = 8
 IMAGES = 16
 
 
