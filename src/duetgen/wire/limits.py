@@ -112,3 +112,18 @@ MAX_ANSWER_BYTES: Final = 4 * MAX_PARAMETERS + 6 * MAX_OPINIONS * MAX_OPINION_IT
 
 MAX_CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 """How far in a device's future an answer may have been issued."""
+
+MAX_HISTORY_BYTES: Final = 512 * 2**10
+"""Largest history of samples in a request, in bytes."""
+
+MAX_SAMPLE_VALUES: Final = 2**24
+"""Most values along one dimension of an input, and of a sample."""
+
+MAX_DIMENSIONS: Final = 8
+"""Most dimensions of an input."""
+
+MAX_TENSORS: Final = 32
+"""Most inputs of a device's graph."""
+
+MAX_IDS: Final = 2**31
+"""Above every id of a history."""
