@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.cloudmodel import CloudConfig, CloudModel
-from duetgen.core import AverageEncoder, Encoder, GeneratorConfig, GRUEncoder, ParameterGenerator, Theta, Trust
+from duetgen.core import ENCODERS, Duet, GeneratorConfig, ParameterGenerator, Theta, Trust
 from duetgen.wire.messages import MetPolicy
 
 
@@ -22,10 +22,11 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What the generator reads and with what.
 
     Attributes:
-        encoder: `average`, averages over four spans, cheap and with little to memorise; or `gru` (the paper's).
+        encoder: one of a sequence in `core.ENCODERS`: `average`, averages over four spans, cheap and with little to
+            memorise; `gru` (the paper's); or `attention`.
         length: L_g, how many recent events generator and cloud model read; the device model's window gives the paper's
             set-up.
-        width: width of the GRU's state; averages are as wide as what is averaged.
+        width: width of the encoder's vector; averages are as wide as what is averaged.
         embedding_width: width of the encoder's own item embedding.
         share_embedding: read the device model's item embedding instead (the form of the paper): less to memorise;
             `auto`: where devices have few events, see `training.defaults`.
@@ -33,7 +34,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
         event_dropout: share of whole events hidden from the encoder while training.
     """
 
-    encoder: Literal["average", "gru"] = "average"
+    encoder: str = "average"
     length: int = 100
     width: int = 64
     embedding_width: int = 64
@@ -51,14 +52,14 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that tells the shape of a recommender, but for its vocabulary.
 
     Attributes:
-        name: `sasrec`, `gru4rec` or `din`.
+        name: of the backbone, in `backbones.BACKBONES`.
         method: `base`, the global model alone; `finetune`, the same, of which each device trains a copy; `cloud`, a
             cloud model alone; or `duet`.
         met: whether opinions leave out what the history holds, as devices hide it.
         normalised: whether scores are logits of a softmax over the catalogue, as the softmax objectives train them.
     """
 
-    name: Literal["sasrec", "gru4rec", "din"] = "sasrec"
+    name: str = "sasrec"
     method: Literal["base", "finetune", "cloud", "duet"] = "duet"
     met: MetPolicy = "hide"
     normalised: bool = True
@@ -110,20 +111,8 @@ class Recommender(nn.Module):
             nn.init.normal_(embed.weight, std=width**-0.5)
             with torch.no_grad():
                 embed.weight[0].zero_()
-        hidden = (history.dropout, history.event_dropout)
-        encoder: Encoder
-        if history.encoder == "gru":
-            encoder = GRUEncoder(embed, width, history.width, *hidden)
-        else:
-            encoder = AverageEncoder(embed, width, *hidden)
-        generator = ParameterGenerator(encoder, self.backbone.head.layout, config.generator)
-        if not config.backbone.residual:
-            generator.start_from(self.backbone.head.global_theta())
-        if config.generator.frozen:
-            shared = {id(parameter) for parameter in embed.parameters()} if history.shares else set()
-            for parameter in generator.parameters():
-                parameter.requires_grad_(id(parameter) in shared)
-        return generator
+        encoder = ENCODERS[history.encoder](embed, width, history.width, history.dropout, history.event_dropout)
+        return Duet(self.backbone.head, encoder, config.generator, shared=self.backbone.parameters()).generator
 
     @property
     def personal(self) -> bool:
@@ -158,7 +147,7 @@ class Recommender(nn.Module):
 
     def origin(self) -> Tensor | None:
         """The global parameters of the head, where weights replace them: [P]; None where they shift them."""
-        return None if self.config.backbone.residual else self.backbone.head.global_theta()
+        return None if self.backbone.head.residual else self.backbone.head.origin()
 
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]. What a device runs; theta None is the global model."""

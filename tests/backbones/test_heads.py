@@ -7,7 +7,7 @@ from torch import nn
 from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.backbones.heads import head_layers
 from duetgen.comparison.changes import with_settings
-from duetgen.core import ConcatLinear, DynamicLinear, GeneratorConfig, LowRankDynamicLinear, ScaledLinear, Theta
+from duetgen.core import GeneratorConfig, Theta
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import TrainConfig, check_config
 from duetgen.training.config import InvalidConfigError
@@ -27,18 +27,12 @@ def make(name: str, head: str, frozen: bool = False, share: bool = False) -> Rec
     return Recommender(V, config).eval()
 
 
-def test_layers_by_kind() -> None:
-    kinds = {
-        head: [type(layer) for layer in head_layers(head, [4, 8, 2, 1], 3, True, nn.SiLU)]  # type: ignore[arg-type, attr-defined]
-        for head in HEADS
-    }
-    between = [nn.SiLU]
-    assert kinds == {
-        "full": [DynamicLinear, *between, DynamicLinear, *between, DynamicLinear],
-        "low-rank": [LowRankDynamicLinear, *between, LowRankDynamicLinear, *between, LowRankDynamicLinear],
-        "scale": [ScaledLinear, *between, ScaledLinear, *between, ScaledLinear],
-        "concat": [ConcatLinear, *between, nn.Linear, *between, nn.Linear],
-    }
+@pytest.mark.parametrize("kind", HEADS)
+def test_layers_by_kind(kind: str) -> None:
+    head = head_layers(kind, [4, 8, 2, 1], 3, True, nn.SiLU)  # type: ignore[arg-type]
+    assert [type(layer) for layer in head.module.children()] == [nn.Linear, nn.SiLU, nn.Linear, nn.SiLU, nn.Linear]
+    personal = ["0"] if kind == "concat" else ["0", "2", "4"]
+    assert [(name, change.kind) for name, _, change in head.by_name()] == [(name, kind) for name in personal]
 
 
 @pytest.mark.parametrize(

@@ -2,38 +2,40 @@ import math
 
 import pytest
 import torch
+from tests.core.making import personal
 from torch import nn
 
 from duetgen.core import (
+    ENCODERS,
+    AttentionEncoder,
+    AttentionPoolEncoder,
     AverageEncoder,
     Duet,
-    DynamicLinear,
     Encoder,
+    Features,
     GeneratorConfig,
     GRUEncoder,
     ParameterGenerator,
+    PooledEncoder,
+    SequenceEncoder,
     StableWeightAdapter,
 )
 from duetgen.core.duet import joint_loss
 from duetgen.core.generator import LayerGenerator, ViewProjection
 
-KINDS: list[type[Encoder]] = [GRUEncoder, AverageEncoder]
-
-
-def encoder_of(kind: type[Encoder], embed: nn.Module, event_dropout: float = 0.0) -> Encoder:
-    if kind is AverageEncoder:
-        return AverageEncoder(embed, 5, event_dropout=event_dropout)
-    return GRUEncoder(embed, 5, 6, event_dropout=event_dropout)
+KINDS: list[type[Encoder]] = list(ENCODERS.values())
+SEQUENCES = [kind for kind in KINDS if issubclass(kind, SequenceEncoder)]
+SETS = [kind for kind in KINDS if kind not in SEQUENCES]
 
 
 def make_encoder(kind: type[Encoder] = GRUEncoder, event_dropout: float = 0.0) -> Encoder:
     torch.manual_seed(0)
-    return encoder_of(kind, nn.Embedding(9, 5, padding_idx=0), event_dropout)
+    return kind(nn.Embedding(9, 5, padding_idx=0), 5, 8, event_dropout=event_dropout)
 
 
 def make_duet(residual: bool = True, **config: float) -> Duet:
     torch.manual_seed(0)
-    model = nn.Sequential(DynamicLinear(3, 4, residual=residual), nn.Tanh(), DynamicLinear(4, 2, residual=residual))
+    model = personal(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), "full", "0,2", residual=residual)
     return Duet(model, make_encoder(), GeneratorConfig(width=7, **config))  # type: ignore[arg-type]
 
 
@@ -49,18 +51,12 @@ class TestEncoder:
             torch.testing.assert_close(encoder(row[None]), alone)
             torch.testing.assert_close(encoder(torch.cat([row, torch.zeros(40, dtype=torch.long)])[None]), alone)
 
-    def test_states_are_the_vector_after_each_event(self, kind: type[Encoder]) -> None:
-        encoder = make_encoder(kind)
-        states = encoder.states(HISTORY)
-        for length in range(1, 6):
-            torch.testing.assert_close(states[1, length - 1], encoder(HISTORY[1:2, :length])[0])
-
     def test_an_empty_history_gives_zeros(self, kind: type[Encoder]) -> None:
         encoder = make_encoder(kind)
         assert encoder(torch.zeros(2, 5, dtype=torch.long)).tolist() == [[0.0] * encoder.width] * 2
 
     def test_feature_vectors_are_read_too(self, kind: type[Encoder]) -> None:
-        encoder = encoder_of(kind, nn.Linear(2, 5))
+        encoder = kind(nn.Linear(2, 5), 5, 8)
         features = torch.randn(1, 3, 2)
         padded = torch.cat([features, torch.zeros(1, 4, 2)], dim=1)
         torch.testing.assert_close(encoder(padded), encoder(features))
@@ -72,6 +68,66 @@ class TestEncoder:
         assert 0 < int(kept[HISTORY > 0].sum()) < int((HISTORY > 0).sum())
         encoder.eval()
         assert torch.equal(encoder(HISTORY), make_encoder(kind).eval()(HISTORY))
+
+    def test_a_mask_tells_where_zeros_do_not(self, kind: type[Encoder]) -> None:
+        encoder = kind(nn.Linear(2, 5), 5, 8)
+        features = torch.randn(2, 3, 2)
+        features[0, 0] = 0.0
+        real = torch.tensor([[True, True, False], [False, False, False]])
+        found = encoder(features, real)
+        torch.testing.assert_close(found[0], encoder(features[:1, :2], real[:1, :2])[0])
+        assert found[1].tolist() == [0.0] * encoder.width
+
+    def test_images_are_read_by_a_model_that_is_kept(self, kind: type[Encoder]) -> None:
+        model = nn.Sequential(nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        encoder = kind(Features(model), 5, 8).train()
+        images = torch.randn(2, 3, 1, 4, 4)
+        images[1, 1:] = 0.0
+        found = encoder(images)
+        torch.testing.assert_close(found[1], encoder(images[1:, :1])[0])
+        assert not model.training
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_states_are_the_vector_after_each_event(kind: type[Encoder]) -> None:
+    encoder = make_encoder(kind)
+    assert isinstance(encoder, SequenceEncoder)
+    states = encoder.states(HISTORY)
+    for length in range(1, 6):
+        torch.testing.assert_close(states[1, length - 1], encoder(HISTORY[1:2, :length])[0])
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_a_set_has_no_order(kind: type[Encoder]) -> None:
+    encoder = make_encoder(kind)
+    torch.testing.assert_close(encoder(HISTORY.flip(1)), encoder(HISTORY))
+
+
+def test_pooled_by_hand() -> None:
+    encoder = PooledEncoder(nn.Identity(), 1)
+    # The mean of 1, 2 and 6 is 3, their variance (4 + 1 + 9) / 3.
+    history = torch.tensor([[[1.0], [0.0], [2.0], [6.0]]])
+    torch.testing.assert_close(encoder(history), torch.tensor([[3.0, (14 / 3) ** 0.5]]))
+
+
+def test_one_attention_looks_back_less_far_by_hand() -> None:
+    encoder = AttentionEncoder(nn.Identity(), 1, 2)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.zero_()
+        encoder.value.weight.fill_(1.0)
+        encoder.output.weight.copy_(torch.eye(2))
+        encoder.slope_H.copy_(torch.tensor([math.log(2), 0.0]))
+    # The first head halves what is an event older, the second takes the plain mean.
+    history = torch.tensor([[[1.0], [4.0], [0.0]]])
+    torch.testing.assert_close(encoder(history), torch.tensor([[(4 + 1 / 2) / (3 / 2), 5 / 2]]))
+
+
+@pytest.mark.parametrize(("kind", "width"), [(AttentionEncoder, 7), (AttentionPoolEncoder, 6)])
+def test_a_width_that_does_not_divide_is_refused(kind: type[Encoder], width: int) -> None:
+    with pytest.raises(ValueError, match="does not divide"):
+        kind(nn.Identity(), 1, width)
 
 
 def test_averages_by_hand() -> None:
@@ -180,6 +236,7 @@ class TestGenerator:
         duet = make_duet(decoder_scale=1.0)
         generator = duet.generator
         assert isinstance(generator, ParameterGenerator)
+        assert isinstance(generator.encoder, SequenceEncoder)
         every = generator.decode(generator.encoder.states(HISTORY[1:2]))
         for length in range(1, 6):
             torch.testing.assert_close(every[0, length - 1], generator(HISTORY[1:2, :length])[0])
@@ -203,7 +260,8 @@ def test_joint_loss_without_weight_leaves_the_fallback_out() -> None:
 def test_a_duet_learns_to_be_personal_where_the_global_model_cannot() -> None:
     """Two kinds of devices want opposite outputs for the same input; only their histories tell them apart."""
     torch.manual_seed(0)
-    duet = Duet(nn.Sequential(DynamicLinear(1, 8), nn.Tanh(), DynamicLinear(8, 1)), make_encoder(), weight=0.5)
+    model = personal(nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)), "full", "0,2")
+    duet = Duet(model, make_encoder(), weight=0.5)
     history = torch.tensor([[1, 2, 1], [7, 8, 7]]).repeat(16, 1)
     x = torch.linspace(-1, 1, 32)[:, None]
     target = torch.where(history[:, :1] == 1, x, -x)

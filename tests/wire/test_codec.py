@@ -24,10 +24,10 @@ def thetas(largest: float) -> Any:
     return hnp.arrays(np.float32, CODEC.size, elements=values)
 
 
-def test_rows_are_the_last_dimensions() -> None:
+def test_a_row_is_a_row_of_a_matrix_the_filter_of_a_channel_or_a_whole_bias() -> None:
     assert CODEC.size == 3 * 4 + 3 + 4
-    assert CODEC.length_R.tolist() == [4, 4, 4, 3, 2, 2]
-    assert CODEC.start_R.tolist() == [0, 4, 8, 12, 15, 17]
+    assert CODEC.length_R.tolist() == [4, 4, 4, 3, 4]
+    assert CODEC.start_R.tolist() == [0, 4, 8, 12, 15]
 
 
 def test_float32_by_hand() -> None:

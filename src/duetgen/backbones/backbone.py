@@ -1,6 +1,6 @@
 """What every device model has in common: a window of recent items becomes a context, a context scores candidates.
 
-The static part (`context`) is shared by all devices; only the head, built of dynamic layers, takes theta. So one pass
+The static part (`context`) is shared by all devices; only the head takes theta. So one pass
 of the static part serves the personal and the global model alike.
 
 Shapes: B devices, T events of a sequence, L window length (L_d), C candidates of a row, M candidates shared by all
@@ -70,7 +70,6 @@ class Backbone(nn.Module):
     Args:
         vocabulary: V; index 0 is padding, 1 the unknown item.
         config: see `BackboneConfig`.
-        head: the dynamic layers.
     """
 
     pairwise: bool
@@ -79,14 +78,20 @@ class Backbone(nn.Module):
     """Whether a window is read one event after another from its start (GRU4Rec): `contexts` makes one pass of the
     positions whose window holds all events so far, and runs every later window anew."""
 
-    def __init__(self, vocabulary: int, config: BackboneConfig, head: nn.Module) -> None:
+    def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
         super().__init__()
         self.vocabulary, self.config = vocabulary, config
+        head = self.make_head(config)
         self.item_embedding = nn.Embedding(vocabulary, config.width, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight, std=config.width**-0.5)
         with torch.no_grad():
             self.item_embedding.weight[0].zero_()
-        self.head = Personal(head)
+        self.head = head
+
+    @staticmethod
+    @abstractmethod
+    def make_head(config: BackboneConfig) -> Personal:
+        """What theta changes: the last layers."""
 
     @abstractmethod
     def context(self, window_BL: Tensor) -> Tensor:
@@ -111,19 +116,19 @@ class Backbone(nn.Module):
         return self.score_shared(context_x, items_M, theta_P)[places]
 
 
-def state_head(config: BackboneConfig) -> nn.Module:
-    """Head of the sequence encoders: two layers on the state; full ones have 2 (D² + D) values (2,112 at width 32)."""
-    return head_layers(config.head, [config.width] * 3, config.rank, config.residual, nn.GELU)
-
-
 class SequenceBackbone(Backbone):
     """A backbone that reads its window into one state, whatever the candidates: scores are dot products."""
 
     pairwise = False
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
-        super().__init__(vocabulary, config, state_head(config))
+        super().__init__(vocabulary, config)
         self.dropout = nn.Dropout(config.dropped)
+
+    @staticmethod
+    def make_head(config: BackboneConfig) -> Personal:
+        """Two layers on the state; full ones have 2 (D² + D) values (2,112 at width 32)."""
+        return head_layers(config.head, [config.width] * 3, config.rank, config.residual, nn.GELU)
 
     @abstractmethod
     def encode(self, rows_NL: Tensor) -> Tensor:

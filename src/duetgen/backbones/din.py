@@ -14,12 +14,7 @@ from torch import Tensor, nn
 
 from duetgen.backbones.backbone import BackboneConfig, PairwiseBackbone, windows
 from duetgen.backbones.heads import head_layers
-
-
-def final_network(config: BackboneConfig) -> nn.Module:
-    """Head of DIN on (interest, candidate): 2D to 4D to 2D to 1; full layers at width 32 have 16,641 values."""
-    widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
-    return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
+from duetgen.core import Personal
 
 
 class ActivationUnit(nn.Module):
@@ -68,10 +63,16 @@ class DIN(PairwiseBackbone):
     """Deep interest network (KDD 2018) whose final network is dynamic."""
 
     def __init__(self, vocabulary: int, config: BackboneConfig) -> None:
-        super().__init__(vocabulary, config, final_network(config))
+        super().__init__(vocabulary, config)
         self.unit = ActivationUnit(config.width, hidden=max(1, config.width // 4))
         self.position = nn.Parameter(torch.zeros(config.window, config.width))
         self.dropout = nn.Dropout(config.dropped)
+
+    @staticmethod
+    def make_head(config: BackboneConfig) -> Personal:
+        """The network on (interest, candidate): 2D to 4D to 2D to 1; full layers at width 32 have 16,641 values."""
+        widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
+        return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
 
     def context(self, window_BL: Tensor) -> Tensor:
         """The window itself: everything after it depends on the candidate."""

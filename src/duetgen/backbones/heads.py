@@ -7,12 +7,12 @@ from typing import Literal
 
 from torch import nn
 
-from duetgen.core import ConcatLinear, DynamicLinear, LowRankDynamicLinear, ScaledLinear
+from duetgen.core import Personal, make_change
 
 HeadKind = Literal["auto", "full", "low-rank", "scale", "concat"]
 
 
-def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, activation: type[nn.Module]) -> nn.Module:
+def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, activation: type[nn.Module]) -> Personal:
     """A head of linear layers of the given widths, from input to output, with activations between them.
 
     Args:
@@ -21,19 +21,16 @@ def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, ac
             (FiLM); `concat`, it is one more input of the first layer, and the others are static.
         widths: sizes of input, hidden layers and output.
         rank: of the small core, or size of the vector that is appended.
-        residual: see `DynamicLinear`; the other kinds know the residual form alone.
+        residual: see `personalise`; the other kinds know the residual form alone.
         activation: made once for each gap between two layers.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         if layers:
             layers.append(activation())
-        if kind in ("auto", "full"):
-            layers.append(DynamicLinear(inputs, outputs, residual=residual))
-        elif kind == "low-rank":
-            layers.append(LowRankDynamicLinear(inputs, outputs, rank))
-        elif kind == "scale":
-            layers.append(ScaledLinear(inputs, outputs))
-        else:
-            layers.append(nn.Linear(inputs, outputs) if layers else ConcatLinear(inputs, outputs, rank))
-    return nn.Sequential(*layers)
+        layers.append(nn.Linear(inputs, outputs))
+    head = nn.Sequential(*layers)
+    names = [name for name, layer in head.named_children() if isinstance(layer, nn.Linear)]
+    personal, made = names[:1] if kind == "concat" else names, "full" if kind == "auto" else kind
+    # Its layers keep the devices first, so there is nothing to prove.
+    return Personal(head, {name: make_change(head, name, made, rank, residual) for name in personal}, proved=True)

@@ -1,4 +1,4 @@
-"""`duet demo`: the main job from start to end, on the embedded data or on a log of one's own."""
+"""`duet demo`: the main job from start to end, on the embedded data or on a log of one's own; or on images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.table import Table
 
 from duetgen import jobfolder
 from duetgen.cli import console
+from duetgen.cli.demo_vision import demo_vision
 from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
-from duetgen.cli.prepare import print_manifest
+from duetgen.cli.prepare import UsageError, print_manifest
 from duetgen.cli.settings import build_config
-from duetgen.cli.train import BackboneName
 from duetgen.comparison.numbers import interval
 from duetgen.documents import damaged, encode_json, encode_sealed, read_sealed
 from duetgen.files import write_bytes
@@ -59,15 +59,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def demo(
-    input: Annotated[Path | None, Parameter(help="A log of your own; without one, the embedded data.")] = None,
+    input: Annotated[
+        Path | None,
+        Parameter(help="A log of your own, or an image folder with --vision; without one, the embedded data."),
+    ] = None,
     /,
     *,
+    vision: Annotated[bool, Parameter(negative="", help="Images on devices that see each in its own way.")] = False,
     out: Annotated[Path, Parameter(help="Folder for everything that is made.")] = Path("duet-demo"),
     source: Annotated[str, Parameter(help="Kind of log, as for `duet prepare` [told from the file].")] = "auto",
     split: Annotated[
         Literal["temporal", "leave-one-out"] | None, Parameter(help="How to divide [temporal where there is time].")
     ] = None,
-    backbone: Annotated[BackboneName, Parameter(help="Device model.")] = "sasrec",
+    backbone: Annotated[str, Parameter(help="Device model: sasrec, gru4rec, din.")] = "sasrec",
     epochs: Annotated[int | None, Parameter(help="Most passes over the training part, for each model.")] = None,
     seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
     threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
@@ -86,6 +90,11 @@ def demo(
     from duetgen.machine import use_machine
 
     use_machine(threads)
+    if vision:
+        if (source, split, backbone) != ("auto", None, "sasrec"):
+            raise UsageError("images have no source, split or backbone", "leave these options out with --vision")
+        demo_vision(input, out, epochs, seed, overwrite=overwrite, silent=quiet or json, json=json)
+        return
     job = Job(str(input) if input else None, last_change(input), source, split, backbone, epochs, seed)
     with jobfolder.work_in(out, folder_job(out, job), overwrite=overwrite):
         run_demo(input, out, source, split, backbone, epochs, seed, live=live, silent=quiet or json, json=json)
@@ -96,7 +105,7 @@ def run_demo(
     out: Path,
     source: str,
     split: str | None,
-    backbone: BackboneName,
+    backbone: str,
     epochs: int | None,
     seed: int,
     *,

@@ -124,24 +124,23 @@ def parse_policy(text: str, budget: int | None) -> Policy:
     Raises:
         UsageError: none of these.
     """
-    from duetgen.device import AfterSeconds, Always, DailyBudget, Drift, EveryEvents
+    from duetgen.device import POLICIES, DailyBudget
 
     name, colon, value = text.partition(":")
-    policy: Policy
+    fields = {known: [field.name for field in msgspec.structs.fields(kind)] for known, kind in POLICIES.items()}
     try:
-        if name == "always" and not colon:
-            policy = Always()
-        elif name == "every" and int(value) > 0:
-            policy = EveryEvents(int(value))
-        elif name == "after" and float(value) > 0:
-            policy = AfterSeconds(float(value))
-        elif name == "drift" and float(value) > 0:
-            policy = Drift(float(value))
-        else:
+        kind = POLICIES[name]
+        policy: Policy = kind()
+        if fields[name]:
+            number = float(value) if isinstance(getattr(policy, fields[name][0]), float) else int(value)
+            if not number > 0:
+                raise ValueError
+            policy = kind(number)
+        elif colon:
             raise ValueError
-    except ValueError:
-        hint = "give always, every:EVENTS, after:SECONDS or drift:THRESHOLD, as in --policy every:10"
-        raise UsageError(f"--policy {text} is none", hint) from None
+    except (KeyError, ValueError):
+        forms = ", ".join(":".join([known, *(field.upper() for field in names[:1])]) for known, names in fields.items())
+        raise UsageError(f"--policy {text} is none", f"give one of {forms}, as in --policy every:10") from None
     if budget is None:
         return policy
     if budget < 0:

@@ -14,6 +14,7 @@ from duetgen.wire.messages import MetPolicy
 
 if TYPE_CHECKING:
     from duetgen.data import Manifest
+    from duetgen.vision.images import ImageManifest
 
 
 TimeUnit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds", "days", "spreadsheet-days"]
@@ -106,6 +107,9 @@ def prepare(
     and test file of the published DUET code), synthetic (the embedded simulator, no input). Packed files, archives and
     folders as they are published are read as they are; a path may go on inside an archive.
 
+    Kinds of images: idx (a folder of the four files of MNIST or Fashion-MNIST), usps (usps.h5), image-folder (pictures
+    by class, or by domain and class, in folders or tar archives).
+
     Examples: `duet prepare ml-1m`, `duet prepare ml-1m.zip --out data/ml-1m`, `duet prepare synthetic --out data/demo`.
     """
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
@@ -114,8 +118,10 @@ def prepare(
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES, Columns, Reading
     from duetgen.data.sources.synthetic import SyntheticConfig
+    from duetgen.vision.sources import KINDS, read_images
 
-    if input is None and source != "synthetic" and (source not in SOURCES or entry_of(source) is not None):
+    unknown = source not in (*SOURCES, *KINDS)
+    if input is None and source != "synthetic" and (unknown or entry_of(source) is not None):
         source, input = "auto", Path(source)
     if input is None and source != "synthetic":
         raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
@@ -157,6 +163,20 @@ def prepare(
         synthetic=synthetic,
     )
     silent = quiet or json
+    if source in KINDS:
+        plain = PrepareConfig(source=source, name=name, seed=seed, synthetic=SyntheticConfig(seed=seed))
+        if config != plain or test_input is not None or input is None:
+            raise UsageError(
+                "images take --out, --name and --seed alone", f"write `duet prepare {source} INPUT --out DIR`"
+            )
+        with console.spinner("preparing", silent) as say:
+            say(f"reading {input.name}")
+            made = read_images(input, source, name, seed).write(out, overwrite)
+        if json:
+            console.print_json(made)
+        else:
+            print_images(made, out)
+        return
     with console.spinner("preparing", silent) as say:
         manifest = run_prepare(
             input,
@@ -210,6 +230,18 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         results.print(f"  {line}", markup=False, soft_wrap=True)
     results.print(f"  leakage: {sum(check.passed for check in manifest.leakage)} checks passed")
     results.print(f"  dataset folder: {out}")
+
+
+def print_images(manifest: ImageManifest, out: Path) -> None:
+    """The counts of an image folder."""
+    train, test = manifest.images
+    domains = f", {len(manifest.domains)} domains" if len(manifest.domains) > 1 else ""
+    colours = "grey" if manifest.colours == 1 else "colour"
+    console.results.print(
+        f"[bold]{manifest.name}[/]: {train:,} {colours} images to train, {test:,} to test, "
+        f"{len(manifest.classes)} classes{domains}"
+    )
+    console.results.print(f"  image folder: {out}")
 
 
 def print_repeats(manifest: Manifest) -> None:

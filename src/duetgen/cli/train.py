@@ -17,7 +17,6 @@ from duetgen.cli.settings import NONE_GIVEN, Settings, build_config
 if TYPE_CHECKING:
     from duetgen.training import TrainConfig
 
-BackboneName = Literal["sasrec", "gru4rec", "din"]
 Method = Literal["base", "finetune", "cloud", "duet"]
 TOLD_AGES = (0, 5, 20, 100)
 """Ages of theta, in events, at which trust is told."""
@@ -28,7 +27,7 @@ def train(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Run folder to write [runs/DATASET-BACKBONE-METHOD].")] = None,
-    backbone: Annotated[BackboneName | None, Parameter(help="Device model [sasrec].")] = None,
+    backbone: Annotated[str | None, Parameter(help="Device model: sasrec, gru4rec, din [sasrec].")] = None,
     method: Annotated[
         Method | None,
         Parameter(

@@ -1,6 +1,7 @@
 """One version's generator in ONNX Runtime: histories in, theta out.
 
-Shapes: B devices, L history length (at most L_g), P weights in theta, J opinions, K items of one, V items.
+Shapes: B devices, L history length (at most L_g), `x` dimensions of a sample, P weights in theta, J opinions, K items
+of one, V items.
 """
 
 from __future__ import annotations
@@ -8,18 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from msgspec import UnsetType
 
 from duetgen.cloud.errors import CanaryError, InvalidHistoryError
 from duetgen.cloud.thetas import Float32, Int64, Thetas, open_session, session_options
 from duetgen.wire.bias import PAIR_BYTES, ItemBias
-from duetgen.wire.bundle import Bundle
+from duetgen.wire.bundle import Bundle, Canary, ModelCanary
 from duetgen.wire.codec import BYTES
+from duetgen.wire.errors import InvalidSampleError
 from duetgen.wire.messages import Encoding, Parts
+from duetgen.wire.samples import SampleSpec
 
 TOLERANCE: Final = 1e-3
 """Largest difference of a canary, in units of the largest value."""
@@ -28,6 +32,12 @@ ROWS: Final = (8, 16, 32, 64)
 CUDA_ROWS: Final = 1024
 LOAD_SECONDS: Final = 20.0
 """How long the graphs of a version may take until they have proved what they compute: some never end."""
+
+
+History: TypeAlias = npt.NDArray[Any]
+"""What the generator reads of one device: item indices [L], or samples [L, x]."""
+Pair: TypeAlias = tuple[str, npt.NDArray[Any], npt.NDArray[Any]]
+"""A graph, what it computes, and what it should."""
 
 
 def available_providers() -> list[str]:
@@ -54,7 +64,11 @@ class Engine:
         self.size, self.codec, self.bias_codec = manifest.size, bundle.codec(), bundle.bias_codec()
         self._names = ["theta"] if manifest.parts == "weights" else ["theta", "items", "values"]
         self._gives_weights = manifest.parts != "bias"
-        self._window, self._canary = manifest.window, bundle.canary()
+        self._window, self._samples = (
+            manifest.window,
+            None if isinstance(manifest.model, UnsetType) else manifest.model.history,
+        )
+        self._canary = bundle.canary() if manifest.ranks else bundle.model_canary()
         generator, device = bundle.read("generator.onnx"), bundle.read("device.onnx")
         options = session_options()
         self._options = onnxruntime.RunOptions()
@@ -86,12 +100,16 @@ class Engine:
         # A run that the timer has met after all would otherwise end every later one.
         self._options = onnxruntime.RunOptions()
 
-    def history(self, items: list[int]) -> Int64:
-        """The part of a history that counts, at most [L_g].
+    def history(self, items: list[int] | bytes) -> History:
+        """The part of a history that counts, at most [L_g]; of samples [L_g, x].
 
         Raises:
-            InvalidHistoryError: it holds an index that the version does not have.
+            InvalidHistoryError: it holds an index that the version does not have, or is of another kind.
         """
+        if self._samples is not None:
+            return self._read(self._samples, items)
+        if isinstance(items, bytes):
+            raise InvalidHistoryError("the history is bytes, where this version reads items", "send item indices")
         recent = items[-self.length :]
         # Built-in functions are faster here than numpy's, which cost more to call than to run.
         if not recent or max(recent) >= self.vocabulary or min(recent) < 1:
@@ -101,12 +119,20 @@ class Engine:
             )
         return np.array(recent, dtype=np.int64)
 
-    def histories(self, many: Sequence[list[int]]) -> list[Int64]:
+    def _read(self, samples: SampleSpec, history: list[int] | bytes) -> History:
+        try:
+            return samples.read(history, self.length, self.vocabulary)
+        except InvalidSampleError as cause:
+            raise InvalidHistoryError(cause.message, cause.hint) from cause
+
+    def histories(self, many: Sequence[list[int] | bytes]) -> list[History]:
         """`history` of many devices at once.
 
         Raises:
-            InvalidHistoryError: one of them holds an index that the version does not have.
+            InvalidHistoryError: one of them holds an index that the version does not have, or is of another kind.
         """
+        if self._samples is not None or any(isinstance(items, bytes) for items in many):
+            return [self.history(items) for items in many]
         recent = [np.array(items[-self.length :], dtype=np.int64) for items in many]
         together = np.concatenate(recent)
         if together.max() >= self.vocabulary or together.min() < 1 or not all(map(len, recent)):
@@ -114,7 +140,7 @@ class Engine:
                 self.history(items)
         return recent
 
-    def thetas(self, histories: Sequence[Int64]) -> Thetas:
+    def thetas(self, histories: Sequence[History]) -> Thetas:
         """Theta of one history or more, at best of `rows`, in one call: the parts that the version gives."""
         found = dict(zip(self._names, self._run(histories)))
         if not self._gives_weights:
@@ -126,11 +152,12 @@ class Engine:
         weights = self.size * BYTES[dtype] if self._gives_weights and parts != "bias" else 0
         return weights + (0 if parts == "weights" else sum(PAIR_BYTES * most + 4 for most in self.bias_codec.most))
 
-    def _run(self, histories: Sequence[Int64]) -> list[npt.NDArray[Any]]:
+    def _run(self, histories: Sequence[History]) -> list[npt.NDArray[Any]]:
         if len(histories) == 1:
             history_BL = histories[0][None]
         else:
-            history_BL = np.zeros((len(histories), max(map(len, histories))), dtype=np.int64)
+            first = histories[0]
+            history_BL = np.zeros((len(histories), max(map(len, histories)), *first.shape[1:]), dtype=first.dtype)
             for row, history_L in enumerate(histories):
                 history_BL[row, : len(history_L)] = history_L
         found: list[npt.NDArray[Any]] = self._session.run(self._names, {"history": history_BL}, self._options)
@@ -142,7 +169,41 @@ class Engine:
         Raises:
             CanaryError: they do not.
         """
-        canary, model = self._canary, self.model_id[:12]
+        canary = self._canary
+        if isinstance(canary, ModelCanary):
+            theta_P, pairs = self._run_model(canary)
+        else:
+            theta_P, pairs = self._run_items(canary)
+        for what, given, wanted in pairs:
+            if given.shape != wanted.shape or not self._close(given, wanted):
+                raise CanaryError(
+                    f"the {what} graph of {self.model_id[:12]} does not compute here what was exported",
+                    "use the version of ONNX Runtime that exported it, or export the model again",
+                )
+        if theta_P.shape != (self.size,):
+            raise CanaryError(f"theta of {self.model_id[:12]} has not the size of its layout", "export the model again")
+
+    def _run_model(self, canary: ModelCanary) -> tuple[Float32, list[Pair]]:
+        try:
+            (theta_P,) = self._run([self.history(canary.history)])[0]
+            inputs = {name: array.values() for name, array in canary.inputs.items()}
+            output = self._device.run(None, {"theta": theta_P[None], **inputs}, self._options)[0]
+            fallback = self._device.run(None, {"theta": np.zeros_like(theta_P)[None], **inputs}, self._options)[0]
+            wanted = np.array(canary.theta, dtype=np.float32)
+            return theta_P, [
+                ("generator", theta_P, wanted),
+                ("device", output, canary.output.values()),
+                ("device", fallback, canary.fallback.values()),
+            ]
+        except Exception as cause:
+            raise self._broken(cause) from cause
+
+    def _broken(self, cause: Exception) -> CanaryError:
+        return CanaryError(
+            f"the canary of {self.model_id[:12]} does not run: {cause!s:.1000}", "export the model again"
+        )
+
+    def _run_items(self, canary: Canary) -> tuple[Float32, list[Pair]]:
         try:
             (theta_P,), *opinions = self._run([self.history(canary.history)])
             inputs = {
@@ -159,22 +220,13 @@ class Engine:
                 for bias, wanted in zip(biases, canary.opinions, strict=True)
             ]
         except Exception as cause:
-            raise CanaryError(
-                f"the canary of {model} does not run: {cause!s:.1000}", "export the model again"
-            ) from cause
-        for what, given, wanted in (
+            raise self._broken(cause) from cause
+        return theta_P, [
             ("generator", theta_P, np.array(canary.theta, dtype=np.float32)),
             *pairs,
             ("device", scores_C, np.array(canary.scores, dtype=np.float32)),
             ("device", fallback_C, np.array(canary.fallback_scores, dtype=np.float32)),
-        ):
-            if given.shape != wanted.shape or not self._close(given, wanted):
-                raise CanaryError(
-                    f"the {what} graph of {model} does not compute here what was exported",
-                    "use the version of ONNX Runtime that exported it, or export the model again",
-                )
-        if theta_P.shape != (self.size,):
-            raise CanaryError(f"theta of {model} has not the size of its layout", "export the model again")
+        ]
 
     def _dense(self, items_K: Sequence[int] | Int64, values_K: Sequence[float] | Float32) -> Float32:
         """An opinion over the catalogue: what ties for its last place has no value, and may differ."""
@@ -191,7 +243,7 @@ class Engine:
         """The number of devices a call, of `ROWS`, that takes least time a device: caches set it, so it is measured."""
         rng, best, fastest = np.random.default_rng(0), 1, float("inf")
         for rows in ROWS:
-            histories = list(rng.integers(1, self.vocabulary, (rows, self.length)))
+            histories = [self._draw(rng) for _ in range(rows)]
             self._run(histories)
             times = []
             for _ in range(3):
@@ -202,3 +254,8 @@ class Engine:
             if min(times) < 0.95 * fastest:
                 best, fastest = rows, min(times)
         return best
+
+    def _draw(self, rng: np.random.Generator) -> History:
+        if self._samples is not None:
+            return self._samples.draw(rng, self.length, self.vocabulary)
+        return rng.integers(1, self.vocabulary, self.length)

@@ -224,7 +224,8 @@ class Decoder(Generic[T]):
             place = str(cause)
             _, at, where = place.rpartition(" - at ")
             if at and "history" in where:
-                raise InvalidHistoryError(place, "send 1 to 4096 item indices, oldest first") from cause
+                hint = "send 1 to 4096 item indices, oldest first; or samples as bytes, where the version reads such"
+                raise InvalidHistoryError(place, hint) from cause
             raise InvalidRequestError(place, "see /openapi.json for the fields and their types") from cause
         except (msgspec.DecodeError, ValueError, RecursionError) as cause:
             raise InvalidRequestError(f"the body cannot be read: {cause}"[:300], "see /openapi.json") from cause

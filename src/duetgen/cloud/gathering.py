@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from duetgen.cloud.engine import Engine
-from duetgen.cloud.thetas import Int64, Thetas
+from duetgen.cloud.engine import Engine, History
+from duetgen.cloud.thetas import Thetas
 
 Place = tuple[Thetas, int]
 """Thetas that were generated together, and the row of one of them."""
@@ -28,12 +28,12 @@ class Gathering:
 
     def __init__(self, engine: Engine, timed: Timed) -> None:
         self.engine, self._timed = engine, timed
-        self._waiting: list[tuple[Int64, asyncio.Future[Place]]] = []
+        self._waiting: list[tuple[History, asyncio.Future[Place]]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def theta(self, history_L: Int64) -> asyncio.Future[Place]:
+    def theta(self, history_L: History) -> asyncio.Future[Place]:
         """Theta of a history, at the end of this round of the event loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Place] = loop.create_future()

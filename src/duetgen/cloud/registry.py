@@ -26,7 +26,7 @@ from duetgen.cloud.log import Log
 from duetgen.cloud.metrics import alive
 from duetgen.cloud.rollout import Rollout, read_rollout
 from duetgen.errors import DuetError
-from duetgen.wire.bundle import DEVICE_FILES, MANIFEST, Bundle, open_bundle
+from duetgen.wire.bundle import MANIFEST, Bundle, open_bundle
 from duetgen.wire.messages import ModelSummary
 
 FileState = tuple[int, int, int]
@@ -60,7 +60,7 @@ class Served:
         self.file_state = state
         """When they were verified last."""
         self.signature_tag = bundle.signature.signature[:16]
-        files = [bundle.manifest.files[name].bytes for name in DEVICE_FILES]
+        files = [bundle.manifest.files[name].bytes for name in bundle.manifest.device_files]
         self.summary = ModelSummary(
             self.model_id, self.manifest.name, self.manifest.backbone, self.manifest.created, sum(files)
         )
@@ -214,7 +214,8 @@ class Registry:
         try:
             state = folder_state(path)
             bundle = open_bundle(path, trusted=self._trusted, contents=True)
-            bundle.items()
+            if bundle.manifest.ranks:
+                bundle.items()
             known = self._loaded.get(path, (state, None))[1]
             if known is not None and known.model_id == bundle.manifest.model_id:
                 known.file_state = state

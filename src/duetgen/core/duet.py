@@ -5,7 +5,7 @@ Shapes: B devices, L history length, P values in theta.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,28 +37,58 @@ def joint_loss(
     return personal + weight * fallback, personal, fallback
 
 
+def freeze(module: nn.Module, names: Container[str] | None = None) -> None:
+    """Train parameters of a module no more: those of these names, or all."""
+    for name, parameter in module.named_parameters():
+        if names is None or name in names:
+            parameter.requires_grad_(False)
+
+
 class Duet(nn.Module):
-    """Any module with dynamic layers, made personal: `duet(history, *inputs)` (DUET, section 3).
+    """A model made personal: `duet(history, *inputs)` (DUET, section 3).
 
     Args:
-        model: the global model; at least one of its layers is a `DynamicLayer`.
+        personal: the global model, and what theta changes of it.
         encoder: the head encoder that reads a history.
         config: of the generator.
-        weight: λ of the joint objective.
-
-    Raises:
-        NothingDynamicError: the model has no dynamic layer.
+        weight: λ of the joint objective; of no use where the model is kept.
+        keep: the global model is finished: it is not trained, and stays in evaluation mode.
+        shared: parameters of a larger model around `personal` that the encoder may use: a frozen generator leaves them
+            to be trained.
     """
 
     def __init__(
-        self, model: nn.Module, encoder: Encoder, config: GeneratorConfig | None = None, weight: float = 0.5
+        self,
+        personal: Personal,
+        encoder: Encoder,
+        config: GeneratorConfig | None = None,
+        weight: float = 0.5,
+        keep: bool = False,
+        shared: Iterable[nn.Parameter] = (),
     ) -> None:
         super().__init__()
-        self.personal = Personal(model)
-        self.generator = ParameterGenerator(encoder, self.personal.layout, config)
-        self.weight = weight
-        if not self.personal.residual:
-            self.generator.start_from(self.personal.global_theta())
+        self.personal, self.keep = personal, keep
+        self.generator = ParameterGenerator(encoder, personal.layout, config)
+        self.weight = 0.0 if keep else weight
+        self.start()
+        if self.generator.config.frozen:
+            trained = {id(parameter) for parameter in (*personal.module.parameters(), *shared)}
+            for parameter in self.generator.parameters():
+                parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
+        if keep:
+            freeze(personal.module)
+            self.train(self.training)
+
+    def start(self) -> None:
+        """Let training start from the global model, layer by layer: see `Personal.origin`."""
+        self.generator.start_from(self.personal.origin())
+
+    def train(self, mode: bool = True) -> Duet:
+        """As of any module; a model that is kept stays in evaluation mode."""
+        super().train(mode)
+        if self.keep:
+            self.personal.module.eval()
+        return self
 
     def generate(self, history_BLx: Tensor) -> Tensor:
         """Histories [B, L] to theta [B, P]: what the cloud does."""

@@ -6,11 +6,12 @@ embedding, G candidate parameter sets, P values in theta, P_l those of one layer
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from duetgen.core.dynamic import uniform_
 from duetgen.core.encoders import Encoder
 from duetgen.core.layout import ParameterLayout
 from duetgen.core.stabiliser import StableWeightAdapter
@@ -35,6 +36,12 @@ class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
     decoder_scale: float = 1e-3
     decoder_rank: int = 0
     frozen: bool = False
+
+
+def uniform_(inputs: int, *parameters: Tensor) -> None:
+    """Start parameters of a linear map of so many inputs as `nn.Linear` does."""
+    for parameter in parameters:
+        nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
 
 
 class ViewProjection(nn.Module):
@@ -66,7 +73,7 @@ class ViewProjection(nn.Module):
 
 
 class LayerGenerator(nn.Module):
-    """Generates one dynamic layer's slice of theta: `e_g = tanh(A_g v_g + a_g)`, blended, then `K = D_l e`.
+    """Generates one layer's slice of theta: `e_g = tanh(A_g v_g + a_g)`, blended, then `K = D_l e`.
 
     With the Stable Weight Adapter each candidate reads one view of the history alone; without, the only one reads all.
 

@@ -24,7 +24,7 @@ class LayoutMismatchError(DuetError):
 
 @dataclass(frozen=True)
 class LayoutEntry:
-    """One parameter of one dynamic layer: `theta[offset : offset + size]`, in row-major order of `shape`."""
+    """One parameter of one personal layer: `theta[offset : offset + size]`, in row-major order of `shape`."""
 
     layer: str
     parameter: str

@@ -1,14 +1,19 @@
 """The device: ranks on its own, with parameters that the cloud generates for it. Needs numpy, msgspec and onnxruntime.
 
-- `device`: `Device`, what an application uses
+- `device`: `Device`, what an application that ranks uses
+- `personal_model`: `PersonalModel`, the same for any other model
+- `resident`: what both have in common
 - `config`: its options
 - `checks`: what options are refused
 - `items`: what an id is, and which index it has
-- `model`: a verified bundle, loaded, that scores
+- `loaded`: a verified bundle, loaded
+- `model`: one that scores items
+- `sample_model`: one of any other model
 - `runtime`: the version in use and the theta for it
 - `ranker`: from both, and the log, to a ranking
 - `ranking`: items with their scores, best first
 - `log`: what the device has seen
+- `sample_log`: the same of samples
 - `theta`: what passed every check, and what counts of it as it grows old
 - `store`: the theta that it ranks with, checked and kept
 - `upkeep`: when what is due gets done, and by whom
@@ -44,12 +49,15 @@ from duetgen.device.errors import (
 )
 from duetgen.device.model import DeviceModel, load_model
 from duetgen.device.patience import PatienceConfig
-from duetgen.device.policy import AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, Situation
+from duetgen.device.personal_model import PersonalModel
+from duetgen.device.policy import POLICIES, AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, Situation
 from duetgen.device.ranking import Ranking
+from duetgen.device.sample_model import SampleModel
 from duetgen.device.status import Status, ThetaStatus
 from duetgen.device.store import ParameterStore
 
 __all__ = [
+    "POLICIES",
     "AfterSeconds",
     "Always",
     "BadAnswerError",
@@ -67,9 +75,11 @@ __all__ = [
     "NothingToRollBackError",
     "ParameterStore",
     "PatienceConfig",
+    "PersonalModel",
     "Policy",
     "Ranking",
     "RefusedParametersError",
+    "SampleModel",
     "Situation",
     "StateInUseError",
     "Status",

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from duetgen.device.items import PADDING, ItemIndex, item_values
+from duetgen.device.loaded import Float32, LoadedModel
 from duetgen.wire.bundle import DEVICE_FILES, Bundle, open_bundle
 from duetgen.wire.errors import InvalidBundleError
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 TOLERANCE: Final = 1e-4
@@ -69,8 +66,8 @@ class Scorer:
         return scores_C
 
 
-class DeviceModel:
-    """A bundle, verified and loaded. Thread-safe; many devices may share one.
+class DeviceModel(LoadedModel):
+    """A bundle that ranks items, verified and loaded. Thread-safe; many devices may share one.
 
     Args:
         bundle: an opened bundle, see `load_model`.
@@ -80,32 +77,14 @@ class DeviceModel:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        import onnxruntime
-
-        manifest = bundle.manifest
-        self.bundle, self.manifest, self.model_id = bundle, manifest, manifest.model_id
-        self.window, self.history, self.vocabulary = manifest.window, manifest.history, manifest.vocabulary
-        self.size = manifest.size
-        self.codec, self.bounds_P = bundle.codec(), bundle.bounds()
-        self.bias_codec = bundle.bias_codec()
+        super().__init__(bundle)
+        self.window = self.manifest.window
         items = bundle.items()
         self.ids: list[str] = items.ids
         self.titles: list[str] = items.titles
         self.items = ItemIndex(items.ids)
         self.index_of = self.items.of
-        self.zeros_P: Float32 = np.zeros(self.size, dtype=np.float32)
         self.catalogue_V: Int64 = np.arange(self.vocabulary, dtype=np.int64)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        content = bundle.read("device.onnx")
-        try:
-            self.session: InferenceSession = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as cause:  # onnxruntime raises a dozen unrelated types
-            raise InvalidBundleError(f"device.onnx cannot be loaded: {cause}", "export the model again") from cause
         self.integer = self._check_inputs()
         self._idle: list[Scorer] = []
         self._prove()
@@ -145,6 +124,16 @@ class DeviceModel:
             InvalidItemsError: see `items`.
         """
         return self.items.find(item_values(ids))[1]
+
+    @property
+    def kind(self) -> object:
+        """All that rank items are of one kind."""
+        return "ranking"
+
+    def asked(self, kept: Sequence[Any]) -> list[int] | bytes:
+        """Item indices of the ids kept."""
+        indices: list[int] = self.indices(kept).tolist()
+        return indices
 
     def score(self, theta_P: Float32, window_L: Sequence[int] | Int64, candidates_C: Sequence[int] | Int64) -> Float32:
         """Scores of candidates for one device: float32 [C], a fresh array.
@@ -190,6 +179,15 @@ class DeviceModel:
 
 
 def load_model(root: Path | str, trusted: Collection[str] | None = None) -> DeviceModel:
+    """A bundle that ranks items, see `load`.
+
+    Raises:
+        InvalidBundleError: as for `load`; or it ranks no items.
+    """
+    return DeviceModel(open_for_device(root, trusted))
+
+
+def load(root: Path | str, trusted: Collection[str] | None = None) -> LoadedModel:
     """Open a bundle folder, verify everything that a device uses of it, and load it.
 
     Args:
@@ -199,4 +197,16 @@ def load_model(root: Path | str, trusted: Collection[str] | None = None) -> Devi
     Raises:
         InvalidBundleError: damaged, incomplete, not to be trusted, or not computing here what it should.
     """
-    return DeviceModel(open_bundle(Path(root), trusted=trusted, files=DEVICE_FILES, contents=True))
+    from duetgen.device.sample_model import SampleModel
+
+    bundle = open_for_device(root, trusted)
+    return DeviceModel(bundle) if bundle.manifest.ranks else SampleModel(bundle)
+
+
+def open_for_device(root: Path | str, trusted: Collection[str] | None) -> Bundle:
+    """A bundle of which all that a device uses is verified.
+
+    Raises:
+        InvalidBundleError: damaged, incomplete, or not to be trusted.
+    """
+    return open_bundle(Path(root), trusted=trusted, files=DEVICE_FILES, contents=True)

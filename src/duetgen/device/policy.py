@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -124,6 +124,10 @@ class Drift(msgspec.Struct, frozen=True, tag=True):
         weight_N = self.decay ** np.arange(len(profile_NK) - 1, -1, -1)
         mean_K: npt.NDArray[np.float64] = weight_N @ profile_NK / weight_N.sum()
         return mean_K
+
+
+POLICIES: Final[dict[str, type[Any]]] = {"always": Always, "every": EveryEvents, "after": AfterSeconds, "drift": Drift}
+"""By the names that commands take; what stands behind the colon in `every:10` is the first field."""
 
 
 class DailyBudget(msgspec.Struct, frozen=True):

@@ -16,9 +16,10 @@ from duetgen.device.config import Clock
 from duetgen.device.counts import Counts
 from duetgen.device.errors import InvalidItemsError
 from duetgen.device.items import FIRST_ITEM, LAST, PADDING, UNKNOWN, item_values
+from duetgen.device.loaded import Float32
 from duetgen.device.log import EventLog
 from duetgen.device.met import MetItems
-from duetgen.device.model import DeviceModel, Float32, Int64
+from duetgen.device.model import DeviceModel, Int64
 from duetgen.device.ranking import Ranking, best_first
 from duetgen.device.runtime import Runtime
 
@@ -59,12 +60,12 @@ class Ranker:
 
     def rank(self, runtime: Runtime, candidates: Iterable[object], hide: bool) -> Ranking:
         """See `Device.rank`."""
-        found = self._find(runtime.model, candidates)
+        found = self._find(runtime.ranking, candidates)
         scores_C = self.scores(runtime, found.index_C)
         if len(found.unknown_C):
             self.counts.unknown(candidates=len(found.unknown_C))
             scores_C[found.unknown_C] = LAST
-        hidden_C = np.flatnonzero(self.met.among(runtime.model, found.index_C)) if hide else NOTHING
+        hidden_C = np.flatnonzero(self.met.among(runtime.ranking, found.index_C)) if hide else NOTHING
         scores_C[hidden_C] = -np.inf
         order_C = best_first(scores_C)[: len(scores_C) - len(hidden_C)]
         return Ranking(found.ids, order_C, scores_C.take(order_C))
@@ -81,7 +82,7 @@ class Ranker:
 
     def recommend(self, runtime: Runtime, k: int, hide: bool) -> Ranking:
         """See `Device.recommend`."""
-        model = runtime.model
+        model = runtime.ranking
         scores_V = self.scores(runtime, model.catalogue_V)
         scores_V[:FIRST_ITEM] = -np.inf
         if hide:
@@ -100,7 +101,7 @@ class Ranker:
 
     def score(self, runtime: Runtime, candidates_C: Sequence[int] | Int64 | None, personal: bool) -> Float32:
         """See `Device.score`."""
-        model = runtime.model
+        model = runtime.ranking
         index_C = model.catalogue_V if candidates_C is None else check_indices(candidates_C, model.vocabulary)
         scores_C = self.scores(runtime, index_C, personal)
         scores_C[index_C == PADDING] = -np.inf
@@ -108,7 +109,7 @@ class Ranker:
 
     def scores(self, runtime: Runtime, index_C: Int64, personal: bool = True) -> Float32:
         """Scores of item indices, with theta if there is one to use: float32 [C], a fresh array."""
-        model = runtime.model
+        model = runtime.ranking
         names, events = self.log.snapshot(model.window)
         window = model.indices(names)
         theta = runtime.store.usable(int(self.clock() * 1000)) if personal else None

@@ -19,6 +19,7 @@ from duetgen.device.log import EventLog
 from duetgen.device.patience import Patience
 from duetgen.device.policy import Situation
 from duetgen.device.runtime import Runtime
+from duetgen.device.sample_log import SampleLog
 from duetgen.device.state import StateFolder
 from duetgen.device.theta import Origin
 from duetgen.errors import DuetError
@@ -60,7 +61,7 @@ class Refresher:
         cloud: Cloud,
         device: str,
         config: DeviceConfig,
-        log: EventLog,
+        log: EventLog | SampleLog,
         state: StateFolder | None,
         counts: Counts,
     ) -> None:
@@ -91,9 +92,10 @@ class Refresher:
             return False
 
     def _situation(self, runtime: Runtime) -> Situation | None:
-        names, count = self.log.snapshot(runtime.model.history)
-        if not names:
+        kept, count = self.log.snapshot(runtime.model.history)
+        if not kept:
             return None
+        asked = runtime.model.asked(kept)
         theta = runtime.store.current
         seconds = self.event_clock() - theta.origin.asked if theta is not None else -1.0
         return Situation(
@@ -101,7 +103,7 @@ class Refresher:
             events=count - theta.origin.events if theta is not None else count,
             seconds=seconds if seconds >= 0 else math.inf,
             requests_today=self.requests_today(),
-            history=runtime.model.indices(names).tolist(),
+            history=asked if isinstance(asked, list) else [],
             made_from=list(theta.origin.history) if theta is not None else [],
             profiles=lambda items: runtime.profiles()(items),
         )
@@ -139,10 +141,10 @@ class Refresher:
         store = runtime.store
         # Before the log is read: what is forgotten after this is in no theta that is taken.
         cleared = store.cleared
-        names, count = self.log.snapshot(runtime.model.history)
-        if not names:
+        kept, count = self.log.snapshot(runtime.model.history)
+        if not kept:
             return False
-        history: list[int] = runtime.model.indices(names).tolist()
+        history = runtime.model.asked(kept)
         theta = store.current
         age = None if theta is None else max(0, int(self.clock() * 1000) - theta.answer.issued)
         model = runtime.model
@@ -154,7 +156,8 @@ class Refresher:
             raise RefusedParametersError("malformed", f"theta is {answer.dtype}, unasked", "see the cloud")
         if (answer.bias and self.parts == "weights") or (answer.theta and self.parts == "bias"):
             raise RefusedParametersError("malformed", f"theta holds more than {self.parts}, unasked", "see the cloud")
-        origin = Origin(count, self.event_clock(), self.clock(), history)
+        # Samples are not kept a second time: no policy looks at them.
+        origin = Origin(count, self.event_clock(), self.clock(), history if isinstance(history, list) else [])
         store.accept(answer, origin, int(self.clock() * 1000), cleared)
         self.answered += 1
         self.counts.well()

@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 
 from duetgen.device.config import Clock
+from duetgen.device.loaded import LoadedModel
 from duetgen.device.log import EventLog
 from duetgen.device.model import DeviceModel
 from duetgen.device.profiles import ItemProfiles
+from duetgen.device.sample_log import SampleLog
 from duetgen.device.state import StateFolder
 from duetgen.device.store import ParameterStore
 
@@ -21,9 +23,21 @@ from duetgen.device.store import ParameterStore
 class Runtime:
     """A version in use and the theta for it: what ranking takes in one read, so that the two always fit."""
 
-    model: DeviceModel
+    model: LoadedModel
     store: ParameterStore
     profiles: Callable[[], ItemProfiles]
+
+    @property
+    def ranking(self) -> DeviceModel:
+        """The version of a device that ranks."""
+        assert isinstance(self.model, DeviceModel)
+        return self.model
+
+
+def profiles_of(model: LoadedModel) -> ItemProfiles:
+    """What a version thinks of its items; nothing asks that of one that has none."""
+    assert isinstance(model, DeviceModel)
+    return ItemProfiles(model)
 
 
 class Runtimes:
@@ -44,9 +58,9 @@ class Runtimes:
 
     def __init__(
         self,
-        model: DeviceModel,
+        model: LoadedModel,
         state: StateFolder | None,
-        log: EventLog,
+        log: EventLog | SampleLog,
         key: bytes,
         device: str,
         clock: Clock,
@@ -55,10 +69,10 @@ class Runtimes:
         self.state, self.log, self.key, self.device, self.clock, self.grace = state, log, key, device, clock, grace
         self._lock = threading.Lock()
         self._stores: weakref.WeakSet[ParameterStore] = weakref.WeakSet()
-        self._models: weakref.WeakSet[DeviceModel] = weakref.WeakSet()
+        self._models: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
         self.current = self.make(model)
 
-    def make(self, model: DeviceModel) -> Runtime:
+    def make(self, model: LoadedModel) -> Runtime:
         """A runtime of a version, with the theta that was kept for it."""
         with self._lock:
             now_ms = int(self.clock() * 1000)
@@ -67,7 +81,7 @@ class Runtimes:
             self._models.add(model)
             if store.current is not None:
                 self.log.at_least(store.current.origin.events)
-            return Runtime(model, store, cache(lambda: ItemProfiles(model)))
+            return Runtime(model, store, cache(lambda: profiles_of(model)))
 
     def use(self, runtime: Runtime) -> None:
         """Rank with another from now on."""
@@ -84,7 +98,7 @@ class Runtimes:
                 model.forget()
             model, store = self.current.model, self.current.store
             # Profiles are kept of the items that were seen, and so tell which.
-            self.current = Runtime(model, store, cache(lambda: ItemProfiles(model)))
+            self.current = Runtime(model, store, cache(lambda: profiles_of(model)))
             if self.state is None:
                 return []
             return [path for path in (*self.state.thetas(), *self.state.asides()) if not self.state.erase(path)]

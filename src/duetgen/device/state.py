@@ -2,7 +2,7 @@
 
 ```
 device.json    the device's id, where none was given
-events.log     what the device has seen, see `log`
+events.log     what the device has seen, see `log`; of a model of samples samples.log, see `sample_log`
 theta/         the last good theta of each version kept, see `store`
 requests.json  requests of the day
 versions/, versions.json   downloaded versions, see `updates`
@@ -31,7 +31,7 @@ from duetgen.device.statefile import StateFile
 from duetgen.errors import OutputUnwritableError
 from duetgen.files import unwritable
 
-NAMES: Final = ("device.json", "events.log", "requests.json", "versions.json")
+NAMES: Final = ("device.json", "events.log", "samples.log", "requests.json", "versions.json")
 THETA: Final = "theta"
 
 

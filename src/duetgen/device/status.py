@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from duetgen.device.patience import Circuit
 
 if TYPE_CHECKING:
-    from duetgen.device.device import Device
+    from duetgen.device.resident import Resident
 
 
 class ThetaStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     bytes_received: int
 
 
-def describe(device: Device) -> Status:
+def describe(device: Resident[Any]) -> Status:
     """How a device is doing."""
     upkeep, counts, log, versions = device._upkeep, device._counts, device._log, device._versions
     runtime, refresher, updater = device._runtime, upkeep.refresher, upkeep.updater

@@ -18,7 +18,7 @@ import numpy as np
 
 from duetgen.device.errors import Reason, RefusedParametersError
 from duetgen.device.items import UNKNOWN
-from duetgen.device.model import DeviceModel
+from duetgen.device.loaded import LoadedModel
 from duetgen.device.state import THETA, StateFolder
 from duetgen.device.theta import Origin, Theta
 from duetgen.wire.authentication import verify
@@ -68,7 +68,7 @@ class ParameterStore:
 
     def __init__(
         self,
-        model: DeviceModel,
+        model: LoadedModel,
         state: StateFolder | None,
         key: bytes,
         device: str,

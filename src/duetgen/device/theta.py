@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from duetgen.device.model import DeviceModel, Float32
+from duetgen.device.loaded import Float32, LoadedModel
 from duetgen.wire.bias import ItemBias
 from duetgen.wire.messages import ParametersAnswer
 
@@ -72,7 +72,7 @@ class Theta:
         """Its age when the device has observed so many events."""
         return max(0, events - self.origin.events)
 
-    def at(self, model: DeviceModel, events: int) -> Aged:
+    def at(self, model: LoadedModel, events: int) -> Aged:
         """What counts of it then; made once for each age.
 
         Args:
@@ -84,7 +84,7 @@ class Theta:
             self._aged = aged = self._grow(model, age, aged)
         return aged
 
-    def _grow(self, model: DeviceModel, age: int, before: Aged | None) -> Aged:
+    def _grow(self, model: LoadedModel, age: int, before: Aged | None) -> Aged:
         trust = model.manifest.trust
         weights, opinions = trust.weights_at(age), trust.opinions_at(age)
         if before is not None and (weights, opinions) == (before.weights_trust, before.opinions_trust):

@@ -9,7 +9,7 @@ import time
 
 from duetgen.device.cloud import Cloud
 from duetgen.device.counts import Counts, survivable
-from duetgen.device.model import DeviceModel
+from duetgen.device.loaded import LoadedModel
 from duetgen.device.patience import Patience, PatienceConfig
 from duetgen.device.updates import Versions
 from duetgen.errors import DuetError
@@ -55,7 +55,7 @@ class Updater:
     def _spread(self, seconds: float) -> float:
         return seconds * self.rng.uniform(0.5, 1.0) if math.isfinite(seconds) else seconds
 
-    def look(self) -> DeviceModel | None:
+    def look(self) -> LoadedModel | None:
         """A version to use from now on, fetched and verified; None if there is none, or it could not be had."""
         now = time.monotonic()
         wait = self.patience.wait(now)

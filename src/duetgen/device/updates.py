@@ -23,9 +23,10 @@ from typing import BinaryIO, Final, Protocol
 import msgspec
 
 from duetgen.device.errors import NothingToRollBackError
-from duetgen.device.model import DeviceModel, load_model
+from duetgen.device.loaded import LoadedModel
+from duetgen.device.model import load
 from duetgen.device.state import StateFolder
-from duetgen.wire.bundle import DEVICE_FILES, MANIFEST, SIGNATURE, decode_manifest, verify_manifest
+from duetgen.wire.bundle import MANIFEST, SIGNATURE, decode_manifest, verify_manifest
 from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.limits import MAX_MANIFEST_BYTES
 
@@ -82,7 +83,7 @@ class Versions:
 
     def __init__(
         self,
-        shipped: DeviceModel,
+        shipped: LoadedModel,
         state: StateFolder,
         trusted: Collection[str] | None,
         clock: Callable[[], float],
@@ -116,10 +117,15 @@ class Versions:
             return fresh
         return state
 
-    def _load(self, model_id: str) -> DeviceModel:
+    def _load(self, model_id: str) -> LoadedModel:
         if model_id == self.shipped.model_id:
             return self.shipped
-        model = load_model(self.folder / "versions" / model_id, self.trusted)
+        model = load(self.folder / "versions" / model_id, self.trusted)
+        if model.kind != self.shipped.kind:
+            raise InvalidBundleError(
+                f"version {model_id[:16]} reads other samples, or is of another kind",
+                "publish what these devices can run",
+            )
         if model.model_id != model_id:
             raise InvalidBundleError(f"the folder of version {model_id[:16]} holds another", "it is fetched again")
         return model
@@ -138,7 +144,7 @@ class Versions:
             return True
         return refusal.reason != ROLLED_BACK and not 0 <= self.clock() - refusal.at < REFUSED_SECONDS
 
-    def fetch(self, cloud: FileSource, model_id: str) -> DeviceModel:
+    def fetch(self, cloud: FileSource, model_id: str) -> LoadedModel:
         """Download a version, verify it and load it; what is wrong with it is remembered.
 
         Raises:
@@ -173,20 +179,20 @@ class Versions:
             manifest = decode_manifest(content, f"version {model_id[:16]}")
             if manifest.model_id != model_id:
                 raise InvalidBundleError(f"the cloud sends another version than {model_id[:16]}", "publish it again")
-            total = sum(manifest.files[name].bytes for name in DEVICE_FILES)
+            total = sum(manifest.files[name].bytes for name in manifest.device_files)
             if total > self.max_bytes:
                 raise InvalidBundleError(
                     f"version {model_id[:16]} has {total} bytes, this device takes at most {self.max_bytes}",
                     "export a smaller model, or with int8 embeddings",
                 )
-            for name in DEVICE_FILES:
+            for name in manifest.device_files:
                 with own_file(aside / name) as file:
                     cloud.file(model_id, name, manifest.files[name].bytes, file)
             aside.replace(target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def adopt(self, model: DeviceModel) -> None:
+    def adopt(self, model: LoadedModel) -> None:
         """Use a version from now on, and at the next start."""
         if model.model_id == self.model.model_id:
             return
@@ -195,7 +201,7 @@ class Versions:
         self._file.save()
         self._prune()
 
-    def before(self) -> DeviceModel:
+    def before(self) -> LoadedModel:
         """The version that was in use before, loaded.
 
         Raises:
@@ -206,7 +212,7 @@ class Versions:
             raise NothingToRollBackError("this device has had one version only", "there is nothing to go back to")
         return self._load(self.state.previous)
 
-    def back(self, model: DeviceModel) -> None:
+    def back(self, model: LoadedModel) -> None:
         """Use the version before again, and never again the one left, until the cloud names another."""
         self._refuse(self.model.model_id, ROLLED_BACK)
         self.state.previous, self.state.current = None, model.model_id

@@ -20,6 +20,7 @@ from duetgen.device.errors import NothingToRollBackError
 from duetgen.device.log import EventLog
 from duetgen.device.refresher import Refresher
 from duetgen.device.runtime import Runtimes
+from duetgen.device.sample_log import SampleLog
 from duetgen.device.state import StateFolder
 from duetgen.device.updater import Updater
 from duetgen.device.updates import Versions
@@ -53,7 +54,7 @@ class Upkeep:
         device: str,
         config: DeviceConfig,
         runtimes: Runtimes,
-        log: EventLog,
+        log: EventLog | SampleLog,
         state: StateFolder | None,
         versions: Versions | None,
         counts: Counts,

@@ -1,6 +1,8 @@
 """Publishing: a run becomes a bundle that a cloud serves and devices run.
 
-- `bundle`: makes, checks, signs and writes it
+- `bundle`: makes and checks it
+- `model`: the same for any model that was made personal
+- `folder`: signs and writes it
 - `parts`: which parts of theta are published
 - `graphs`: the two ONNX graphs
 - `recurrent`: a GRU as one ONNX operator
@@ -20,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from duetgen.export.bundle import export_bundle
+    from duetgen.export.model import export_model
 
-__all__ = ["export_bundle"]
+__all__ = ["export_bundle", "export_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,4 +33,8 @@ def __getattr__(name: str) -> Any:
         from duetgen.export.bundle import export_bundle
 
         return export_bundle
+    if name == "export_model":
+        from duetgen.export.model import export_model
+
+        return export_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

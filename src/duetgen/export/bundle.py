@@ -22,8 +22,8 @@ from duetgen.evaluation.provenance import commit_of
 from duetgen.export import canary, graphs, parity, quality
 from duetgen.export.canary import shortest
 from duetgen.export.errors import NotExportableError
+from duetgen.export.folder import fill
 from duetgen.export.items import read_items
-from duetgen.export.keys import public_hex
 from duetgen.export.parts import parts_of, with_parts
 from duetgen.export.plausible import learn_bounds
 from duetgen.export.retrieval import Retrieval, recall, two_steps
@@ -33,13 +33,11 @@ from duetgen.training.run import Run
 from duetgen.wire.bundle import (
     FORMAT_VERSION,
     MANIFEST,
-    SIGNATURE,
     Bundle,
     BundleFile,
     LayoutEntry,
     Manifest,
     Opinion,
-    Signature,
     identify,
     open_bundle,
 )
@@ -94,12 +92,7 @@ def export_bundle(
     model = with_parts(run.device_model, parts).eval()
     with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
         manifest, contents = _make(run, model, dataset, embeddings, retrieval, measure, say)
-        contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-        signature = Signature(public_key=public_hex(key), signature=key.sign(contents[MANIFEST]).hex())
-        contents[SIGNATURE] = msgspec.json.encode(signature) + b"\n"
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-        open_bundle(folder, trusted=[public_hex(key)], contents=True)
+        fill(folder, manifest, contents, key)
     return open_bundle(out)
 
 

@@ -138,7 +138,9 @@ def export_device(model: Recommender) -> bytes:
     shapes = ({0: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})
     names = ({0: "B"}, {0: "B", 1: "L"}, {0: "B", 1: "C"})
     hint = "train with fewer items or a smaller --width, or export with --embeddings int8"
-    return _export(DeviceGraph(model), example, shapes, names, ("theta", "history", "candidates"), ("scores",), hint)
+    return export_graph(
+        DeviceGraph(model), example, shapes, names, ("theta", "history", "candidates"), ("scores",), hint
+    )
 
 
 def export_generator(model: Recommender, two_step: bool = False) -> bytes:
@@ -153,18 +155,32 @@ def export_generator(model: Recommender, two_step: bool = False) -> bytes:
         "train with fewer items, a smaller --width, or a cloud model with fewer neighbours; or export --parts weights"
     )
     graph = GeneratorGraph(model, two_step)
-    return _export(graph, example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), outputs, hint)
+    return export_graph(graph, example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), outputs, hint)
 
 
-def _export(
+def export_graph(
     graph: nn.Module,
     example: tuple[Tensor, ...],
-    shapes: tuple[dict[int, Any], ...],
+    shapes: tuple[Any, ...],
     names: tuple[dict[int, str], ...],
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     hint: str,
 ) -> bytes:
+    """A module as ONNX.
+
+    Args:
+        graph: in evaluation mode.
+        example: inputs to trace it with.
+        shapes: what is dynamic of each of the module's arguments.
+        names: of each input's dynamic dimensions.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+        hint: what to do where it is too large.
+
+    Raises:
+        NotExportableError: too large for one file.
+    """
     size = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
     if size > min(PROTOBUF_BYTES, MAX_BUNDLE_FILE_BYTES) * 0.95:
         raise NotExportableError(f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2", hint)
@@ -207,9 +223,10 @@ def _cleaned(model: onnx.ModelProto, names: tuple[dict[int, str], ...]) -> onnx.
     for value in (*model.graph.input, *model.graph.output):
         value.ClearField("doc_string")
         value.ClearField("metadata_props")
-        for dimension in value.type.tensor_type.shape.dim:
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             if dimension.dim_param:
-                dimension.dim_param = symbols[dimension.dim_param]
+                # A size of the output that follows from others has a name of its own.
+                dimension.dim_param = symbols.get(dimension.dim_param, f"D{axis}")
     # Shapes of intermediate values speak in the generated names; a runtime infers them itself.
     model.graph.ClearField("value_info")
     model.ClearField("functions")

@@ -90,6 +90,30 @@ def lengths(longest: int) -> tuple[int, ...]:
     return tuple(sorted({1, min(2, longest), max(1, longest // 2), max(1, longest - 1), longest}))
 
 
+class Gate:
+    """Compares what torch and ONNX Runtime compute.
+
+    Attributes:
+        worst: the largest difference so far.
+    """
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+
+    def compare(self, what: str, expected: Float32, found: Float32) -> None:
+        """Compare one array.
+
+        Raises:
+            ParityFailedError: the difference is above `TOLERANCE`.
+        """
+        off = difference(expected, found)
+        self.worst = max(self.worst, off)
+        if not off <= TOLERANCE:
+            raise ParityFailedError(
+                f"torch and ONNX Runtime differ by {off:.2g} in {what}; {TOLERANCE:g} is allowed", HINT
+            )
+
+
 def check(
     device: tuple[nn.Module, onnxruntime.InferenceSession],
     generator: tuple[nn.Module, onnxruntime.InferenceSession],
@@ -118,17 +142,8 @@ def check(
         ParityFailedError: it is above `TOLERANCE`.
     """
     rng = np.random.default_rng(seed)
-    worst = 0.0
-
-    def compare(what: str, expected: Float32, found: Float32) -> None:
-        nonlocal worst
-        off = difference(expected, found)
-        worst = max(worst, off)
-        if not off <= TOLERANCE:
-            raise ParityFailedError(
-                f"torch and ONNX Runtime differ by {off:.2g} in {what}; {TOLERANCE:g} is allowed", HINT
-            )
-
+    gate = Gate()
+    compare = gate.compare
     with torch.inference_mode():
         for number, length in enumerate(lengths(history)):
             batch = BATCHES[number % len(BATCHES)]
@@ -152,4 +167,4 @@ def check(
                 for given_BL in (window_BL, np.pad(window_BL, ((0, 0), (0, window - short)))):
                     (found_BC,) = run(device[1], theta=theta, history=given_BL, candidates=candidates_BC)
                     compare(f"scores of windows {given_BL.shape}", scores_BC, found_BC)
-    return worst
+    return gate.worst

@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 import msgspec
 import msgspec.inspect
 
-from duetgen.core.encoders import HALF_LIVES
+from duetgen.backbones import BACKBONES
+from duetgen.core import ENCODERS, SequenceEncoder
 from duetgen.documents import decode_toml
 from duetgen.errors import DuetError, did_you_mean, nearest
 from duetgen.recommender import ModelConfig
@@ -221,6 +222,14 @@ def check_config(config: TrainConfig) -> None:
     """
     backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
     cloud = config.model.cloud
+    encoders = [name for name, encoder in ENCODERS.items() if issubclass(encoder, SequenceEncoder)]
+    for setting, named, known in (
+        ("model.name", config.model.name, list(BACKBONES)),
+        ("model.history.encoder", history.encoder, encoders),
+    ):
+        if named not in known:
+            hint = did_you_mean(named, known, f"choose among {', '.join(known)}")
+            raise InvalidConfigError(f"{setting} has no {named!r}", hint)
     objective, optimiser, finetune = config.objective, config.optimiser, config.finetune
     ranges: list[tuple[str, float | Literal["auto"], float, float]] = [
         ("model.backbone.width", backbone.width, 1, 4096),
@@ -289,10 +298,11 @@ def check_config(config: TrainConfig) -> None:
         )
     if config.model.method == "cloud" and config.feed == "rows":
         raise InvalidConfigError("a cloud model reads whole histories, not rows", "leave feed at sequences")
-    if history.encoder == "average" and generator.candidates > 1 and generator.candidates % len(HALF_LIVES):
+    views = ENCODERS[history.encoder].views
+    if generator.candidates > 1 and generator.candidates % views:
         raise InvalidConfigError(
-            f"model.generator.candidates is {generator.candidates}, the encoder gives {len(HALF_LIVES)} views",
-            f"leave it at 0, or give 1 or a multiple of {len(HALF_LIVES)}",
+            f"model.generator.candidates is {generator.candidates}, the encoder gives {views} views",
+            f"leave it at 0, or give 1 or a multiple of {views}",
         )
     if config.global_model and config.model.method in ("base", "cloud"):
         raise InvalidConfigError(

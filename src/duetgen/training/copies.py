@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from duetgen.backbones import Backbone, SequenceBackbone
-from duetgen.core import DynamicLayer, ParameterLayout
+from duetgen.core import ParameterLayout
 
 
 def logits(
@@ -89,11 +89,10 @@ class HeadCopies(Copies):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
-        for layer in self.backbone.head.modules():
-            if isinstance(layer, DynamicLayer):
-                layer.residual = False
+        for _, _, change in self.backbone.head.by_name():
+            change.residual = False
         self.layout = self.backbone.head.layout
-        self.register_buffer("start_P", self.backbone.head.global_theta(), persistent=False)
+        self.register_buffer("start_P", self.backbone.head.origin(), persistent=False)
 
     def prepare(self, events_BT: Tensor) -> Tensor:
         """The static part at every position."""

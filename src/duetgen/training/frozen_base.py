@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from duetgen.core import freeze
 from duetgen.data.store import Dataset
 from duetgen.documents import digest_of
 from duetgen.errors import OutputExistsError
@@ -70,11 +71,9 @@ def freeze_global_model(model: Recommender, base: Recommender, config: TrainConf
     """
     kept = base.backbone.state_dict()
     model.backbone.load_state_dict(kept, strict=False)
-    for name, parameter in model.backbone.named_parameters():
-        if name in kept:
-            parameter.requires_grad_(False)
-    if model.generator is not None and not config.model.backbone.residual:
-        model.generator.start_from(model.backbone.head.global_theta())
+    freeze(model.backbone, kept)
+    if model.generator is not None:
+        model.generator.start_from(model.backbone.head.origin())
 
 
 def to_beat(config: TrainConfig, root: Path) -> float | None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duetgen.backbones import PairwiseBackbone, SequenceBackbone, windows
-from duetgen.core import Encoder, joint_loss
+from duetgen.core import Encoder, SequenceEncoder, joint_loss
 from duetgen.recommender import Recommender
 from duetgen.training.batches import Batch
 from duetgen.training.config import ObjectiveConfig
@@ -198,6 +198,7 @@ class TrainingStep(nn.Module):
         A chunk is no longer than L_g, so one causal pass over it does; where L_g is shorter than what the device's
         windows need of a chunk, as in the paper's set-up, the histories run as rows.
         """
+        assert isinstance(encoder, SequenceEncoder)
         length = self.model.generator_history
         if events_BT.shape[1] <= length:
             return encoder.states(events_BT)[:, at_n]

@@ -5,7 +5,7 @@ manifest.json     what it is, with size and SHA-256 of every other file
 signature.json    Ed25519 signature over the bytes of manifest.json
 device.onnx       theta [B, P], history [B, L_d], candidates [B, C] -> scores [B, C]
 generator.onnx    history [B, L_g] -> theta [B, P], items and values [B, J, K]; stays in the cloud
-items.json        ids and titles by item index
+items.json        ids and titles by item index; not of a model that ranks no items
 canary.json       inputs and outputs of both graphs, to prove that a runtime computes what was exported
 ```
 
@@ -27,7 +27,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from duetgen.documents import Refuse, decode_json, format_version
 from duetgen.files import read_regular
@@ -38,6 +38,7 @@ from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.limits import (
     MAX_BUNDLE_FILE_BYTES,
     MAX_GENERATOR_HISTORY,
+    MAX_HISTORY_BYTES,
     MAX_ITEMS,
     MAX_MANIFEST_BYTES,
     MAX_OPINION_ITEMS,
@@ -46,6 +47,7 @@ from duetgen.wire.limits import (
     MAX_WINDOW,
 )
 from duetgen.wire.messages import MetPolicy, Parts
+from duetgen.wire.samples import Array, ModelSpec
 from duetgen.wire.trust import Trust
 
 FORMAT_VERSION: Final = 2
@@ -55,6 +57,8 @@ FILES: Final = ("device.onnx", "generator.onnx", "items.json", "canary.json")
 """Every file that the manifest names."""
 DEVICE_FILES: Final = ("device.onnx", "items.json", "canary.json")
 """What a device downloads of them."""
+ITEMS: Final = "items.json"
+"""What a bundle of any model lacks."""
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Dimension = Annotated[int, Meta(ge=1, le=MAX_PARAMETERS)]
@@ -102,7 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         format_version: of the bundle.
         model_id: SHA-256 over names, sizes and digests of the files, see `identify`.
         name: of the dataset it was trained on, for people.
-        backbone: `sasrec`, `gru4rec` or `din`.
+        backbone: its name in `backbones.BACKBONES`, or the class of any model.
         window: L_d.
         history: L_g.
         vocabulary: V, item indices with padding and unknown.
@@ -117,15 +121,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         created: ISO 8601, UTC.
         provenance: where it comes from: versions, commit, content hash of the data.
         files: by name.
+        model: of a bundle of any model, what its graphs read and give; such a one has no items. Its window is 0, and so
+            is its vocabulary, but where its history holds ids.
     """
 
     format_version: Literal[2]
     model_id: Sha256
     name: Annotated[str, Meta(max_length=256)]
     backbone: Annotated[str, Meta(max_length=64)]
-    window: Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
+    window: Annotated[int, Meta(ge=0, le=MAX_WINDOW)]
     history: Annotated[int, Meta(ge=1, le=MAX_GENERATOR_HISTORY)]
-    vocabulary: Annotated[int, Meta(ge=3, le=MAX_ITEMS + 2)]
+    vocabulary: Annotated[int, Meta(ge=0, le=MAX_ITEMS + 2)]
     layout: Annotated[list[LayoutEntry], Meta(min_length=1, max_length=4096)]
     opset: Annotated[int, Meta(ge=1, le=1000)]
     embeddings: Literal["float32", "int8"]
@@ -137,6 +143,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     created: Annotated[str, Meta(max_length=64)]
     provenance: dict[str, str]
     files: dict[str, BundleFile]
+    model: ModelSpec | UnsetType = UNSET
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it ranks items; else it is a bundle of any model."""
+        return isinstance(self.model, UnsetType)
+
+    @property
+    def device_files(self) -> list[str]:
+        """What a device downloads."""
+        return [name for name in DEVICE_FILES if name in self.files]
 
     @property
     def size(self) -> int:
@@ -179,6 +196,17 @@ class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opinions: list[CanaryOpinion] = []
 
 
+class ModelCanary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`canary.json` of any model: a history as a request holds it, its theta, and what the device's graph makes of some
+    inputs with it and with theta = 0."""
+
+    history: list[int] | bytes
+    theta: list[float]
+    inputs: dict[str, Array]
+    output: Array
+    fallback: Array
+
+
 def identify(files: Mapping[str, BundleFile]) -> str:
     """The `model_id` of some files."""
     lines = (f"{name} {files[name].bytes} {files[name].sha256}\n" for name in sorted(files))
@@ -201,8 +229,10 @@ def decode_manifest(content: bytes, source: str) -> Manifest:
     if (version := format_version(content, refuse)) != FORMAT_VERSION:
         raise InvalidBundleError(f"{source} has bundle format {version}; this version reads {FORMAT_VERSION}", hint)
     manifest = decode_json(content, Manifest, refuse)
-    if set(manifest.files) != set(FILES):
-        raise InvalidBundleError(f"{source} does not name exactly the files {', '.join(FILES)}", hint)
+    files = [name for name in FILES if manifest.ranks or name != ITEMS]
+    if set(manifest.files) != set(files):
+        raise InvalidBundleError(f"{source} does not name exactly the files {', '.join(files)}", hint)
+    check_kind(manifest, source, hint)
     if identify(manifest.files) != manifest.model_id:
         raise InvalidBundleError(f"{source} has a model_id that is not that of its files", hint)
     if manifest.size > MAX_PARAMETERS:
@@ -216,6 +246,25 @@ def decode_manifest(content: bytes, source: str) -> Manifest:
             f"{source} has {len(manifest.opinions)} opinions, and trust for {len(manifest.trust.opinions)}", hint
         )
     return manifest
+
+
+def check_kind(manifest: Manifest, source: str, hint: str) -> None:
+    """Refuse a manifest that lacks what its kind needs, or has what it cannot have.
+
+    Raises:
+        InvalidBundleError: it does.
+    """
+    model = manifest.model
+    if isinstance(model, UnsetType):
+        if manifest.window < 1 or manifest.vocabulary < 3:
+            raise InvalidBundleError(f"{source} is no manifest: it ranks items, and has no window or no items", hint)
+        return
+    ids = model.history.dtype == "ids"
+    if manifest.window or bool(manifest.vocabulary) != ids or manifest.parts != "weights":
+        raise InvalidBundleError(f"{source} is of a model that ranks no items, and says otherwise", hint)
+    large = not ids and model.history.nbytes * manifest.history > MAX_HISTORY_BYTES
+    if bool(model.history.shape) == ids or large:
+        raise InvalidBundleError(f"{source} has a history that no request can hold", hint)
 
 
 def malformed(what: str) -> Refuse:
@@ -252,8 +301,14 @@ class Bundle:
         """Ids and titles.
 
         Raises:
+            InvalidBundleError: it ranks no items.
             InvalidBundleError: `items.json` is damaged or does not fit the vocabulary.
         """
+        if not self.manifest.ranks:
+            raise InvalidBundleError(
+                f"{self.root} ranks no items: it is a model of the class {self.manifest.backbone}",
+                "run it with duetgen.device.PersonalModel",
+            )
         items = decode_json(self.read("items.json"), Items, malformed("items.json is malformed"))
         if len(items.ids) != self.manifest.vocabulary or len(items.titles) not in (0, len(items.ids)):
             raise InvalidBundleError("items.json does not fit the vocabulary", "export the model again")
@@ -277,6 +332,17 @@ class Bundle:
             and all(map(self._fits, canary.opinions, self.manifest.opinions))
         )
         if not fits:
+            raise InvalidBundleError("canary.json does not fit the manifest", "export the model again")
+        return canary
+
+    def model_canary(self) -> ModelCanary:
+        """What both graphs of any model must reproduce.
+
+        Raises:
+            InvalidBundleError: `canary.json` is damaged or does not fit the manifest.
+        """
+        canary = decode_json(self.read("canary.json"), ModelCanary, malformed("canary.json is malformed"))
+        if len(canary.theta) != self.manifest.size:
             raise InvalidBundleError("canary.json does not fit the manifest", "export the model again")
         return canary
 
@@ -364,7 +430,7 @@ def open_bundle(
     manifest = decode_manifest(content, str(root / MANIFEST))
     bundle = Bundle(root, manifest, signed)
     sizes = check_folder(root)
-    for name in files:
+    for name in (name for name in files if name in manifest.files):
         if sizes.get(name) != manifest.files[name].bytes:
             raise InvalidBundleError(
                 f"{root / name} is missing, or not of the size that the manifest says", "copy the bundle again"

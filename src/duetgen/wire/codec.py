@@ -1,13 +1,15 @@
 """The weights of theta on the wire: float32, float16, or int8 with one float16 scale a row, little endian.
 
-A row is the last dimension of a layout entry: a row of a weight matrix, or a whole bias. int8 holds round(x / s) with
-s the row's largest magnitude / 127, rounded up to a float16, so nothing is cut; half a step is the largest error.
+A row is what belongs to one output: a row of a weight matrix, the filter of a channel, or a whole bias. int8 holds
+round(x / s) with s the row's largest magnitude / 127, rounded up to a float16, so nothing is cut; half a step is the
+largest error.
 
 Shapes: P values in theta, R rows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,6 +26,11 @@ BYTES: Final[dict[Encoding, int]] = {"float32": 4, "float16": 2, "int8": 1}
 LARGEST_FLOAT16: Final = float(np.finfo(np.float16).max)
 
 
+def row_lengths(shape: Sequence[int]) -> list[int]:
+    """Lengths of the rows of an entry."""
+    return [shape[0]] if len(shape) == 1 else [math.prod(shape[1:])] * shape[0]
+
+
 class ThetaCodec:
     """Encodes and decodes the theta of one layout.
 
@@ -32,7 +39,7 @@ class ThetaCodec:
     """
 
     def __init__(self, shapes: Sequence[Sequence[int]]) -> None:
-        lengths = [shape[-1] for shape in shapes for _ in range(int(np.prod(shape[:-1], dtype=np.int64)))]
+        lengths = [length for shape in shapes for length in row_lengths(shape)]
         self.length_R = np.array(lengths, dtype=np.int64)
         self.start_R = np.concatenate([[0], np.cumsum(self.length_R)[:-1]]).astype(np.int64)
         self.size = int(self.length_R.sum())

@@ -15,3 +15,9 @@ class InvalidParametersError(DuetError):
     """Parameters that a device must not use: of another model, tampered with, expired, old, or out of bounds."""
 
     code = "invalid-parameters"
+
+
+class InvalidSampleError(DuetError):
+    """A sample, a history or an input of a model that is not as the manifest of the version types it."""
+
+    code = "invalid-sample"

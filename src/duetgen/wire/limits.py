@@ -23,6 +23,18 @@ MAX_PARTS: Final = 10_000
 MAX_ARCHIVE_MEMBERS: Final = 10_000
 """Most files in an archive that is looked into."""
 
+MAX_IMAGES: Final = 1_000_000
+"""Most pictures in a folder of images."""
+
+MAX_IMAGE_VALUES: Final = 2**32
+"""Most values, pixels times colours, in one file of images."""
+
+MAX_IMAGE_BYTES: Final = 64 * 2**20
+"""Largest picture file that is read, in bytes."""
+
+MAX_IMAGE_PIXELS: Final = 2**26
+"""Most pixels of one picture."""
+
 MAX_LINE_BYTES: Final = 4 * 2**20
 """Longest line of a text log, in bytes."""
 
@@ -110,3 +122,18 @@ MAX_ANSWER_BYTES: Final = 4 * MAX_PARAMETERS + 6 * MAX_OPINIONS * MAX_OPINION_IT
 
 MAX_CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 """How far in a device's future an answer may have been issued."""
+
+MAX_HISTORY_BYTES: Final = 512 * 2**10
+"""Largest history of samples in a request, in bytes."""
+
+MAX_SAMPLE_VALUES: Final = 2**24
+"""Most values along one dimension of an input, and of a sample."""
+
+MAX_DIMENSIONS: Final = 8
+"""Most dimensions of an input."""
+
+MAX_TENSORS: Final = 32
+"""Most inputs of a device's graph."""
+
+MAX_IDS: Final = 2**31
+"""Above every id of a history."""

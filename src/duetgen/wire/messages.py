@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from duetgen.wire.limits import MAX_BATCH_DEVICES, MAX_DEVICE_BYTES, MAX_GENERATOR_HISTORY
+from duetgen.wire.limits import MAX_BATCH_DEVICES, MAX_DEVICE_BYTES, MAX_GENERATOR_HISTORY, MAX_HISTORY_BYTES
 
 Encoding: TypeAlias = Literal["float32", "float16", "int8"]
 Parts: TypeAlias = Literal["both", "weights", "bias"]
@@ -21,10 +21,15 @@ MetPolicy: TypeAlias = Literal["hide", "show"]
 # Python's `$` also matches before a line break at the end, hence `(?!\n)`.
 ModelId: TypeAlias = Annotated[str, Meta(pattern=r"^([0-9a-f]{64}|latest)$(?!\n)", description="model_id, or `latest`")]
 DeviceId: TypeAlias = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{MAX_DEVICE_BYTES}}}$(?!\n)")]
-History: TypeAlias = Annotated[
+Ids: TypeAlias = Annotated[
     list[Annotated[int, Meta(ge=1, le=2**31 - 1)]],
     Meta(min_length=1, max_length=MAX_GENERATOR_HISTORY, description="item indices, oldest first"),
 ]
+Samples: TypeAlias = Annotated[
+    bytes,
+    Meta(min_length=1, max_length=MAX_HISTORY_BYTES, description="samples as the manifest types them, oldest first"),
+]
+History: TypeAlias = Ids | Samples
 
 
 class ParametersRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +38,7 @@ class ParametersRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     Attributes:
         model_id: the version that the device runs.
         device: the device's id; must be the one that its token was made for.
-        history: its recent items, oldest first; only the last L_g count.
+        history: its recent items, or samples, oldest first; only the last L_g count.
         dtype: how the weights shall be encoded, see `wire.codec`.
         age_ms: how old the theta in use is, for the service's metrics; absent if there is none.
         parts: of theta that shall be sent; what the version does not have is left out.

@@ -1,0 +1,205 @@
+"""Images of devices that see each in its own way: DUET and what it is compared with, on public data.
+
+    DUETGEN_DATA=/path/to/data python benchmarks/vision.py [--settings mnist-rotation …] [--seeds 3] [--jobs 2]
+        [--out out/vision] [--write]
+
+A cell is a setting and a seed, some four minutes of one core; finished cells are kept in `--out` and not run again.
+With `--write` the results go to `benchmarks/results/vision.json` and `vision.md`, without any image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+
+import duetgen
+from duetgen.comparison.numbers import interval, milliseconds
+from duetgen.comparison.results import Comparison, Estimate
+from duetgen.evaluation.provenance import commit_of, cpu_name, usable_cores
+from duetgen.files import write_bytes
+from duetgen.vision.experiment import COUNTS, Cell, run_cell
+from duetgen.vision.fleet import Setting
+from duetgen.vision.images import Images, joined
+from duetgen.vision.results import ACCURACY, BASE, DUET, WORST, Table, VisionResults, assemble
+from duetgen.vision.sources import read_images
+
+INPUTS: Final = {
+    "mnist": ("idx", "mnist"),
+    "fashion": ("idx", "fashion-mnist"),
+    "usps": ("usps", "usps/usps.h5"),
+    "cifar": ("image-folder", "cifar-10-jpg"),
+    "pacs": ("image-folder", "pacs/pacs_64px_jpg.tar.gz"),
+}
+READ: Final = 16
+COLUMNS: Final = (BASE, "base-wide", "batch-norm", "tent", "arm", DUET, "finetune")
+PACS: Final = ("photo", "art_painting", "cartoon", "sketch")
+SETTINGS: Final[dict[str, tuple[tuple[str, ...], Setting]]] = {
+    "mnist-rotation": (("mnist",), Setting(name="mnist-rotation", world="rotation")),
+    "fashion-camera": (("fashion",), Setting(name="fashion-camera", world="camera")),
+    "scanner-usps": (("mnist", "usps"), Setting(name="scanner-usps", world="domain", left_out="usps", epochs=8)),
+    "cifar-camera": (("cifar",), Setting(name="cifar-camera", world="camera")),
+    **{
+        f"pacs-{name}": (
+            ("pacs",),
+            Setting(name=f"pacs-{name}", world="domain", left_out=name, devices=(300, 48), epochs=8),
+        )
+        for name in PACS
+    },
+}
+
+
+def images_of(names: tuple[str, ...], out: Path) -> Images:
+    """The images of a setting, prepared once."""
+    found = []
+    for name in names:
+        folder, (kind, place) = out / "images" / name, INPUTS[name]
+        if not folder.is_dir():
+            read_images(Path(os.environ["DUETGEN_DATA"]) / place, kind, name).write(folder)
+        found.append(Images.read(folder))
+    return joined(found) if len(found) > 1 else found[0]
+
+
+def run(name: str, seed: int, out: Path) -> Path:
+    """One cell, in a process with one thread."""
+    place = out / f"{name}-{seed}.json"
+    if not place.is_file():
+        torch.set_num_threads(1)
+        names, setting = SETTINGS[name]
+        cell = run_cell(images_of(names, out), setting, seed)
+        write_bytes(place, msgspec.json.encode(cell))
+        print(f"{name}, seed {seed}: {cell.seconds:.0f} s of one core", flush=True)
+    return place
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("out/vision"))
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for name in asked.settings:
+        images_of(SETTINGS[name][0], asked.out)
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        jobs = [pool.submit(run, name, seed, asked.out) for name in asked.settings for seed in range(asked.seeds)]
+        cells = [msgspec.json.decode(job.result().read_bytes(), type=Cell) for job in jobs]
+    if asked.write:
+        write(assemble(cells))
+
+
+def write(results: VisionResults) -> None:
+    """The record, small, and the page."""
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit_of(Path(duetgen.__file__).parent),
+        "machine": f"{cpu_name()}, {usable_cores()} cores",
+        "torch": str(torch.__version__),
+        "core_minutes": round(results.seconds / 60),
+        "verdict": results.verdict,
+        "costs": results.costs,
+        "tables": [
+            {
+                "setting": table.setting,
+                "part": table.part,
+                "seeds": len(table.seeds),
+                "shift_cost": round(table.shift_cost, 4),
+                "rows": [
+                    {
+                        "method": row.method,
+                        "images": row.images,
+                        "accuracy": short(row.accuracy),
+                        "worst": short(row.worst),
+                    }
+                    | ({} if row.another is None else {"another": round(row.another, 4)})
+                    | {
+                        f"duet_less_it_{metric.replace(' ', '_')}": [short(one), one.outcome]
+                        for metric in (ACCURACY, WORST)
+                        if row.method != DUET and (one := against(table, row.method, row.images, metric)) is not None
+                    }
+                    for row in table.rows
+                ],
+            }
+            for table in results.tables
+        ],
+    }
+    folder = Path(__file__).parent / "results"
+    write_bytes(folder / "vision.json", msgspec.json.encode(record) + b"\n")
+    write_bytes(folder / "vision.md", page(results, record).encode())
+
+
+def short(one: Estimate | Comparison) -> list[float | None]:
+    """Mean and bounds."""
+    return [None if value is None else round(value, 4) for value in (one.mean, one.low, one.high)]
+
+
+def against(table: Table, method: str, images: int, metric: str) -> Comparison | None:
+    """DUET against a method with as many images, or with 16 against what reads none."""
+    return table.against(DUET, method, images or READ, metric)
+
+
+def page(results: VisionResults, record: dict[str, Any]) -> str:
+    """Both measures with 16 images, what came of it, and costs."""
+    lines = [
+        "# Images",
+        "",
+        "Accuracy on devices that see each in its own way: [what they do, the methods](../../docs/concepts/images.md).",
+        "`unseen` are kinds of shifts that no device in training has. In bold the best without labels. Differences",
+        f"are DUET with {READ} images less base, with paired 95 % intervals over devices.",
+        "",
+    ]
+    for metric in (ACCURACY, WORST):
+        lines += [f"## {metric.capitalize()}, {READ} images a device", ""]
+        lines += ["| setting | shift costs | " + " | ".join(COLUMNS) + " | another's θ | DUET less base | |"]
+        lines += ["|---" * (5 + len(COLUMNS)) + "|"]
+        for table in results.tables:
+            rows = {name: table.row(name, READ) or table.row(name, 0) for name in COLUMNS}
+            value = {n: (r.accuracy if metric == ACCURACY else r.worst).mean for n, r in rows.items() if r is not None}
+            best = max(number for name, number in value.items() if name != "finetune")
+            told = [f"**{v:.3f}**" if v == best and n != "finetune" else f"{v:.3f}" for n, v in value.items()]
+            own, one = table.row(DUET, READ), table.against(DUET, BASE, READ, metric)
+            assert own is not None
+            assert one is not None
+            other = f"{own.another:.3f}" if metric == ACCURACY and own.another is not None else ""
+            name = f"{table.setting}, {table.part} ({len(table.seeds)} seeds)"
+            told += [other, f"{one.mean:+.3f} ({interval(one.low, one.high)})", one.outcome]
+            lines.append(f"| {name} | {table.shift_cost:+.3f} | {' | '.join(told)} |")
+        lines.append("")
+    lines += ["## DUET by images of a device", "", "| setting | base | " + " | ".join(map(str, COUNTS)) + " |"]
+    lines += ["|---" * (2 + len(COUNTS)) + "|"]
+    for table in results.tables:
+        counted = [table.row(BASE, 0), *(table.row(DUET, count) for count in COUNTS)]
+        cells = [f"{row.accuracy.mean:.3f}" for row in counted if row is not None]
+        lines.append(f"| {table.setting}, {table.part} | {' | '.join(cells)} |")
+    lines += ["", "## What came of it", "", *(f"- {line}" for line in results.verdict)]
+    lines += [
+        "",
+        "## Costs",
+        "",
+        "| method | values on the device | θ, bytes | 16 images to a model | training, s of a core |",
+    ]
+    lines += ["|---" * 5 + "|"]
+    for name, cost in results.costs.items():
+        delay = "" if cost.delay_ms is None else milliseconds(cost.delay_ms)
+        lines.append(
+            f"| {name} | {cost.device_values:,} | {cost.theta_bytes or ''} | {delay} | {cost.fit_seconds:.0f} |"
+        )
+    told = f"{record['machine']}; torch {record['torch']}; {record['core_minutes']} minutes of one core in all"
+    lines += [
+        "",
+        f"Commit {record['commit']}, {record['date']}; {told}. Command: `python benchmarks/vision.py --write`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

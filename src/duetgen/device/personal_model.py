@@ -1,0 +1,125 @@
+"""A device that runs any model: keeps what it sees, runs with its own parameters, and asks for new ones meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from duetgen.device.checks import check_path, refuse
+from duetgen.device.config import DeviceConfig, DeviceOptions
+from duetgen.device.loaded import Float32, LoadedModel
+from duetgen.device.model import load
+from duetgen.device.policy import DailyBudget, Drift
+from duetgen.device.resident import Resident
+from duetgen.device.sample_log import SampleLog
+from duetgen.device.sample_model import SampleModel
+from duetgen.wire.errors import InvalidBundleError, InvalidSampleError
+
+
+class PersonalModel(Resident[SampleLog]):
+    """One device with a bundle of any model. Thread-safe; a context manager.
+
+    Running touches no network, no disk and no lock that a request holds, and uses the last good theta, or theta = 0.
+
+    Args:
+        bundle: folder of the bundle that it starts with, or a loaded model that devices share.
+        config: its options.
+        options: fields of `DeviceConfig` that take the place of those of `config`, as `cloud=…` and `token=…`.
+
+    Raises:
+        InvalidDeviceConfigError: an option cannot work.
+        InvalidBundleError: the given bundle is damaged, not to be trusted, does not compute what it should, or ranks
+            items.
+        StateInUseError: another process runs a device on this state folder.
+        OutputUnwritableError: the state folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        bundle: Path | str | SampleModel,
+        config: DeviceConfig | None = None,
+        **options: Unpack[DeviceOptions],
+    ) -> None:
+        super().__init__(bundle, config, options)
+        self._start()
+
+    @staticmethod
+    def _load(bundle: Path | str | LoadedModel, trusted: Collection[str] | None) -> LoadedModel:
+        if not isinstance(bundle, SampleModel):
+            check_path("bundle", bundle)
+            assert isinstance(bundle, (str, Path))
+            bundle = load(bundle, trusted)
+        if not isinstance(bundle, SampleModel):
+            raise InvalidBundleError(f"{bundle.bundle.root} ranks items", "run it with duetgen.device.Device")
+        return bundle
+
+    def _make_log(self, model: LoadedModel) -> SampleLog:
+        assert isinstance(model, SampleModel)
+        policy = self.config.policy
+        if isinstance(policy.policy if isinstance(policy, DailyBudget) else policy, Drift):
+            refuse("policy", "is Drift, which compares items", "give EveryEvents, AfterSeconds or Always")
+        return SampleLog(self._state, model.spec.history.nbytes, model.history)
+
+    @property
+    def model(self) -> SampleModel:
+        """The version in use."""
+        model = self._runtime.model
+        assert isinstance(model, SampleModel)
+        return model
+
+    def observe(self, *samples: npt.ArrayLike) -> None:
+        """Note what has just happened on the device, oldest first: samples as the manifest types them.
+
+        Raises:
+            InvalidSampleError: one of them is not; then none is noted.
+        """
+        model = self.model
+        packed = [model.spec.history.pack(sample, model.vocabulary) for sample in samples]
+        self._log.append(packed)
+        self._upkeep.touch()
+
+    def run(self, inputs: Mapping[str, npt.ArrayLike], *, personal: bool = True) -> Float32:
+        """The model's output for inputs, by name, as the manifest types them: a fresh array.
+
+        Args:
+            inputs: numbers of another type are converted where nothing is lost but digits of a fraction.
+            personal: False runs with theta = 0.
+
+        Raises:
+            InvalidSampleError: an input is missing, or is another.
+        """
+        runtime = self._runtime
+        model = runtime.model
+        assert isinstance(model, SampleModel)
+        arrays = convert(model, inputs)
+        theta = runtime.store.usable(int(self.config.clock() * 1000)) if personal else None
+        if theta is not None:
+            output = model.run(theta.at(model, self._log.count).values_P, arrays)
+            if np.isfinite(output).all():
+                return output
+            self._counts.refuse("non-finite-scores")
+            runtime.store.drop(theta)
+        return model.run(model.zeros_P, arrays)
+
+    def _forgotten(self) -> None:
+        """Nothing else is kept."""
+
+
+def convert(model: SampleModel, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[np.generic]]:
+    """Inputs in the types of the manifest.
+
+    Raises:
+        InvalidSampleError: one cannot be of its type.
+    """
+    types = {spec.name: spec.dtype for spec in model.spec.inputs}
+    found = {}
+    for name, value in inputs.items():
+        array, dtype = np.asarray(value), types.get(name)
+        if dtype is not None and not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise InvalidSampleError(f"the input {name} is {array.dtype}", f"this version takes {dtype}")
+        found[name] = array if dtype is None else np.ascontiguousarray(array, dtype=dtype)
+    return found

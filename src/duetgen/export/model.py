@@ -1,0 +1,334 @@
+"""Publishing any model that was made personal: no run, no dataset and no items, but examples of what it reads.
+
+Shapes: U devices, L samples of a history, N rows of the device's inputs, P values of theta; `x` dimensions of a sample.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from torch import Tensor, nn
+
+from duetgen.cloudmodel.graph import OPSET
+from duetgen.core import Duet
+from duetgen.export import graphs, parity
+from duetgen.export.canary import shortest
+from duetgen.export.errors import NotExportableError
+from duetgen.export.folder import write_bundle
+from duetgen.export.plausible import bound
+from duetgen.wire.bundle import FORMAT_VERSION, Bundle, BundleFile, LayoutEntry, Manifest, ModelCanary, identify
+from duetgen.wire.limits import MAX_HISTORY_BYTES, MAX_PARAMETERS
+from duetgen.wire.samples import Array, ModelSpec, SampleSpec, TensorSpec
+
+Values = npt.NDArray[Any]
+Output = Callable[[Any], Tensor]
+SampleType = Literal["ids", "float32", "int32", "uint8"]
+FEW: int = 64
+"""Histories a call when bounds are learnt."""
+
+
+def whole(found: Any) -> Tensor:
+    """A model's output that is one tensor."""
+    output: Tensor = found
+    return output
+
+
+class DeviceGraph(nn.Module):
+    """What runs on a device: theta [1, P] and the model's own inputs to its output."""
+
+    origin_P: Tensor
+
+    def __init__(self, duet: Duet, output: Output) -> None:
+        super().__init__()
+        self.personal, self.output = duet.personal, output
+        self.register_buffer("origin_P", duet.personal.origin())
+
+    def forward(self, theta_1P: Tensor, *inputs: Tensor) -> Tensor:
+        """The model's output, with theta counted from the global model."""
+        theta_P = theta_1P.squeeze(0)
+        return self.output(self.personal(theta_P if self.personal.residual else theta_P + self.origin_P, *inputs))
+
+
+class GeneratorGraph(nn.Module):
+    """What runs in the cloud: histories [B, L, x] to theta [B, P]."""
+
+    origin_P: Tensor
+
+    def __init__(self, duet: Duet) -> None:
+        super().__init__()
+        self.generator, self.residual = duet.generator, duet.personal.residual
+        self.register_buffer("origin_P", duet.personal.origin())
+
+    def forward(self, history_BLx: Tensor) -> Tensor:
+        """What is added to the global parameters, and other values of theta."""
+        theta_BP: Tensor = self.generator(history_BLx)
+        return theta_BP if self.residual else theta_BP - self.origin_P
+
+
+def export_model(
+    duet: Duet,
+    out: Path | str,
+    *,
+    key: Ed25519PrivateKey,
+    name: str,
+    inputs: Mapping[str, Tensor],
+    histories: Sequence[Any],
+    samples: SampleType = "float32",
+    scale: float = 1.0,
+    length: int | None = None,
+    vocabulary: int = 0,
+    output: Output = whole,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Publish a model that was made personal: the folder `out` appears whole, checked and signed, or not at all.
+
+    The graphs are exported in float32, from copies on the processor.
+
+    Args:
+        duet: the model and its generator.
+        out: the bundle's folder.
+        key: signs the manifest, see `export.keys`.
+        name: of the bundle, for people.
+        inputs: one example of each of the model's inputs by name, in the order of its `forward`, for at least two rows.
+        histories: those of some devices, each a list or array of samples as the device observes them, oldest first;
+            they tell what a plausible theta is, so the more the better.
+        samples: how a sample travels: `ids` (whole numbers from 1), `float32`, `int32`, or `uint8` (images).
+        scale: what a sample's values are multiplied by before the generator reads them, as 1/255 for images.
+        length: L_g, most samples that the generator reads; the longest history by default.
+        vocabulary: of `ids`, one above the largest.
+        output: takes the one tensor out of what the model returns, as `lambda found: found.logits`.
+        dynamic: dimensions of inputs that may differ, by name; the first one of all, `N`, by default.
+        metrics: put into the manifest.
+        overwrite: replace a bundle at `out`.
+
+    Raises:
+        NotExportableError: theta, a history or the graphs are beyond the limits; or torch cannot export the model.
+        InvalidSampleError: a history is not of the samples that are told.
+        ParityFailedError: ONNX Runtime does not compute what torch computes.
+        OutputExistsError: something is at `out`.
+        OutputUnwritableError: it cannot be written.
+    """
+    whole_duet = copy.deepcopy(duet).cpu().float().eval()
+    layout = whole_duet.personal.layout
+    lengths = [len(history) for history in histories]
+    longest = length or max(lengths, default=0)
+    sample = SampleSpec(samples, list(np.shape(histories[0][0])) if all(lengths) and lengths else [], scale)
+    check_limits(layout.size, sample, longest, inputs, lengths)
+    packed = [[sample.pack(one, vocabulary) for one in history] for history in histories]
+    read = [sample.read(sample.join(history), longest, vocabulary) for history in packed]
+    axes = dynamic or {input_name: {0: "N"} for input_name in inputs}
+    made = {input_name: as_exported(tensor) for input_name, tensor in inputs.items()}
+
+    device_graph, generator_graph = DeviceGraph(whole_duet, output).eval(), GeneratorGraph(whole_duet).eval()
+    try:
+        with torch.no_grad():
+            shown = device_graph(torch.zeros(1, layout.size), *made.values())
+            contents = {
+                "device.onnx": export_device(device_graph, layout.size, made, axes),
+                "generator.onnx": export_generator(generator_graph, sample, read[0]),
+            }
+    except NotExportableError:
+        raise
+    except Exception as cause:  # torch raises many kinds, none with a common base of its own
+        raise NotExportableError(
+            f"torch cannot export the model: {cause}"[:1000], "see docs/concepts/any-module.md for what exports"
+        ) from cause
+    device, generator = (parity.session(contents[file]) for file in ("device.onnx", "generator.onnx"))
+    bounds = learn_bounds(generator_graph, read, [(entry.offset, entry.size) for entry in layout.entries])
+    bounds_P = np.repeat(np.array(bounds, dtype=np.float32), [entry.size for entry in layout.entries])
+    worst = compare((device_graph, device), (generator_graph, generator), made, axes, read, bounds_P)
+
+    arrays = {input_name: tensor.numpy() for input_name, tensor in made.items()}
+    theta_1P = parity.run(generator, history=read[0][None])[0]
+    shown_output, fallback = (
+        parity.run(device, theta=theta, **arrays)[0] for theta in (theta_1P, np.zeros_like(theta_1P))
+    )
+    canary = ModelCanary(
+        history=sample.join(packed[0][-longest:]),
+        theta=shortest(theta_1P),
+        inputs={input_name: Array.of(array) for input_name, array in arrays.items()},
+        output=Array.of(shown_output),
+        fallback=Array.of(fallback),
+    )
+    contents["canary.json"] = msgspec.json.encode(canary)
+    files = {file: BundleFile(hashlib.sha256(content).hexdigest(), len(content)) for file, content in contents.items()}
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        model_id=identify(files),
+        name=name,
+        backbone=type(duet.personal.module).__name__[:64],
+        window=0,
+        history=longest,
+        vocabulary=vocabulary,
+        layout=[
+            LayoutEntry(entry.name, list(entry.shape), one) for entry, one in zip(layout.entries, bounds, strict=True)
+        ],
+        opset=OPSET,
+        embeddings="float32",
+        metrics={"parity_difference": worst, **(metrics or {})},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        provenance={
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("duetgen", "torch", "onnx", "onnxscript", "onnxruntime")},
+        },
+        files=files,
+        model=ModelSpec(
+            sample,
+            [spec_of(input_name, tensor, axes.get(input_name, {})) for input_name, tensor in made.items()],
+            TensorSpec("output", "float32", output_shape(device, shown)),
+        ),
+    )
+    return write_bundle(Path(out), manifest, contents, key, overwrite)
+
+
+def check_limits(
+    size: int, sample: SampleSpec, length: int, inputs: Mapping[str, Tensor], lengths: Sequence[int]
+) -> None:
+    """Refuse what no bundle can hold.
+
+    Raises:
+        NotExportableError: with the first thing that is wrong.
+    """
+    if size > MAX_PARAMETERS:
+        raise NotExportableError(f"theta has {size} values, at most {MAX_PARAMETERS} are served", "give it a budget")
+    if not lengths or not all(lengths):
+        raise NotExportableError("there are no histories, or an empty one", "give histories of some devices")
+    if sample.dtype != "ids" and sample.nbytes * length > MAX_HISTORY_BYTES:
+        raise NotExportableError(
+            f"a history of {length} samples has {sample.nbytes * length} bytes, at most {MAX_HISTORY_BYTES} travel",
+            "give a shorter length, or smaller samples, as uint8",
+        )
+    if not inputs or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in inputs.values()):
+        raise NotExportableError(
+            "an example of the inputs has fewer than two rows", "give each input for two rows or more"
+        )
+
+
+def as_exported(tensor: Tensor) -> Tensor:
+    """An example as the graph takes it: whole numbers as they are, all others as float32, on the processor."""
+    tensor = tensor.detach().cpu()
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def spec_of(name: str, tensor: Tensor, axes: Mapping[int, str]) -> TensorSpec:
+    """What the manifest says about an input."""
+    dtype: Any = str(tensor.dtype).removeprefix("torch.")
+    return TensorSpec(name, dtype, [axes.get(axis, size) for axis, size in enumerate(tensor.shape)])
+
+
+def output_shape(device: onnxruntime.InferenceSession, shown: Tensor) -> list[int | str]:
+    """Sizes of the output, names for what is dynamic."""
+    found = device.get_outputs()[0].shape
+    return [size if isinstance(size, int) else str(size) for size in found] if len(found) == shown.dim() else []
+
+
+def export_device(
+    graph: DeviceGraph, size: int, inputs: Mapping[str, Tensor], axes: Mapping[str, Mapping[int, str]]
+) -> bytes:
+    """`device.onnx`; theta is that of one device, whatever the rows of its inputs.
+
+    Raises:
+        NotExportableError: too large for one file.
+    """
+    dynamic = [dict.fromkeys(axes.get(name, {}), graphs.DYNAMIC) for name in inputs]
+    # Exporting replaces parts of the module; what torch computes is compared with the module as it was.
+    return graphs.export_graph(
+        copy.deepcopy(graph),
+        (torch.zeros(1, size), *inputs.values()),
+        ({}, tuple(dynamic)),
+        ({}, *(dict(axes.get(name, {})) for name in inputs)),
+        ("theta", *inputs),
+        ("output",),
+        "make the model smaller",
+    )
+
+
+def export_generator(graph: GeneratorGraph, sample: SampleSpec, history: Values) -> bytes:
+    """`generator.onnx`; devices and samples are dynamic.
+
+    Raises:
+        NotExportableError: too large for one file.
+    """
+    example = torch.from_numpy(np.resize(history, (3, 7, *history.shape[1:])).copy())
+    return graphs.export_graph(
+        copy.deepcopy(graph),
+        (example,),
+        ({0: graphs.DYNAMIC, 1: graphs.DYNAMIC},),
+        ({0: "B", 1: "L"},),
+        ("history",),
+        ("theta",),
+        "make the encoder smaller",
+    )
+
+
+def padded(histories: Sequence[Values]) -> Values:
+    """Histories of different lengths in one array: [B, L, x], zeros after the last sample."""
+    longest = max(map(len, histories))
+    rows = [np.pad(h, [(0, longest - len(h)), *[(0, 0)] * (h.ndim - 1)]) for h in histories]
+    return np.stack(rows)
+
+
+def learn_bounds(graph: nn.Module, histories: Sequence[Values], slices: Sequence[tuple[int, int]]) -> list[float]:
+    """The bound of each entry of the layout: twice what the histories gave, whole and by their beginnings."""
+    seen = [h[:count] for h in histories for count in {1, max(1, len(h) // 2), len(h)}]
+    largest_P: Tensor | None = None
+    with torch.inference_mode():
+        for first in range(0, len(seen), FEW):
+            found_P = graph(torch.from_numpy(padded(seen[first : first + FEW]))).abs().amax(0)
+            largest_P = found_P if largest_P is None else torch.maximum(largest_P, found_P)
+    assert largest_P is not None
+    return [bound(largest_P[offset : offset + size].max()) for offset, size in slices]
+
+
+def compare(
+    device: tuple[nn.Module, onnxruntime.InferenceSession],
+    generator: tuple[nn.Module, onnxruntime.InferenceSession],
+    inputs: Mapping[str, Tensor],
+    axes: Mapping[str, Mapping[int, str]],
+    histories: Sequence[Values],
+    bounds_P: npt.NDArray[np.float32],
+) -> float:
+    """Compare torch and ONNX Runtime: histories alone and together, thetas of some devices, of none, and made up, on
+    all rows of the inputs and on one.
+
+    Returns:
+        The largest difference found, see `parity.difference`.
+
+    Raises:
+        ParityFailedError: it is above `parity.TOLERANCE`.
+    """
+    gate = parity.Gate()
+    rng = np.random.default_rng(0)
+    some = [h[: max(1, len(h) - number)] for number, h in enumerate(histories[:4])]
+    with torch.inference_mode():
+        for given in ([one] for one in some):
+            history = padded(given)
+            theta_1P = generator[0](torch.from_numpy(history)).numpy()
+            gate.compare(f"theta of a history {history.shape}", theta_1P, parity.run(generator[1], history=history)[0])
+        together = padded(some)
+        theta_BP = generator[0](torch.from_numpy(together)).numpy()
+        gate.compare("theta of histories together", theta_BP, parity.run(generator[1], history=together)[0])
+        made_up = rng.uniform(-1, 1, (1, len(bounds_P))).astype(np.float32) * bounds_P
+        rows = {name: tensor for name, tensor in inputs.items() if 0 in axes.get(name, {})}
+        one_row = {name: tensor[:1] if name in rows else tensor for name, tensor in inputs.items()}
+        for theta_1P in (*(theta_BP[[row]] for row in range(len(theta_BP))), np.zeros_like(made_up), made_up):
+            for feeds in (inputs, one_row):
+                expected = device[0](torch.from_numpy(theta_1P), *feeds.values()).numpy()
+                arrays = {name: tensor.numpy() for name, tensor in feeds.items()}
+                gate.compare("the output", expected, parity.run(device[1], theta=theta_1P, **arrays)[0])
+    return gate.worst

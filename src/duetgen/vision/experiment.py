@@ -1,0 +1,236 @@
+"""One setting with one seed: train every method on one fleet, choose on devices that validate, measure on others.
+
+Shapes: D devices, N images of each, U devices that are measured.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from duetgen.core import Duet
+from duetgen.vision.adapting import BATCH_NORM, FINETUNE, TENT, Adaptation, finetune, tent, with_statistics
+from duetgen.vision.fleet import Fleet, Part, Setting, make_fleet
+from duetgen.vision.images import Images
+from duetgen.vision.model import MOST_IMAGES, WIDE, SmallNet
+from duetgen.vision.training import APPENDED, LAYERS, make_duet, to_float, train_base, train_duet
+
+COUNTS: Final = (1, 4, 16, 64)
+"""How many images a device gives."""
+LABELLED: Final = (16, 64)
+"""How many labelled ones fine-tuning has."""
+CHOOSING: Final = 12
+"""Devices that settings of what adapts on the device are chosen on."""
+MEASURED: Final[tuple[Part, ...]] = ("seen", "unseen")
+TRUSTS: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Of theta, where the model is kept: with few images it may count less."""
+TURNS: Final = 5
+TIMED: Final = 16
+"""Images of a device whose delay is measured."""
+FLEET_SEED: Final = 10_000
+"""Devices that validate and test are the same for every seed of training."""
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a method costs.
+
+    Attributes:
+        device_values: parameters and statistics on the device.
+        theta_bytes: of one theta, as float16; 0 without one.
+        delay_ms: from 16 images of a device to its own model, on one thread; None where there is nothing to wait for.
+        fit_seconds: of training, processor time.
+    """
+
+    device_values: int
+    theta_bytes: int = 0
+    delay_ms: float | None = None
+    fit_seconds: float = 0.0
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A method's accuracy on each device of a part, with so many images; 0 where it reads none.
+
+    Attributes:
+        another: with the theta of another device.
+        chosen: how it adapts, chosen on devices that validate.
+        trust: what theta from so many images is multiplied by, chosen on devices that validate.
+    """
+
+    method: str
+    part: str
+    images: int
+    accuracy: list[float]
+    another: list[float] | None = None
+    chosen: Adaptation | None = None
+    trust: float = 1.0
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """What one setting came to with one seed.
+
+    Attributes:
+        plain: accuracy of a model like base where no device does anything to images, in training or after it.
+        seconds: of one core.
+    """
+
+    setting: Setting
+    seed: int
+    dataset: str
+    plain: float
+    found: list[Found]
+    costs: dict[str, Cost]
+    seconds: float
+
+
+Say = Callable[[str], None]
+
+
+def run_cell(
+    images: Images,
+    setting: Setting,
+    seed: int,
+    counts: Sequence[int] = COUNTS,
+    labelled: Sequence[int] = LABELLED,
+    say: Say = lambda line: None,
+) -> Cell:
+    """Train, choose and measure every method."""
+    begun = time.process_time()
+    classes = len(images.classes)
+    train = make_fleet(images, setting, "train", seed)
+    parts = {part: make_fleet(images, setting, part, FLEET_SEED) for part in ("valid", *MEASURED)}
+    found: list[Found] = []
+    costs: dict[str, Cost] = {}
+
+    def fit(name: str, make: Callable[[], Any]) -> Any:
+        say(f"{setting.name}, seed {seed}: training {name}")
+        start = time.process_time()
+        made = make()
+        costs[name] = Cost(device_values=0, fit_seconds=time.process_time() - start)
+        return made
+
+    base: SmallNet = fit("base", lambda: train_base(train, classes, setting.epochs, seed))
+    wide: SmallNet = fit("base-wide", lambda: train_base(train, classes, setting.epochs, seed, WIDE))
+    for name, model in {"base": base, "base-wide": wide}.items():
+        costs[name] = msgspec.structs.replace(costs[name], device_values=values_of(model))
+        for part in MEASURED:
+            found.append(Found(method=name, part=part, images=0, accuracy=accuracies(model, parts[part])))
+    for name, (layers, keep) in {"arm": (APPENDED, False), "duet": (LAYERS, True)}.items():
+        made = make_duet(copy.deepcopy(base), layers, keep)
+        duet: Duet = fit(name, partial(train_duet, made, train, setting.epochs, seed))
+        costs[name] = msgspec.structs.replace(
+            costs[name],
+            device_values=values_of(duet.personal.module),
+            theta_bytes=2 * duet.personal.layout.size,
+            delay_ms=milliseconds(partial(duet.generate, sample(parts["seen"])[None])),
+        )
+        for count in counts:
+            tried = [
+                statistics.fmean(personal_accuracies(duet, parts["valid"], count, trust)[0])
+                if keep or trust == 1
+                else 0
+                for trust in TRUSTS
+            ]
+            trust = TRUSTS[int(np.argmax(tried))]
+            for part in MEASURED:
+                own, another = personal_accuracies(duet, parts[part], count, trust)
+                found.append(Found(method=name, part=part, images=count, accuracy=own, another=another, trust=trust))
+    adapting: dict[str, tuple[Sequence[Adaptation], Sequence[int], Adapt]] = {
+        "batch-norm": (BATCH_NORM, counts, lambda x, y, how: with_statistics(base, x, how.prior or 0)),
+        "tent": (TENT, counts, lambda x, y, how: tent(base, x, how)),
+        "finetune": (FINETUNE, labelled, lambda x, y, how: finetune(base, x, y, how)),
+    }
+    for name, (ways, sizes, adapt) in adapting.items():
+        say(f"{setting.name}, seed {seed}: adapting by {name}")
+        for count in sizes:
+            tried = [statistics.fmean(adapted(parts["valid"], count, how, adapt, CHOOSING)) for how in ways]
+            best = ways[int(np.argmax(tried))]
+            for part in MEASURED:
+                own = adapted(parts[part], count, best, adapt)
+                found.append(Found(method=name, part=part, images=count, accuracy=own, chosen=best))
+            if count == TIMED:
+                labels = torch.from_numpy(parts["seen"].labels[0, :count])
+                delay = milliseconds(partial(adapt, sample(parts["seen"], count), labels, best))
+                costs[name] = Cost(device_values=values_of(base), delay_ms=delay)
+    plain = msgspec.structs.replace(setting, world="plain")
+    alike = train_base(make_fleet(images, plain, "train", seed), classes, setting.epochs, seed)
+    return Cell(
+        setting=setting,
+        seed=seed,
+        dataset=images.name,
+        plain=statistics.fmean(accuracies(alike, make_fleet(images, plain, "seen", FLEET_SEED))),
+        found=found,
+        costs=costs,
+        seconds=time.process_time() - begun,
+    )
+
+
+Adapt = Callable[[Tensor, Tensor, Adaptation], SmallNet]
+
+
+def sample(fleet: Fleet, count: int = TIMED) -> Tensor:
+    """Some images of the first device."""
+    return to_float(fleet.pixels[0, :count])
+
+
+def values_of(model: nn.Module) -> int:
+    """Parameters and statistics."""
+    return sum(value.numel() for value in model.state_dict().values())
+
+
+@torch.no_grad()
+def accuracies(model: nn.Module, fleet: Fleet) -> list[float]:
+    """Of one model on every device, on the images after those that it may read."""
+    return [
+        accuracy(model(to_float(pixels[MOST_IMAGES:])), labels[MOST_IMAGES:])
+        for pixels, labels in zip(fleet.pixels, fleet.labels)
+    ]
+
+
+def accuracy(logits: Tensor, labels: Any) -> float:
+    """Share of images whose class has the highest logit."""
+    return float((logits.argmax(1).numpy() == labels).mean())
+
+
+@torch.no_grad()
+def personal_accuracies(duet: Duet, fleet: Fleet, count: int, trust: float) -> tuple[list[float], list[float]]:
+    """With each device's own theta, and with that of the next device."""
+    theta_DP = trust * torch.cat([duet.generate(to_float(pixels[None, :count])) for pixels in fleet.pixels])
+    return tuple(  # type: ignore[return-value]
+        [
+            accuracy(duet.personal(theta_P, to_float(pixels[MOST_IMAGES:])), labels[MOST_IMAGES:])
+            for theta_P, pixels, labels in zip(theta, fleet.pixels, fleet.labels)
+        ]
+        for theta in (theta_DP, theta_DP.roll(1, 0))
+    )
+
+
+def adapted(fleet: Fleet, count: int, how: Adaptation, adapt: Adapt, most: int | None = None) -> list[float]:
+    """With a model of its own for every device, made from so many of its images."""
+    own = []
+    for pixels, labels in zip(fleet.pixels[:most], fleet.labels[:most]):
+        model = adapt(to_float(pixels[:count]), torch.from_numpy(labels[:count]), how)
+        with torch.no_grad():
+            own.append(accuracy(model(to_float(pixels[MOST_IMAGES:])), labels[MOST_IMAGES:]))
+    return own
+
+
+def milliseconds(work: Callable[[], Any]) -> float:
+    """Median time of a few turns, on one thread."""
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    work()
+    for _ in range(TURNS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return 1000 * statistics.median(times)

@@ -1,0 +1,45 @@
+"""`duet prepare` on images and `duet demo --vision`, as processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from duetgen.vision import Images
+
+from .test_cli import duet, refused
+
+
+def pictures(folder: Path) -> Path:
+    random = np.random.default_rng(0)
+    for part, count in (("train", 40), ("test", 90)):
+        for name in ("dark", "light"):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                values = random.integers(0, 100, (32, 32), dtype=np.uint8) + (120 if name == "light" else 0)
+                Image.fromarray(values.astype(np.uint8)).save(folder / part / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_images_are_prepared_and_shown(tmp_path: Path) -> None:
+    made = duet("prepare", "image-folder", pictures(tmp_path / "set"), "--out", tmp_path / "images")
+    assert made.returncode == 0, made.stderr
+    assert "80 grey images to train, 180 to test, 2 classes" in made.stdout
+    assert Images.read(tmp_path / "images").classes == ("dark", "light")
+    options = ("--vision", "--epochs", "1", "--threads", "1", "--out", tmp_path / "demo", "--json")
+    shown = duet("demo", tmp_path / "images", *options, timeout=600)
+    assert shown.returncode == 0, shown.stderr
+    assert {table["part"] for table in json.loads(shown.stdout)["tables"]} == {"seen", "unseen"}
+    assert "What each device sees" in (tmp_path / "demo/report.html").read_text("utf-8")
+
+
+def test_options_of_logs_do_not_go_with_images(tmp_path: Path) -> None:
+    assert "--out, --name and --seed" in refused(
+        duet("prepare", "idx", tmp_path, "--out", tmp_path / "out", "--min-rating", "3"), "usage"
+    )
+    assert "no source" in refused(duet("demo", "--vision", "--split", "temporal", "--out", tmp_path / "out"), "usage")

@@ -1,0 +1,157 @@
+"""Running a module with theta: nothing is left behind, and nothing goes by in silence."""
+
+from typing import Any
+
+import pytest
+import torch
+from tests.core.making import personal
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duetgen.core import Personal, make_change
+from duetgen.core.layout import LayoutMismatchError
+from duetgen.core.personal import NotCalledError, NothingDynamicError, WrongBatchDimensionError
+
+
+def toy() -> Personal:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    return personal(model, "full", "2,4")
+
+
+def test_theta_zero_is_the_global_model_bit_for_bit() -> None:
+    model, x = toy(), torch.randn(9, 3)
+    assert torch.equal(model(torch.zeros(9, model.layout.size), x), model.module(x))
+    assert torch.equal(model(None, x), model.module(x))
+
+
+def test_a_call_leaves_no_trace() -> None:
+    model, x = toy(), torch.randn(2, 3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    plain = model.module(x)
+    model(torch.randn(2, model.layout.size), x)
+    assert torch.equal(model.module(x), plain)
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_a_call_that_fails_leaves_no_trace_either() -> None:
+    model = toy()
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(2, model.layout.size), torch.randn(2, 9))
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_gradients_reach_theta_and_the_global_parameters() -> None:
+    model = toy()
+    theta = torch.randn(2, model.layout.size, requires_grad=True)
+    model(theta, torch.randn(2, 3)).square().sum().backward()
+    assert theta.grad is not None
+    assert theta.grad.abs().sum() > 0
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_module_without_a_layer_to_change_is_refused() -> None:
+    with pytest.raises(NothingDynamicError, match="no layer of Linear is personal"):
+        Personal(nn.Linear(2, 2), {})
+
+
+def test_theta_of_another_model_is_refused() -> None:
+    with pytest.raises(LayoutMismatchError, match="this model takes 30"):
+        toy()(torch.zeros(2, 29), torch.zeros(2, 3))
+
+
+class ReadsWeights(nn.Module):
+    """Computes its layer's product itself: nobody calls the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.inner.weight, self.inner.bias)
+
+
+@pytest.mark.parametrize("shape", [(2,), ()])
+def test_a_layer_whose_weights_are_read_and_that_is_not_called_is_refused(shape: tuple[int, ...]) -> None:
+    model = personal(ReadsWeights(), "scale", "inner")
+    with pytest.raises(NotCalledError, match="did not call inner"):
+        model(torch.zeros(*shape, model.layout.size), torch.randn(2, 3))
+
+
+class TimeFirst(nn.Module):
+    """Takes devices first and has them second inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.inner(x.transpose(0, 1)).transpose(0, 1)
+        return output
+
+
+@pytest.mark.parametrize("kind", ["full", "low-rank", "scale", "prefix", "concat"])
+class TestTimeFirst:
+    def test_as_many_devices_as_steps_in_the_wrong_place_are_refused(self, kind: str) -> None:
+        model = personal(TimeFirst(), kind, "inner")
+        with pytest.raises(WrongBatchDimensionError, match="for another device"):
+            model(torch.zeros(4, model.layout.size), torch.randn(4, 4, 3))
+
+    def test_told_where_they_are_each_has_its_own(self, kind: str) -> None:
+        module = TimeFirst()
+        model = Personal(module, {"inner": make_change(module, "inner", kind, 2)}, batch_dim={"": 0, "inner": 1})
+        theta, x = torch.randn(4, model.layout.size), torch.randn(4, 4, 3)
+        output = model(theta, x)
+        for device in range(4):
+            torch.testing.assert_close(output[device], model(theta[device], x)[device])
+        assert model.proved
+
+
+def test_several_rows_a_device_lie_device_by_device() -> None:
+    model = toy()
+    theta, x = torch.randn(2, model.layout.size), torch.randn(6, 3)
+    output = model(theta, x)
+    torch.testing.assert_close(output[:3], model(theta[0], x[:3]))
+    torch.testing.assert_close(output[3:], model(theta[1], x[3:]))
+
+
+def test_an_input_that_all_devices_share_becomes_each_ones_own() -> None:
+    model = personal(nn.Embedding(5, 2), "scale")
+    theta = torch.randn(3, 4)
+    output = model(theta, torch.arange(5)[None])
+    assert output.shape == (3, 5, 2)
+    torch.testing.assert_close(output[1], model(theta[1], torch.arange(5)))
+
+
+def test_the_proof_leaves_modes_statistics_and_random_numbers_alone() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    model = personal(module, "scale", "0,3").train()
+    module[1].eval()
+    state, statistics = torch.get_rng_state(), module[1].running_mean
+    model.prove((2,), torch.randn(2, 3, generator=torch.Generator().manual_seed(0)))
+    assert model.proved
+    assert [child.training for child in module] == [True, False, True, True]
+    assert torch.equal(state, torch.get_rng_state())
+    assert statistics is not None
+    assert torch.equal(statistics, torch.zeros(4))
+
+
+class Named(nn.Module):
+    """Takes its input by name and gives a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, *, x: Tensor) -> dict[str, Any]:
+        return {"y": self.inner(input=x), "note": "text"}
+
+
+def test_inputs_by_name_and_outputs_of_any_shape() -> None:
+    model, x = personal(Named(), "scale", "inner"), torch.randn(2, 3)
+    theta = torch.randn(2, 4)
+    assert torch.equal(model(torch.zeros(2, 4), x=x)["y"], model.module(x=x)["y"])
+    torch.testing.assert_close(model(theta, x=x)["y"][1], model(theta[1], x=x)["y"][1])

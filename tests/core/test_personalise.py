@@ -1,0 +1,172 @@
+"""Layers by their names, in models of all sorts."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import nn
+
+import duetgen
+from duetgen.core import GeneratorConfig, GRUEncoder, shares
+from duetgen.core.layers import NotPersonalisableError
+from duetgen.core.personalise import OverBudgetError, choose, to_bytes
+
+
+def encoder() -> GRUEncoder:
+    return GRUEncoder(nn.Linear(3, 4), 4, 4)
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    return nn.ModuleDict({"embed": nn.Linear(4, 8), "body": body, "act": nn.GELU(), "head": nn.Linear(8, 2)})
+
+
+ATTENTIONS = ["body.layers.0.self_attn", "body.layers.1.self_attn"]
+LINEARS = [f"body.layers.{layer}.linear{one}" for layer in (0, 1) for one in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        (["head"], ["head"]),
+        (["body.layers.0.linear1"], LINEARS[:1]),
+        (["head", "linear2"], [LINEARS[1], LINEARS[3], "head"]),
+        (["body.layers.1.linear*"], LINEARS[2:]),
+        (["self_attn"], ATTENTIONS),
+        (["all-linear"], ["embed", *LINEARS]),
+        (["layers.0.*"], [ATTENTIONS[0], *LINEARS[:2], "body.layers.0.norm1", "body.layers.0.norm2"]),
+    ],
+)
+def test_names_ends_of_names_and_patterns(layers: list[str], names: list[str]) -> None:
+    assert list(choose(model(), dict.fromkeys(layers, "scale"))) == names
+
+
+def test_the_first_pattern_says_the_kind() -> None:
+    kinds = choose(model(), {"layers.0.linear1": "full", "linear1": "low-rank", "head": "scale"})
+    assert kinds == {LINEARS[0]: "full", LINEARS[2]: "low-rank", "head": "scale"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "kind", "cause", "hint"),
+    [
+        ("heed", "scale", "no layer of ModuleDict that theta can change is named 'heed'", "did you mean head?"),
+        ("act*", "scale", "no layer of ModuleDict that theta can change", "named_modules"),
+        ("act", "scale", "act is a GELU, which cannot take theta", "name linear layers"),
+        ("body", "scale", "body is a TransformerEncoder, which cannot take theta", "inside of it"),
+        ("out_proj", "scale", "body.layers.0.self_attn.out_proj is never called", "name the attention itself"),
+        ("head", "lowrank", "there is no kind 'lowrank'", "did you mean low-rank?"),
+        ("head", "", "there is no kind ''", "it is one of full, low-rank, scale, prefix, concat"),
+    ],
+)
+def test_what_cannot_take_theta_is_refused_when_it_is_made(layers: str, kind: str, cause: str, hint: str) -> None:
+    with pytest.raises(NotPersonalisableError, match=cause) as refusal:
+        duetgen.personalise(model(), layers, kind=kind, encoder=encoder())
+    assert hint in refusal.value.hint
+
+
+def test_more_that_is_refused() -> None:
+    bare = nn.Sequential(nn.LayerNorm(4, elementwise_affine=False))
+    with pytest.raises(NotPersonalisableError, match="no parameters of its own"):
+        duetgen.personalise(bare, "0", encoder=encoder())
+    with pytest.raises(NotPersonalisableError, match="the kind scale has no replacing form"):
+        duetgen.personalise(model(), "head", encoder=encoder(), residual=False)
+    quantised = nn.Sequential(nn.Linear(2, 2))
+    quantised[0].weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(NotPersonalisableError, match=r"is quantised to torch\.int8"):
+        duetgen.personalise(quantised, "0", encoder=encoder())
+
+
+@torch.no_grad()
+def test_the_model_stays_as_it_is() -> None:
+    plain, x = model()["body"].to(torch.bfloat16).eval(), torch.randn(3, 5, 8, dtype=torch.bfloat16)
+    before = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
+    output, names = plain(x), [name for name, _ in plain.named_modules()]
+    duet = duetgen.personalise(plain, ["linear1", "self_attn"], encoder=encoder())
+    theta = duet.generate(torch.randn(3, 2, 3))
+    assert theta.dtype == torch.float32
+    assert duet.personal(theta, x).dtype == torch.bfloat16
+    assert [name for name, _ in plain.named_modules()] == names
+    assert all(torch.equal(before[name], tensor) for name, tensor in plain.state_dict().items())
+    assert {name: tensor.dtype for name, tensor in plain.state_dict().items()} == {
+        name: tensor.dtype for name, tensor in before.items()
+    }
+    torch.testing.assert_close(plain(x), output)
+
+
+def test_a_kept_model_is_not_trained_and_stays_in_evaluation_mode() -> None:
+    plain = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    duet = duetgen.personalise(plain, "3", encoder=encoder()).train()
+    assert not any(module.training for module in plain.modules())
+    assert duet.generator.training
+    loss = duet.loss(lambda output: output.square().sum(), torch.randn(2, 3, 3), torch.randn(2, 4))
+    loss.backward()
+    assert all(parameter.grad is None for parameter in plain.parameters())
+    assert all(parameter.grad is not None for parameter in duet.generator.parameters())
+
+
+def test_a_model_that_is_trained_too_is_trained() -> None:
+    plain = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    duet = duetgen.personalise(plain, "2", encoder=encoder(), keep=False, weight=0.5).train()
+    duet.loss(lambda output: output.square().sum(), torch.randn(2, 3, 3), torch.randn(2, 4)).backward()
+    assert all(parameter.grad is not None for parameter in duet.parameters())
+
+
+def test_a_frozen_generator_is_not_trained() -> None:
+    plain = nn.Sequential(nn.Linear(4, 2))
+    duet = duetgen.personalise(plain, "0", encoder=encoder(), keep=False, generator=GeneratorConfig(frozen=True))
+    assert {name.split(".")[0] for name, p in duet.named_parameters() if p.requires_grad} == {"personal"}
+
+
+@pytest.mark.parametrize(
+    ("budget", "fits"), [(52, True), (51, False), ("104 B", True), ("0.1 kB", False), (None, True)]
+)
+def test_a_budget_in_values_or_bytes(budget: int | str | None, fits: bool) -> None:
+    plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+    layers = {"0": "scale", "2": "full"}  # 2 * 8 and 8 * 4 + 4 values
+    if fits:
+        duet = duetgen.personalise(plain, layers, encoder=encoder(), budget=budget)
+        assert [(share.layer, share.values, share.bytes) for share in shares(duet.personal)] == [
+            ("0", 16, 32),
+            ("2", 36, 72),
+        ]
+        return
+    with pytest.raises(OverBudgetError, match="theta would have 52 values, 104 bytes") as refusal:
+        duetgen.personalise(plain, layers, encoder=encoder(), budget=budget)
+    assert "2 (Linear, full): 36 values, 72 bytes; 0 (Linear, scale): 16 values, 32 bytes" in refusal.value.message
+
+
+@pytest.mark.parametrize(("text", "size"), [("8 kB", 8000), ("8KiB", 8192), ("1.5 MB", 1_500_000), ("12 B", 12)])
+def test_bytes(text: str, size: int) -> None:
+    assert to_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["8", "kB", "8 kg", "-1 kB", "8 kiB"])
+def test_no_bytes(text: str) -> None:
+    with pytest.raises(ValueError, match="a budget is a number of values"):
+        to_bytes(text)
+
+
+@pytest.mark.parametrize("batch_dim", [1, {"": 1, "linear1": 1}])
+def test_a_time_first_transformer_in_training_and_evaluation(batch_dim: int | Mapping[str, int]) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)
+    body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    duet = duetgen.personalise(body, ["linear1", "self_attn"], encoder=encoder(), batch_dim=batch_dim, keep=False)
+    theta, x = 0.3 * torch.randn(4, duet.personal.layout.size), torch.randn(4, 4, 8)
+    trained = duet.train().personal(theta, x)
+    with torch.no_grad():
+        evaluated = duet.eval().personal(theta, x)
+    torch.testing.assert_close(trained, evaluated)
+    for device in range(4):
+        torch.testing.assert_close(evaluated[:, device], duet.personal(theta[device], x)[:, device])
+
+
+def test_importing_duetgen_imports_no_torch() -> None:
+    code = "import sys, duetgen; assert 'torch' not in sys.modules; assert callable(duetgen.personalise)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'personalize'"):
+        duetgen.personalize  # noqa: B018

@@ -1,0 +1,175 @@
+"""A bundle of any model, from export over a served version to a device: as torch computes, with theta and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.e2e.test_duet import Cloud
+from torch import nn
+
+import duetgen
+from duetgen.cloud.engine import Engine
+from duetgen.cloud.errors import InvalidHistoryError
+from duetgen.core import Duet, GeneratorConfig, PooledEncoder
+from duetgen.device import Always, Device, DeviceConfig, Drift, PersonalModel
+from duetgen.device.errors import InvalidDeviceConfigError
+from duetgen.export import export_model
+from duetgen.export.errors import NotExportableError
+from duetgen.wire.bundle import Bundle, decode_manifest
+from duetgen.wire.errors import InvalidBundleError, InvalidSampleError
+from duetgen.wire.samples import SampleSpec
+
+KEY = Ed25519PrivateKey.generate()
+
+
+def sensors() -> Duet:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    encoder = PooledEncoder(nn.Linear(3, 8), 8)
+    config = GeneratorConfig(decoder_scale=0.2)
+    return duetgen.personalise(model, {"0": "full", "1": "full", "5": "scale"}, encoder=encoder, generator=config)
+
+
+@pytest.fixture(scope="module")
+def duet() -> Duet:
+    return sensors().eval()
+
+
+@pytest.fixture(scope="module")
+def histories() -> Any:
+    return np.random.default_rng(0).normal(size=(8, 5, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def bundle(duet: Duet, histories: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("any") / "bundle"
+    return export_model(duet, out, key=KEY, name="sensors", inputs={"x": torch.randn(3, 2, 16)}, histories=histories)
+
+
+@pytest.fixture(scope="module")
+def cloud(bundle: Bundle) -> Iterator[Cloud]:
+    served = Cloud(bundle.root, "--open")
+    yield served
+    served.stop()
+
+
+def test_the_manifest_types_what_the_graphs_read(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    assert msgspec.to_builtins(manifest.model) == {
+        "history": {"dtype": "float32", "shape": [3], "scale": 1.0},
+        "inputs": [{"name": "x", "dtype": "float32", "shape": ["N", 2, 16]}],
+        "output": {"name": "output", "dtype": "float32", "shape": ["N", 3]},
+    }
+    assert set(manifest.files) == {"device.onnx", "generator.onnx", "canary.json"}
+    assert (manifest.ranks, manifest.size, manifest.history) == (False, (4 * 2 * 3 + 4) + (4 + 4) + 2 * 3, 5)
+    assert manifest.metrics["parity_difference"] < 1e-5
+
+
+@pytest.mark.parametrize(("encoding", "within"), [("float32", 1e-5), ("float16", 1e-3), ("int8", 0.02)])
+def test_a_device_runs_with_what_the_cloud_makes_of_its_samples(
+    bundle: Bundle, cloud: Cloud, duet: Duet, histories: Any, encoding: Any, within: float
+) -> None:
+    x = torch.randn(2, 2, 16)
+    with PersonalModel(bundle.root, cloud=cloud.url, policy=Always(), encoding=encoding, background=False) as device:
+        plain = device.run({"x": x.numpy()})
+        device.observe(*histories[0])
+        assert device.refresh(wait=True)
+        personal = device.run({"x": x.numpy()})
+        assert device.status().source == "theta"
+    with torch.no_grad():
+        theta = duet.generate(torch.from_numpy(histories[:1]))
+        np.testing.assert_allclose(plain, duet.personal(None, x), atol=1e-5)
+        np.testing.assert_allclose(personal, duet.personal(theta[0], x), atol=within)
+    assert np.abs(personal - plain).max() > 2 * within
+
+
+def test_samples_and_theta_outlive_a_restart_and_are_forgotten(
+    bundle: Bundle, cloud: Cloud, histories: Any, tmp_path: Path
+) -> None:
+    options = DeviceConfig(cloud=cloud.url, state=tmp_path, background=False)
+    with PersonalModel(bundle.root, options) as device:
+        device.observe(*histories[1])
+        assert device.refresh(wait=True)
+        personal = device.run({"x": np.ones((1, 2, 16))})
+    with PersonalModel(bundle.root, options) as again:
+        assert (len(again._log), again._log.count) == (5, 5)
+        assert np.array_equal(again.run({"x": np.ones((1, 2, 16))}), personal)
+        again.forget()
+        assert not np.array_equal(again.run({"x": np.ones((1, 2, 16))}), personal)
+    assert not (tmp_path / "samples.log").exists()
+
+
+def test_histories_of_any_length_are_generated_together(bundle: Bundle, duet: Duet, histories: Any) -> None:
+    engine = Engine(bundle)
+    some = [engine.history(histories[row, : row + 1].tobytes()) for row in range(3)]
+    together = engine.thetas(some)
+    for row in range(3):
+        with torch.no_grad():
+            alone = duet.generate(torch.from_numpy(histories[row : row + 1, : row + 1]))[0]
+        found = np.frombuffer(together.encode(row, "float32").theta, np.float32)
+        np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("history", [[1, 2], b"", b"123", np.full(3, np.nan, np.float32).tobytes()])
+def test_a_history_of_another_kind_is_refused(bundle: Bundle, history: Any) -> None:
+    with pytest.raises(InvalidHistoryError):
+        Engine(bundle).history(history)
+
+
+def test_what_a_device_is_given_wrongly_is_refused(bundle: Bundle) -> None:
+    with PersonalModel(bundle.root) as device:
+        for sample in ([1.0, 2.0], [1.0, 2.0, np.nan], "no", [[1.0], [2.0, 3.0]]):
+            with pytest.raises(InvalidSampleError):
+                device.observe(sample)
+        inputs: list[Any] = [
+            {},
+            {"y": np.ones((1, 2, 16))},
+            {"x": np.ones((1, 3, 16))},
+            {"x": np.ones((1, 2, 16)) + 1j},
+        ]
+        for given in inputs:
+            with pytest.raises(InvalidSampleError):
+                device.run(given)
+    with pytest.raises(InvalidDeviceConfigError, match="Drift"):
+        PersonalModel(bundle.root, policy=Drift())
+    with pytest.raises(InvalidBundleError, match="ranks no items"):
+        Device(bundle.root)
+
+
+def test_a_manifest_that_says_what_its_kind_cannot_is_refused(bundle: Bundle) -> None:
+    for change in ({"window": 5}, {"vocabulary": 9}):
+        content = msgspec.json.encode(msgspec.structs.replace(bundle.manifest, **change))
+        with pytest.raises(InvalidBundleError, match="says otherwise"):
+            decode_manifest(content, "manifest")
+    content = msgspec.json.encode(msgspec.structs.replace(bundle.manifest, history=4096 * 16))
+    with pytest.raises(InvalidBundleError):
+        decode_manifest(content, "manifest")
+
+
+def test_what_makes_no_bundle_is_refused(duet: Duet, histories: Any, tmp_path: Path) -> None:
+    whole = {"x": torch.randn(3, 2, 16)}
+    for inputs, given in ((whole, []), ({"x": torch.randn(1, 2, 16)}, histories)):
+        with pytest.raises(NotExportableError):
+            export_model(duet, tmp_path / "out", key=KEY, name="no", inputs=inputs, histories=given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_travel_as_bytes() -> None:
+    spec = SampleSpec("uint8", [2, 2], 1 / 255)
+    packed = [spec.pack([[0, 255], [51, 1]]), spec.pack(np.zeros((2, 2), np.uint8))]
+    assert packed[0] == bytes([0, 255, 51, 1])
+    read = spec.read(spec.join(packed), 1, 0)
+    assert read.tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
+    np.testing.assert_allclose(spec.read(packed[0], 4, 0), [[[0, 1], [1 / 5, 1 / 255]]], rtol=1e-6)
+    for wrong in ([[0, 256], [0, 0]], [[0.5, 0], [0, 0]], [[-1, 0], [0, 0]]):
+        with pytest.raises(InvalidSampleError):
+            spec.pack(wrong)

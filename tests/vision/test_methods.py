@@ -1,0 +1,147 @@
+"""Model, generator, and what adapts on the device, on tiny fleets."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from duetgen.vision import Setting, assemble, make_digits, make_fleet, run_cell
+from duetgen.vision.adapting import Adaptation, finetune, tent, with_statistics
+from duetgen.vision.model import ImageEncoder, SmallNet
+from duetgen.vision.report import render
+from duetgen.vision.results import ACCURACY, BASE, DUET, WORST, differ, mean_over_devices, worst_tenth
+from duetgen.vision.training import LAYERS, make_duet, to_float, train_duet
+
+SETTING = Setting(name="turned", world="rotation", devices=(16, 12), tested=(2, 6, 8), epochs=1)
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return to_float(make_digits(24).pixels)
+
+
+@pytest.fixture
+def model() -> SmallNet:
+    torch.manual_seed(0)
+    model = SmallNet(1, 10)
+    for _, norm in model.stages():
+        torch.nn.init.uniform_(norm.running_mean, -0.1, 0.1)
+    return model.eval()
+
+
+def test_a_set_of_images_has_no_order_and_padding_no_say(model: SmallNet, images: torch.Tensor) -> None:
+    encoder = ImageEncoder(model).eval()
+    one = encoder(images[None, :5])
+    assert torch.allclose(one, encoder(images[None, :5].flip(1)), atol=1e-5)
+    padded = torch.cat([images[None, :5], torch.zeros(1, 3, 1, 32, 32)], dim=1)
+    assert torch.allclose(one, encoder(padded), atol=1e-5)
+    assert torch.allclose(one, encoder(encoder.describe(images[:5])[None]), atol=1e-5)
+    assert not torch.allclose(one, encoder(images[None, 5:10]), atol=1e-3)
+
+
+def test_every_parameter_of_the_generator_receives_a_gradient_and_the_model_none(
+    model: SmallNet, images: torch.Tensor
+) -> None:
+    duet = make_duet(model, LAYERS, keep=True).train()
+    logits = duet.personal(duet.generate(images[:8].reshape(2, 4, 1, 32, 32)), images[8:16])
+    logits.square().sum().backward()
+    for name, parameter in duet.named_parameters():
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == parameter.requires_grad, name
+    assert not any(parameter.requires_grad for parameter in duet.personal.module.parameters())
+
+
+def test_training_leaves_a_kept_model_as_it_was(model: SmallNet) -> None:
+    before = copy.deepcopy(model.state_dict())
+    fleet = make_fleet(make_digits(100), SETTING, "train", 0)
+    duet = train_duet(make_duet(model, LAYERS, keep=True), fleet, 1, 0)
+    after = duet.personal.module.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_statistics_of_the_device_are_mixed_by_how_many_images_there_are(model: SmallNet, images: torch.Tensor) -> None:
+    before, (conv, norm) = copy.deepcopy(model), model.stages()[0]
+    value = conv(images[:4]).detach()
+    own = with_statistics(model, images[:4], prior=12)
+    # Four images beside twelve: a quarter of the way.
+    expected = 0.75 * norm.running_mean + 0.25 * value.mean((0, 2, 3))
+    assert torch.allclose(own.norm1.running_mean, expected, atol=1e-6)
+    assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), model.state_dict().values()))
+
+
+def test_with_its_own_statistics_alone_a_model_does_what_it_does_in_training(
+    model: SmallNet, images: torch.Tensor
+) -> None:
+    own = with_statistics(model, images, prior=0)
+    expected = copy.deepcopy(model).train()(images)
+    assert torch.allclose(own(images), expected, atol=1e-4)
+
+
+def test_tent_lowers_entropy_and_changes_norms_alone(model: SmallNet, images: torch.Tensor) -> None:
+    @torch.no_grad()
+    def entropy(one: SmallNet) -> float:
+        logits = one(images)
+        return float(-(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean())
+
+    start = with_statistics(model, images, 0)
+    own = tent(model, images, Adaptation(prior=0, steps=10, rate=1e-2))
+    assert entropy(own) < entropy(start)
+    changed = {
+        name for name, value in own.named_parameters() if not torch.equal(value, dict(model.named_parameters())[name])
+    }
+    assert changed == {f"norm{number}.{part}" for number in (1, 2, 3) for part in ("weight", "bias")}
+
+
+def test_fine_tuning_learns_the_labels_and_leaves_the_model_alone(model: SmallNet, images: torch.Tensor) -> None:
+    labels = torch.arange(24) % 10
+    own = finetune(model, images, labels, Adaptation(steps=60, rate=1e-2))
+    loss = torch.nn.functional.cross_entropy
+    assert loss(own(images), labels) < loss(model(images), labels) / 2
+    assert not torch.equal(own.head.weight, model.head.weight)
+
+
+def test_the_worst_tenth_is_of_the_devices_that_are_drawn() -> None:
+    value_U = np.arange(20) / 20
+    once, only_last = np.ones((1, 20)), np.zeros((1, 20))
+    only_last[0, -1] = 20
+    # Of twenty devices the worst two: (0 + 1/20) / 2.
+    assert worst_tenth(value_U, once)[0] == pytest.approx(1 / 40)
+    assert worst_tenth(value_U, only_last)[0] == pytest.approx(19 / 20)
+    assert mean_over_devices(value_U, once)[0] == pytest.approx(19 / 40)
+
+
+def test_a_difference_that_is_the_same_everywhere_is_certain() -> None:
+    value_U = np.random.default_rng(0).random(40)
+    for measure in (mean_over_devices, worst_tenth):
+        found, p = differ(value_U + 0.125, value_U, measure)
+        assert (found.mean, found.low, found.high) == pytest.approx((0.125, 0.125, 0.125))
+        assert p < 0.01
+
+
+def test_a_cell_measures_every_method_and_the_report_shows_them() -> None:
+    made = make_digits(600)
+    cells = [run_cell(made, SETTING, seed, counts=(1, 4), labelled=(4,)) for seed in range(1)]
+    results = assemble(cells)
+    assert [(table.part, table.devices, table.seeds) for table in results.tables] == [
+        ("seen", 6, [0]),
+        ("unseen", 6, [0]),
+    ]
+    table = results.tables[0]
+    assert {row.method for row in table.rows} == {"base", "base-wide", "finetune", "batch-norm", "tent", "arm", "duet"}
+    one = table.against(DUET, BASE, 4, ACCURACY)
+    own, base = table.row(DUET, 4), table.row(BASE, 0)
+    assert one is not None
+    assert own is not None
+    assert base is not None
+    assert one.mean == pytest.approx(own.accuracy.mean - base.accuracy.mean)
+    assert table.against(DUET, "tent", 4, WORST) is not None
+    assert own.another is not None
+    page = render(results, "Turned <digits>", {"seen": make_fleet(made, SETTING, "seen", 0)})
+    assert "Turned &lt;digits&gt;" in page
+    assert page.count("data:image/png") == 6
+    for method in ("batch-norm, 4 images", "duet, 1 image"):
+        assert f'<th scope="row">{method}</th>' in page
+    assert "<script" not in page
+    results.to_json()
