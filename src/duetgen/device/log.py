@@ -17,7 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -112,6 +112,8 @@ class EventLog:
         count: events ever observed.
         breaks: how often the count and what is kept parted: all was forgotten, or the count leapt.
     """
+
+    file_name: ClassVar[str] = "events.log"
 
     def __init__(self, state: StateFolder | None, capacity: int = MAX_LOG_EVENTS) -> None:
         self.capacity, self.count, self.breaks = capacity, 0, 0

@@ -151,7 +151,7 @@ class Resident(ABC, Generic[Log]):
         left = [path.name for path in self._runtimes.forget()]
         self._forgotten()
         if not log_gone:
-            left.append("the log")
+            left.append(self._log.file_name)
         if left:
             raise NotForgottenError(
                 f"all is forgotten but what is in files that cannot be removed: {', '.join(left)}",

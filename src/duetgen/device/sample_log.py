@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -38,6 +38,8 @@ class SampleLog:
     Attributes:
         count: samples ever observed.
     """
+
+    file_name: ClassVar[str] = "samples.log"
 
     def __init__(self, state: StateFolder | None, size: int, capacity: int) -> None:
         self.size, self.capacity, self.count = size, capacity, 0
