@@ -6,15 +6,13 @@ import base64
 import html
 import io
 from collections.abc import Mapping
-from importlib import resources
-from string import Template
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from duetgen.comparison.numbers import milliseconds, seconds
 from duetgen.comparison.report_tables import difference_cell, figure_cell, grid
-from duetgen.pages.page import escape, figure
+from duetgen.pages.page import escape, figure, page
 from duetgen.pages.svg import MUTED, SERIES, draw, label_ends
 from duetgen.vision.fleet import Fleet
 from duetgen.vision.images import Pixels
@@ -37,7 +35,6 @@ def render(results: VisionResults, title: str, fleets: Mapping[str, Fleet] | Non
         title: of the page.
         fleets: devices to show, by the part that they are of.
     """
-    template = Template(resources.files("duetgen.comparison").joinpath("report.html").read_text("utf-8"))
     sections = [
         *([("devices", "What each device sees", pictures(results, fleets))] if fleets else []),
         *(
@@ -46,16 +43,8 @@ def render(results: VisionResults, title: str, fleets: Mapping[str, Fleet] | Non
         ),
         ("costs", "Costs", cost_table(results)),
     ]
-    return template.substitute(
-        title=escape(title),
-        summary=escape(results.verdict[0] if results.verdict else "No shift here costs base two points."),
-        facts=escape(facts(results)),
-        alerts="",
-        links="".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name, _ in sections),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(name)}</h2>\n{body}</section>' for anchor, name, body in sections
-        ),
-    )
+    summary = results.verdict[0] if results.verdict else "No shift here costs base two points."
+    return page(title, summary, facts(results), [], sections)
 
 
 def facts(results: VisionResults) -> str:
