@@ -261,7 +261,7 @@ def verdict(tables: Sequence[Table], costs: dict[str, Cost], images: int = 16) -
     """What came of it, wins and losses alike."""
     costly = [table for table in tables if table.shift_cost >= COSTS_MUCH]
     lines = []
-    for reference in (BASE, "base-wide", "batch-norm", "tent", "arm"):
+    for reference in (BASE, "base-wide", "batch-norm", "tent", "arm", DUET):
         for metric in (ACCURACY, WORST):
             counted: dict[str, list[str]] = {}
             for table in costly:
@@ -272,7 +272,7 @@ def verdict(tables: Sequence[Table], costs: dict[str, Cost], images: int = 16) -
                 won = len(counted.pop("ahead", []))
                 rest = "; ".join(f"{outcome}: {', '.join(names)}" for outcome, names in counted.items())
                 lines.append(
-                    f"Against {reference} in {metric}, DUET with {images} images is ahead in {won} of {len(costly)} "
+                    f"Against {'the θ of another device' if reference == DUET else reference} in {metric}, DUET with {images} images is ahead in {won} of {len(costly)} "
                     f"places where the shift costs base two points or more{f'; {rest}' if rest else ''}."
                 )
     tuned, own = costs.get("finetune"), costs.get(DUET)
