@@ -261,7 +261,7 @@ def verdict(tables: Sequence[Table], costs: dict[str, Cost], images: int = 16) -
     """What came of it, wins and losses alike."""
     costly = [table for table in tables if table.shift_cost >= COSTS_MUCH]
     lines = []
-    for reference in (BASE, "base-wide", "batch-norm", "tent", "arm"):
+    for reference in (BASE, "base-wide", "batch-norm", "tent", "arm", DUET):
         for metric in (ACCURACY, WORST):
             counted: dict[str, list[str]] = {}
             for table in costly:
@@ -271,9 +271,10 @@ def verdict(tables: Sequence[Table], costs: dict[str, Cost], images: int = 16) -
             if counted:
                 won = len(counted.pop("ahead", []))
                 rest = "; ".join(f"{outcome}: {', '.join(names)}" for outcome, names in counted.items())
+                whom = "another device's theta" if reference == DUET else reference
                 lines.append(
-                    f"Against {reference} in {metric}, DUET with {images} images is ahead in {won} of {len(costly)} "
-                    f"places where the shift costs base two points or more{f'; {rest}' if rest else ''}."
+                    f"Against {whom} in {metric}, DUET with {images} images is ahead in {won} of {len(costly)} places "
+                    f"where the shift costs base two points or more{f'; {rest}' if rest else ''}."
                 )
     tuned, own = costs.get("finetune"), costs.get(DUET)
     if tuned is not None and own is not None and tuned.delay_ms and own.delay_ms:
