@@ -88,7 +88,12 @@ class Resident(ABC, Generic[Log]):
 
     def _start(self) -> None:
         """Let the asking begin."""
-        self._upkeep.start()
+        try:
+            self._upkeep.start()
+        except BaseException:
+            if self._state is not None:
+                self._state.release()
+            raise
 
     @property
     def _runtime(self) -> Runtime:
