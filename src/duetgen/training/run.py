@@ -46,7 +46,7 @@ from duetgen.jobfolder import Job
 from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training.config import InvalidConfigError, TrainConfig, decode_config
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 AGAIN: Final = "train again, with --overwrite in the same folder"
 
 
