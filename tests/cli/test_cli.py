@@ -277,7 +277,7 @@ class TestBadInput:
         refused(self.prepare(tmp_path, tmp_path / "log.csv", "--min-rating", "5"), "no-events-left")
 
     def test_a_log_without_input(self, tmp_path: Path) -> None:
-        refused(duet_here("prepare", "movielens-100k", "--out", tmp_path / "out"), "usage")
+        refused(duet_here("prepare", "amazon-2018-csv", "--out", tmp_path / "out"), "usage")
 
     def test_an_unknown_option(self, tmp_path: Path) -> None:
         refused(duet_here("prepare", "synthetic", "--out", tmp_path / "out", "--pepole", "3"), "usage")

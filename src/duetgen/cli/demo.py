@@ -61,7 +61,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 def demo(
     input: Annotated[
         Path | None,
-        Parameter(help="A log of your own, or an image folder with --vision; without one, the embedded data."),
+        Parameter(help="A log of your own, or an image folder with --vision [the embedded data]."),
     ] = None,
     /,
     *,

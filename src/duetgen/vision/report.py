@@ -42,17 +42,18 @@ def render(results: VisionResults, title: str, fleets: Mapping[str, Fleet] | Non
             for number, table in enumerate(results.tables)
         ),
         ("costs", "Costs", cost_table(results)),
+        ("words", "In words", f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in results.verdict)}</ul>"),
     ]
     summary = results.verdict[0] if results.verdict else "No shift here costs base two points."
     return page(title, summary, facts(results), [], sections)
 
 
 def facts(results: VisionResults) -> str:
-    """What was measured, and what else came of it."""
+    """What was measured."""
     seeds = max((len(table.seeds) for table in results.tables), default=0)
     return (
         f"{seeds} seed{'s' if seeds != 1 else ''}; {seconds(results.seconds)} of one core. "
-        f"No device gives a label, but to fine-tuning. {' '.join(results.verdict[1:])}"
+        "No device gives a label, but to fine-tuning."
     )
 
 
