@@ -50,10 +50,8 @@ def test_pipe_in_a_dataset_folder(wandering: Dataset) -> None:
 
 def test_pipe_in_a_run_folder(wandering: Dataset, tmp_path: Path) -> None:
     model = msgspec.structs.replace(SMALL.model, method="finetune")
-    config = msgspec.structs.replace(SMALL, model=model)
-    config = msgspec.structs.replace(
-        config, finetune=msgspec.structs.replace(config.finetune, steps=1, learning_rate=0.01)
-    )
+    finetune = msgspec.structs.replace(SMALL.finetune, steps=1, learning_rate=0.01)
+    config = msgspec.structs.replace(SMALL, model=model, finetune=finetune, joint=False)
     folder = RunFolder(train(wandering, config, tmp_path / "run").root)
 
     def load() -> None:
