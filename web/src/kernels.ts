@@ -419,6 +419,25 @@ const gru: Kernel = ([x], a, room, [, w, r, b, lengths, initial]) => {
   ];
 };
 
+/** Pieces of one dimension, of the sizes that the second input says, or of equal ones. */
+const split: Kernel = ([x], a, room, all) => {
+  const { dims, data } = x!;
+  const axis = axisOf(whole(a.axis, 0), dims.length);
+  const length = dims[axis]!;
+  const [outer, inner] = [product(dims.slice(0, axis)), product(dims.slice(axis + 1))];
+  const count = whole(a.num_outputs, 1);
+  const equal = Math.ceil(length / count);
+  const sizes = all[1] ? Array.from(all[1].data, Number) : Array.from({ length: count }, (_, at) => Math.min(equal, length - at * equal));
+  let begin = 0;
+  return sizes.map((size, output) => {
+    const out = room(kindOf(data), outer * size * inner, output);
+    for (let row = 0, at = 0; row < outer; row++)
+      for (let from = (row * length + begin) * inner, end = from + size * inner; from < end; from++) out[at++] = data[from]!;
+    begin += size;
+    return { dims: dims.with(axis, size), data: out };
+  });
+};
+
 export const KERNELS: Record<string, Kernel> = {
   Add: binary((a, b) => a + b, undefined, addFloats),
   Sub: binary((a, b) => a - b),
@@ -467,6 +486,7 @@ export const KERNELS: Record<string, Kernel> = {
   GatherND: gatherNd,
   GatherElements: gatherElements,
   Slice: slice,
+  Split: split,
   Concat: concat,
   Transpose: transpose,
   Reshape: reshape,
