@@ -45,10 +45,6 @@ class DuetError(Exception):
         self.message, self.hint = printable(message), printable(hint)
         super().__init__(self.message)
 
-    def as_dict(self) -> dict[str, str]:
-        """The error as the HTTP service and `--json` print it: {code, message, hint}."""
-        return {"code": self.code, "message": self.message, "hint": self.hint}
-
 
 class OutputExistsError(DuetError):
     """The output folder already holds something that this command did not write."""
