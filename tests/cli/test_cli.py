@@ -64,6 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("base", "duet"):
         run = duet("train", root / "data", "--method", method, "--epochs", "2", "--out", root / method)
         assert run.returncode == 0, run.stderr
+    # A run of several models says which one it trains.
+    told = {line.partition("  epoch ")[0] for line in run.stderr.splitlines() if "  epoch " in line}
+    assert told == {"sasrec base", "cloud model", "sasrec generator"}
     return root
 
 

@@ -129,6 +129,11 @@ class TrainingBar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
+    def turned(self, model: str) -> None:
+        """The run trains the next of its models."""
+        self.title = model
+        self.bar.update(self.task, description=model)
+
     def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
         """A run begins or goes on."""
         self.epochs, self.steps, self.epoch = epochs, steps, resumed_epoch

@@ -98,7 +98,7 @@ def train(
     if chief and not (quiet or json or (tuned and settled.global_model)):
         complete = fill_in(settled, data)
         console.notes.print(f"settings: {told_cloud(complete) if on_cloud else told(complete)}")
-    with console.TrainingBar(f"{settled.model.name} base" if tuned else title, quiet or json or not chief) as bar:
+    with console.TrainingBar(title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
     if not chief:
         return

@@ -91,6 +91,9 @@ class FitProgress:
     def __init__(self, tell: Tell) -> None:
         self.tell, self.epochs, self.steps, self.epoch = tell, 1, 1, 0
 
+    def turned(self, model: str) -> None:
+        """A run trains the next of its models."""
+
     def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
         """A run begins or goes on."""
         self.epochs, self.steps, self.epoch = max(1, epochs), max(1, steps), resumed_epoch

@@ -115,12 +115,14 @@ def train(
             if config.keeps_base:
                 base_root = Path(config.global_model)
                 if not config.global_model:
+                    progress.turned(f"{config.model.name} base")
                     first = train(dataset, base_config(config), folder.base, validate=validate, progress=progress)
                     base_root, seconds = first.root, first.seconds
                 base = processes.of_first(partial(load_global_model, dataset, config, base_root))
             if config.model.cloud.members:
                 cloud = Path(config.cloud_model)
                 if not config.cloud_model:
+                    progress.turned("cloud model")
                     second = train(dataset, cloud_config(config), folder.cloud, progress=progress)
                     cloud, seconds = second.root, seconds + second.seconds
             if config.model.method == "finetune":
@@ -129,6 +131,9 @@ def train(
             else:
                 teacher = make_teacher(dataset, config, cloud, processes)
                 trainer = Trainer(dataset, config, folder, measure, processes, base=base, teacher=teacher)
+            if base is not None or cloud is not None:
+                generator = config.model.method == "duet" and base is not None
+                progress.turned(f"{config.model.name} {'generator' if generator else config.model.method}")
         trainer.resume()
         trainer.run(progress)
         if config.model.method == "duet":

@@ -23,6 +23,9 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
 class Progress(Protocol):
     """What a run tells while it goes on; the command line draws it."""
 
+    def turned(self, model: str) -> None:
+        """Of a run that trains several models, this one is next."""
+
     def started(self, epochs: int, steps: int, resumed_epoch: int) -> None:
         """A run of at most `epochs` passes of `steps` steps begins, or goes on after `resumed_epoch` passes."""
 
@@ -39,6 +42,7 @@ class Progress(Protocol):
 class Silent:
     """Tells nothing."""
 
+    def turned(self, model: str) -> None: ...  # noqa: D102
     def started(self, epochs: int, steps: int, resumed_epoch: int) -> None: ...  # noqa: D102
     def stepped(self, step: int, losses: Losses, positions_per_second: float) -> None: ...  # noqa: D102
     def measured(self, epoch: int, losses: Losses, ndcg: float, best: float) -> None: ...  # noqa: D102
