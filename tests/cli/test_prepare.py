@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -137,3 +139,13 @@ def test_json_has_the_remarks(tmp_path: Path) -> None:
     log.write_text(lines("{0},{1},{3},x", "user,item,time,shop\n"))
     result = duet("prepare", log, "--out", tmp_path / "out", "--json")
     assert json.loads(result.stdout)["remarks"] == ["columns not used: shop", "no item has a title"]
+
+
+def test_a_log_is_prepared_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from duetgen.cli.prepare import prepare\n"
+        f"prepare('synthetic', people=50, out=Path({str(tmp_path / 'data')!r}), quiet=True)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

@@ -7,14 +7,22 @@ The flow, one file each:
 - `model`, `training`: the device model, base, and generators of each device's own parameters
 - `adapting`: what adapts on the device: statistics, entropy, labels
 - `experiment`, `results`, `report`: one setting with one seed, all of them together, the page
+
+Reading images needs no torch, so what needs it is imported when it is asked for.
 """
 
-from duetgen.vision.experiment import Cell, run_cell
-from duetgen.vision.fleet import Fleet, Setting, make_fleet
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from duetgen.vision.images import Images
-from duetgen.vision.made import make_digits
-from duetgen.vision.results import VisionResults, assemble
 from duetgen.vision.sources import read_images
+
+if TYPE_CHECKING:
+    from duetgen.vision.experiment import Cell, run_cell
+    from duetgen.vision.fleet import Fleet, Setting, make_fleet
+    from duetgen.vision.made import make_digits
+    from duetgen.vision.results import VisionResults, assemble
 
 __all__ = [
     "Cell",
@@ -28,3 +36,22 @@ __all__ = [
     "read_images",
     "run_cell",
 ]
+
+_LATE = {
+    "Cell": "experiment",
+    "Fleet": "fleet",
+    "Setting": "fleet",
+    "VisionResults": "results",
+    "assemble": "results",
+    "make_digits": "made",
+    "make_fleet": "fleet",
+    "run_cell": "experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
