@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from duetgen.cloudmodel.graph_file import GraphFile
 
-OPSET: Final = 20
-"""Of all graphs of a bundle."""
 PLACE: Final = ("duetgen", "CloudGraph")
 """Domain and name of the operator that stands for the graph in an exported one, until the graph takes its place."""
 

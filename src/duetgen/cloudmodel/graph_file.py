@@ -21,9 +21,10 @@ import polars as pl
 from onnx import version_converter
 
 from duetgen.cloudmodel.errors import InvalidGraphError
-from duetgen.cloudmodel.graph import OPSET, run, session_of
+from duetgen.cloudmodel.graph import run, session_of
 from duetgen.data.store import FIRST_ITEM, Dataset, Int64
 from duetgen.files import read_regular
+from duetgen.wire.bundle import OPSET
 from duetgen.wire.limits import MAX_CLOUD_GRAPH_BYTES, MAX_DOCUMENT_BYTES
 
 IR_VERSION: Final = 10

@@ -15,7 +15,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import duetgen
-from duetgen.cloudmodel.graph import OPSET
 from duetgen.core import AGES
 from duetgen.data.store import Dataset
 from duetgen.evaluation.provenance import commit_of
@@ -33,6 +32,7 @@ from duetgen.training.run import Run
 from duetgen.wire.bundle import (
     FORMAT_VERSION,
     MANIFEST,
+    OPSET,
     Bundle,
     BundleFile,
     LayoutEntry,

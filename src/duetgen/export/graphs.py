@@ -24,7 +24,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from duetgen.cloudmodel.graph import OPSET, GraphModel
+from duetgen.cloudmodel.graph import GraphModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.core import GRUEncoder
 from duetgen.export.errors import NotExportableError
@@ -34,6 +34,7 @@ from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
 from duetgen.export.retrieval import TwoStep
 from duetgen.export.splice import splice
 from duetgen.recommender import Recommender
+from duetgen.wire.bundle import OPSET
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
 
 DYNAMIC: Final = torch.export.Dim.DYNAMIC

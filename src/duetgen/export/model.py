@@ -22,14 +22,13 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor, nn
 
-from duetgen.cloudmodel.graph import OPSET
 from duetgen.core import Duet
 from duetgen.export import graphs, parity
 from duetgen.export.canary import shortest
 from duetgen.export.errors import NotExportableError
 from duetgen.export.folder import write_bundle
 from duetgen.export.plausible import bound
-from duetgen.wire.bundle import FORMAT_VERSION, Bundle, BundleFile, LayoutEntry, Manifest, ModelCanary, identify
+from duetgen.wire.bundle import FORMAT_VERSION, OPSET, Bundle, BundleFile, LayoutEntry, Manifest, ModelCanary, identify
 from duetgen.wire.limits import MAX_HISTORY_BYTES, MAX_PARAMETERS
 from duetgen.wire.samples import Array, ModelSpec, SampleSpec, TensorSpec
 

@@ -51,6 +51,8 @@ from duetgen.wire.samples import Array, ModelSpec
 from duetgen.wire.trust import Trust
 
 FORMAT_VERSION: Final = 2
+OPSET: Final = 20
+"""Of the ONNX graphs."""
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "signature.json"
 FILES: Final = ("device.onnx", "generator.onnx", "items.json", "canary.json")
