@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
-import platform
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +18,7 @@ from duetgen.evaluation.provenance import commit_of
 from duetgen.export import canary, graphs, parity, quality
 from duetgen.export.canary import shortest
 from duetgen.export.errors import NotExportableError
-from duetgen.export.folder import fill
+from duetgen.export.folder import entries_of, fill, now, versions
 from duetgen.export.items import read_items
 from duetgen.export.parts import parts_of, with_parts
 from duetgen.export.plausible import learn_bounds
@@ -34,14 +31,13 @@ from duetgen.wire.bundle import (
     MANIFEST,
     OPSET,
     Bundle,
-    BundleFile,
     LayoutEntry,
     Manifest,
     Opinion,
     identify,
     open_bundle,
 )
-from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES, MAX_PARAMETERS
+from duetgen.wire.limits import MAX_PARAMETERS
 from duetgen.wire.messages import Parts
 from duetgen.wire.trust import Trust
 
@@ -160,7 +156,7 @@ def _make(
     if measure:
         say("measuring on the validation part")
         metrics |= quality.measure(model, dataset, small)
-    files = {name: BundleFile(_digest(name, content), len(content)) for name, content in contents.items()}
+    files = entries_of(contents, "train with fewer items")
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         model_id=identify(files),
@@ -177,7 +173,7 @@ def _make(
         parts=parts_of(model),
         opinions=opinions_of(model, opinion_bounds),
         trust=trust_of(model),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=now(),
         provenance=_provenance(run),
         files=files,
     )
@@ -203,14 +199,6 @@ def trust_of(model: Recommender) -> Trust:
     )
 
 
-def _digest(name: str, content: bytes) -> str:
-    if len(content) > MAX_BUNDLE_FILE_BYTES:
-        raise NotExportableError(
-            f"{name} has {len(content)} bytes, at most {MAX_BUNDLE_FILE_BYTES} are read", "train with fewer items"
-        )
-    return hashlib.sha256(content).hexdigest()
-
-
 def _provenance(run: Run) -> dict[str, str]:
     return {
         "commit": commit_of(Path(duetgen.__file__).parent) or "",
@@ -220,6 +208,5 @@ def _provenance(run: Run) -> dict[str, str]:
         "split": run.environment.split,
         "seed": str(run.config.seed),
         "best_epoch": str(run.environment.best_epoch),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("duetgen", "torch", "onnx", "onnxscript", "onnxruntime")},
+        **versions(),
     }

@@ -6,11 +6,7 @@ Shapes: U devices, L samples of a history, N rows of the device's inputs, P valu
 from __future__ import annotations
 
 import copy
-import datetime
-import hashlib
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +22,9 @@ from duetgen.core import Duet
 from duetgen.export import graphs, parity
 from duetgen.export.canary import shortest
 from duetgen.export.errors import NotExportableError
-from duetgen.export.folder import write_bundle
+from duetgen.export.folder import entries_of, now, versions, write_bundle
 from duetgen.export.plausible import bound
-from duetgen.wire.bundle import FORMAT_VERSION, OPSET, Bundle, BundleFile, LayoutEntry, Manifest, ModelCanary, identify
+from duetgen.wire.bundle import FORMAT_VERSION, OPSET, Bundle, LayoutEntry, Manifest, ModelCanary, identify
 from duetgen.wire.limits import MAX_HISTORY_BYTES, MAX_PARAMETERS
 from duetgen.wire.samples import Array, ModelSpec, SampleSpec, TensorSpec
 
@@ -165,7 +161,7 @@ def export_model(
         fallback=Array.of(fallback),
     )
     contents["canary.json"] = msgspec.json.encode(canary)
-    files = {file: BundleFile(hashlib.sha256(content).hexdigest(), len(content)) for file, content in contents.items()}
+    files = entries_of(contents, "a smaller model is needed")
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         model_id=identify(files),
@@ -180,11 +176,8 @@ def export_model(
         opset=OPSET,
         embeddings="float32",
         metrics={"parity_difference": worst, **(metrics or {})},
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        provenance={
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("duetgen", "torch", "onnx", "onnxscript", "onnxruntime")},
-        },
+        created=now(),
+        provenance=versions(),
         files=files,
         model=ModelSpec(
             sample,
