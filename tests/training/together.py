@@ -22,6 +22,7 @@ from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, loop, processes, train
 from duetgen.training.defaults import fill_in
 from duetgen.training.processes import Processes
+from duetgen.training.progress import Silent
 from duetgen.training.run import RunFolder
 
 STEADY = TrainConfig(
@@ -62,14 +63,11 @@ CONFIGS = {
 }
 
 
-class Steps:
+class Steps(Silent):
     """Counts them, and does something at one of them."""
 
     def __init__(self, at: int = -1, act: object = None) -> None:
         self.count, self.at, self.act = 0, at, act
-
-    def started(self, epochs: int, steps: int, resumed_epoch: int) -> None: ...
-    def measured(self, epoch: int, loss: object, ndcg: float, best: float) -> None: ...
 
     def stepped(self, step: int, loss: object, positions_per_second: float) -> None:
         self.count += 1
