@@ -2,6 +2,7 @@
 
 python benchmarks/service_throughput.py --write benchmarks/results/service-32.json
 python benchmarks/service_throughput.py --width 64 --history 200 --write benchmarks/results/service-64.json
+python benchmarks/service_throughput.py --history 100 --opinions --write benchmarks/results/service-opinions.json
 python benchmarks/capacity.py
 """
 
@@ -25,11 +26,17 @@ ROWS = (
 )
 
 
+def sized(found: dict[str, Any]) -> str:
+    """What the generator of a measurement is like."""
+    opinions = ", weights and opinions of a SASRec of width 128 and a table" if found["opinions"] else ", weights alone"
+    return f"Width {found['width']}, L_g = {found['history']}{opinions}"
+
+
 def served(found: dict[str, Any]) -> str:
     """The table of what a core serves."""
     sizes = f"request {found['request_bytes']} bytes, answer {found['answer_bytes']} bytes"
     lines = [
-        f"Width {found['width']}, L_g = {found['history']}; {sizes} (float16, msgpack, without HTTP headers):\n",
+        f"{sized(found)}; {sizes} (float16, msgpack, without HTTP headers):\n",
         "| | devices/s of a core | of in process |",
         "|---|---:|---:|",
     ]
@@ -61,18 +68,15 @@ def arithmetic(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the figures into the page."""
-    small = json.loads((HERE / "results/service-32.json").read_text())
-    large = json.loads((HERE / "results/service-64.json").read_text())
+    measured = [json.loads((HERE / f"results/service-{name}.json").read_text()) for name in ("32", "64", "opinions")]
     assumed = (
         f"With {REQUESTS_A_DAY} requests a device and day, a peak of {PEAK:g} times the mean, and cores loaded to "
-        f"{LOAD:.0%} at the peak, width {small['width']} and L_g = {small['history']}:\n"
+        f"{LOAD:.0%} at the peak.\n"
     )
     text = "\n".join([
-        served(small), served(large),
+        *map(served, measured),
         f"## A million devices\n\n{assumed}",
-        arithmetic(small),
-        f"The same at width {large['width']} and L_g = {large['history']}:\n",
-        arithmetic(large),
+        *(f"{sized(found)}:\n\n{arithmetic(found)}" for found in measured),
     ])  # fmt: skip
     page = PAGE.read_text()
     before, after = page.partition(BEGIN)[0], page.partition(END)[2]

@@ -217,6 +217,7 @@ def main() -> None:
                 "command": " ".join(["python", "benchmarks/service_throughput.py", *sys.argv[1:]]),
                 "width": options.width,
                 "history": options.history,
+                "opinions": options.opinions,
                 "request_bytes": len(body),
                 "answer_bytes": len(answer.content),
                 "medians": middle,
