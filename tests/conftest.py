@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
@@ -33,6 +36,11 @@ from tests import forked
 from tests.bundles import BLEND, synthetic_dataset, tiny_bundle
 
 MakeDataset = Callable[..., Dataset]
+
+# What is drawn is drawn anew in every run, so a few examples each do; `--hypothesis-profile many` draws a thousand.
+settings.register_profile("usual", max_examples=30, deadline=None)
+settings.register_profile("many", max_examples=1000, deadline=None)
+settings.load_profile("usual")
 
 # Models here are tiny: one thread is faster than two, and far faster on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -189,6 +197,29 @@ def real_data() -> Path:
 def bundle_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """The synthetic dataset folder, of 60 people, that the bundles of the tests are made from."""
     return synthetic_dataset(tmp_path_factory.mktemp("bundles") / "dataset")
+
+
+def untraced(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call without being followed by what measures coverage."""
+
+    def quick(*arguments: Any, **options: Any) -> Any:
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return call(*arguments, **options)
+        finally:
+            sys.settrace(tracer)
+
+    return quick
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untraced_exports() -> Iterator[None]:
+    """An export is mostly torch's own code, and would take twice as long if each call in there were followed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (torch.export, torch.onnx):
+            patch.setattr(module, "export", untraced(module.export))
+        yield
 
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
