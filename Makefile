@@ -24,7 +24,7 @@ demo: $(INSTALLED) ## the main job, start to end, on embedded data; DATA=path/to
 	$(BIN)/duet demo $(if $(DATA),"$(DATA)") --out "$(OUT)" --overwrite
 
 test: $(INSTALLED) ## all tests but the slow ones, with coverage
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 lint: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
@@ -26,10 +30,17 @@ from duetgen.data.store import (
     Split,
 )
 from duetgen.documents import damaged, digest_of, read_sealed
+from duetgen.export import graphs
 from duetgen.wire.messages import MetPolicy
+from tests import forked
 from tests.bundles import BLEND, synthetic_dataset, tiny_bundle
 
 MakeDataset = Callable[..., Dataset]
+
+# What is drawn is drawn anew in every run, so a few examples each do; `--hypothesis-profile many` draws a thousand.
+settings.register_profile("usual", max_examples=30, deadline=None)
+settings.register_profile("many", max_examples=1000, deadline=None)
+settings.load_profile("usual")
 
 # Models here are tiny: one thread is faster than two, and far faster on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,6 +49,30 @@ torch.set_num_threads(1)
 # The clouds of these tests are on this machine: no proxy of the environment leads to them.
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]
+
+
+FIRST = (
+    "web/test_web.py",
+    "e2e/test_duet.py",
+    "export/test_graphs.py",
+    "cli/test_cli.py",
+    "comparison/test_cells.py",
+    "training/test_processes.py",
+    "training/test_loop.py",
+    "cloud/test_live.py",
+    "cloud/test_postgres_tokens.py",
+    "device/test_faults.py",
+    "test_notebooks.py",
+    "test_examples.py",
+    "test_tables.py",
+)
+"""The files that take longest: a worker that began one of them last would be alone with it at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put them first."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(FIRST)))
 
 
 def write_dataset(
@@ -144,6 +179,12 @@ def wandering(make_dataset: MakeDataset) -> Dataset:
 
 
 @pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of comparisons begin with torch imported."""
+    monkeypatch.setattr("duetgen.comparison.worker.CONTEXT", forked.CONTEXT)
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder of real public data; the test is skipped where there is none."""
     folder = os.environ.get("DUETGEN_DATA")
@@ -158,13 +199,63 @@ def bundle_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return synthetic_dataset(tmp_path_factory.mktemp("bundles") / "dataset")
 
 
+def untraced(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call without being followed by what measures coverage."""
+
+    def quick(*arguments: Any, **options: Any) -> Any:
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return call(*arguments, **options)
+        finally:
+            sys.settrace(tracer)
+
+    return quick
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untraced_exports() -> Iterator[None]:
+    """An export is mostly torch's own code, and would take twice as long if each call in there were followed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (torch.export, torch.onnx):
+            patch.setattr(module, "export", untraced(module.export))
+        yield
+
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def bundle_folder(tmp_path_factory: pytest.TempPathFactory, bundle_dataset: Dataset) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """`make_once(name, make)`: a folder that all workers of this run read; the first that wants it makes it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                make(shared / f"{name}.part")
+                (shared / f"{name}.part").rename(shared / name)
+        return shared / name
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(make_once: MakeOnce, bundle_dataset: Dataset) -> Path:
     """A tiny bundle (SASRec, window 6, L_g 20), signed by `tests.signing.KEY`; copy it before changing it."""
-    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "bundle", bundle_dataset).root
+    return make_once("bundle", lambda root: tiny_bundle(root, bundle_dataset))
 
 
 @pytest.fixture(scope="session")
-def advised_folder(tmp_path_factory: pytest.TempPathFactory, bundle_dataset: Dataset) -> Path:
+def advised_folder(make_once: MakeOnce, bundle_dataset: Dataset, bundle_folder: Path) -> Path:
     """The same with a cloud model: theta has both parts, with two opinions of 10 items."""
-    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "advised", bundle_dataset, cloud=BLEND).root
+
+    def make(root: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(graphs, "export_device", lambda model: (bundle_folder / "device.onnx").read_bytes())
+            tiny_bundle(root, bundle_dataset, cloud=BLEND)
+
+    return make_once("advised", make)

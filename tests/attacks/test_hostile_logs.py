@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data.errors import (
@@ -233,7 +233,6 @@ PACKED = {
 
 
 @pytest.mark.parametrize("kind", PACKED)
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_bytes_of_an_archive_give_a_dataset_or_a_refusal(
     kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -1,4 +1,4 @@
-"""The command as a user meets it: real processes, what they print, what they leave behind."""
+"""The command as a user meets it: what it prints, what it leaves behind, and that it goes on when it was killed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import gzip
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import forked
 
 from duetgen.cli.app import main
 from duetgen.cli.evaluate import parse_ages
@@ -27,10 +26,10 @@ from duetgen.training.run import RunFolder
 VERBS = ("demo", "prepare", "train", "evaluate")
 
 
-def duet(*arguments: str | Path, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def duet(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, without a terminal."""
     command = [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def duet_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -55,21 +54,6 @@ def refused(result: subprocess.CompletedProcess[str], code: str) -> str:
     return lines[-2]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset folder and two trained runs, made by the command."""
-    root = tmp_path_factory.mktemp("cli")
-    made = duet("prepare", "synthetic", "--people", "60", "--out", root / "data")
-    assert made.returncode == 0, made.stderr
-    for method in ("base", "duet"):
-        run = duet("train", root / "data", "--method", method, "--epochs", "2", "--out", root / method)
-        assert run.returncode == 0, run.stderr
-    # A run of several models says which one it trains.
-    told = {line.partition("  epoch ")[0] for line in run.stderr.splitlines() if "  epoch " in line}
-    assert told == {"sasrec base", "cloud model", "sasrec generator"}
-    return root
-
-
 def test_help_names_every_verb() -> None:
     result = duet("--help")
     assert result.returncode == 0
@@ -78,7 +62,7 @@ def test_help_names_every_verb() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_a_page(verb: str) -> None:
-    result = duet(verb, "--help")
+    result = duet_here(verb, "--help")
     assert result.returncode == 0
     assert "--json" in result.stdout
     page = Path(__file__).parent.parent.parent / "docs/commands" / f"{verb}.md"
@@ -97,7 +81,7 @@ def test_prepare_says_what_it_made(folder: Path, tmp_path: Path) -> None:
 def test_prepare_tells_the_source_from_the_file(tmp_path: Path) -> None:
     rows = [f"{u}\t{1 + (u + i) % 7}\t4\t{1000 * u + i}" for u in range(1, 9) for i in range(6)]
     (tmp_path / "u.data").write_text("\n".join(rows) + "\n")
-    result = duet("prepare", tmp_path / "u.data", "--split", "leave-one-out", "--out", tmp_path / "data", "--json")
+    result = duet_here("prepare", tmp_path / "u.data", "--split", "leave-one-out", "--out", tmp_path / "data", "--json")
     assert result.returncode == 0, result.stderr
     manifest = json.loads(result.stdout)
     assert manifest["source"]["kind"] == "movielens-100k"
@@ -105,14 +89,14 @@ def test_prepare_tells_the_source_from_the_file(tmp_path: Path) -> None:
 
 
 def test_evaluate_prints_a_table_of_all_conditions(folder: Path) -> None:
-    result = duet("evaluate", folder / "duet", folder / "data", "--by-history", "--staleness", "0,3")
+    result = duet_here("evaluate", folder / "duet", folder / "data", "--by-history", "--staleness", "0,3")
     assert result.returncode == 0, result.stderr
     for words in ("ndcg@10", "theta 3 events old", "theta = 0", "another device's theta", "random history", "100+"):
         assert words in result.stdout
 
 
 def test_evaluate_json_holds_every_figure_with_its_interval(folder: Path) -> None:
-    result = duet(
+    result = duet_here(
         "evaluate", folder / "duet", folder / "data", "--protocol", "full", "--protocol", "candidates", "--json"
     )
     full, candidates = json.loads(result.stdout)
@@ -129,18 +113,18 @@ def test_evaluate_json_holds_every_figure_with_its_interval(folder: Path) -> Non
 
 
 def test_a_base_run_is_measured_with_its_global_model_alone(folder: Path) -> None:
-    result = duet("evaluate", folder / "base", folder / "data", "--json")
+    result = duet_here("evaluate", folder / "base", folder / "data", "--json")
     assert [condition["name"] for condition in json.loads(result.stdout)[0]["conditions"]] == ["zero"]
 
 
 def test_several_runs_are_compared_with_the_first(folder: Path) -> None:
     runs = [str(folder / name) for name in ("base", "duet")]
-    result = duet("evaluate", *runs, str(folder / "data"), "--staleness", "0,5", "--bootstrap", "50", "--quiet")
+    result = duet_here("evaluate", *runs, str(folder / "data"), "--staleness", "0,5", "--bootstrap", "50", "--quiet")
     assert result.returncode == 0
     last = result.stdout.partition(f"less {runs[0]} (full, met ")[2]
     assert "DUET, theta 5 events old" in last
     assert "base" not in last.replace(runs[0], "")
-    found = json.loads(duet("evaluate", *runs, str(folder / "data"), "--bootstrap", "50", "--json").stdout)
+    found = json.loads(duet_here("evaluate", *runs, str(folder / "data"), "--bootstrap", "50", "--json").stdout)
     assert [one["run"] for one in found["runs"]] == runs
     values = [one["evaluations"][0]["conditions"][0]["metrics"]["ndcg@10"]["mean"] for one in found["runs"]]
     fresh = found["differences"][0]
@@ -151,13 +135,13 @@ def test_several_runs_are_compared_with_the_first(folder: Path) -> None:
 
 
 def test_evaluate_without_a_dataset_is_refused(folder: Path) -> None:
-    result = duet("evaluate", str(folder / "base"))
+    result = duet_here("evaluate", str(folder / "base"))
     assert result.returncode == 2
     assert "needs a run and its dataset" in result.stderr
 
 
 def test_training_twice_says_that_it_is_done(folder: Path) -> None:
-    result = duet("train", folder / "data", "--method", "base", "--epochs", "2", "--out", folder / "base")
+    result = duet_here("train", folder / "data", "--method", "base", "--epochs", "2", "--out", folder / "base")
     assert result.returncode == 0
     assert "was trained before" in result.stdout
 
@@ -165,9 +149,9 @@ def test_training_twice_says_that_it_is_done(folder: Path) -> None:
 def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder: Path, tmp_path: Path) -> None:
     base, run = tmp_path / "base", tmp_path / "run"
     small = ("--method", "base", "--width", "8", "--window", "4", "--epochs", "1")
-    assert duet("train", folder / "data", *small, "--out", base).returncode == 0
+    assert duet_here("train", folder / "data", *small, "--out", base).returncode == 0
     arguments = ("train", folder / "data", "--global-model", base, "--out", run)
-    trained = duet(*arguments)
+    trained = duet_here(*arguments)
     assert trained.returncode == 0, trained.stderr
     config = RunFolder(run).config.read_text()
     for line in (
@@ -179,15 +163,17 @@ def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder:
         "staleness = 20",
     ):
         assert line in config.splitlines(), line
-    alone = json.loads(duet("train", folder / "data", *small, "--out", base, "--json").stdout)["validation_ndcg@10"]
-    again = duet(*arguments)
+    alone = json.loads(duet_here("train", folder / "data", *small, "--out", base, "--json").stdout)[
+        "validation_ndcg@10"
+    ]
+    again = duet_here(*arguments)
     assert "was trained before" in again.stdout
     assert f"by its global model alone: {alone:.4f}" in again.stdout
-    told = json.loads(duet(*arguments, "--json").stdout)
+    told = json.loads(duet_here(*arguments, "--json").stdout)
     assert told["global_model_validation_ndcg@10"] == alone
     assert ("gains nothing" in again.stdout) == (told["validation_ndcg@10"] <= alone)
-    zero = json.loads(duet("evaluate", run, folder / "data", "--json").stdout)[0]
-    plain = json.loads(duet("evaluate", base, folder / "data", "--json").stdout)[0]
+    zero = json.loads(duet_here("evaluate", run, folder / "data", "--json").stdout)[0]
+    plain = json.loads(duet_here("evaluate", base, folder / "data", "--json").stdout)[0]
     metrics = {one["name"]: one["metrics"] for one in zero["conditions"]}
     assert metrics["zero"] == plain["conditions"][0]["metrics"]
     assert metrics["own"] != metrics["zero"]
@@ -195,15 +181,15 @@ def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder:
 
 def test_a_killed_training_goes_on(folder: Path, tmp_path: Path) -> None:
     arguments = ["train", folder / "data", "--method", "base", "--epochs", "6", "--out"]
-    assert duet(*arguments, tmp_path / "whole").returncode == 0
-    command = [sys.executable, "-c", "from duetgen.cli import main; main()", *map(str, [*arguments, tmp_path / "cut"])]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
+    assert duet_here(*arguments, tmp_path / "whole").returncode == 0
+    process = forked.start(main, [*map(str, arguments), str(tmp_path / "cut")], told=tmp_path / "told")
     metrics = tmp_path / "cut/metrics.jsonl"
-    while not metrics.exists() and process.poll() is None:
+    while not metrics.exists() and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert duet(*arguments, tmp_path / "cut").returncode == 0
+    process.kill()
+    process.join()
+    gone_on = duet(*arguments, tmp_path / "cut")
+    assert gone_on.returncode == 0, gone_on.stderr
     weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
 
@@ -212,7 +198,7 @@ def test_demo_ends_with_a_table_and_files(tmp_path: Path) -> None:
     rows = [f"{u}\t{1 + (u * 3 + i * (1 + u % 3)) % 40}\t4\t{10_000 * i + u}" for u in range(1, 60) for i in range(20)]
     (tmp_path / "u.data").write_text("\n".join(rows) + "\n")
     arguments = ["demo", tmp_path / "u.data", "--out", tmp_path / "demo", "--epochs", "2"]
-    result = duet(*arguments)
+    result = duet_here(*arguments)
     assert result.returncode == 0, result.stderr
     for words in (
         "1. Prepare",
@@ -227,10 +213,10 @@ def test_demo_ends_with_a_table_and_files(tmp_path: Path) -> None:
     made = {"demo.json", "dataset", "base", "duet", "results.json"}
     assert files == made | {"bundle", "key", "cloud.log"}
     saved = json.loads((tmp_path / "demo/results.json").read_text())
-    again = duet(*arguments, "--json", "--no-live")
+    again = duet_here(*arguments, "--json", "--no-live")
     assert json.loads(again.stdout)["rows"] == saved["rows"]
-    refused(duet(*arguments[:-1], "3"), "output-exists")
-    assert duet(*arguments[:-1], "3", "--overwrite", "--no-live").returncode == 0
+    refused(duet_here(*arguments[:-1], "3"), "output-exists")
+    assert duet_here(*arguments[:-1], "3", "--overwrite", "--no-live").returncode == 0
 
 
 class TestBadInput:
@@ -332,7 +318,7 @@ def test_a_half_written_output_of_somebody_else_is_not_touched(tmp_path: Path) -
     (tmp_path / "out").mkdir()
     (tmp_path / "out/events.npy").write_bytes(b"half")
     for more in ([], ["--overwrite"]):
-        refused(duet("prepare", "synthetic", "--people", "50", "--out", tmp_path / "out", *more), "output-exists")
+        refused(duet_here("prepare", "synthetic", "--people", "50", "--out", tmp_path / "out", *more), "output-exists")
     assert (tmp_path / "out/events.npy").read_bytes() == b"half"
 
 
@@ -457,15 +443,15 @@ def text_log(root: Path) -> Path:
 
 @pytest.mark.parametrize("method", ["base", "duet"])
 def test_rows_of_the_text_format_train_as_they_stand(tmp_path: Path, method: str) -> None:
-    prepared = duet("prepare", "duet-text", text_log(tmp_path), "--out", tmp_path / "data")
+    prepared = duet_here("prepare", "duet-text", text_log(tmp_path), "--out", tmp_path / "data")
     assert prepared.returncode == 0, prepared.stderr
     arguments = ["train", tmp_path / "data", "--feed", "rows", "--method", method, "--window", "10", "--history", "10"]
     arguments += ["--epochs", "3", "--set", "optimiser.batch_positions=128", "--out", tmp_path / "run", "--json"]
-    trained = duet(*arguments)
+    trained = duet_here(*arguments)
     assert trained.returncode == 0, trained.stderr
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
-    measured = duet("evaluate", tmp_path / "run", tmp_path / "data", "--protocol", "given", "--json")
+    measured = duet_here("evaluate", tmp_path / "run", tmp_path / "data", "--protocol", "given", "--json")
     assert measured.returncode == 0, measured.stderr
     found = json.loads(measured.stdout)
     assert (found[0]["protocol"], found[0]["targets"], found[0]["candidates"]) == ("given", 30, 10)

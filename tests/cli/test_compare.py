@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from tests.cli.test_cli import duet, duet_here, refused
+from tests import forked
+from tests.cli.test_cli import duet_here, refused
 
 from duetgen.cli.app import main
 from duetgen.cli.compare import choose
@@ -20,18 +19,20 @@ from duetgen.jobfolder import alone_in
 
 QUICK = ("--set", "optimiser.epochs=1", "--set", "model.backbone.width=8", "--staleness", "0,20", "--jobs", "1")
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset folder."""
     root = tmp_path_factory.mktemp("compare") / "data"
-    made = duet("prepare", "synthetic", "--people", "40", "--split", "leave-one-out", "--out", root)
+    made = duet_here("prepare", "synthetic", "--people", "40", "--split", "leave-one-out", "--out", root)
     assert made.returncode == 0, made.stderr
     return root
 
 
 def test_the_page_names_every_option() -> None:
-    result = duet("compare", "--help")
+    result = duet_here("compare", "--help")
     assert result.returncode == 0
     page = (Path(__file__).parent.parent.parent / "docs/commands/compare.md").read_text()
     options = {word.strip("*[],") for word in result.stdout.split() if word.startswith("--")}
@@ -41,24 +42,24 @@ def test_the_page_names_every_option() -> None:
 def test_a_comparison_from_start_to_end(data: Path, tmp_path: Path) -> None:
     words = ["compare", data, "--methods", "base,duet", "--out", tmp_path / "out", *QUICK]
     # No time at all: nothing is trained, and it is said plainly.
-    nothing = duet(*words, "--seeds", "1", "--budget", "0")
+    nothing = duet_here(*words, "--seeds", "1", "--budget", "0")
     assert nothing.returncode == 0, nothing.stderr
     assert "Not run: 2 cells (sasrec-base-0, sasrec-duet-0)" in nothing.stdout
     assert "Nothing was measured on synthetic yet (2 of the cells asked for are missing)." in nothing.stdout
     assert not (tmp_path / "out/cells").exists()
-    one = duet(*words, "--seeds", "1")
+    one = duet_here(*words, "--seeds", "1")
     assert one.returncode == 0, one.stderr
     for part in ("sasrec, full:", "sasrec, candidates:", "against base", "θ bytes", "On synthetic (40 devices), duet "):
         assert part in one.stdout
     assert "1/2  sasrec-base-0  done" in one.stderr
     # Another seed is added: what is finished is read.
-    two = duet(*words, "--seeds", "2", "--budget", "0", "--json")
+    two = duet_here(*words, "--seeds", "2", "--budget", "0", "--json")
     results = json.loads(two.stdout)
     assert (results["complete"], results["missing"]) == (False, ["sasrec-base-1", "sasrec-duet-1"])
     assert [cell["method"] for cell in results["cells"]] == ["base", "duet"]
     assert json.loads((tmp_path / "out/results.json").read_text()) == results
     assert "sasrec-duet-1" in (tmp_path / "out/report.html").read_text()
-    refused(duet(*words, "--seeds", "1", "--limit-devices", "5"), "output-exists")
+    refused(duet_here(*words, "--seeds", "1", "--limit-devices", "5"), "output-exists")
 
 
 def test_several_datasets_are_compared_at_once_in_one_report(data: Path, tmp_path: Path) -> None:
@@ -88,6 +89,13 @@ def test_several_datasets_that_do_not_go_together(data: Path, tmp_path: Path) ->
     assert "needs a dataset" in duet_here("compare", "--out", tmp_path / "x").stderr
 
 
+def in_a_session(words: list[str]) -> None:
+    """The command with its workers in a group of its own, as from a terminal."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    main(words)
+
+
 def test_stopped_by_the_keyboard_it_says_so_and_leaves_no_process(data: Path, tmp_path: Path) -> None:
     words = [
         "compare",
@@ -101,19 +109,15 @@ def test_stopped_by_the_keyboard_it_says_so_and_leaves_no_process(data: Path, tm
         "--out",
         tmp_path / "o",
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from duetgen.cli import main; main()", *map(str, words), "--jobs", "1"],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not (tmp_path / "o/cells").exists() and process.poll() is None:
+    told = tmp_path / "told"
+    process = forked.start(in_a_session, [*map(str, words), "--jobs", "1"], told=told)
+    while not (tmp_path / "o/cells").exists() and process.is_alive():
         time.sleep(0.01)
+    assert process.pid is not None
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert told.splitlines()[-2:] == [
+    process.join(60)
+    assert process.exitcode == 130
+    assert told.read_text().splitlines()[-2:] == [
         "duet: stopped by the keyboard [interrupted]",
         "  hint: the same command goes on where it stopped",
     ]
@@ -148,7 +152,7 @@ def test_words_that_mean_nothing_are_one_line_with_a_hint(
 
 
 def test_a_protocol_that_the_data_cannot_serve_is_refused_before_anything_is_trained(data: Path) -> None:
-    result = duet("compare", data, "--out", data.parent / "none", "--protocol", "given")
+    result = duet_here("compare", data, "--out", data.parent / "none", "--protocol", "given")
     refused(result, "protocol-unavailable")
     assert not (data.parent / "none").exists()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from duetgen.device import AfterSeconds, Always, DailyBudget, Device, Drift, Eve
 
 from ..device.cloud import FakeCloud, Server
 from ..device.conftest import Tiny, make_tiny
+from .test_cli import duet_here, refused
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -110,36 +110,21 @@ def test_the_quickstart_of_the_docs_runs(
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 
-def refused(*arguments: str | Path) -> str:
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        "from duetgen.cli import main; main()",
-        "device",
-        *map(str, arguments),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in (2, 3)
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
 def test_refusals(tiny: Tiny, tmp_path: Path) -> None:
-    assert "[invalid-bundle]" in refused(tmp_path)
-    assert "[usage]" in refused(tiny.root, "--replay", tmp_path)
+    refused(duet_here("device", tmp_path), "invalid-bundle")
+    refused(duet_here("device", tiny.root, "--replay", tmp_path), "usage")
     for words in (
         ("--cloud", "localhost:8000"),
         ("--cloud", "http://h", "--token", "abc\n"),
         ("--device-id", "my kiosk"),
         ("--trust", "abc"),
     ):
-        assert "[invalid-device-config]" in refused(tiny.root, *words)
-    assert "[not-a-dataset]" in refused(tiny.root, "--replay", tmp_path, "--cloud", "http://127.0.0.1:9")
+        refused(duet_here("device", tiny.root, *words), "invalid-device-config")
+    replay = ("device", tiny.root, "--replay", tmp_path)
+    refused(duet_here(*replay, "--cloud", "http://127.0.0.1:9"), "not-a-dataset")
     (tmp_path / "tokens.json").write_text("[]")
     tokens = ("--tokens-file", tmp_path / "tokens.json")
-    assert "[invalid-tokens-file]" in refused(tiny.root, "--replay", tmp_path, "--cloud", "http://h", *tokens)
+    refused(duet_here(*replay, "--cloud", "http://h", *tokens), "invalid-tokens-file")
 
 
 def test_tokens_files(tmp_path: Path) -> None:
@@ -149,8 +134,7 @@ def test_tokens_files(tmp_path: Path) -> None:
 
 
 def test_the_verb_has_help_and_a_page() -> None:
-    command = [sys.executable, "-c", "from duetgen.cli import main; main()", "device", "--help"]
-    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    printed = duet_here("device", "--help").stdout
     page = (ROOT / "docs/commands/device.md").read_text()
     options = {word.strip("*[],") for word in printed.split() if word.startswith("--")}
     assert [option for option in sorted(options) if option not in page and option != "--help"] == []

@@ -14,7 +14,7 @@ import pytest
 
 from duetgen.data.store import Dataset
 
-from .test_cli import duet, refused
+from .test_cli import duet_here, refused
 
 NOON = 1_600_000_000
 EVENTS = [(f"u{i % 4}", f"i{i * 3 % 7}", 1 + i % 5, NOON + 60 * i) for i in range(120)]
@@ -26,7 +26,7 @@ def lines(form: str, head: str = "") -> str:
 
 
 def prepared(log: Path, out: Path, *options: str) -> Dataset:
-    made = duet("prepare", log, "--out", out, *options)
+    made = duet_here("prepare", log, "--out", out, *options)
     assert made.returncode == 0, made.stderr
     return Dataset(out)
 
@@ -51,7 +51,7 @@ def test_common_logs_are_read_without_an_option(name: str, tmp_path: Path) -> No
 def test_columns_of_other_names(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text(lines("{0},{1},{2},{3}", "listener,track,stars,played_at\n"))
-    result = duet("prepare", log, "--out", tmp_path / "out")
+    result = duet_here("prepare", log, "--out", tmp_path / "out")
     assert "its columns are: listener, track, stars, played_at" in refused(result, "missing-column")
     assert "--user-column NAME and --item-column NAME" in result.stderr
     named = ("--user-column", "listener", "--item-column", "track", "--time-column", "played_at")
@@ -61,7 +61,7 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
 def test_lines_without_a_header_and_how_they_are_read(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text(lines("{0} {1}").replace("u", "").replace("i", ""))
-    result = duet("prepare", log, "--out", tmp_path / "out")
+    result = duet_here("prepare", log, "--out", tmp_path / "out")
     refused(result, "source-undetected")
     hint = result.stderr.strip().splitlines()[-1]
     dataset = prepared(log, tmp_path / "out", *hint.split("which: ")[1].split())
@@ -86,8 +86,8 @@ def test_what_a_person_has_to_know_is_printed(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text(lines("{0}, {1},{2},{3}000,view", "user,item,price,time,event\n") + "NULL,i1,1,1600000000000,buy\n")
     (tmp_path / "items.csv").write_text(",item,title\n0,i1,[One]\n1,i2,Two\n")
-    refused(duet("prepare", log, "--out", tmp_path / "out"), "bad-id")
-    result = duet("prepare", log, "--out", tmp_path / "out", "--drop-missing")
+    refused(duet_here("prepare", log, "--out", tmp_path / "out"), "bad-id")
+    result = duet_here("prepare", log, "--out", tmp_path / "out", "--drop-missing")
     assert result.returncode == 0, result.stderr
     for words in (
         "missing: 1 events out (no user id)",
@@ -115,7 +115,7 @@ def test_kinds_of_events_that_stay(tmp_path: Path) -> None:
 def test_an_order_that_means_nothing_and_the_split_for_it(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("user,item\n" + "".join(f"{u},{i:03}\n" for u in range(9) for i in range(u, u + 9)))
-    result = duet("prepare", log, "--out", tmp_path / "out")
+    result = duet_here("prepare", log, "--out", tmp_path / "out")
     assert "sorted by item, so their order is no order in time: choose --split random" in result.stdout
     assert prepared(log, tmp_path / "drawn", "--split", "random").manifest.split.kind == "random"
 
@@ -125,7 +125,7 @@ def test_day_numbers_are_refused_and_read_when_told(tmp_path: Path) -> None:
     log.write_text(
         "user,item,time\n" + "".join(f"{u},{i},{44087.5 + (t - NOON) / 86400:.6f}\n" for u, i, _, t in EVENTS)
     )
-    result = duet("prepare", log, "--out", tmp_path / "out")
+    result = duet_here("prepare", log, "--out", tmp_path / "out")
     assert "line 2: the timestamp 44087.5 looks like a day number" in refused(result, "bad-timestamp")
     assert "--time-unit" in result.stderr
     dataset = prepared(log, tmp_path / "out", "--time-unit", "spreadsheet-days")
@@ -137,7 +137,7 @@ def test_day_numbers_are_refused_and_read_when_told(tmp_path: Path) -> None:
 def test_json_has_the_remarks(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text(lines("{0},{1},{3},x", "user,item,time,shop\n"))
-    result = duet("prepare", log, "--out", tmp_path / "out", "--json")
+    result = duet_here("prepare", log, "--out", tmp_path / "out", "--json")
     assert json.loads(result.stdout)["remarks"] == ["columns not used: shop", "no item has a title"]
 
 

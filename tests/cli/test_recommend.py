@@ -9,9 +9,7 @@ import polars as pl
 import pytest
 
 from .test_cli import duet_here as duet
-from .test_cli import folder, refused
-
-__all__ = ["folder"]
+from .test_cli import refused
 
 
 @pytest.mark.parametrize("name", ["lists.csv", "lists.parquet"])

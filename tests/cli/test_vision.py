@@ -1,4 +1,4 @@
-"""`duet prepare` on images and `duet demo --vision`, as processes."""
+"""`duet prepare` on images and `duet demo --vision`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from duetgen.vision import Images
 
-from .test_cli import duet, refused
+from .test_cli import duet_here, refused
 
 
 def pictures(folder: Path) -> Path:
@@ -27,19 +27,19 @@ def pictures(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_images_are_prepared_and_shown(tmp_path: Path) -> None:
-    made = duet("prepare", "image-folder", pictures(tmp_path / "set"), "--out", tmp_path / "images")
+    made = duet_here("prepare", "image-folder", pictures(tmp_path / "set"), "--out", tmp_path / "images")
     assert made.returncode == 0, made.stderr
     assert "80 grey images to train, 180 to test, 2 classes" in made.stdout
     assert Images.read(tmp_path / "images").classes == ("dark", "light")
     options = ("--vision", "--epochs", "1", "--threads", "1", "--out", tmp_path / "demo", "--json")
-    shown = duet("demo", tmp_path / "images", *options, timeout=600)
+    shown = duet_here("demo", tmp_path / "images", *options)
     assert shown.returncode == 0, shown.stderr
     assert {table["part"] for table in json.loads(shown.stdout)["tables"]} == {"seen", "unseen"}
     assert "What each device sees" in (tmp_path / "demo/report.html").read_text("utf-8")
 
 
 def test_options_of_logs_do_not_go_with_images(tmp_path: Path) -> None:
-    assert "--out, --name and --seed" in refused(
-        duet("prepare", "idx", tmp_path, "--out", tmp_path / "out", "--min-rating", "3"), "usage"
-    )
-    assert "no source" in refused(duet("demo", "--vision", "--split", "temporal", "--out", tmp_path / "out"), "usage")
+    prepared = duet_here("prepare", "idx", tmp_path, "--out", tmp_path / "out", "--min-rating", "3")
+    assert "--out, --name and --seed" in refused(prepared, "usage")
+    shown = duet_here("demo", "--vision", "--split", "temporal", "--out", tmp_path / "out")
+    assert "no source" in refused(shown, "usage")

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.cloud import ServiceConfig, create_app
@@ -319,7 +319,6 @@ def test_batch_whose_answer_would_be_too_large_refused(client: TestClient, monke
 
 
 @pytest.mark.parametrize("kind", [ParametersRequest, BatchRequest])
-@settings(max_examples=300, deadline=None)
 @given(body=st.binary(max_size=200), form=st.sampled_from(["msgpack", "json"]))
 def test_decoders_refuse_any_bytes_by_name(kind: type[Any], body: bytes, form: Any) -> None:
     decoder = Decoder(kind) if kind is ParametersRequest else Decoder(kind, "devices", 2)
@@ -327,7 +326,6 @@ def test_decoders_refuse_any_bytes_by_name(kind: type[Any], body: bytes, form: A
         decoder.decode(body, form)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     place=st.integers(0, 60),
     byte=st.integers(0, 255),
@@ -370,7 +368,6 @@ def test_item_bias_that_cannot_be_sent_harms_its_own_device_alone(item: int, val
     assert thetas.encode(1, "float16", "weights") == (b"", b"", b"")
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=40))
 def test_float16_rounds_as_numpy_does(values: list[float]) -> None:
     theta_BP = np.array([values], dtype=np.float32)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
@@ -209,7 +209,6 @@ class TestRefusals:
 
 
 class TestAnyLog:
-    @settings(max_examples=80, deadline=None)
     @given(data=st.data())
     def test_is_refused_or_passes_every_check(
         self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

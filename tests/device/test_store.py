@@ -393,7 +393,7 @@ def test_state_machine(biased_model: DeviceModel) -> None:
     machine = type("Machine", (StoreMachine,), {"model": biased_model})
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=25, deadline=None))
 
 
 def test_golden_frame() -> None:

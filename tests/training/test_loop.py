@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +12,7 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
+from tests import forked
 from tests.conftest import MakeDataset, wandering_sequences, write_dataset
 
 from duetgen.backbones import BackboneConfig
@@ -191,32 +188,25 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(
     ]
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from duetgen.data.store import Dataset
-from duetgen.training import decode_config, train
-torch.set_num_threads(1)
-train(Dataset(Path(sys.argv[1])), decode_config(Path(sys.argv[2]).read_bytes()), Path(sys.argv[3]))
-"""
+def train_in(data: Path, config: TrainConfig, out: Path) -> None:
+    """A training in a process of its own."""
+    torch.set_num_threads(1)
+    train(Dataset(data), config, out)
 
 
 def test_killed_with_sigkill_again_and_again_it_ends_with_the_same_weights(wandering: Dataset, tmp_path: Path) -> None:
     config = msgspec.structs.replace(
         SMALL, checkpoint_seconds=0.0, optimiser=msgspec.structs.replace(SMALL.optimiser, epochs=5)
     )
-    (tmp_path / "config.toml").write_bytes(config.to_toml())
-    command = [sys.executable, "-c", SCRIPT, *map(str, (wandering.root, tmp_path / "config.toml", tmp_path / "cut"))]
     checkpoint = RunFolder(tmp_path / "cut").checkpoint
     for _ in range(2):
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": "random"})
+        process = forked.start(train_in, wandering.root, config, tmp_path / "cut", told=tmp_path / "told")
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns != before):
+        while process.is_alive() and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns != before):
             time.sleep(0.001)
         time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert not (tmp_path / "cut/weights.safetensors").exists()
     train(wandering, config, tmp_path / "cut")
     train(wandering, msgspec.structs.replace(config, checkpoint_seconds=60.0), tmp_path / "whole")

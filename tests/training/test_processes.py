@@ -1,20 +1,21 @@
-"""Several processes train what one trains: by torchrun on one machine and on two, killed, stopped and taken up."""
+"""Several processes train what one trains: on one machine and by torchrun on two, killed, stopped and taken up."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import socket
-import subprocess
-import sys
+from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
+from tests import forked
 from tests.conftest import wandering_sequences, write_dataset
 from tests.training import together
+from torch.distributed.run import main as torchrun
 
 from duetgen.data.store import Dataset
 from duetgen.training import load_run, train
@@ -22,8 +23,7 @@ from duetgen.training.processes import Processes, TrainingFailedError
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="processes speak gloo here")
 
-SCRIPT = str(Path(together.__file__))
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 HOWS = ("two", "nodes")
 
 
@@ -34,49 +34,48 @@ def free_port() -> int:
         return port
 
 
-def torchrun(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", *words]
-    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-
-
-def two(*words: str) -> list[subprocess.Popen[str]]:
-    """Two processes on one machine."""
-    address = f"127.0.0.1:{free_port()}"
-    return [torchrun("--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", address, *words)]
-
-
-def nodes(*words: str) -> list[subprocess.Popen[str]]:
-    """A process on each of two machines, as torchrun sees it."""
-    shared = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "test"]
-    address = f"127.0.0.1:{free_port()}"
-    return [torchrun(*shared, "--rdzv-endpoint", address, "--local-addr", "127.0.0.1", *words) for _ in range(2)]
-
-
-def by_hand(*words: str) -> list[subprocess.Popen[str]]:
-    """Two processes without torchrun, which would end the other when one ends."""
-    port = str(free_port())
+def two(dataset: Dataset, out: Path, *jobs: str) -> list[ForkServerProcess]:
+    """Two processes on one machine, as torchrun starts them; it would end the other when one ends."""
+    shared = ENVIRONMENT | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "test"}
     return [
-        subprocess.Popen(
-            [sys.executable, *words],
-            env=ENVIRONMENT
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"},
-            stderr=subprocess.PIPE,
-            text=True,
+        forked.start(
+            together.work,
+            str(dataset.root),
+            out,
+            *jobs,
+            told=out / f"told-{rank}",
+            **shared,
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
         )
         for rank in range(2)
     ]
 
 
-def succeed(started: list[subprocess.Popen[str]]) -> None:
+def nodes(dataset: Dataset, out: Path, *jobs: str) -> list[ForkServerProcess]:
+    """A torchrun on each of two machines, which starts a process."""
+    shared = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "test"]
+    here = ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--local-addr", "127.0.0.1"]
+    words = [*shared, *here, str(together.__file__), str(dataset.root), str(out), *jobs]
+    return [forked.start(torchrun, words, told=out / f"told-{node}", **ENVIRONMENT) for node in range(2)]
+
+
+def ended(process: ForkServerProcess, told: Path, seconds: float = 300) -> None:
+    """Wait for a process to end well."""
+    process.join(seconds)
+    assert process.exitcode == 0, told.read_text()
+
+
+@contextlib.contextmanager
+def running(started: list[ForkServerProcess]) -> Iterator[list[ForkServerProcess]]:
+    """Kill afterwards what has not ended."""
     try:
-        for process in started:
-            _, told = process.communicate(timeout=300)
-            assert process.returncode == 0, told
+        yield started
     finally:
         for process in started:
             process.kill()
-            process.communicate()
+            process.join()
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +100,13 @@ def one(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def several(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What two make of them, on one machine and on two."""
-    found = {}
-    for how, start in (("two", two), ("nodes", nodes)):
-        found[how] = tmp_path_factory.mktemp(how)
-        succeed(start(SCRIPT, str(dataset.root), str(found[how]), "whole"))
+    """What two make of them, on one machine and on two; those on one stop in another run, and the second is killed."""
+    found = {how: tmp_path_factory.mktemp(how) for how in HOWS}
+    with running(nodes(dataset, found["nodes"], "whole")) as started:
+        for node, process in enumerate(started):
+            ended(process, found["nodes"] / f"told-{node}")
+    with running(two(dataset, found["two"], "whole", "cut", "killed")) as (first, _):
+        ended(first, found["two"] / "told-0")
     return found
 
 
@@ -183,30 +184,32 @@ def test_gradients_are_weighed_by_positions(several: dict[str, Path], how: str) 
         assert found["mean"] == [(1 * 47 + 3 * 14) / 4, (1 * 0 + 3 * 1) / 4]
 
 
-def test_another_number_takes_up_at_the_same_positions(one: Path, dataset: Dataset, tmp_path: Path) -> None:
-    succeed(by_hand(SCRIPT, str(dataset.root), str(tmp_path), "cut"))
+def test_another_number_takes_up_at_the_same_positions(one: Path, several: dict[str, Path], dataset: Dataset) -> None:
+    cut = several["two"] / "cut"
     rest = together.Steps()
-    train(dataset, msgspec.structs.replace(together.STEADY, checkpoint_seconds=0.0), tmp_path / "cut", progress=rest)
+    train(dataset, together.OFTEN, cut, progress=rest)
     steps = json.loads((one / "found-0.json").read_text())["duet"]
     # The step at which the power went was not saved any more.
     assert rest.count == steps - 6
-    for line, other in zip(metrics(one / "duet"), metrics(tmp_path / "cut"), strict=True):
+    for line, other in zip(metrics(one / "duet"), metrics(cut), strict=True):
         assert other["loss"] == pytest.approx(line["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_process_that_is_lost_ends_the_others_with_a_word(dataset: Dataset, tmp_path: Path, how: str) -> None:
-    first, second = by_hand(SCRIPT, str(dataset.root), str(tmp_path), how)
-    try:
-        _, told = first.communicate(timeout=120)
-        assert first.returncode == 0, told
-    finally:
-        for process in (first, second):
-            process.kill()
-            process.communicate()
-    code, message = json.loads((tmp_path / f"{how}-0.json").read_text())
+def lost(found: Path) -> None:
+    """The first process ended with a word about the other."""
+    code, message = json.loads(found.read_text())
     assert code == "training-failed"
     assert message.startswith("the processes of the training do not work together: ")
+
+
+def test_a_process_that_is_killed_ends_the_others_with_a_word(several: dict[str, Path]) -> None:
+    lost(several["two"] / "killed-0.json")
+
+
+def test_a_process_that_stands_still_ends_the_others_with_a_word(dataset: Dataset, tmp_path: Path) -> None:
+    with running(two(dataset, tmp_path, "stopped")) as (first, _):
+        ended(first, tmp_path / "told-0")
+    lost(tmp_path / "stopped-0.json")
 
 
 def test_an_uneven_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
-"""What the processes of `test_processes.py` run: `python together.py DATASET OUT JOB`."""
+"""What the processes of `test_processes.py` run: `python together.py DATASET OUT JOB…`."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -37,6 +39,8 @@ STEADY = TrainConfig(
     optimiser=OptimiserConfig(epochs=2, batch_positions=96, learning_rate=0.01, warmup_steps=5, patience=100),
 )
 """Without dropout, so that nothing drawn differs between numbers of processes."""
+
+OFTEN = msgspec.structs.replace(STEADY, checkpoint_seconds=0.0)
 
 CONFIGS = {
     "duet": STEADY,
@@ -133,27 +137,31 @@ def whole(dataset: Dataset, out: Path) -> dict[str, object]:
     return found
 
 
-def main() -> None:
-    """Run the job."""
+def lose(dataset: Dataset, out: Path, job: str, act: Callable[[], None]) -> None:
+    """Train until the second process does that at its third step; the first one tells what became of it."""
+    rank = int(os.environ["RANK"])
+    steps = Steps(3, act) if rank == 1 else Steps()
+    found = refusal(lambda: train(dataset, OFTEN, out / job, progress=steps))
+    (out / f"{job}-{rank}.json").write_text(json.dumps(found))
+    os._exit(0)
+
+
+def work(root: str, out: Path, *jobs: str) -> None:
+    """Do the jobs, one after the other."""
     torch.set_num_threads(1)
-    dataset, out, job = Dataset(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
-    often = msgspec.structs.replace(STEADY, checkpoint_seconds=0.0)
-    rank = int(os.environ.get("RANK", "0"))
-    if job == "whole":
-        (out / f"found-{rank}.json").write_text(json.dumps(whole(dataset, out)))
-    elif job == "cut":
-        try:
-            train(dataset, often, out / "cut", progress=Steps(7, cut))
-        except PowerCutError:
-            os._exit(0)
-    else:
-        processes.WAIT_SECONDS = 5.0
-        lost = {"killed": lambda: os.kill(os.getpid(), signal.SIGKILL), "stopped": lambda: os.kill(os.getpid(), 19)}
-        steps = Steps(3, lost[job]) if rank == 1 else Steps()
-        found = refusal(lambda: train(dataset, often, out / job, progress=steps))
-        (out / f"{job}-{rank}.json").write_text(json.dumps(found))
-        os._exit(0)
+    dataset = Dataset(Path(root))
+    for job in jobs:
+        if job == "whole":
+            (out / f"found-{os.environ['RANK']}.json").write_text(json.dumps(whole(dataset, out)))
+        elif job == "cut":
+            with contextlib.suppress(PowerCutError):
+                train(dataset, OFTEN, out / "cut", progress=Steps(7, cut))
+        elif job == "killed":
+            lose(dataset, out, job, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        elif job == "stopped":
+            processes.WAIT_SECONDS = 2.0
+            lose(dataset, out, job, lambda: os.kill(os.getpid(), signal.SIGSTOP))
 
 
 if __name__ == "__main__":
-    main()
+    work(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

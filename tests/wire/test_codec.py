@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -88,7 +88,6 @@ def test_float16_is_off_by_half_a_unit_in_the_last_place(theta_P: np.ndarray) ->
     assert (np.abs(found - theta_P) <= allowed).all()
 
 
-@settings(max_examples=200)
 @given(theta_P=thetas(LARGEST_FLOAT16))
 def test_int8_is_off_by_half_a_step(theta_P: np.ndarray) -> None:
     scale, theta = CODEC.encode(theta_P, "int8")

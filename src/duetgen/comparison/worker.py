@@ -30,6 +30,9 @@ from duetgen.machine import use_machine
 TELL_SECONDS: Final = 0.25
 """A worker tells how far it is at most this often."""
 
+CONTEXT: Final = multiprocessing.get_context("spawn")
+"""How its process begins."""
+
 
 class CellCrashedError(DuetError):
     """The process of a cell ended without a word."""
@@ -69,9 +72,8 @@ def refused(cell: Cell, error: DuetError) -> Failure:
 
 def start_worker(threads: int, slot: int) -> Worker:
     """A new process that waits for cells."""
-    context = multiprocessing.get_context("spawn")
-    mine, its = context.Pipe()
-    process = context.Process(target=work, args=(its, threads, gpu_of(slot)))
+    mine, its = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=work, args=(its, threads, gpu_of(slot)))
     process.start()
     its.close()
     return Worker(process, mine)

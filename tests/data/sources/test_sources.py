@@ -236,7 +236,7 @@ class TestSource:
         with pytest.raises(errors.InputEmptyError):
             read(write("empty", ""), kind)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(data=st.data())
     def test_any_bytes_give_a_log_or_a_refusal(
         self, kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -355,7 +355,6 @@ class TestTable:
         with pytest.raises(errors.NotTextError, match="inside an archive"):
             read(write("log.parquet.gz", (tmp_path / "log.parquet").read_bytes()))
 
-    @settings(max_examples=60, deadline=None)
     @given(at=st.integers(0, 800), noise=st.binary(min_size=1, max_size=8), cut=st.booleans())
     def test_damaged_parquet(self, at: int, noise: bytes, cut: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("parquet") / "log.parquet"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import errors
@@ -124,7 +124,6 @@ class TestRead:
         log = read(write("train.txt", "\n".join(row for row in rows[:-1] if row.split(";")[1] not in "6789")))
         assert {note.name: note.events_in - note.events_out for note in log.notes} == {"rows": 0, "unjoined": 4}
 
-    @settings(max_examples=60, deadline=None)
     @given(data=st.data())
     def test_any_bytes_give_a_log_or_a_refusal(
         self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
