@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -22,32 +22,55 @@ IDS: Final = ("user", "item")
 BLOCK: Final = 2**18
 """Events in one file: fewer are kept until there are as many."""
 
+NONE: Final = 2**32 - 1
+"""As a number of 32 bits, what has none."""
+
 
 class Codes:
-    """Gives ids codes by first appearance, block after block."""
+    """Gives ids codes by first appearance, block after block.
+
+    Attributes:
+        kind: type of ids that were looked up already, in the table that this one keeps.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._categories = pl.Categories.random(name, pl.UInt32)
+        self.kind = pl.Categorical(self._categories)
         # Polars forgets the categories that no column has.
-        self._held = pl.Series(dtype=pl.Categorical(self._categories))
+        self._held = pl.Series(dtype=self.kind)
         self._code_of_category = np.zeros(0, dtype=np.uint32)
+        self._categories_of_codes: list[np.ndarray[Any, np.dtype[np.uint32]]] = []
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._code_of_category)
+        return self._size
 
     def read(self, ids: pl.Series) -> pl.Series:
         """The codes of ids: uint32."""
-        category = ids.cast(pl.Categorical(self._categories)).to_physical()
-        # Polars numbers what is new in a block in any order.
-        new = category.filter(category >= len(self)).unique(maintain_order=True).to_numpy()
-        code = len(self) + np.argsort(new).astype(np.uint32)
-        self._code_of_category = np.append(self._code_of_category, code)
-        return pl.Series(self.name, self._code_of_category[category.to_numpy()])
+        category = ids.cast(self.kind).to_physical().to_numpy()
+        self._code_of_category = grown(self._code_of_category, category, NONE)
+        code = self._code_of_category[category]
+        new = pl.Series(category[code == NONE]).unique(maintain_order=True).to_numpy()
+        if len(new):
+            self._code_of_category[new] = np.arange(len(self), len(self) + len(new))
+            self._categories_of_codes.append(new)
+            self._size += len(new)
+            code = self._code_of_category[category]
+        return pl.Series(self.name, code)
 
     def ids(self) -> pl.Series:
         """The ids, by code."""
-        return self._categories.to_series().gather(np.argsort(self._code_of_category)).alias(self.name)
+        category = np.concatenate([np.zeros(0, dtype=np.uint32), *self._categories_of_codes])
+        return pl.Series(self.name, category).cat.to(self.kind).cast(pl.String)
+
+
+def grown(array: np.ndarray[Any, np.dtype[Any]], index: np.ndarray[Any, np.dtype[Any]], fill: int) -> Any:
+    """An array that has every place of `index`: itself, or a longer one."""
+    size = int(index.max(initial=0)) + 1
+    if size <= len(array):
+        return array
+    return np.pad(array, (0, max(size, 5 * len(array) // 4) - len(array)), constant_values=fill)
 
 
 class Spool:
@@ -83,7 +106,7 @@ class Spool:
         return spool
 
     def add(self, events: pl.DataFrame) -> None:
-        """Take in events: `user` and `item` as text, and the columns that all blocks have."""
+        """Take in events: `user` and `item` as text or of their `kind`, and the columns that all blocks have."""
         self._waiting.append(events.with_columns(codes.read(events[name]) for name, codes in self._codes.items()))
         self.size += len(events)
         if sum(map(len, self._waiting)) >= BLOCK:
@@ -111,6 +134,10 @@ class Spool:
                 f"{self.most_ids:,}",
                 "give more with --memory-limit, or prepare a part of the log",
             )
+
+    def kind(self, name: str) -> pl.Categorical:
+        """See `Codes`, of the users or the items."""
+        return self._codes[name].kind
 
     @property
     def columns(self) -> list[str]:
