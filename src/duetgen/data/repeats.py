@@ -55,7 +55,7 @@ def count_repeats(indexed: Indexed, exact_rows: int, dropped: bool) -> Repeats:
     """The share of training events whose item the device had before; rare items, which are one index, do not count."""
     events = again = 0
     vocabulary = FIRST_ITEM + len(indexed.items)
-    for devices, some in pieces(indexed.offsets):
+    for devices, some in pieces(indexed.offsets, indexed.events, indexed.timestamps):
         lengths = np.diff(indexed.offsets[devices.start : devices.stop + 1])
         device_E = np.repeat(np.arange(devices.start, devices.stop), lengths)
         within_E = np.arange(some.start, some.stop) - indexed.offsets[device_E]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.errors import InputTooLargeError, MemoryLimitError
+from duetgen.data.store import Int64
 from duetgen.wire import limits
 
 IDS: Final = ("user", "item")
@@ -147,16 +149,30 @@ class Spool:
     def settle(self, events: pl.LazyFrame) -> None:
         """Give the times their meaning: `events` with times changed; those without one are left out."""
         self.events = events.filter(pl.col("timestamp").is_not_null())
-        self.size = self.events.select(pl.len()).collect(engine="streaming").item()
+        self.size = int(self.tally["user"].sum())
 
     def ids(self, name: str) -> pl.Series:
         """The ids of the users or the items, by code; some may have no event any more."""
         return self._codes[name].ids()
 
+    @cached_property
+    def tally(self) -> dict[str, Int64]:
+        """How many `events` each user and each item has, by code; everything is added, and settled."""
+        found = {name: np.zeros(len(codes), dtype=np.int64) for name, codes in self._codes.items()}
+        for batch in self.events.select(IDS).collect_batches():
+            for name, counts in found.items():
+                counts += np.bincount(batch[name].to_numpy(), minlength=len(counts))
+        return found
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Events, and users and items that have one."""
+        users, items = (int((self.tally[name] > 0).sum()) for name in IDS)
+        return self.size, users, items
+
     def counts(self, name: str) -> pl.DataFrame:
         """How many `events` each `id` of the users or the items has that has one, by first appearance."""
-        counts = self.events.group_by(name).len("events").collect(engine="streaming").sort(name)
-        return counts.select(self.ids(name).gather(counts[name]).alias("id"), "events")
+        return pl.DataFrame({"id": self.ids(name), "events": self.tally[name]}).filter(pl.col("events") > 0)
 
     def frame(self) -> pl.DataFrame:
         """All events with their ids, in order of time where rounding to seconds would lose it, else of the file."""
