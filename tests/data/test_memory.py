@@ -3,6 +3,9 @@
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,25 @@ class TestPartitions:
             parts.add(len(made.divided.folders))
         assert len(seen) == 1
         assert len(parts) == 3
+
+
+def in_processes(work: Callable[[int], Path], count: int) -> list[Path]:
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        return list(pool.map(work, range(count)))
+
+
+class TestProcesses:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("split", ["temporal", "random"])
+    def test_partitions_in_other_processes_give_the_same_bytes(
+        self, split: str, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory, "MOST_EVENTS", 900)
+        some = log(3_000, 150).drop("timestamp") if split == "random" else log(3_000, 150)
+        path = write("log.csv", pl.concat([some, some.head(20)]).write_csv())
+        config = PrepareConfig(drop_repeats=True, split=split)
+        one = prepare(path, tmp_path / "one", config)
+        assert prepare(path, tmp_path / "two", config, run=in_processes) == one
 
 
 class TestCodes:

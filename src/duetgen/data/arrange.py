@@ -7,6 +7,7 @@ from them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import polars as pl
 
 from duetgen.data.arrays import write_sequences
 from duetgen.data.filters import Core, Indexed, find_vocabulary
-from duetgen.data.partitions import Partitions, partition
+from duetgen.data.partitions import Partitions, Run, in_threads, partition
 from duetgen.data.repeats import exact_repeats
 from duetgen.data.sequences import Sequences
 from duetgen.data.splits import FEWEST, Rule, divide, find_rule
@@ -34,6 +35,7 @@ class Arrangement:
         drop_repeats: leave out exact repeats.
         seed: of what the split draws.
         most: events of one partition, at most.
+        run: works on partitions.
     """
 
     split: str
@@ -44,6 +46,7 @@ class Arrangement:
     drop_repeats: bool
     seed: int
     most: int
+    run: Run = in_threads
 
 
 @dataclass(frozen=True)
@@ -91,21 +94,27 @@ def arrange(
     Raises:
         DuetError: any refusal of `splits` and `filters`.
     """
-    ordered = partition(events, work, how.most)
+    ordered = partition(events, work, how.most, how.run)
     exact = [int(exact_repeats(sequences).sum()) for sequences in ordered]
     if how.drop_repeats and any(exact):
-        ordered = ordered.change("once", lambda sequences, _: sequences.only(~exact_repeats(sequences)))
+        ordered = ordered.change("once", _once)
     rule = find_rule(ordered, how.split, how.valid_share, how.test_share, how.seed)
     users_before = before([int((sequences.lengths >= FEWEST).sum()) for sequences in ordered])
     events_before = before([len(sequences.item_E) for sequences in ordered])
-
-    def in_parts(sequences: Sequences, number: int) -> Sequences:
-        return divide(sequences, rule, users_before[number], events_before[number])
-
-    divided = ordered.change("parts", in_parts)
+    divided = ordered.change("parts", partial(_in_parts, rule, users_before, events_before))
     core, vocabulary = find_vocabulary(divided, len(items), how.min_user_events, how.min_item_events)
     indexed = write_sequences(folder, divided, core, vocabulary, users, items)
     return Arranged(rule, divided, sizes_of(divided, len(items)), core, indexed, sum(exact))
+
+
+def _once(sequences: Sequences, _: int) -> Sequences:
+    return sequences.only(~exact_repeats(sequences))
+
+
+def _in_parts(
+    rule: Rule, users_before: list[int], events_before: list[int], sequences: Sequences, number: int
+) -> Sequences:
+    return divide(sequences, rule, users_before[number], events_before[number])
 
 
 def before(counts: list[int]) -> list[int]:

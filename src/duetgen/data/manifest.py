@@ -148,7 +148,7 @@ def tied_share(indexed: Indexed) -> float | None:
     if indexed.timestamps is None:
         return None
     tied = 0
-    for devices, events in pieces(indexed.offsets):
+    for devices, events in pieces(indexed.offsets, indexed.timestamps):
         time = indexed.timestamps[events]
         same = time[1:] == time[:-1]
         same[indexed.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False

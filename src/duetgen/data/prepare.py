@@ -33,6 +33,7 @@ from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
 from duetgen.data.filters import Indexed, keep_rated
 from duetgen.data.manifest import divide_steps, make_manifest, read_steps, sizes, step, write_manifest
 from duetgen.data.memory import Memory
+from duetgen.data.partitions import Run, in_threads
 from duetgen.data.repeats import Met, exact_repeats
 from duetgen.data.sequences import order
 from duetgen.data.sources import read
@@ -95,6 +96,7 @@ def prepare(
     overwrite: bool = False,
     memory_limit: int | None = None,
     progress: Progress | None = None,
+    run: Run = in_threads,
 ) -> Manifest:
     """Prepare a log: the folder `out` appears whole, with its manifest, or not at all.
 
@@ -106,6 +108,7 @@ def prepare(
         overwrite: replace a dataset folder at `out`.
         memory_limit: bytes that the process may use; None: what `memory.Memory` chooses.
         progress: called with one line at each step.
+        run: works on the partitions of a large log, here or elsewhere.
 
     Returns:
         The manifest, as written.
@@ -130,7 +133,7 @@ def prepare(
             synthetic=config.synthetic,
             spool=Spool(work / "log", memory.most_ids),
         )
-        events, left = log.spool.events, sizes(log.spool.events)
+        events, left = log.spool.events, log.spool.sizes
         steps = read_steps(log, left)
         if config.min_rating is not None:
             events = keep_rated(events, config.min_rating)
@@ -146,6 +149,7 @@ def prepare(
             drop_repeats=config.drop_repeats,
             seed=config.seed,
             most=memory.most_events(log.spool),
+            run=run,
         )
         say(f"dividing {left[0]:,} events ({how.split})")
         made = arrange(events, log.spool.ids("user"), log.spool.ids("item"), how, folder, work)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -281,7 +281,7 @@ def _fields_of(path: Path, find: Find, form: Form) -> Found:
     """
     names: dict[str, None] = {}
 
-    def take(lines: list[str]) -> None:
+    def take(lines: Iterable[str]) -> None:
         for line in lines:
             if line.strip():
                 with contextlib.suppress(BadJsonLineError):
