@@ -191,7 +191,9 @@ class Processes:
         for table, read_V in zip(tables, rows.split([len(table) for table in tables])):
             if table.grad is not None:
                 row_N = read_V.nonzero()[:, 0]
-                table.grad = torch.sparse_coo_tensor(row_N[None], table.grad[row_N], table.shape, is_coalesced=True)
+                table.grad = torch.sparse_coo_tensor(
+                    row_N[None], table.grad[row_N], table.shape, check_invariants=True, is_coalesced=True
+                )
         mean: Tensor = means / total
         return mean
 
