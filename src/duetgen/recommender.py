@@ -158,9 +158,8 @@ class Recommender(nn.Module):
 
     def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of all item indices: [B, V]; padding scores -inf."""
-        items_V = torch.arange(self.vocabulary, device=window_BL.device)
         weights_BP = None if theta is None else theta.weights_BP
-        scores_BV = self.backbone.score_shared(self.backbone.context(window_BL), items_V, weights_BP)
+        scores_BV = self.backbone.score_shared(self.backbone.context(window_BL), slice(None), weights_BP)
         bias_BV = None if theta is None else theta.bias(self.vocabulary)
         if bias_BV is not None:
             scores_BV = scores_BV + bias_BV

@@ -9,9 +9,10 @@ import pytest
 import torch
 from tests.conftest import MakeDataset
 
-from duetgen.baselines import EASE, CatalogueTooLargeError, Counting, ItemKNN, Popularity, ease, recent_counts
+from duetgen.baselines import EASE, CatalogueTooLargeError, Counting, ItemKNN, Popularity, ease, item_knn, recent_counts
 from duetgen.baselines.counting import incidence, recency
 from duetgen.baselines.ease import gram, solve
+from duetgen.baselines.item_knn import neighbours
 from duetgen.data.store import Dataset
 
 Floats = npt.NDArray[np.float64]
@@ -176,3 +177,19 @@ def test_ease_refuses_a_large_catalogue(five: Dataset, monkeypatch: pytest.Monke
     monkeypatch.setattr(ease, "MAX_ITEMS", V - 1)
     with pytest.raises(CatalogueTooLargeError, match="10 by 10"):
         gram(five)
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 1000])
+def test_neighbours_in_a_large_catalogue_are_those_of_dense_counts(
+    five: Dataset, wandering: Dataset, monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    for dataset in (five, wandering):
+        monkeypatch.setattr(item_knn, "SPARSE_ITEMS", 10**6)
+        cosine = neighbours(incidence(dataset), 4)[1]
+        table = torch.zeros(2 * (dataset.vocabulary,)).scatter_(1, *neighbours(incidence(dataset), dataset.vocabulary))
+        monkeypatch.setattr(item_knn, "SPARSE_ITEMS", 0)
+        monkeypatch.setattr(item_knn, "BLOCK_PAIRS", pairs)
+        its_near, its_cosine = neighbours(incidence(dataset), 4)
+        torch.testing.assert_close(its_cosine, cosine)
+        # Which of several that tie is taken may differ; what is named has the cosine that is told.
+        torch.testing.assert_close(table.gather(1, its_near), its_cosine)

@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.core.making import personal
 from torch import nn
 
@@ -137,6 +139,22 @@ def test_averages_by_hand() -> None:
     history = torch.tensor([[[1.0], [2.0], [4.0], [0.0]]])
     torch.testing.assert_close(encoder(history), torch.tensor([[3.0, 7 / 3]]))
     torch.testing.assert_close(encoder.states(history)[0, 1], torch.tensor([5 / 3, 3 / 2]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 400), st.lists(st.sampled_from([0.5, 2.0, 10.0, float("inf")]), min_size=1, max_size=3, unique=True)
+)
+def test_averages_after_each_event_are_those_of_a_plain_loop(length: int, half_lives: list[float]) -> None:
+    encoder = AverageEncoder(nn.Identity(), 1, half_lives=tuple(half_lives))
+    history = torch.randn(1, length, 1, generator=torch.Generator().manual_seed(length))
+    expected = torch.zeros(length, len(half_lives))
+    for place, half_life in enumerate(half_lives):
+        total = weight = 0.0
+        for step, value in enumerate(history.flatten().tolist()):
+            total, weight = total * 2 ** (-1 / half_life) + value, weight * 2 ** (-1 / half_life) + 1
+            expected[step, place] = total / weight
+    torch.testing.assert_close(encoder.states(history)[0], expected)
 
 
 class TestStableWeightAdapter:

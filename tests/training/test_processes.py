@@ -182,6 +182,8 @@ def test_gradients_are_weighed_by_positions(several: dict[str, Path], how: str) 
         assert found["gradients"] == [7.0, 11 / 4, None]
         # 7 * 2 = 14 in both, and 11 * 3 = 33 more in the first; the rank is the other value.
         assert found["mean"] == [(1 * 47 + 3 * 14) / 4, (1 * 0 + 3 * 1) / 4]
+        # Rows 0 and 1 of a table are read by the first process, 1 and 3 by the second.
+        assert found["rows"] == [[0, 1, 3], [1 / 4, (1 + 3) / 4, 3 / 4]]
 
 
 def test_another_number_takes_up_at_the_same_positions(one: Path, several: dict[str, Path], dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import torch
 from torch import nn
+from torch.nn import functional
 
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel import CloudConfig
@@ -134,6 +135,12 @@ def whole(dataset: Dataset, out: Path) -> dict[str, object]:
     loss = 7.0 * used[0].sum() + (used[1].sum() * 11.0 if rank == 0 else 0.0)
     found["mean"] = mine.backward(used, [loss, loss.detach() * 0 + rank], [1, 3][rank % 2]).tolist()
     found["gradients"] = [None if parameter.grad is None else float(parameter.grad) for parameter in used]
+
+    table = nn.Parameter(torch.ones(5, 1))
+    read = functional.embedding(torch.tensor([[0, 1], [1, 3]][rank % 2]), table, sparse=True)
+    mine.backward([table], [read.sum()], [1, 3][rank % 2], [table])
+    assert table.grad is not None
+    found["rows"] = [table.grad.indices()[0].tolist(), table.grad.values().flatten().tolist()]
     return found
 
 

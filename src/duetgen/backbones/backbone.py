@@ -106,8 +106,8 @@ class Backbone(nn.Module):
         """Scores of each row's own candidates: [*, x], [*, C] and theta (first dimensions of `*`) to [*, C]."""
 
     @abstractmethod
-    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
-        """Scores of the same candidates [M] for every row: [*, M]."""
+    def score_shared(self, context_x: Tensor, items_M: Tensor | slice, theta_P: Tensor | None) -> Tensor:
+        """Scores of the same candidates [M] for every row: [*, M]; a slice copies no embedding."""
 
     def score_trained(
         self, context_x: Tensor, places: tuple[Tensor, ...], items_M: Tensor, theta_P: Tensor | None
@@ -161,7 +161,7 @@ class SequenceBackbone(Backbone):
         score_C: Tensor = (self.item_embedding(candidates_C) @ query_D.unsqueeze(-1)).squeeze(-1)
         return score_C
 
-    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
+    def score_shared(self, context_x: Tensor, items_M: Tensor | slice, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
         return functional.linear(self.query(context_x, theta_P), self.item_embedding.weight[items_M])
 
@@ -192,6 +192,6 @@ class PairwiseBackbone(Backbone):
         """Scores of each row's own candidates: [*, C]."""
         return self.rate(self.features(context_x, self.item_embedding(candidates_C)), theta_P)
 
-    def score_shared(self, context_x: Tensor, items_M: Tensor, theta_P: Tensor | None) -> Tensor:
+    def score_shared(self, context_x: Tensor, items_M: Tensor | slice, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
         return self.rate(self.features(context_x, self.item_embedding.weight[items_M]), theta_P)

@@ -66,7 +66,7 @@ def incidence(dataset: Dataset) -> Tensor:
     kept_E = dataset.training_mask() & (np.asarray(dataset.events) >= FIRST_ITEM)
     pairs = np.unique(np.stack([device_E[kept_E], dataset.events[kept_E]]), axis=1)
     return torch.sparse_coo_tensor(
-        torch.from_numpy(pairs.astype(np.int64)),
+        torch.from_numpy(pairs.astype(np.int64, order="C")),  # Products of sparse matrices read it wrongly otherwise.
         torch.ones(pairs.shape[1]),
         (dataset.devices, dataset.vocabulary),
         check_invariants=True,

@@ -23,7 +23,7 @@ class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
         width: of the sequence model.
         layers: of the sequence model.
         heads: of the sequence model.
-        neighbours: nearest items kept of each item.
+        neighbours: nearest items kept of each item; of a very large catalogue fewer, see `table.ENTRIES`.
         graph: path of the graph of the kind `onnx`.
         ids: path of a file with the id of each of its columns; empty: these are the item indices of the dataset.
         graph_sha256: of both files, filled in.

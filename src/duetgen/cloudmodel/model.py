@@ -70,7 +70,8 @@ class CloudModel(nn.Module):
 
     def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
         """The common ranking on the cloud itself: [B, V]; padding scores -inf."""
-        scores = [share * model(window_BL) for share, model in zip(self.shares_J, self.members.values())]
+        # While the settings of one model are chosen, the others count nothing.
+        scores = [share * model(window_BL) for share, model in zip(self.shares_J, self.members.values()) if share]
         scores_BV = torch.stack(scores).sum(0)
         scores_BV[:, 0] = -torch.inf
         return scores_BV

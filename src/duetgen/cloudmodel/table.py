@@ -16,13 +16,17 @@ from duetgen.cloudmodel.member import MemberModel
 HALF_LIVES: Final = (3.0, 10.0, 30.0, 100.0)
 """Half-lives, in events, that are tried on the validation part."""
 
+ENTRIES: Final = 2**25
+"""Most entries of a table, 8 bytes each: above 167,772 items each has fewer than 200 neighbours."""
+LEAST_NEIGHBOURS: Final = 20
+
 
 class TableModel(MemberModel):
     """A candidate scores the sum of its weights from the items of the history, newer events counting more.
 
     Args:
         vocabulary: V.
-        neighbours: K.
+        neighbours: K; fewer where the table would have more than `ENTRIES`.
 
     Attributes:
         near_VK: the nearest items of each, int32: for a large catalogue the table is most of the model.
@@ -38,7 +42,7 @@ class TableModel(MemberModel):
 
     def __init__(self, vocabulary: int, neighbours: int) -> None:
         super().__init__()
-        shape = (vocabulary, min(neighbours, vocabulary))
+        shape = (vocabulary, min(neighbours, vocabulary, max(LEAST_NEIGHBOURS, ENTRIES // vocabulary)))
         self.register_buffer("near_VK", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("weight_VK", torch.zeros(shape))
         self.register_buffer("half_life", torch.tensor(HALF_LIVES[1]))

@@ -68,8 +68,12 @@ def save(
         if state:
             tensors[f"mean.{name}"] = state["exp_avg"]
             tensors[f"square.{name}"] = state["exp_avg_sq"]
-    # Tied tensors have two names and one storage; safetensors wants each on its own.
-    whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        held = tensor.detach().cpu().contiguous()
+        # Tied tensors have two names and one storage; safetensors wants each on its own.
+        tied = any(held.data_ptr() == one.data_ptr() for one in whole.values())
+        whole[name] = held.clone() if tied else held
     header = {"counters": msgspec.json.encode(counters).decode()}
     write_bytes(path, safetensors.torch.save(whole, metadata=header))
 

@@ -22,12 +22,13 @@ from duetgen.training.checkpoint import Counters
 from duetgen.training.config import TrainConfig
 from duetgen.training.distillation import Teacher
 from duetgen.training.frozen_base import freeze_global_model
-from duetgen.training.optimiser import make_optimiser, rate_share
+from duetgen.training.optimiser import clip_gradients, make_optimiser, rate_share
 from duetgen.training.processes import Processes, TrainingFailedError
 from duetgen.training.progress import Losses, Progress
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import AGAIN, EpochRecord, RunFolder
 from duetgen.training.step import TrainingStep
+from duetgen.training.tables import large_tables
 
 Validate = Callable[[nn.Module, Dataset], float]
 
@@ -99,6 +100,13 @@ class Trainer:
         self.average.to(processes.device)
         self.optimiser = make_optimiser(self.model, config)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        # A softmax over the catalogue has a gradient for all of the device model's table.
+        whole = self.model.backbone.item_embedding if config.objective.kind == "softmax" else None
+        self.tables = large_tables(self.model, self.average, self.optimiser, whole)
+        self.apart = [table.weight_VD for table in self.tables]
+        kept = {id(parameter) for parameter in self.trained} - {id(table) for table in self.apart}
+        pairs = zip(self.average.parameters(), self.model.parameters())
+        self.averaged: list[tuple[Tensor, Tensor]] = [pair for pair in pairs if id(pair[1]) in kept]
         self.batches = make_batches(dataset, config)
         self.counters = Counters()
         self.best: dict[str, Tensor] = {}
@@ -168,11 +176,10 @@ class Trainer:
             loss, own, zero = self.step(part.to(processes.device), seed, own_seed if processes.rank else None)
             losses = [loss] if zero is None else [loss, own, zero]
             self.optimiser.zero_grad()
-            means = processes.backward(self.trained, losses, positions)
+            means = processes.backward(self.trained, losses, positions, self.apart)
             if self.config.optimiser.clip > 0:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
-            self.optimiser.step()
-            self.update_average()
+                clip_gradients(self.trained, self.config.optimiser.clip)
+            self.update()
             value, *apart = means.tolist()
             if not math.isfinite(value):
                 raise TrainingFailedError(
@@ -189,9 +196,11 @@ class Trainer:
             counters.seconds, counters.pass_seconds = before + now - begun, pass_before + now - begun
             rate = (counters.positions - positions_before) / (now - begun)
             progress.stepped(counters.step, self.losses, rate)
-            if now - saved > self.config.checkpoint_seconds:
+            if now - saved > self.config.checkpoint_seconds and all(table.settled for table in self.tables):
                 self.save()
                 saved = now
+        for table in self.tables:
+            table.settle()
         spent = time.monotonic() - begun
         counters.seconds, counters.pass_seconds = before + spent, pass_before + spent
 
@@ -204,11 +213,15 @@ class Trainer:
             return Losses(total=total)
         return Losses(total=total, own=counters.own_sum / steps, zero=counters.zero_sum / steps)
 
-    def update_average(self) -> None:
-        """Move the average towards the weights; quickly at first, so that it does not remember the initial ones."""
+    def update(self) -> None:
+        """Step, and move the average towards the weights; quickly at first, so that it does not remember the initial
+        ones.
+        """
         share = 1 / (1 + min(self.config.optimiser.averaging, self.counters.total_steps / 4))
-        own: list[Tensor] = list(self.model.parameters())
-        average: list[Tensor] = list(self.average.parameters())
+        for table in self.tables:
+            table.step(share)
+        self.optimiser.step()
+        average, own = zip(*self.averaged)
         with torch.no_grad():
             torch._foreach_lerp_(average, own, share)
 

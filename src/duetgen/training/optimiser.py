@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from duetgen.recommender import Recommender
 from duetgen.training.config import OptimiserConfig, TrainConfig
 
 
-def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices of layers only, the generator at its own rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     rate_of_generator = config.optimiser.generator_rate
@@ -33,6 +34,18 @@ def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.Optim
         betas=(0.9, 0.98),
         fused=True,
     )
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Scale all gradients, sparse ones too, so that their common norm is at most `most`."""
+    parts = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            parts.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            parts.append(parameter.grad)
+    torch._foreach_mul_(parts, (most / (nn.utils.get_total_norm(parts) + 1e-6)).clamp(max=1))
 
 
 def rate_share(config: OptimiserConfig, step: int, steps_per_epoch: int) -> float:

@@ -145,13 +145,20 @@ class Processes:
         part = batch.take(rows)
         return part, part.trained
 
-    def backward(self, parameters: Sequence[nn.Parameter], losses: Sequence[Tensor], positions: int) -> Tensor:
+    def backward(
+        self,
+        parameters: Sequence[nn.Parameter],
+        losses: Sequence[Tensor],
+        positions: int,
+        tables: Sequence[Tensor] = (),
+    ) -> Tensor:
         """Give the parameters the gradient of the whole batch's first loss.
 
         Args:
             parameters: all that is trained, in the same order in all processes.
             losses: means over the positions of this process's part; the first is minimised.
             positions: how many these are.
+            tables: those of the parameters whose gradients are sparse.
 
         Returns:
             The means over the whole batch: [losses]. To read them is to wait for a GPU.
@@ -166,16 +173,27 @@ class Processes:
         grads = [parameter.grad for parameter in parameters]
         told = [loss.detach().reshape(1) * positions for loss in losses]
         count = losses[0].new_tensor([positions, *(grad is not None for grad in grads)])
-        own = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(parameters, grads)]
-        whole = torch.cat([*(grad.flatten() for grad in own), *told, count])
+        own = [torch.zeros_like(p) if grad is None else grad.to_dense() for p, grad in zip(parameters, grads)]
+        read = [table.new_zeros(len(table)) for table in tables]
+        for table, read_V in zip(tables, read):
+            if table.grad is not None:
+                read_V[table.grad.coalesce().indices()[0]] = 1
+        whole = torch.cat([*read, *(grad.flatten() for grad in own), *told, count])
         with self._together():
             distributed.all_reduce(whole)
         sizes = [parameter.numel() for parameter in parameters]
-        *summed, means, count = whole.split([*sizes, len(told), len(count)])
+        rows, *parts = whole.split([sum(map(len, read)), *sizes, len(told), len(count)])
+        *summed, means, count = parts
         total = count[0].clamp(min=1)
         for parameter, grad, has in zip(parameters, summed, count[1:].tolist()):
             # What no process used has no gradient, as with one process: the optimiser leaves it as it is.
             parameter.grad = (grad / total).view_as(parameter) if has else None
+        for table, read_V in zip(tables, rows.split([len(table) for table in tables])):
+            if table.grad is not None:
+                row_N = read_V.nonzero()[:, 0]
+                table.grad = torch.sparse_coo_tensor(
+                    row_N[None], table.grad[row_N], table.shape, check_invariants=True, is_coalesced=True
+                )
         mean: Tensor = means / total
         return mean
 

@@ -259,7 +259,7 @@ class TrainingStep(nn.Module):
         """The mean loss over items that are drawn for all positions; advised ones are there with certainty."""
         met, target_N = blocks.met, blocks.target_KS[blocks.places]
         query_ND = backbone.query(blocks.context_KSx, blocks.theta_KP)[blocks.places]
-        drawn_NM = functional.linear(query_ND, backbone.item_embedding.weight[items_M])
+        drawn_NM = functional.linear(query_ND, backbone.item_embedding(items_M))
         own_N = (query_ND * backbone.item_embedding(target_N)).sum(1)
         log_share_V = self.sampler.log_share_V.to(target_N.device)
         met_NM = None if met is None else met.among(items_M)

@@ -1,7 +1,7 @@
 """Averages over several spans of a history.
 
-Shapes: B devices, L history length, E width of the embedding, D width of the encoder, K spans; `x` dimensions of a
-payload.
+Shapes: B devices, L history length, E width of the embedding, D width of the encoder, K spans, N blocks of C events;
+`x` dimensions of a payload.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from duetgen.core.encoders.encoder import SequenceEncoder
 
 HALF_LIVES: Final = (2.0, 10.0, 50.0, float("inf"))
 """Half-lives of the averages, in events: the moment, the session, the season, and all that is known."""
+
+BLOCK: Final = 128
+"""Events whose averages are one product of matrices; the sums of what came before a block are carried into it."""
 
 
 class AverageEncoder(SequenceEncoder):
@@ -49,26 +52,37 @@ class AverageEncoder(SequenceEncoder):
         self.views = len(half_lives)  # type: ignore[misc]
         self.register_buffer("half_lives_K", torch.tensor(half_lives), persistent=False)
 
-    def shares(self, age: Tensor) -> Tensor:
-        """Weights of events by age, none for negative ages, summing to 1: [..., L] to [..., K, L]."""
+    def counted(self, age: Tensor) -> Tensor:
+        """What events count by age, nothing for negative ages: [..., L] to [..., K, L]."""
         weight = torch.exp2(-age.clamp(min=0).unsqueeze(-2) / self.half_lives_K[:, None])
-        weight = weight * (age >= 0).unsqueeze(-2)
-        return weight / weight.sum(-1, keepdim=True).clamp(min=1e-12)
+        return weight * (age >= 0).unsqueeze(-2)
 
     def states(self, history_BLx: Tensor) -> Tensor:
-        """The averages after each event: [B, L, D]."""
+        """The averages after each event: [B, L, D]; time and memory grow with L, not with its square."""
         embedded_BLE = self.embedded(history_BLx)
         length = embedded_BLE.shape[1]
         step_L = torch.arange(length, device=embedded_BLE.device)
-        share_LKL = self.shares(step_L[:, None] - step_L)
-        average_BLKE = (share_LKL.flatten(0, 1) @ embedded_BLE).unflatten(1, (length, -1))
-        states_BLD: Tensor = average_BLKE.flatten(2)
+        step_C = step_L[:BLOCK]
+        counted_CKC = self.counted(step_C[:, None] - step_C)
+        carried_CK, total_LK = self.counted(step_C + 1).T, self.counted(step_L).cumsum(-1).T
+        averages_N, before_B1KE = [], None
+        for block_BCE, total_CK in zip(embedded_BLE.split(BLOCK, 1), total_LK.split(BLOCK)):
+            count = len(total_CK)
+            share_CKC = counted_CKC[:count, :, :count] / total_CK.unsqueeze(-1)
+            average_BCKE = (share_CKC.flatten(0, 1) @ block_BCE).unflatten(1, (count, -1))
+            if before_B1KE is not None:
+                share_CK1 = (carried_CK[:count] / total_CK).unsqueeze(-1)
+                average_BCKE = average_BCKE + share_CK1 * before_B1KE
+            before_B1KE = average_BCKE[:, -1:] * total_CK[-1].unsqueeze(-1)
+            averages_N.append(average_BCKE)
+        states_BLD: Tensor = torch.cat(averages_N, 1).flatten(2)
         return states_BLD
 
     def last(self, history_BLx: Tensor, length_B: Tensor) -> Tensor:
         """The averages over the whole history: [B, D]."""
         embedded_BLE = self.embedded(history_BLx)
         step_L = torch.arange(embedded_BLE.shape[1], device=embedded_BLE.device)
-        share_BKL = self.shares(length_B[:, None] - 1 - step_L)
+        counted_BKL = self.counted(length_B[:, None] - 1 - step_L)
+        share_BKL = counted_BKL / counted_BKL.sum(-1, keepdim=True).clamp(min=1e-12)
         state_BD: Tensor = (share_BKL @ embedded_BLE).flatten(1)
         return state_BD
