@@ -96,6 +96,7 @@ def write_dataset(
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=root.name,
+        versions=[],
         source=Source(kind="test", files=[], sha256=[]),
         has_time=False,
         split=Split(kind="leave-one-out"),

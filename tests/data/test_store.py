@@ -11,7 +11,7 @@ from tests.conftest import seal
 from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.sources.synthetic import SyntheticConfig
-from duetgen.data.store import Dataset, NotADatasetError, content_hash, find_targets
+from duetgen.data.store import Dataset, NotADatasetError, Version, content_hash, find_targets
 from duetgen.documents import DamagedError, digest_of
 from duetgen.wire.messages import MetPolicy
 
@@ -41,13 +41,13 @@ class TestRefusals:
         with pytest.raises(NotADatasetError, match=r"no manifest\.json"):
             Dataset(tmp_path / "none")
 
-    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'{"format_version": 4}', b"\xff", b"[" * 100_000])
+    @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b'{"format_version": 5}', b"\xff", b"[" * 100_000])
     def test_manifest_that_is_damaged(self, folder: Path, manifest: bytes) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         with pytest.raises(DamagedError):
             Dataset(folder)
 
-    @pytest.mark.parametrize("manifest", [b"{}", b'{"format_version": 3}'])
+    @pytest.mark.parametrize("manifest", [b"{}", b'{"format_version": 4}'])
     def test_manifest_of_another_format(self, folder: Path, manifest: bytes) -> None:
         (folder / "manifest.json").write_bytes(manifest)
         with pytest.raises(NotADatasetError):
@@ -55,7 +55,7 @@ class TestRefusals:
 
     def test_other_version(self, folder: Path) -> None:
         path = folder / "manifest.json"
-        path.write_bytes(path.read_bytes().replace(b'"format_version": 4', b'"format_version": 99'))
+        path.write_bytes(path.read_bytes().replace(b'"format_version": 5', b'"format_version": 99'))
         with pytest.raises(NotADatasetError, match="format 99"):
             Dataset(folder)
 
@@ -139,9 +139,9 @@ class TestDigests:
 
 
 class TestContentHash:
-    def hash(self, folder: Path, met: MetPolicy = "show", seed: int = 0) -> str:
+    def hash(self, folder: Path, met: MetPolicy = "show", seed: int = 0, versions: list[Version] | None = None) -> str:
         files = {path.relative_to(folder).as_posix(): digest_of(path) for path in folder.rglob("*.npy")}
-        return content_hash(folder, met, seed, files)
+        return content_hash(folder, met, seed, files, versions or [])
 
     def test_changes_with_any_array_type_shape_and_id(self, folder: Path) -> None:
         seen = {self.hash(folder), self.hash(folder, "hide"), self.hash(folder, seed=1)}
@@ -157,3 +157,27 @@ class TestContentHash:
 
     def test_is_in_the_manifest(self, folder: Path) -> None:
         assert Dataset(folder).manifest.content_sha256 == self.hash(folder)
+
+    def test_changes_with_every_earlier_version_and_their_order(self, folder: Path) -> None:
+        manifest = Dataset(folder).manifest
+        one, two = (
+            Version(content_sha256=digit * 64, source=manifest.source, counts=manifest.counts) for digit in "12"
+        )
+        chains = ([], [one], [two], [one, two], [two, one])
+        assert len({self.hash(folder, versions=chain) for chain in chains}) == len(chains)
+
+
+class TestVersions:
+    def test_the_first_has_none_before_it(self, folder: Path) -> None:
+        dataset = Dataset(folder)
+        assert dataset.version == 1
+        assert dataset.earlier(dataset.manifest.content_sha256) is None
+
+    def test_an_earlier_one_is_found_by_its_content(self, folder: Path) -> None:
+        manifest = Dataset(folder).manifest
+        before = [Version(content_sha256=digit * 64, source=manifest.source, counts=manifest.counts) for digit in "12"]
+        write_manifest(folder, msgspec.structs.replace(manifest, versions=before))
+        dataset = Dataset(folder)
+        assert dataset.version == 3
+        assert dataset.earlier("2" * 64) == before[1]
+        assert dataset.earlier(manifest.content_sha256) is None

@@ -23,8 +23,8 @@ from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.errors import OutputExistsError
 from duetgen.evaluation import evaluate, validate
 from duetgen.export import export_bundle
-from duetgen.training import TrainConfig, job, load_run, train
-from duetgen.training.cloud_run import SCALES, SHARES, CloudFitting, fit_scale
+from duetgen.training import TrainConfig, cloud_run, job, load_run, train
+from duetgen.training.cloud_run import SCALES, SHARES, fit_scale
 from duetgen.training.config import InvalidConfigError, check_config
 from duetgen.training.defaults import EASE_ITEMS, fill_in
 from duetgen.training.progress import Losses, Silent
@@ -180,7 +180,7 @@ def test_stopped_between_its_parts_it_ends_with_the_same_weights(
     progress = CutAt({"in the base model": 1, "in the sequence model": 2, "in the generator": 3}.get(where, 0))
     with monkeypatch.context() as patched:
         if where == "before the table":
-            patched.setattr(CloudFitting, "count", cut)
+            patched.setattr(cloud_run, "count", cut)
         elif where == "before trust":
             patched.setattr(job, "settle", cut)
         with pytest.raises(PowerCutError):
@@ -339,7 +339,7 @@ class TestRefused:
         with pytest.raises(NotARunError, match="nowhere is not a run folder"):
             train(people, on(tmp_path / "nowhere"), tmp_path / "run")
         with monkeypatch.context() as patched:
-            patched.setattr(CloudFitting, "count", cut)
+            patched.setattr(cloud_run, "count", cut)
             with pytest.raises(PowerCutError):
                 train(people, with_settings(CLOUD, {"model.cloud.kind": "ease"}), tmp_path / "begun")
         with pytest.raises(NotARunError, match="has not finished"):

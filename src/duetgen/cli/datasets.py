@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from duetgen.cli import console
+
+if TYPE_CHECKING:
+    from duetgen.data.store import Dataset
 
 DatasetPath = Annotated[Path, Parameter(help="Dataset folder, or the name of a data set: `duet data list`.")]
 
@@ -37,6 +40,20 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
                 console.notes.print(line, markup=False)
 
     return resolve(dataset, prepare)
+
+
+def say_version(root: Path, seen: Dataset, quiet: bool) -> None:
+    """Tell that a run or a bundle was trained on an earlier version of the dataset, where it was.
+
+    Args:
+        root: its folder.
+        seen: the dataset as it knows it.
+        quiet: tell nothing.
+    """
+    from duetgen.data.view import EarlierView
+
+    if isinstance(seen, EarlierView) and not quiet:
+        console.notes.print(f"{root} was {seen.told}", markup=False)
 
 
 def find_named_log(input: Path) -> Path | None:

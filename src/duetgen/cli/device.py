@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from duetgen.cli import console
-from duetgen.cli.datasets import find_dataset
+from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import DuetError
 from duetgen.wire.messages import Encoding, MetPolicy, Parts
@@ -204,6 +204,7 @@ def run_replay(
     model, data = load_model(bundle, config.trusted), Dataset(find_dataset(dataset, quiet))
     chosen = protocol or ("given" if data.has_given else "full")
     sessions = Sessions(data, model.manifest, chosen, devices, seed)
+    say_version(bundle, sessions.dataset, quiet)
     if tokens is not None:
         missing = [session.name for session in sessions.all if session.name not in tokens]
         if missing:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from duetgen.cli import console
-from duetgen.cli.datasets import find_dataset
+from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
 from duetgen.comparison.numbers import interval
 
@@ -71,7 +71,10 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(
     *paths: Annotated[
         Path,
-        Parameter(help="Run or bundle folders, then the dataset that they were trained on: a folder or a name."),
+        Parameter(
+            help="Run or bundle folders, then the dataset that they were trained on or a later version of it: a folder "
+            "or a name."
+        ),
     ],
     protocol: Annotated[
         list[ProtocolName] | None,
@@ -115,22 +118,23 @@ def evaluate(
         raise UsageError(f"--limit-devices {limit_devices} measures nothing", "give 1 or more, or leave it out for all")
     use_machine(threads)
     data = Dataset(find_dataset(dataset, quiet or json))
-    models: list[tuple[str, nn.Module, dict[str, Any]]] = []
+    models: list[tuple[str, nn.Module, dict[str, Any], Dataset]] = []
     for root in roots:
-        model, settings = load_model(root, data)
-        models.append((str(root), model, settings))
+        model, settings, seen = load_model(root, data)
+        say_version(root, seen, quiet or json)
+        models.append((str(root), model, settings, seen))
         if isinstance(model, CloudModel):
-            models.append((f"{root} (list)", CloudList(model), settings))
+            models.append((f"{root} (list)", CloudList(model), settings, seen))
     names = [name for name, *_ in models]
     protocols = protocol or ["given" if data.has_given and part == "test" else "full"]
     found = []
-    for _, model, settings in models:
+    for _, model, settings, seen in models:
         conditions = default_conditions(ages, has_parts(model))
         with console.counting(quiet or json) as progress:
             found.append(
                 run_evaluation(
                     model,
-                    data,
+                    seen,
                     part=part,
                     protocols=protocols,
                     conditions=[one for one in conditions if one.kind != "another" or data.devices > 1],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from duetgen.cli import console
-from duetgen.cli.datasets import DatasetPath, find_dataset
+from duetgen.cli.datasets import DatasetPath, find_dataset, say_version
 
 if TYPE_CHECKING:
     from duetgen.wire.bundle import Bundle, Manifest
@@ -52,7 +52,8 @@ def export(
     """Publish a run as a bundle: two ONNX graphs, items, bounds and a signed manifest.
 
     Nothing is written unless ONNX Runtime computes what torch computes, for random histories, candidates and
-    parameters. The run knows the dataset's content hash: another dataset folder is refused.
+    parameters. The run knows the dataset's content hash: another dataset is refused, a later version of it is read
+    without the items that came since.
     """
     from duetgen.data.store import Dataset
     from duetgen.export import export_bundle
@@ -64,7 +65,8 @@ def export(
     use_machine(threads)
     loaded, data = load_run(run), Dataset(find_dataset(dataset, quiet or json))
     check_exportable(loaded.device_model)
-    loaded.check_dataset(data)
+    data = loaded.view(data)
+    say_version(run, data, quiet or json)
     signer, place, made = key_to_sign_with(key)
     say_key(place, public_hex(signer), made)
     with console.spinner("exporting", quiet or json) as say:

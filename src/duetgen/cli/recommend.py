@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from duetgen.cli import console
-from duetgen.cli.datasets import DatasetPath, find_dataset
+from duetgen.cli.datasets import DatasetPath, find_dataset, say_version
 from duetgen.cli.prepare import UsageError
 from duetgen.errors import OutputExistsError
 from duetgen.wire.messages import MetPolicy
@@ -61,7 +61,8 @@ def recommend(
         raise OutputExistsError(f"{out} exists", "give --overwrite to replace it, or choose another --out")
     use_machine(threads)
     data = Dataset(find_dataset(dataset, quiet or json))
-    recommender, _ = load_model(model, data)
+    recommender, _, data = load_model(model, data)
+    say_version(model, data, quiet or json)
     device_U = choose(data, devices)
     with console.counting(quiet or json) as progress:
         item_UK, score_UK = best_items(recommender, data, device_U, k, met=met, personal=theta, progress=progress)

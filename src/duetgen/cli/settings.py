@@ -50,12 +50,12 @@ class Settings:
         ),
     ] = None
 
-    def build(self, overrides: dict[str, Any] | None = None, start: Path | None = None) -> TrainConfig:
+    def build(self, overrides: dict[str, Any] | None = None, start: Path | TrainConfig | None = None) -> TrainConfig:
         """The configuration that these options tell.
 
         Args:
             overrides: further options of a verb, by the names of their settings; one that is None was not given.
-            start: the file to start from where no other is named.
+            start: the file or the settings to start from where no file is named.
 
         Raises:
             InvalidConfigError: unreadable, unknown, or of a wrong type.
@@ -101,9 +101,10 @@ NONE_GIVEN: Final = Settings()
 """As every verb begins."""
 
 
-def build_config(file: Path | None, overrides: dict[str, Any], assignments: list[str]) -> TrainConfig:
-    """A configuration from a file, options and KEY=VALUE assignments, in this order of precedence; an option that is
-    None was not given.
+def build_config(begin: Path | TrainConfig | None, overrides: dict[str, Any], assignments: list[str]) -> TrainConfig:
+    """A configuration from a file or settings, options and KEY=VALUE assignments, in this order of precedence.
+
+    An option that is None was not given.
 
     Raises:
         InvalidConfigError: unreadable, unknown, or of a wrong type.
@@ -113,13 +114,13 @@ def build_config(file: Path | None, overrides: dict[str, Any], assignments: list
     from duetgen.training import TrainConfig, decode_config
     from duetgen.training.config import InvalidConfigError, convert_config, near_setting
 
-    start = TrainConfig()
-    if file is not None:
+    start = begin or TrainConfig()
+    if isinstance(start, Path):
         try:
-            start = decode_config(file.read_bytes(), f"{file}: ")
+            start = decode_config(start.read_bytes(), f"{start}: ")
         except OSError as cause:
             raise InvalidConfigError(
-                f"cannot read {file}: {cause.strerror}", "give the path of a config.toml"
+                f"cannot read {start}: {cause.strerror}", "give the path of a config.toml"
             ) from cause
     tree: dict[str, Any] = msgspec.to_builtins(start)
     overrides = {key: value for key, value in overrides.items() if value is not None}

@@ -15,6 +15,7 @@ from duetgen.cli.datasets import DatasetPath, find_dataset
 from duetgen.cli.settings import NONE_GIVEN, Settings, build_config
 
 if TYPE_CHECKING:
+    from duetgen.data.store import Dataset
     from duetgen.training import TrainConfig
 
 Method = Literal["base", "finetune", "cloud", "duet"]
@@ -42,6 +43,14 @@ def train(
             "left. Its settings are the defaults [none: a base model is trained first]."
         ),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        Parameter(
+            name="--from",
+            help="Run of this dataset or of an earlier version of it to go on from, with rows for the items that came "
+            "since and in fewer passes. Its settings are the defaults [none: it begins anew].",
+        ),
+    ] = None,
     joint: Annotated[
         bool, Parameter(negative="", help="Train global model and generator together instead, by the joint objective.")
     ] = False,
@@ -67,9 +76,12 @@ def train(
     from duetgen.training.finetune_run import read_choice
     from duetgen.training.frozen_base import to_beat
     from duetgen.training.run import RunFolder
+    from duetgen.training.start import going_on
 
-    start = None
-    if global_model is not None:
+    start: Path | TrainConfig | None = None
+    if from_ is not None:
+        start = going_on(from_, method)
+    if global_model is not None and from_ is None:
         method = method or "duet"
         RunFolder(global_model).read_environment()  # Refuses what is no run by its own name.
         start = RunFolder(global_model).config
@@ -84,7 +96,8 @@ def train(
         "model.method": method,
         "objective.staleness": staleness,
         "global_model": None if global_model is None else str(global_model),
-        "joint": joint if joint or global_model is not None else None,
+        "start_from": None if from_ is None else str(from_),
+        "joint": joint if joint or (global_model is not None and from_ is None) else None,
     }
     settled = settings.build(overrides, start)
     use_machine(threads)
@@ -97,6 +110,8 @@ def train(
     chief = os.environ.get("RANK", "0") == "0"
     if chief and not (quiet or json or (tuned and settled.global_model)):
         complete = fill_in(settled, data)
+        if from_ is not None:
+            print_start(from_, data)
         console.notes.print(f"settings: {told_cloud(complete) if on_cloud else told(complete)}")
     with console.TrainingBar(title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
@@ -123,6 +138,8 @@ def train(
         return
     had = "was trained before" if result.already_finished else f"trained in {result.seconds:.0f} s"
     how = "ranking by itself" if on_cloud else f"after epoch {result.best_epoch} of {result.epochs}"
+    if from_ is not None and not result.best_epoch:
+        how = f"as it began: {result.epochs} epochs gained nothing"
     if choice is not None:
         how = f"with {choice.steps} steps at {choice.learning_rate:g}, on a sample of the validation part"
     console.results.print(f"{title} {had}: validation ndcg@10 {result.best:.4f} {how}")
@@ -142,6 +159,19 @@ def train(
             console.results.print("  no opinion counts: devices lose nothing by `duet export --parts weights`")
     console.results.print(f"  run folder: {result.root}")
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
+
+
+def print_start(root: Path, data: Dataset) -> None:
+    """What a run goes on from, where that fits the dataset."""
+    from duetgen.data.view import as_of
+    from duetgen.training.run import RunFolder
+
+    environment = RunFolder(root).read_environment()
+    if as_of(data, environment.dataset_sha256) is not None:
+        console.notes.print(
+            f"goes on from {root}, trained on version {len(environment.earlier) + 1} of {data.version}: "
+            f"{data.vocabulary - environment.vocabulary:,} items are new to it"
+        )
 
 
 class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,7 +46,7 @@ def make_job(
         protocols=list(dict.fromkeys(protocols)),
         staleness=sorted({0, *staleness}),
         limit_devices=limit_devices,
-        config=msgspec.structs.replace(config, model=model, seed=default.seed, global_model=default.global_model),
+        config=msgspec.structs.replace(config, model=model, seed=default.seed, global_model="", start_from=""),
     )
 
 

@@ -145,6 +145,11 @@ class ParameterGenerator(nn.Module):
                 assert isinstance(layer, LayerGenerator)
                 layer.decoder.bias.copy_(theta_P[offset : offset + size])
 
+    def constant(self) -> Tensor:
+        """What of theta is the same for every device, before any history counts: [P]."""
+        parts = tuple(layer.decoder.bias for layer in self.layers if isinstance(layer, LayerGenerator))
+        return torch.cat(parts).detach()
+
     def decode(self, vector_D: Tensor) -> Tensor:
         """The encoder's vectors [*, D], one a device or a position, to theta [*, P]."""
         vector_D = self.dropout(vector_D)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from duetgen.data.store import Dataset, Manifest, NotADatasetError, Rows, Targets
+from duetgen.data.store import Dataset, Manifest, NotADatasetError, Rows, Targets, Version
 
 if TYPE_CHECKING:
     from duetgen.data.leakage import check
@@ -27,6 +27,7 @@ __all__ = [
     "Rows",
     "SyntheticConfig",
     "Targets",
+    "Version",
     "check",
     "detect",
 ]

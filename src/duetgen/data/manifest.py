@@ -122,6 +122,7 @@ def make_manifest(
     return Manifest(
         format_version=FORMAT_VERSION,
         name=config.name or name_of(input, log),
+        versions=[],
         source=Source(
             kind=log.kind, files=[path.name for path in log.files], sha256=[digest_of(path) for path in log.files]
         ),
@@ -137,7 +138,7 @@ def make_manifest(
         met=met,
         leakage=[],
         remarks=log.remarks + remarks(made, log.spool, counts, config, unseen["test"], titled),
-        content_sha256=content_hash(folder, met, config.seed, files),
+        content_sha256=content_hash(folder, met, config.seed, files, []),
         files=files,
         duetgen_version=duetgen.__version__,
     )

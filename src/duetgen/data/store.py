@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from duetgen.data.candidates import Drawn
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 AGAIN: Final = "prepare the logs again"
 PADDING: Final = 0
 UNKNOWN: Final = 1
@@ -138,12 +138,29 @@ class Repeats(msgspec.Struct, frozen=True, kw_only=True):
     dropped: bool
 
 
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset as it was before a log was appended.
+
+    Attributes:
+        content_sha256: of its manifest.
+        source: the log that made it of the version before.
+        counts: of all of it; its items and devices have the same indices in every later version.
+    """
+
+    content_sha256: str
+    source: Source
+    counts: Counts
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`manifest.json`, the identity card of a dataset folder."""
 
     format_version: int
     name: str
+    versions: list[Version]
+    """The earlier versions, oldest first."""
     source: Source
+    """Of this version: the log that was prepared, or appended last."""
     has_time: bool
     split: Split
     seed: int
@@ -280,6 +297,15 @@ class Dataset:
         return found
 
     @property
+    def version(self) -> int:
+        """Number of this version, from 1."""
+        return len(self.manifest.versions) + 1
+
+    def earlier(self, content_sha256: str) -> Version | None:
+        """The earlier version with this content, or None."""
+        return next((one for one in self.manifest.versions if one.content_sha256 == content_sha256), None)
+
+    @property
     def devices(self) -> int:
         """U, the number of devices."""
         return len(self.offsets) - 1
@@ -359,19 +385,22 @@ class Rows:
     label_R: npt.NDArray[np.int8]
 
 
-def content_hash(root: Path, met: MetPolicy, seed: int, files: dict[str, str]) -> str:
-    """SHA-256 over the policy of met items, the seed of the candidates, every array, and the item and device ids, in
-    order.
+def content_hash(root: Path, met: MetPolicy, seed: int, files: dict[str, str], versions: list[Version]) -> str:
+    """SHA-256 over the policy of met items, the seed of the candidates, the earlier versions, every array, and the item
+    and device ids, in order.
 
     Args:
         root: the dataset folder.
         met: the policy.
         seed: of the candidates.
         files: SHA-256 of each file of the folder, by its name.
+        versions: the earlier ones.
     """
     import polars as pl
 
     digest = hashlib.sha256(f"met {met} seed {seed}\0".encode())
+    for version in versions:
+        digest.update(f"version {version.content_sha256}\0".encode())
     for name, of_file in sorted(files.items()):
         if name.endswith(".npy"):
             digest.update(f"{name} {of_file}\0".encode())

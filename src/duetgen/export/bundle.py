@@ -64,7 +64,8 @@ def export_bundle(
 
     Args:
         run: a finished run with a generator.
-        dataset: the dataset folder that it was trained on.
+        dataset: the dataset folder that it was trained on, or a later version of it: then without the items that came
+            since.
         out: the bundle's folder.
         key: signs the manifest.
         embeddings: how the device's graph stores item embeddings.
@@ -77,14 +78,14 @@ def export_bundle(
 
     Raises:
         NotExportableError: the run has no generator, not the parts that are wanted, or is beyond the limits.
-        DatasetMismatchError: the run was trained on something else.
+        DatasetMismatchError: the run was trained on another dataset, or on a later version.
         ParityFailedError: ONNX Runtime does not compute what torch computes.
         OutputExistsError: something is at `out`.
         OutputUnwritableError: it cannot be written.
     """
     say = say or (lambda line: None)
     check_exportable(run.device_model)
-    run.check_dataset(dataset)
+    dataset = run.view(dataset)
     model = with_parts(run.device_model, parts).eval()
     with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
         manifest, contents = _make(run, model, dataset, embeddings, retrieval, measure, say)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from duetgen.core import ItemBias, Theta
 from duetgen.data.store import Dataset
+from duetgen.data.view import as_of
 from duetgen.export import parity
 from duetgen.training import load_run, recommender_of
 from duetgen.training.run import DatasetMismatchError
@@ -84,24 +85,25 @@ class Published(nn.Module):
         return scores_BV
 
 
-def load_model(root: Path, dataset: Dataset) -> tuple[nn.Module, dict[str, Any]]:
-    """The recommender of a run folder or of a bundle, and its settings.
+def load_model(root: Path, dataset: Dataset) -> tuple[nn.Module, dict[str, Any], Dataset]:
+    """The recommender of a run folder or of a bundle, its settings, and the dataset as it knows it: see `data.view`.
 
     Raises:
         NotARunError: the folder is neither, or a run that is not finished.
         DamagedError: a run that is damaged.
         InvalidBundleError: a bundle that is damaged.
-        DatasetMismatchError: it was trained on other data.
+        DatasetMismatchError: it was trained on another dataset, or on a later version.
     """
     if not (root / MANIFEST).is_file():
         run = load_run(root)
-        run.check_dataset(dataset)
-        return recommender_of(run, dataset), run.settings()
+        seen = run.view(dataset)
+        return recommender_of(run, seen), run.settings(), seen
     bundle = open_bundle(root, contents=True)
     provenance = bundle.manifest.provenance
-    if provenance.get("dataset_sha256", dataset.manifest.content_sha256) != dataset.manifest.content_sha256:
+    view = as_of(dataset, provenance.get("dataset_sha256", dataset.manifest.content_sha256))
+    if view is None:
         raise DatasetMismatchError(
             f"{root} was trained on other data than {dataset.root}",
             "give the dataset folder that its run was trained on",
         )
-    return Published(bundle), {"bundle": bundle.manifest.model_id, **provenance}
+    return Published(bundle), {"bundle": bundle.manifest.model_id, **provenance}, view

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from duetgen.data.candidates import Drawn
 from duetgen.data.store import PADDING, Dataset, Int32, Targets
+from duetgen.data.view import as_of
 from duetgen.replay.errors import NotReplayableError
 from duetgen.wire.bundle import Manifest
 
@@ -64,9 +65,10 @@ class Sessions:
         devices: int | None = None,
         seed: int = 0,
     ) -> None:
-        trained_on = manifest.provenance.get("dataset_sha256")
-        if trained_on is not None and trained_on != dataset.manifest.content_sha256:
+        seen = as_of(dataset, manifest.provenance.get("dataset_sha256", dataset.manifest.content_sha256))
+        if seen is None:
             raise NotReplayableError(f"{dataset.root} is not the dataset that the bundle was trained on", HINT)
+        dataset = seen
         if manifest.vocabulary != dataset.vocabulary:
             raise NotReplayableError(
                 f"the bundle knows {manifest.vocabulary} item indices, {dataset.root} has {dataset.vocabulary}",

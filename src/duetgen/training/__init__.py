@@ -9,6 +9,7 @@
 - `processes`: one process, or those that torchrun started, which train as one
 - `checkpoint`: the state of a run between two steps, in one file
 - `run`: the run folder; `frozen_base` puts another run's global model into a new one
+- `start`: a run that goes on from another one; `growth` gives item tables rows for new items
 - `progress`: what a run tells while it goes on
 - `loop`: the loop over the training part
 - `finetune`: a copy of the model for each device, trained on its own events; `copies` runs them, `drawn` is its loss
@@ -28,6 +29,7 @@ from duetgen.training.finetune_run import recommender_of
 from duetgen.training.job import train
 from duetgen.training.progress import Losses, Progress
 from duetgen.training.run import Run, TrainResult, load_run
+from duetgen.training.start import going_on
 
 __all__ = [
     "FineTuneConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "TrainResult",
     "check_config",
     "decode_config",
+    "going_on",
     "load_run",
     "recommender_of",
     "train",

@@ -80,8 +80,9 @@ class CloudFitting:
             self.counters.seconds = start.seconds
             self.processes.of_first(lambda: self.take(start.root))
         begun = time.monotonic()
-        self.take_graph()
-        self.processes.of_first(self.count)
+        # Of a graph every process reads its own: its size is known to none before.
+        take_graph(self.model, self.dataset)
+        self.processes.of_first(lambda: count(self.model, self.dataset))
         self.processes.share_weights(self.model)
         self.model.to(self.processes.device)
         self.choose()
@@ -93,23 +94,6 @@ class CloudFitting:
         sequence = self.model.members["sequence"]
         assert isinstance(sequence, SequenceModel)
         sequence.backbone.load_state_dict(load_run(root).device_model.backbone.state_dict())
-
-    def take_graph(self) -> None:
-        """Read the user's own graph, in every process: its size is known to none before."""
-        for graph in self.model.members.values():
-            if isinstance(graph, GraphModel):
-                from duetgen.cloudmodel.graph_file import read_graph
-
-                cloud = self.config.model.cloud
-                graph.take(read_graph(cloud.graph, cloud.ids, self.dataset, self.model.window))
-
-    def count(self) -> None:
-        """Count the table from the training part."""
-        for name, model in self.model.members.items():
-            if isinstance(model, TableModel):
-                near_VK, weight_VK = count_table(name, self.dataset, model.near_VK.shape[1])
-                model.near_VK.copy_(near_VK)
-                model.weight_VK.copy_(weight_VK)
 
     def choose(self) -> None:
         """The half-life of the table, then what it counts beside the sequence model."""
@@ -134,6 +118,24 @@ class CloudFitting:
             setting.fill_(value)
             found.append(self.measure(CloudList(self.model), ages))
         setting.fill_(values[max(range(len(values)), key=lambda one: found[one])])
+
+
+def take_graph(model: CloudModel, dataset: Dataset) -> None:
+    """Read the user's own graph."""
+    for graph in model.members.values():
+        if isinstance(graph, GraphModel):
+            from duetgen.cloudmodel.graph_file import read_graph
+
+            graph.take(read_graph(model.config.graph, model.config.ids, dataset, model.window))
+
+
+def count(model: CloudModel, dataset: Dataset) -> None:
+    """Count the tables from the training part."""
+    for name, member in model.members.items():
+        if isinstance(member, TableModel):
+            near_VK, weight_VK = count_table(name, dataset, member.near_VK.shape[1])
+            member.near_VK.copy_(near_VK)
+            member.weight_VK.copy_(weight_VK)
 
 
 def count_table(name: str, dataset: Dataset, size: int) -> tuple[Tensor, Tensor]:

@@ -113,6 +113,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         joint: global model and generator are trained together instead, by the joint objective.
         cloud_model: folder of a finished run of the method `cloud`, whose opinions devices get; empty: one is
             trained, as `model.cloud` tells it.
+        start_from: folder of a finished run of this dataset or of an earlier version of it, whose weights this one goes
+            on from; empty: it begins anew.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
         validation_devices: at most so many devices, drawn by seed, measure each epoch.
         checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
@@ -125,6 +127,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     global_model: str = ""
     joint: bool = False
     cloud_model: str = ""
+    start_from: str = ""
     seed: int = 0
     feed: Literal["sequences", "rows"] = "sequences"
     validation_devices: int = 5000

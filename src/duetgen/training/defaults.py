@@ -37,6 +37,9 @@ LARGEST_BATCH: Final = 1024
 PASSES: Final = 12_000
 """Passes times the root of a pass's positions: a set four times as large gets half as many passes."""
 FEWEST_PASSES: Final = 8
+FEWEST_LATER_PASSES: Final = 4
+LATER: Final = 4
+"""How many times fewer passes a run takes that goes on from another one."""
 MOST_PASSES: Final = 100
 
 RARE, COMMON = 20, 200
@@ -62,7 +65,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     positions = training_positions(config, dataset)
     short = events_each(dataset, dataset.devices) < SHORT_HISTORY
     optimiser, model = config.optimiser, config.model
-    epochs = optimiser.epochs or passes(positions)
+    epochs = optimiser.epochs or (later_passes if config.start_from else passes)(positions)
     rate = optimiser.generator_rate
     # Relative to the rate of a global model that is trained along with it.
     rate = 1.0 if config.keeps_base else (SLOW_RATE if short else 1.0) if rate == "auto" else rate
@@ -183,6 +186,11 @@ def batch_size(positions: int) -> int:
 def passes(positions: int) -> int:
     """Most passes over so many positions."""
     return min(MOST_PASSES, max(FEWEST_PASSES, round(PASSES / math.sqrt(max(1, positions)))))
+
+
+def later_passes(positions: int) -> int:
+    """Most passes of a run that goes on from another one."""
+    return max(FEWEST_LATER_PASSES, round(passes(positions) / LATER))
 
 
 def patience(epochs: int) -> int:

@@ -16,22 +16,23 @@ from duetgen.documents import digest_of
 from duetgen.errors import OutputExistsError
 from duetgen.recommender import Recommender
 from duetgen.training.config import InvalidConfigError, TrainConfig
-from duetgen.training.run import RunFolder, load_run
+from duetgen.training.growth import grown
+from duetgen.training.run import Run, RunFolder, load_run
 
 
 def load_global_model(dataset: Dataset, config: TrainConfig, root: Path) -> Recommender:
-    """The model of a run whose global model is to be kept.
+    """The model of a run whose global model is to be kept; for a later version of its dataset with rows for the items
+    that came since.
 
     Raises:
         NotARunError: the folder is no finished run, or that of a cloud model.
         DamagedError: a file of it is missing or is not what it was.
-        DatasetMismatchError: it was trained on another dataset folder.
+        DatasetMismatchError: it was trained on another dataset, or on a later version.
         InvalidConfigError: its device model is not the one that the configuration tells.
     """
-    run = load_run(root)
-    run.check_dataset(dataset)
+    run = grown(load_run(root), dataset)
     model = run.device_model
-    check_same_device_model(run.config, config, root)
+    check_same_device_model(run, config)
     return model
 
 
@@ -67,13 +68,14 @@ def check_apart(folder: RunFolder, root: Path, what: str) -> None:
 def freeze_global_model(model: Recommender, base: Recommender, config: TrainConfig) -> None:
     """Give `model` the backbone of a finished model, for good: all of it that this has is frozen.
 
-    What it does not have is trained with the generator, as the shared matrices of a low-rank head.
+    What it does not have is trained with the generator, as the shared matrices of a low-rank head. Of parameters that
+    replace the head's, a generator keeps how far they were from it.
     """
-    kept = base.backbone.state_dict()
+    kept, before_P = base.backbone.state_dict(), model.backbone.head.origin()
     model.backbone.load_state_dict(kept, strict=False)
     freeze(model.backbone, kept)
     if model.generator is not None:
-        model.generator.start_from(model.backbone.head.origin())
+        model.generator.start_from(model.backbone.head.origin() + (model.generator.constant() - before_P))
 
 
 def to_beat(config: TrainConfig, root: Path) -> float | None:
@@ -81,32 +83,44 @@ def to_beat(config: TrainConfig, root: Path) -> float | None:
     beat.
 
     None where it keeps none, or where that has no run any more, or where its figure does not compare: of a run that has
-    a generator itself, or that was measured on other devices.
+    a generator itself, or that was measured on other devices or an earlier version of the dataset.
     """
     folder = RunFolder(Path(config.global_model) if config.global_model else RunFolder(root).base)
     if not config.keeps_base or not folder.config.is_file():
         return None
-    environment = folder.read_environment()
+    environment, own = folder.read_environment(), RunFolder(root)
     its = folder.read_config(environment)
     devices = (config.validation_devices, config.seed)
     if its.model.method != "base" or (its.validation_devices, its.seed) != devices:
         return None
+    if own.environment.is_file() and own.read_environment().dataset_sha256 != environment.dataset_sha256:
+        return None
     return environment.best
 
 
-def check_same_device_model(kept: TrainConfig, config: TrainConfig, root: Path) -> None:
+def check_same_device_model(kept: Run, config: TrainConfig) -> None:
     """Refuse a run whose device model has another shape, or scores of another kind.
 
     Raises:
         InvalidConfigError: with the first setting that differs.
     """
-    own, its = describe_device_model(config), describe_device_model(kept)
+    check_same(
+        describe_device_model(config),
+        describe_device_model(kept.config),
+        f"the global model of {kept.root}",
+        "give the settings of the device model that the global model was trained with",
+    )
+
+
+def check_same(own: dict[str, object], its: dict[str, object], whose: str, hint: str) -> None:
+    """Refuse settings that are not those of what is built on.
+
+    Raises:
+        InvalidConfigError: with the first setting that differs.
+    """
     for name, value in own.items():
         if its[name] != value:
-            raise InvalidConfigError(
-                f"{name} is {value!r}, the global model of {root} has {its[name]!r}",
-                "give the settings of the device model that the global model was trained with",
-            )
+            raise InvalidConfigError(f"{name} is {value!r}, {whose} has {its[name]!r}", hint)
 
 
 def describe_device_model(config: TrainConfig) -> dict[str, object]:

@@ -28,6 +28,7 @@ from duetgen.training.defaults import fill_in
 from duetgen.training.distillation import Teacher
 from duetgen.training.finetune_run import FineTuning
 from duetgen.training.frozen_base import check_apart, check_global_model, load_global_model
+from duetgen.training.growth import grown
 from duetgen.training.loop import Trainer, Validate, make_batches
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress, Silent
@@ -41,6 +42,7 @@ from duetgen.training.run import (
     job_of,
     load_run,
 )
+from duetgen.training.start import check_start, digest_of_start, load_start, of_sequence
 from duetgen.training.trust import learn_trust
 from duetgen.training.within import base_config, cloud_config, sequence_config
 
@@ -53,6 +55,7 @@ def train(
     overwrite: bool = False,
     validate: Validate | None = None,
     progress: Progress | None = None,
+    known: dict[str, Tensor] | None = None,
 ) -> TrainResult:
     """Train one model; the same call on an unfinished folder goes on where it stopped, with the same end.
 
@@ -65,10 +68,12 @@ def train(
         overwrite: replace a run with other settings or data.
         validate: gives `ndcg@10` on the validation part; by default the `full` protocol.
         progress: hears how it goes.
+        known: of a run within another one that goes on from `config.start_from`: its part of that run's weights, grown.
 
     Raises:
-        InvalidConfigError: a setting is out of its range, or the global model or the cloud model does not fit.
-        DatasetMismatchError: one of them was trained on another dataset folder.
+        InvalidConfigError: a setting is out of its range, or the global model, the cloud model or the run that it goes
+            on from does not fit.
+        DatasetMismatchError: one of them was trained on another dataset, or on a later version.
         CatalogueTooLargeError: EASE is asked for, and the catalogue is too large.
         OutputExistsError, OutputUnwritableError: the run folder cannot be used, or holds one of them.
         FolderBusyError: another process trains in the run folder.
@@ -88,7 +93,11 @@ def train(
         return told
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
     advised_by = check_cloud_model(dataset, config, folder) if config.cloud_model else ""
-    environment = describe(dataset, config, processes.device.type, begun_from, advised_by)
+    if config.start_from and known is None:
+        check_start(dataset, config, folder)
+        known = processes.of_first(partial(load_start, dataset, config))
+    went_on = digest_of_start(config)
+    environment = describe(dataset, config, processes.device.type, begun_from, advised_by, went_on)
     measure = validate or default_validation(config, processes)
     trainer: Trainer | FineTuning | CloudFitting
     with contextlib.ExitStack() as held:
@@ -99,6 +108,7 @@ def train(
             for before, now, name in (
                 (there.global_model_sha256, begun_from, f"global model than {config.global_model}"),
                 (there.cloud_model_sha256, advised_by, f"cloud model than {config.cloud_model}"),
+                (there.start_sha256, went_on, f"run than {config.start_from}"),
             ):
                 if before != now:
                     raise NotARunError(
@@ -108,7 +118,9 @@ def train(
         processes.of_first(open_folder)
         seconds = 0.0
         if config.model.method == "cloud":
-            start = partial(train, dataset, sequence_config(config), folder.sequence, progress=progress)
+            start = partial(
+                train, dataset, sequence_config(config), folder.sequence, progress=progress, known=of_sequence(known)
+            )
             trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, start)
         else:
             base = base_root = cloud = None
@@ -116,21 +128,22 @@ def train(
                 base_root = Path(config.global_model)
                 if not config.global_model:
                     progress.turned(f"{config.model.name} base")
-                    first = train(dataset, base_config(config), folder.base, validate=validate, progress=progress)
+                    own = base_config(config)
+                    first = train(dataset, own, folder.base, validate=validate, progress=progress, known=known)
                     base_root, seconds = first.root, first.seconds
                 base = processes.of_first(partial(load_global_model, dataset, config, base_root))
             if config.model.cloud.members:
                 cloud = Path(config.cloud_model)
                 if not config.cloud_model:
                     progress.turned("cloud model")
-                    second = train(dataset, cloud_config(config), folder.cloud, progress=progress)
+                    second = train(dataset, cloud_config(config), folder.cloud, progress=progress, known=known)
                     cloud, seconds = second.root, seconds + second.seconds
             if config.model.method == "finetune":
                 assert base is not None
                 trainer = FineTuning(dataset, config, folder, measure, processes, base)
             else:
                 teacher = make_teacher(dataset, config, cloud, processes)
-                trainer = Trainer(dataset, config, folder, measure, processes, base=base, teacher=teacher)
+                trainer = Trainer(dataset, config, folder, measure, processes, base=base, teacher=teacher, known=known)
             if base is not None or cloud is not None:
                 generator = config.model.method == "duet" and base is not None
                 progress.turned(f"{config.model.name} {'generator' if generator else config.model.method}")
@@ -152,7 +165,7 @@ def make_teacher(dataset: Dataset, config: TrainConfig, cloud: Path | None, proc
     """What a cloud model thinks of every position; None where nothing is distilled."""
     if cloud is None or config.objective.distillation == 0:
         return None
-    model = processes.of_first(lambda: load_run(cloud).cloud_model)
+    model = processes.of_first(lambda: grown(load_run(cloud), dataset).cloud_model)
     return Teacher(model.to(processes.device), dataset, config.objective)
 
 
@@ -179,7 +192,7 @@ def settle(
     model = Recommender(dataset.vocabulary, config.model)
     model.load_state_dict(trainer.best)
     if cloud is not None:
-        model.attach(load_run(cloud).cloud_model)
+        model.attach(grown(load_run(cloud), dataset).cloud_model)
     model.to(device).eval()
     best = trainer.counters.best
     if len(dataset.targets("valid")):
@@ -199,12 +212,12 @@ def check_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) 
     Raises:
         OutputExistsError: one of them lies in the other's folder.
         InvalidConfigError: it reads another number of events than the generator.
-        DuetError: as `load_run`, `Run.check_dataset` and `Run.cloud_model` do.
+        DuetError: as `load_run`, `Run.view` and `Run.cloud_model` do.
     """
     root = Path(config.cloud_model)
     check_apart(folder, root, "cloud model")
     run = load_run(root)
-    run.check_dataset(dataset)
+    run.view(dataset)
     if run.cloud_model.window != config.model.history.length:
         raise InvalidConfigError(
             f"model.history.length is {config.model.history.length}, the cloud model of {root} reads "

@@ -75,6 +75,7 @@ class Trainer:
         processes: those that train together.
         base: the global model that is kept; None where it is trained.
         teacher: what is distilled; None where nothing is.
+        known: weights to go on from, by name, among others; None where it begins anew.
     """
 
     def __init__(
@@ -87,11 +88,15 @@ class Trainer:
         *,
         base: Recommender | None = None,
         teacher: Teacher | None = None,
+        known: dict[str, Tensor] | None = None,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
         self.processes = processes
         torch.manual_seed(config.seed)
         self.model = Recommender(dataset.vocabulary, config.model)
+        self.goes_on = known is not None
+        if known is not None:
+            self.model.load_state_dict(known, strict=False)
         if base is not None:
             freeze_global_model(self.model, base, config)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -152,6 +157,11 @@ class Trainer:
         """Train until the epochs or the patience end."""
         counters, optimiser = self.counters, self.config.optimiser
         progress.started(optimiser.epochs, self.steps_per_epoch, counters.epoch)
+        if self.goes_on and not self.best:
+            # What it goes on from may be the best that it ever is.
+            begun = time.monotonic()
+            self.keep(self.validate(self.average, self.dataset))
+            counters.seconds += time.monotonic() - begun
         while counters.epoch < optimiser.epochs and counters.epoch - max(counters.best_epoch, 0) < optimiser.patience:
             self.run_epoch(progress)
             self.measure(progress)
@@ -225,6 +235,12 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(average, own, share)
 
+    def keep(self, ndcg: float) -> None:
+        """Keep the weights if they are the best so far."""
+        if ndcg > self.counters.best:
+            self.counters.best, self.counters.best_epoch = ndcg, self.counters.epoch
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.average.state_dict().items()}
+
     def measure(self, progress: Progress) -> None:
         """Measure on validation, keep the best weights, write the epoch's line and the checkpoint."""
         counters = self.counters
@@ -232,9 +248,7 @@ class Trainer:
         ndcg = self.validate(self.average, self.dataset)
         losses = self.losses
         counters.epoch += 1
-        if ndcg > counters.best:
-            counters.best, counters.best_epoch = ndcg, counters.epoch
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.average.state_dict().items()}
+        self.keep(ndcg)
         seconds = counters.seconds + time.monotonic() - begun
         record = EpochRecord(
             epoch=counters.epoch,

@@ -31,6 +31,7 @@ import torch
 import duetgen
 from duetgen.cloudmodel import CloudModel
 from duetgen.data.store import Dataset
+from duetgen.data.view import as_of
 from duetgen.documents import (
     check_digest,
     damaged,
@@ -63,8 +64,12 @@ class DatasetMismatchError(DuetError):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """`environment.json`: what the run was made from and with, and the digests of its settings, of a kept global
-    model's weights and of the run's own, when it has finished."""
+    """`environment.json`: what the run was made from and with, and the digests of its settings, of the weights that it
+    began with or keeps, and of its own, when it has finished.
+
+    Attributes:
+        earlier: content hashes of the dataset's earlier versions, oldest first.
+    """
 
     format_version: int
     dataset: str
@@ -80,6 +85,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     config_sha256: str
     global_model_sha256: str = ""
     cloud_model_sha256: str = ""
+    start_sha256: str = ""
+    earlier: list[str] = []
     finished: bool = False
     best_epoch: int = -1
     best: float = -1.0
@@ -101,7 +108,12 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 def describe(
-    dataset: Dataset, config: TrainConfig, device: str, global_model_sha256: str = "", cloud_model_sha256: str = ""
+    dataset: Dataset,
+    config: TrainConfig,
+    device: str,
+    global_model_sha256: str = "",
+    cloud_model_sha256: str = "",
+    start_sha256: str = "",
 ) -> Environment:
     """The environment of a run that starts now."""
     manifest = dataset.manifest
@@ -120,6 +132,8 @@ def describe(
         config_sha256=hashlib.sha256(config.to_toml()).hexdigest(),
         global_model_sha256=global_model_sha256,
         cloud_model_sha256=cloud_model_sha256,
+        start_sha256=start_sha256,
+        earlier=[version.content_sha256 for version in manifest.versions],
     )
 
 
@@ -314,13 +328,34 @@ class Run:
         Raises:
             DatasetMismatchError: the content hashes differ.
         """
-        if dataset.manifest.content_sha256 != self.environment.dataset_sha256:
+        if self.view(dataset) is not dataset:
             raise DatasetMismatchError(
-                f"{self.root} was trained on {self.environment.dataset} "
-                f"({self.environment.dataset_sha256[:12]}), {dataset.root} is {dataset.manifest.name} "
-                f"({dataset.manifest.content_sha256[:12]})",
-                "use a run with the dataset folder that it was trained on",
+                f"{self.root} was trained on version {len(self.environment.earlier) + 1} of "
+                f"{dataset.manifest.name}, {dataset.root} is version {dataset.version}",
+                f"go on from it: duet train {dataset.root} --from {self.root}",
             )
+
+    def view(self, dataset: Dataset) -> Dataset:
+        """A dataset folder as this run knows it, whose version it was trained on or an earlier one: see `data.view`.
+
+        Raises:
+            DatasetMismatchError: it is another dataset, or an earlier version than the run's.
+        """
+        environment, manifest = self.environment, dataset.manifest
+        seen = as_of(dataset, environment.dataset_sha256)
+        if seen is not None:
+            return seen
+        if manifest.content_sha256 in environment.earlier:
+            raise DatasetMismatchError(
+                f"{self.root} was trained on version {len(environment.earlier) + 1} of {environment.dataset}, "
+                f"{dataset.root} is version {dataset.version}",
+                "give the dataset folder as it was then or is now, or a run of the earlier version",
+            )
+        raise DatasetMismatchError(
+            f"{self.root} was trained on {environment.dataset} ({environment.dataset_sha256[:12]}), "
+            f"{dataset.root} is {manifest.name} ({manifest.content_sha256[:12]})",
+            "use a run with the dataset folder that it was trained on",
+        )
 
 
 @dataclass(frozen=True)

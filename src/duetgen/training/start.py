@@ -1,0 +1,137 @@
+"""A run that goes on from another one, of the same dataset or an earlier version of it: its settings and its weights.
+
+Of a run of DUET the base model, the cloud model's sequence model and the generator each go on from their own weights,
+which the run's one file holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from torch import Tensor
+
+from duetgen.data.store import Dataset
+from duetgen.documents import digest_of
+from duetgen.training.config import InvalidConfigError, TrainConfig
+from duetgen.training.frozen_base import check_apart, check_same, describe_device_model
+from duetgen.training.growth import grown_weights
+from duetgen.training.run import Run, RunFolder, load_run
+from duetgen.training.within import base_config, cloud_config
+
+WHOLES: Final = {
+    "base": ("base", "finetune", "duet"),
+    "finetune": ("base", "finetune", "duet"),
+    "cloud": ("cloud", "duet"),
+    "duet": ("duet",),
+}
+"""By method, those whose runs hold what it goes on from."""
+PARTS: Final = {"base": base_config, "finetune": base_config, "cloud": cloud_config}
+"""The settings of a part of a run."""
+SEQUENCE: Final = "members.sequence."
+"""Where a cloud model has the weights of its sequence model."""
+
+
+def going_on(root: Path, method: str | None = None) -> TrainConfig:
+    """The settings of a run that goes on from a finished one: those of that run, but for the length of training, which
+    the dataset tells anew.
+
+    Args:
+        root: folder of the finished run.
+        method: that of the part of it which goes on alone; None for the whole.
+
+    Raises:
+        NotARunError: the folder is no run, or of another version.
+        DamagedError: its settings are not what they were.
+        InvalidConfigError: it holds nothing that the method could go on from.
+    """
+    folder = RunFolder(root)
+    config = folder.read_config(folder.read_environment())
+    method = method or config.model.method
+    check_method(method, config.model.method, root)
+    optimiser = msgspec.structs.replace(config.optimiser, batch_positions=0, epochs=0, patience=0)
+    config = msgspec.structs.replace(config, optimiser=optimiser, global_model="", cloud_model="", start_from=str(root))
+    return config if method == config.model.method else PARTS[method](config)
+
+
+def check_start(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> None:
+    """Refuse, before `folder` is made or replaced, a run that cannot be gone on from or that would go with it.
+
+    Raises:
+        OutputExistsError: one of them lies in the other's folder.
+        DatasetMismatchError: it was trained on another dataset, or on a later version.
+        InvalidConfigError: a setting that its weights depend on is another one now.
+        DuetError: as `load_run` does.
+    """
+    root = Path(config.start_from)
+    check_apart(folder, root, "run that it goes on from")
+    run = load_run(root)
+    run.view(dataset)
+    check_settings(run, config)
+
+
+def check_settings(run: Run, config: TrainConfig) -> None:
+    """Refuse settings that the weights of a run do not fit.
+
+    Raises:
+        InvalidConfigError: with the first that differs.
+    """
+    method, its = config.model.method, run.config.model.method
+    check_method(method, its, run.root)
+    told, hint = f"the run {run.root}", "give the settings of the run that it goes on from, or train anew"
+    if method != "cloud":
+        check_same(describe_device_model(config), describe_device_model(run.config), told, hint)
+    if method == its == "duet":
+        check_same(describe_generator(config), describe_generator(run.config), told, hint)
+    if config.model.cloud.members and not config.cloud_model:
+        check_same(describe_cloud(config), describe_cloud(run.config), told, hint)
+
+
+def check_method(method: str, its: str, root: Path) -> None:
+    """Refuse a run that holds nothing which a method could go on from.
+
+    Raises:
+        InvalidConfigError: it does not.
+    """
+    if its not in WHOLES[method]:
+        raise InvalidConfigError(
+            f"model.method is {method!r}, {root} is a run of the method {its!r}", "go on with the method of the run"
+        )
+
+
+def describe_generator(config: TrainConfig) -> dict[str, object]:
+    """The settings that a generator's weights depend on."""
+    model: dict[str, dict[str, Any]] = msgspec.to_builtins(config.model)
+    free = {"dropout", "event_dropout", "decoder_scale", "frozen"}
+    return {"joint": config.joint} | {
+        f"model.{part}.{name}": value
+        for part in ("backbone", "history", "generator")
+        for name, value in model[part].items()
+        if name not in free
+    }
+
+
+def describe_cloud(config: TrainConfig) -> dict[str, object]:
+    """The settings that a cloud model's weights depend on; tables are counted anew."""
+    cloud = config.model.cloud
+    learnt = "sequence" in cloud.members
+    sizes = {f"model.cloud.{name}": getattr(cloud, name) for name in ("width", "layers", "heads")}
+    return {"a sequence model in model.cloud": learnt, "model.history.length": config.model.history.length} | sizes
+
+
+def load_start(dataset: Dataset, config: TrainConfig) -> dict[str, Tensor]:
+    """The weights that a run goes on from, by name, grown to its dataset: see `growth`."""
+    return grown_weights(load_run(Path(config.start_from)), dataset)
+
+
+def digest_of_start(config: TrainConfig) -> str:
+    """The digest of the weights that a run goes on from; empty where it begins anew."""
+    return digest_of(RunFolder(Path(config.start_from)).weights) if config.start_from else ""
+
+
+def of_sequence(known: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """What is known of a cloud model's sequence model, by the names of a run of its own."""
+    if known is None:
+        return None
+    return {name.partition(SEQUENCE)[2]: tensor for name, tensor in known.items() if SEQUENCE in name}
