@@ -10,21 +10,12 @@ same messages and checks as over the network. Ranked is the whole catalogue, and
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
-from typing import BinaryIO
 
-import numpy as np
-import onnxruntime
-
-from duetgen.cloud.thetas import Thetas
 from duetgen.data.store import Dataset
 from duetgen.device import AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, load_model
 from duetgen.device.cloud import Cloud
-from duetgen.replay import LIVELY, Fleet, FleetConfig, Session, Sessions
-from duetgen.wire.authentication import answer_key, answer_mac
-from duetgen.wire.bundle import open_bundle
-from duetgen.wire.messages import ModelsAnswer, ParametersAnswer, ParametersRequest
+from duetgen.replay import LIVELY, Fleet, FleetConfig, LocalCloud, Session, Sessions
 
 DAY = 86400.0
 POLICIES: dict[str, Policy] = {
@@ -36,43 +27,6 @@ POLICIES: dict[str, Policy] = {
     "always, 3 a day": DailyBudget(Always(), 3),
     "drift 0.1, 1 a day": DailyBudget(Drift(0.1), 1),
 }
-
-
-class LocalCloud:
-    """The generator in process, for one device."""
-
-    def __init__(self, bundle: Path) -> None:
-        opened = open_bundle(bundle)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        content = opened.read("generator.onnx")
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        outputs = [one.name for one in self.session.get_outputs()]
-        self.gives = [name for name in outputs if name != "theta" or opened.manifest.parts != "bias"]
-        self.codec, self.bias_codec = opened.codec(), opened.bias_codec()
-        self.key, self.sequence = answer_key(""), 0
-
-    def parameters(self, request: ParametersRequest, limit: int) -> ParametersAnswer:
-        """Theta."""
-        found = self.session.run(self.gives, {"history": np.array([request.history], dtype=np.int64)})
-        thetas = Thetas(dict(zip(self.gives, found)), self.codec, self.bias_codec)
-        encoded = thetas.encode(0, request.dtype, request.parts)
-        self.sequence += 1
-        now = int(time.time() * 1000)
-        fields = (request.model_id, self.sequence, now, now + 10**9, request.dtype, *encoded)
-        mac = answer_mac(self.key, request.device, ParametersAnswer(*fields, b""))
-        return ParametersAnswer(*fields, mac)
-
-    def models(self, device: str) -> ModelsAnswer:
-        """Nothing new."""
-        raise NotImplementedError
-
-    def file(self, model_id: str, name: str, limit: int, into: BinaryIO) -> None:
-        """Nothing to fetch."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 def main() -> None:

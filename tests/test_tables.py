@@ -1,8 +1,9 @@
-"""One table each for backbones, encoders and policies: a toy is a class and a line, and everything takes its name."""
+"""One table each for backbones, encoders, policies and sources: a toy is a class and a line, and has its name."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,32 +13,47 @@ import pytest
 
 from duetgen.backbones import BACKBONES
 from duetgen.core import ENCODERS, KINDS, SequenceEncoder
+from duetgen.data.sources.kinds import KINDS as KINDS_OF_LOGS
 from duetgen.device import POLICIES
 
 ROOT = Path(__file__).parent.parent
 TOYS = Path(__file__).with_name("toys.py")
 
 
-def toys(*words: Any) -> subprocess.CompletedProcess[str]:
+def toys(*words: Any, **variables: Path) -> subprocess.CompletedProcess[str]:
     """The command of a program that has the toys."""
-    return subprocess.run([sys.executable, TOYS, *map(str, words)], capture_output=True, text=True, check=False)
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    return subprocess.run(
+        [sys.executable, TOYS, *map(str, words)], capture_output=True, text=True, check=False, env=environment
+    )
 
 
 def test_a_comparison_of_toys(tmp_path: Path) -> None:
-    made = toys("prepare", "synthetic", "--people", "30", "--split", "leave-one-out", "--out", tmp_path / "data")
-    assert made.returncode == 0, made.stderr
+    """A log of the toy source by its name, with the toy backbone and encoder, replayed by the toy policy."""
+    lines = [f"user-{u}~{1000 * u + 60 * n}~item-{(u * (1 + n % 3) + n) % 11}" for u in range(30) for n in range(8)]
+    (tmp_path / "shop").write_text("\n".join(lines))
     settings = ["model.history.encoder=newest", "optimiser.epochs=1", "model.backbone.width=8", "model.history.width=8"]
     words = [word for setting in settings for word in ("--set", setting)]
     found = toys(
-        "compare", tmp_path / "data", "--out", tmp_path / "out", "--backbones", "mean", "--methods", "base,duet",
-        "--seeds", "1", "--jobs", "1", "--staleness", "0", "--cloud-model", "none", *words, "--json",
+        "compare", "shop", "--out", tmp_path / "out", "--backbones", "mean", "--methods", "base,duet",
+        "--seeds", "1", "--jobs", "1", "--staleness", "0", "--cloud-model", "none", "--policies", "once,always",
+        *words, "--json", DUETGEN_DATA=tmp_path, DUETGEN_CACHE=tmp_path / "cache",
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     results = json.loads(found.stdout)
     assert results["complete"]
-    assert {(cell["backbone"], cell["method"]) for cell in results["cells"]} == {("mean", "base"), ("mean", "duet")}
+    cells = {cell["method"]: cell for cell in results["cells"]}
+    assert {cell["backbone"] for cell in cells.values()} == {"mean"}
     run = next((tmp_path / "out/cells").glob("mean-duet-0/**/config.toml")).read_text()
     assert 'encoder = "newest"' in run
+    manifest = json.loads((tmp_path / "cache/datasets/shop/manifest.json").read_text())
+    assert (manifest["source"]["kind"], manifest["counts"]["events"]) == ("tildes", 240)
+    assert cells["base"]["policies"] == []
+    once, always = cells["duet"]["policies"]
+    assert (once["policy"], once["requests"], always["policy"]) == ("once", 1, "always")
+    targets = cells["duet"]["protocols"][0]["targets"] / cells["duet"]["protocols"][0]["devices"]
+    assert always["requests"] == pytest.approx(targets)
+    assert once["zero"] == always["zero"]
 
 
 def test_a_policy_of_a_toy() -> None:
@@ -45,6 +61,8 @@ def test_a_policy_of_a_toy() -> None:
     assert "give one of always, every:N, after:SECONDS, drift:THRESHOLD, once" in refused.stderr
     accepted = toys("device", "nothing", "--policy", "once", "--cloud", "http://127.0.0.1:1")
     assert "nothing is not a bundle" in accepted.stderr
+    refused = toys("compare", "nothing", "--policies", "once,twice", "--out", "nowhere")
+    assert "--policies has no 'twice'" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -58,6 +76,7 @@ def test_a_policy_of_a_toy() -> None:
         ("docs/concepts/any-module.md", KINDS),
         ("docs/concepts/any-module.md", ENCODERS),
         ("docs/commands/device.md", POLICIES),
+        ("docs/concepts/data.md", KINDS_OF_LOGS),
     ],
 )
 def test_pages_name_what_the_tables_have(page: str, names: Any) -> None:

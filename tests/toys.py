@@ -1,4 +1,4 @@
-"""A backbone, an encoder and a policy, each a class and a line of its table, and the command with them.
+"""A backbone, an encoder, a policy and a source, each a class and a line of its table, and the command with them.
 
 Lines stand at the top of the module, as a package of one's own would have them, so that the processes of a comparison
 have them too.
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from duetgen.backbones import BACKBONES, SequenceBackbone
 from duetgen.cli import main
 from duetgen.core import ENCODERS, SequenceEncoder
+from duetgen.data.sources.kinds import KINDS
+from duetgen.data.sources.source import Lines
 from duetgen.device import POLICIES, Situation
 
 
@@ -45,9 +47,19 @@ class Once(msgspec.Struct, frozen=True, tag=True):
         return not situation.has_theta
 
 
+class Tildes(Lines):
+    """Logs of a shop that nobody else has."""
+
+    name = "tildes"
+    about = "user~time~item"
+    separator = "~"
+    columns = ("user", "timestamp", "item")
+
+
 BACKBONES["mean"] = MeanOfItems
 ENCODERS["newest"] = NewestEvent
 POLICIES["once"] = Once
+KINDS["tildes"] = Tildes()
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -7,7 +7,7 @@ import pytest
 
 from duetgen.vision import Setting, make_digits, make_fleet
 from duetgen.vision.devices import SHIFTS, Shift, seen_by
-from duetgen.vision.fleet import BAND, draw_shifts, pools_of
+from duetgen.vision.fleet import BAND, GIVEN, draw_shifts, pools_of
 from duetgen.vision.images import TEST, joined
 
 DOT = np.zeros((1, 1, 32, 32), dtype=np.uint8)
@@ -85,12 +85,12 @@ def test_parts_share_no_image_and_the_domain_left_out_is_the_unseen_one() -> Non
 def test_a_fleet_is_of_its_seed() -> None:
     images = make_digits(60)
     setting = Setting(name="turned", world="rotation", devices=(3, 4), tested=(2, 5, 6))
-    one, same, other = (make_fleet(images, setting, "train", seed, kept=2) for seed in (0, 0, 1))
+    one, same, other = (make_fleet(images, setting, "train", seed) for seed in (0, 0, 1))
     assert one.pixels.shape == (3, 4, 1, 32, 32)
     assert (one.pixels == same.pixels).all()
     assert one.shifts == same.shifts != other.shifts
-    assert make_fleet(images, setting, "valid", 0, kept=2).labels.shape == (2, 8)
-    assert make_fleet(images, setting, "seen", 0, kept=2).labels.shape == (5, 8)
+    assert make_fleet(images, setting, "valid", 0).labels.shape == (2, GIVEN + 6)
+    assert make_fleet(images, setting, "seen", 0).labels.shape == (5, GIVEN + 6)
 
 
 def test_made_digits_are_of_ten_classes_and_a_quarter_tests() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from duetgen.vision import Setting, assemble, make_digits, make_fleet, run_cell
 from duetgen.vision.adapting import Adaptation, finetune, tent, with_statistics
-from duetgen.vision.model import ImageEncoder, SmallNet
+from duetgen.vision.model import PRIOR, ImageEncoder, SmallNet
 from duetgen.vision.report import render
 from duetgen.vision.results import ACCURACY, BASE, DUET, WORST, differ, mean_over_devices, worst_tenth
 from duetgen.vision.training import LAYERS, make_duet, to_float, train_duet
@@ -40,6 +40,32 @@ def test_a_set_of_images_has_no_order_and_padding_no_say(model: SmallNet, images
     assert torch.allclose(one, encoder(padded), atol=1e-5)
     assert torch.allclose(one, encoder(encoder.describe(images[:5])[None]), atol=1e-5)
     assert not torch.allclose(one, encoder(images[None, 5:10]), atol=1e-3)
+
+
+def test_a_device_unlike_any_in_training_gets_batch_norm_adaptation(model: SmallNet, images: torch.Tensor) -> None:
+    duet = make_duet(model, LAYERS, keep=True).eval()
+    encoder = duet.generator.encoder
+    assert isinstance(encoder, ImageEncoder)
+    encoder.usual.fill_(1e-6)
+    padded = torch.cat([images[None, :5], torch.zeros(1, 3, 1, 32, 32)], dim=1)
+    for given in (images[None, :5], padded):
+        own = duet.personal(duet.generate(given)[0], images[8:16])
+        torch.testing.assert_close(own, with_statistics(model, images[:5], PRIOR)(images[8:16]), atol=1e-3, rtol=1e-3)
+    encoder.usual.fill_(1e6)
+    learnt = duet.generate(encoder.describe(images[:5])[None])
+    torch.testing.assert_close(duet.generate(images[None, :5]), learnt)
+
+
+def test_devices_of_training_are_usual_and_others_are_not(model: SmallNet) -> None:
+    encoder = ImageEncoder(model).eval()
+    images = to_float(make_digits(400).pixels)
+    feature_DNF = encoder.describe(images).unflatten(0, (40, 10))
+    encoder.calibrate(feature_DNF)
+    real = torch.ones(40, 10, dtype=torch.bool)
+    assert 0.5 < float(encoder.strangeness(feature_DNF, real).mean()) < 1.5
+    assert float((encoder.familiarity(feature_DNF, real) == 1).float().mean()) > 0.95
+    dark = encoder.describe(images * 0.3).unflatten(0, (40, 10))
+    assert float(encoder.familiarity(dark, real).max()) == 0
 
 
 def test_every_parameter_of_the_generator_receives_a_gradient_and_the_model_none(

@@ -57,6 +57,13 @@ def compare(
         Parameter(negative="", help="As for `duet evaluate`; may be repeated [full and candidates, or given]."),
     ] = None,
     staleness: Annotated[str, Parameter(help="Ages of theta in events.")] = "0,1,5,20,100",
+    policies: Annotated[
+        str,
+        Parameter(
+            help="Policies of requests, separated by commas, as in always,every:10: each method that generates theta "
+            "is published and replayed by each, and quality and requests are kept [none]."
+        ),
+    ] = "",
     settings: Settings = NONE_GIVEN,
     budget: Annotated[
         float | None,
@@ -96,7 +103,7 @@ def compare(
     # Beside finished runs only what is asked for by name is trained.
     asked = methods if methods is not None else "" if runs else DEFAULT_METHODS
     wanted = choose("--methods", asked, tuple(METHODS)) if asked.strip() or not runs else []
-    ages = parse_ages(staleness)
+    ages, asking = parse_ages(staleness), parse_policies(policies)
     within("--seeds", seeds, 1, MAX_SEEDS)
     within("--threads", threads, 1, 1024)
     within("--limit-devices", limit_devices, 1, 2**31)
@@ -119,7 +126,7 @@ def compare(
             f"without a cloud model there is no method {of_it[0]}", "leave out --cloud-model none, or the method"
         )
     settled = {
-        root: make_job(data, config, protocol or default_protocols(data), ages, limit_devices)
+        root: make_job(data, config, protocol or default_protocols(data), ages, limit_devices, asking)
         for root, data in roots.items()
     }
     rows = [METHODS[name] for name in wanted] + open_runs(runs or [], opened[0], wanted)
@@ -229,6 +236,23 @@ def open_runs(texts: Sequence[str], dataset: Dataset, methods: Sequence[str]) ->
     return list(found.values())
 
 
+def parse_policies(text: str) -> list[str]:
+    """Names of policies of requests from a list such as `always,every:10`.
+
+    Raises:
+        UsageError: one is none.
+    """
+    from duetgen.device.policy import policy_named
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        try:
+            policy_named(name)
+        except ValueError as cause:
+            raise UsageError(f"--policies has no {name!r}", str(cause)) from None
+    return names
+
+
 def within(option: str, value: int | None, low: int, high: int) -> None:
     """Refuse a number out of its range.
 
@@ -277,6 +301,7 @@ def print_results(results: Results, paths: tuple[Path, Path]) -> None:
     """The tables, the verdict, what is missing, and where the files lie."""
     for table in results.tables:
         print_table(table)
+        print_policies(table)
     for failure in results.failed:
         console.notes.print(f"failed: {failure.cell}: {failure.message} [{failure.code}]", markup=False)
         console.notes.print(f"  hint: {failure.hint}", markup=False)
@@ -332,6 +357,27 @@ def print_table(table: Table) -> None:
     where = f"{table.backbone}, " if table.backbone else ""
     console.results.print(f"\n{where}{table.protocol}: {table.targets:,} targets of {table.devices:,} devices")
     console.results.print(shown)
+
+
+def print_policies(table: Table) -> None:
+    """A row a policy of requests, where some were replayed."""
+    from duetgen.comparison.results import HEADLINE
+
+    shown = RichTable(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(("", HEADLINE, "less θ = 0", "requests a device", "age of θ, events")):
+        shown.add_column(name, justify="right" if number else "left")
+    for row in table.rows:
+        for one in row.policies:
+            age = "" if one.age is None else f"{one.age:,.1f}"
+            shown.add_row(
+                f"{row.method}, {one.policy}",
+                f"{one.metrics[HEADLINE]:.4f}",
+                f"{one.gain(HEADLINE):+.4f}",
+                f"{one.requests:,.1f}",
+                age,
+            )
+    if shown.row_count:
+        console.results.print(shown)
 
 
 def difference(one: Comparison | None) -> tuple[str, str, str]:

@@ -124,23 +124,13 @@ def parse_policy(text: str, budget: int | None) -> Policy:
     Raises:
         UsageError: none of these.
     """
-    from duetgen.device import POLICIES, DailyBudget
+    from duetgen.device import DailyBudget
+    from duetgen.device.policy import policy_named
 
-    name, colon, value = text.partition(":")
-    fields = {known: [field.name for field in msgspec.structs.fields(kind)] for known, kind in POLICIES.items()}
     try:
-        kind = POLICIES[name]
-        policy: Policy = kind()
-        if fields[name]:
-            number = float(value) if isinstance(getattr(policy, fields[name][0]), float) else int(value)
-            if not number > 0:
-                raise ValueError
-            policy = kind(number)
-        elif colon:
-            raise ValueError
-    except (KeyError, ValueError):
-        forms = ", ".join(":".join([known, *(field.upper() for field in names[:1])]) for known, names in fields.items())
-        raise UsageError(f"--policy {text} is none", f"give one of {forms}, as in --policy every:10") from None
+        policy = policy_named(text)
+    except ValueError as cause:
+        raise UsageError(f"--policy {text} is none", str(cause)) from None
     if budget is None:
         return policy
     if budget < 0:

@@ -30,6 +30,7 @@ def make_job(
     protocols: Sequence[str],
     staleness: Sequence[int],
     limit_devices: int | None,
+    policies: Sequence[str] = (),
 ) -> Job:
     """What all cells have in common. Backbone, method, global model and seed of the settings are each cell's own.
 
@@ -47,6 +48,7 @@ def make_job(
         staleness=sorted({0, *staleness}),
         limit_devices=limit_devices,
         config=msgspec.structs.replace(config, model=model, seed=default.seed, global_model="", start_from=""),
+        policies=list(dict.fromkeys(policies)),
     )
 
 

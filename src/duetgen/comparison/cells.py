@@ -19,6 +19,7 @@ import torch
 from duetgen.comparison.costs import measure_cost
 from duetgen.comparison.methods import METHODS, Method, Start, finished_run
 from duetgen.comparison.oscillation import measure_oscillation
+from duetgen.comparison.policies import measure_policies
 from duetgen.comparison.records import (
     FORMAT_VERSION,
     Cell,
@@ -153,6 +154,10 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     tell(1.0, "measuring costs")
     personal = bool(cast(Recommender, fitted.model).personal)
     oscillation = measure_oscillation(fitted.model, dataset) if personal else None
+    policies = []
+    if job.policies and method.family == "generated" and fitted.root is not None:
+        tell(1.0, "replaying policies")
+        policies = measure_policies(fitted.root, dataset, job.policies, job.protocols[0], job.limit_devices)
     evaluation_seconds = time.monotonic() - begun
     devices = device_arrays(found)
     record = CellRecord(
@@ -171,6 +176,7 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
         validation=fitted.validation,
         run=cell.run,
         devices_sha256=hashlib.sha256(devices).hexdigest(),
+        policies=policies,
     )
     write_bytes(folder.devices, devices)
     write_bytes(folder.record, encode_sealed(record))

@@ -25,6 +25,7 @@ import numpy as np
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
+from duetgen.comparison.policies import PolicyRecord
 from duetgen.comparison.runs import FinishedRun
 from duetgen.data.store import Int64
 from duetgen.documents import (
@@ -73,6 +74,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     staleness: list[int]
     limit_devices: int | None
     config: TrainConfig
+    policies: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
         validation: `ndcg@10` on the validation part of the training pass that was kept; None where there were none.
         run: the finished run that was measured, where it is one.
         devices_sha256: digest of `devices.npz`.
+        policies: what came of each policy of requests; nothing where the cloud makes no theta, or none was asked for.
     """
 
     format_version: int
@@ -153,6 +156,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     validation: float | None = None
     run: FinishedRun | None = None
     devices_sha256: str = ""
+    policies: list[PolicyRecord] = []
 
     @property
     def cell(self) -> Cell:

@@ -18,6 +18,7 @@ from duetgen.comparison.report_tables import (
     figure_cell,
     grid,
     group_table,
+    policy_table,
     quality_table,
     said_plainly,
 )
@@ -143,6 +144,10 @@ def backbone_sections(results: Results, prefix: str = "") -> list[tuple[str, str
     return sections
 
 
+POLICIES = (
+    "Each policy replayed on devices that run the published graphs, in the log's own time: a θ serves until the policy "
+    "asks for the next one. Means over devices, then over seeds."
+)
 RANKED = {
     "full": "ranked among the catalogue ({:,.0f} items)",
     "candidates": "ranked among {:,.0f} drawn negatives",
@@ -171,6 +176,7 @@ def protocol_part(table: Table) -> str:
             for summary, (metric, groups) in GROUPS.items()
             if (found := group_table(table, metric, groups))
         ),
+        f"<h4>When devices ask</h4>{found}<p>{escape(POLICIES)}</p>" if (found := policy_table(table)) else "",
         f"<details><summary>Every comparison with its p-value</summary>{comparison_table(table)}</details>"
         if table.comparisons
         else "",

@@ -160,6 +160,26 @@ def group_table(table: Table, metric: str, groups: dict[str, str]) -> str:
     return grid(head, rows, DUET)
 
 
+def policy_table(table: Table) -> str:
+    """What came of each policy of requests; nothing where none was replayed."""
+    rows = [
+        (
+            f"{row.method}, {one.policy}",
+            [
+                f"{one.metrics[HEADLINE]:.4f}",
+                signed(one.gain(HEADLINE)),
+                f"{one.requests:,.1f}",
+                "–" if one.age is None else f"{one.age:,.1f}",
+                f"{one.metrics['user_auc']:.4f}",
+            ],
+        )
+        for row in table.rows
+        for one in row.policies
+    ]
+    head = [HEADLINE, "less θ = 0", "requests<br>a device", "age of θ,<br>events", "user AUC"]
+    return grid(head, rows) if rows else ""
+
+
 def comparison_table(table: Table) -> str:
     """Every comparison."""
     rows = []

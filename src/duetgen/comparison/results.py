@@ -9,6 +9,7 @@ import msgspec
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import Family
 from duetgen.comparison.oscillation import Oscillation
+from duetgen.comparison.policies import PolicyRecord
 from duetgen.comparison.records import CellRecord, Failure, Job
 from duetgen.comparison.runs import FinishedRun
 from duetgen.documents import decode_json, encode_json, format_version
@@ -74,6 +75,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         fit_seconds: mean over seeds.
         validation: mean over seeds of what their cells have; None where one has none.
         run: the finished run that stands in this row, where it is one.
+        policies: means over seeds of what came of each policy of requests, by the first protocol.
     """
 
     method: str
@@ -88,6 +90,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     fit_seconds: float
     validation: float | None = None
     run: FinishedRun | None = None
+    policies: list[PolicyRecord] = []
 
     def condition(self, name: str | None = None) -> RowCondition | None:
         """A condition by its name, the headline by default; None where it was not measured."""

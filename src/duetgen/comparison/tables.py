@@ -16,6 +16,7 @@ import numpy as np
 from duetgen.comparison.costs import Cost
 from duetgen.comparison.methods import METHODS, Method, finished_run
 from duetgen.comparison.oscillation import Oscillation
+from duetgen.comparison.policies import PolicyRecord
 from duetgen.comparison.records import CellRecord, ConditionRecord, DeviceTable, ProtocolRecord
 from duetgen.comparison.results import BASE, DUET, METRICS, PARTS, Comparison, Estimate, Row, RowCondition, Table
 from duetgen.evaluation import bootstrap, significance
@@ -114,7 +115,30 @@ def make_row(protocol: str, cells: list[tuple[Finished, ProtocolRecord]]) -> Row
         fit_seconds=statistics.fmean(record.fit_seconds for record in records),
         validation=statistics.fmean(validated) if len(validated) == len(records) else None,
         run=first.run,
+        policies=mean_policies(records) if first.protocols[0].protocol == protocol else [],
     )
+
+
+def mean_policies(records: Sequence[CellRecord]) -> list[PolicyRecord]:
+    """Each policy over seeds."""
+    means = []
+    for those in zip(*(record.policies for record in records), strict=True):
+        ages = [one.age for one in those if one.age is not None]
+        means.append(
+            PolicyRecord(
+                policy=those[0].policy,
+                requests=statistics.fmean(one.requests for one in those),
+                age=statistics.fmean(ages) if ages else None,
+                metrics=mean_metrics([one.metrics for one in those]),
+                zero=mean_metrics([one.zero for one in those]),
+            )
+        )
+    return means
+
+
+def mean_metrics(those: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Each metric over seeds."""
+    return {name: statistics.fmean(one[name] for one in those) for name in those[0]}
 
 
 def method_of(record: CellRecord) -> Method | None:

@@ -130,6 +130,29 @@ POLICIES: Final[dict[str, type[Any]]] = {"always": Always, "every": EveryEvents,
 """By the names that commands take; what stands behind the colon in `every:10` is the first field."""
 
 
+def policy_named(text: str) -> Policy:
+    """A policy by its name and, behind a colon, its first field: `always`, `every:10`, `drift:0.2`.
+
+    Raises:
+        ValueError: it is none; the text says which there are.
+    """
+    name, colon, value = text.partition(":")
+    fields = {known: [field.name for field in msgspec.structs.fields(kind)][:1] for known, kind in POLICIES.items()}
+    try:
+        policy: Policy = POLICIES[name]()
+        if not fields[name]:
+            if colon:
+                raise ValueError
+            return policy
+        number = float(value) if isinstance(getattr(policy, fields[name][0]), float) else int(value)
+        if not number > 0:
+            raise ValueError
+        return POLICIES[name](number)  # type: ignore[no-any-return]
+    except (KeyError, ValueError):
+        forms = ", ".join(":".join([known, *map(str.upper, names)]) for known, names in fields.items())
+        raise ValueError(f"give one of {forms}, as in every:10") from None
+
+
 class DailyBudget(msgspec.Struct, frozen=True):
     """Another policy, with at most `n` requests a day (UTC), retries included."""
 

@@ -32,7 +32,11 @@ class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
 
 BATCH_NORM = tuple(Adaptation(prior=prior) for prior in (0, 16, 64, 256))
 TENT = tuple(Adaptation(prior=prior, steps=10, rate=rate) for prior in (0, 64) for rate in (3e-4, 3e-3))
-FINETUNE = tuple(Adaptation(steps=10, rate=rate) for rate in (1e-4, 3e-4, 1e-3))
+FINETUNE = (
+    Adaptation(steps=12, rate=1e-4),
+    *(Adaptation(steps=48, rate=rate) for rate in (3e-5, 1e-4, 3e-4)),
+)
+FINETUNE_BATCH = 16
 
 
 def with_statistics(model: SmallNet, image_NCHW: Tensor, prior: int) -> SmallNet:
@@ -78,11 +82,12 @@ def tent(model: SmallNet, image_NCHW: Tensor, how: Adaptation) -> SmallNet:
 
 
 def finetune(model: SmallNet, image_NCHW: Tensor, label_N: Tensor, how: Adaptation) -> SmallNet:
-    """All weights by the labels of the device's images, which no other method has."""
+    """All weights by the labels of the device's images, which no other method has; a few images a step, in turns."""
     own = copy.deepcopy(model)
     optimiser = torch.optim.Adam(own.parameters(), lr=how.rate)
-    for _ in range(how.steps):
-        loss = functional.cross_entropy(own(image_NCHW), label_N)
+    for step in range(how.steps):
+        chosen = torch.arange(step * FINETUNE_BATCH, (step + 1) * FINETUNE_BATCH) % len(image_NCHW)
+        loss = functional.cross_entropy(own(image_NCHW[chosen]), label_N[chosen])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

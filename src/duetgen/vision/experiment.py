@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from duetgen.core import Duet
 from duetgen.vision.adapting import BATCH_NORM, FINETUNE, TENT, Adaptation, finetune, tent, with_statistics
-from duetgen.vision.fleet import Fleet, Part, Setting, make_fleet
+from duetgen.vision.fleet import GIVEN, Fleet, Part, Setting, make_fleet
 from duetgen.vision.images import Images
-from duetgen.vision.model import MOST_IMAGES, WIDE, SmallNet
+from duetgen.vision.model import WIDE, SmallNet
 from duetgen.vision.training import APPENDED, LAYERS, make_duet, to_float, train_base, train_duet
 
 COUNTS: Final = (1, 4, 16, 64)
 """How many images a device gives."""
-LABELLED: Final = (16, 64)
-"""How many labelled ones fine-tuning has."""
+LABELLED: Final = (GIVEN,)
+"""How many labelled ones fine-tuning has: an upper line has more than all others."""
 CHOOSING: Final = 12
 """Devices that settings of what adapts on the device are chosen on."""
 MEASURED: Final[tuple[Part, ...]] = ("seen", "unseen")
@@ -46,7 +46,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         device_values: parameters and statistics on the device.
         theta_bytes: of one theta, as float16; 0 without one.
-        delay_ms: from 16 images of a device to its own model, on one thread; None where there is nothing to wait for.
+        delay_ms: from 16 images of a device, or its labelled ones, to its own model, on one thread; None where there is
+            nothing to wait for.
         fit_seconds: of training, processor time.
     """
 
@@ -156,7 +157,7 @@ def run_cell(
             for part in MEASURED:
                 own = adapted(parts[part], count, best, adapt)
                 found.append(Found(method=name, part=part, images=count, accuracy=own, chosen=best))
-            if count == TIMED:
+            if count == TIMED or len(sizes) == 1:
                 labels = torch.from_numpy(parts["seen"].labels[0, :count])
                 delay = milliseconds(partial(adapt, sample(parts["seen"], count), labels, best))
                 costs[name] = Cost(device_values=values_of(base), delay_ms=delay)
@@ -190,8 +191,7 @@ def values_of(model: nn.Module) -> int:
 def accuracies(model: nn.Module, fleet: Fleet) -> list[float]:
     """Of one model on every device, on the images after those that it may read."""
     return [
-        accuracy(model(to_float(pixels[MOST_IMAGES:])), labels[MOST_IMAGES:])
-        for pixels, labels in zip(fleet.pixels, fleet.labels)
+        accuracy(model(to_float(pixels[GIVEN:])), labels[GIVEN:]) for pixels, labels in zip(fleet.pixels, fleet.labels)
     ]
 
 
@@ -206,7 +206,7 @@ def personal_accuracies(duet: Duet, fleet: Fleet, count: int, trust: float) -> t
     theta_DP = trust * torch.cat([duet.generate(to_float(pixels[None, :count])) for pixels in fleet.pixels])
     return tuple(  # type: ignore[return-value]
         [
-            accuracy(duet.personal(theta_P, to_float(pixels[MOST_IMAGES:])), labels[MOST_IMAGES:])
+            accuracy(duet.personal(theta_P, to_float(pixels[GIVEN:])), labels[GIVEN:])
             for theta_P, pixels, labels in zip(theta, fleet.pixels, fleet.labels)
         ]
         for theta in (theta_DP, theta_DP.roll(1, 0))
@@ -219,7 +219,7 @@ def adapted(fleet: Fleet, count: int, how: Adaptation, adapt: Adapt, most: int |
     for pixels, labels in zip(fleet.pixels[:most], fleet.labels[:most]):
         model = adapt(to_float(pixels[:count]), torch.from_numpy(labels[:count]), how)
         with torch.no_grad():
-            own.append(accuracy(model(to_float(pixels[MOST_IMAGES:])), labels[MOST_IMAGES:]))
+            own.append(accuracy(model(to_float(pixels[GIVEN:])), labels[GIVEN:]))
     return own
 
 

@@ -24,6 +24,8 @@ VALID_SHARE: Final = 0.2
 """Of the training images, for the devices that validate."""
 SEEN_FAULTS: Final = ("noise", "blur", "contrast")
 UNSEEN_FAULT: Final = "gamma"
+GIVEN: Final = 192
+"""Images of a device that validates or tests, before those that are measured: what methods may read."""
 BAND: Final = 30
 """Degrees of a band of angles: every other one is left out of training."""
 
@@ -47,7 +49,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     left_out: str | None = None
     devices: tuple[int, int] = (400, 48)
     tested: tuple[int, int, int] = (40, 60, 64)
-    epochs: int = 10
+    epochs: int = 6
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def draw_shifts(setting: Setting, part: Part, random: np.random.Generator) -> tu
     return tuple(Shift(str(fault), float(random.uniform(0.2, 1) * worst)) for fault in faults)
 
 
-def make_fleet(images: Images, setting: Setting, part: Part, seed: int, kept: int = 64) -> Fleet:
+def make_fleet(images: Images, setting: Setting, part: Part, seed: int) -> Fleet:
     """The devices of a part.
 
     Args:
@@ -91,13 +93,12 @@ def make_fleet(images: Images, setting: Setting, part: Part, seed: int, kept: in
         setting: how devices differ.
         part: whose devices; those that train and those that test share no image.
         seed: of the devices and their images.
-        kept: unlabelled images of each device that tests or validates, before those that are measured.
     """
     random = np.random.default_rng([seed, PARTS.index(part)])
     pools = pools_of(images, setting, part)
     count, each = setting.devices
     if part != "train":
-        count, each = setting.tested[part != "valid"], kept + setting.tested[2]
+        count, each = setting.tested[part != "valid"], GIVEN + setting.tested[2]
     pixels = np.empty((count, each, *images.pixels.shape[1:]), dtype=np.uint8)
     labels = np.empty((count, each), dtype=np.int64)
     shifts = []

@@ -1,4 +1,4 @@
-"""The device model, small, and the encoder that reads what a device sees.
+"""The device model, small, and what reads a device's images and makes theta of them.
 
 Shapes: B devices, K images of a device, N images, C colours, H and W the 32 pixels of a side, F features of an image,
 D width of the encoder.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duetgen.core import Encoder
+from duetgen.core import Encoder, ParameterGenerator
 
 WIDTHS: Final = (16, 32, 64)
 WIDE: Final = (20, 40, 80)
@@ -22,6 +22,12 @@ FARTHEST: Final = 4.0
 """In standard deviations: features farther out count as there, so that a device unlike any other gets no wild theta."""
 MOST_IMAGES: Final = 64
 """Most unlabelled images that a device gives."""
+USUAL: Final = 0.99
+"""Share of the training devices that count as usual."""
+MOST_STRANGE: Final = 100.0
+"""Squared deviations count as no more, so that no feature decides alone."""
+PRIOR: Final = 16
+"""How many images the statistics of training count for, where a device's own take their place."""
 
 
 class SmallNet(nn.Module):
@@ -68,6 +74,9 @@ class ImageEncoder(Encoder):
 
     mean_F: Tensor
     deviation_F: Tensor
+    between_F: Tensor
+    within_F: Tensor
+    usual: Tensor
 
     def __init__(self, model: SmallNet, width: int = 64) -> None:
         widths = [norm.num_features for _, norm in model.stages()]
@@ -77,6 +86,9 @@ class ImageEncoder(Encoder):
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.register_buffer("mean_F", torch.zeros(features))
         self.register_buffer("deviation_F", torch.ones(features))
+        self.register_buffer("between_F", torch.ones(features))
+        self.register_buffer("within_F", torch.ones(features))
+        self.register_buffer("usual", torch.tensor(math.inf))
 
     def train(self, mode: bool = True) -> ImageEncoder:
         """As of any module; the finished model stays in evaluation mode."""
@@ -91,25 +103,103 @@ class ImageEncoder(Encoder):
         found = [part.mean((2, 3)) for part in (across, down, image_NCHW)] + [image_NCHW.std((2, 3))]
         for conv, norm in self.model.stages():
             value = conv(image_NCHW)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            unit = functional.batch_norm(value, norm.running_mean, norm.running_var, eps=norm.eps)
+            unit = normalised(norm, value)
             found += [unit.mean((2, 3)), unit.square().mean((2, 3)).sqrt()]
             image_NCHW = functional.relu(norm(value))
         state = image_NCHW.mean((2, 3))
         return torch.cat([*found, state, self.model.head(state).softmax(1)], dim=1)
 
-    def calibrate(self, feature_NF: Tensor) -> None:
-        """Let the features of training be of unit scale."""
-        self.mean_F.copy_(feature_NF.mean(0))
-        self.deviation_F.copy_(feature_NF.std(0) + 1e-3)
+    def calibrate(self, feature_DNF: Tensor) -> None:
+        """Let the features of training be of unit scale, and know how far apart its devices are."""
+        self.mean_F.copy_(feature_DNF.mean((0, 1)))
+        self.deviation_F.copy_(feature_DNF.flatten(0, 1).std(0) + 1e-3)
+        unit_DNF = (feature_DNF - self.mean_F) / self.deviation_F
+        self.within_F.copy_(unit_DNF.var(1).mean(0))
+        self.between_F.copy_((unit_DNF.mean(1).var(0) - self.within_F / unit_DNF.shape[1]).clamp(min=1e-4))
+        real_DN = torch.ones(feature_DNF.shape[:2], dtype=torch.bool)
+        self.usual.copy_(self.strangeness(feature_DNF, real_DN).quantile(USUAL))
+
+    def strangeness(self, feature_BKF: Tensor, real_BK: Tensor) -> Tensor:
+        """How far a device's images are, on average, from those of training devices: near 1 for one of these: [B].
+
+        The mean over features of the squared deviation, in units of what devices and as many images vary by.
+        """
+        count_B1 = real_BK.sum(1, keepdim=True).clamp(min=1)
+        unit_BKF = (feature_BKF - self.mean_F) / self.deviation_F
+        mean_BF = (unit_BKF * real_BK.unsqueeze(2)).sum(1) / count_B1
+        squared_BF = mean_BF.square() / (self.between_F + self.within_F / count_B1)
+        return squared_BF.clamp(max=MOST_STRANGE).mean(1)
+
+    def familiarity(self, feature_BKF: Tensor, real_BK: Tensor) -> Tensor:
+        """1 for devices as usual as those of training, 0 for those twice as strange, between in proportion: [B]."""
+        familiar_B: Tensor = (2 - self.strangeness(feature_BKF, real_BK) / self.usual).clamp(0, 1)
+        return familiar_B
+
+    @torch.no_grad()
+    def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor) -> dict[str, Tensor]:
+        """Batch-norm adaptation as theta: scale and shift by which each norm, as it is, does what it would do with the
+        device's statistics, mixed with those of training: [B, 2 C_l] by name.
+        """
+        size, count_B11 = image_BKCHW.shape[:2], real_BK.sum(1)[:, None, None]
+        share_BK1 = (real_BK / real_BK.sum(1, keepdim=True).clamp(min=1)).unsqueeze(2)
+        mixed_B1 = (count_B11 / (count_B11 + PRIOR)).squeeze(2)
+        found, value = {}, image_BKCHW.flatten(0, 1)
+        for name, (conv, norm) in zip(("norm1", "norm2", "norm3"), self.model.stages()):
+            unit = normalised(norm, conv(value))
+            mean_BC, square_BC = (
+                (part.mean((2, 3)).unflatten(0, size) * share_BK1).sum(1) for part in (unit, unit.square())
+            )
+            factor_BC = (1 + mixed_B1 * (square_BC - mean_BC.square() - 1)).clamp(min=norm.eps).rsqrt()
+            mean_BC = mixed_B1 * mean_BC
+            scale_BC = factor_BC - 1
+            shift_BC = norm.bias - (norm.bias + norm.weight * mean_BC) * factor_BC
+            found[name] = torch.cat([scale_BC, shift_BC], dim=1)
+            output = norm.weight[:, None, None] * unit + norm.bias[:, None, None]
+            own = output.unflatten(0, size) * factor_BC[:, None, :, None, None] + shift_BC[:, None, :, None, None]
+            value = functional.relu(own.flatten(0, 1))
+        return found
 
     def read(self, history_BLx: Tensor, real_BL: Tensor) -> Tensor:
         """A device's images [B, K, C, H, W], or their descriptions [B, K, F], to its vector [B, D]."""
         if history_BLx.dim() == 5:
-            history_BLx = self.describe(history_BLx.flatten(0, 1)).unflatten(0, history_BLx.shape[:2])
+            history_BLx = self.described(history_BLx, real_BL)
         unit_BKF = ((history_BLx - self.mean_F) / self.deviation_F).clamp(-FARTHEST, FARTHEST)
         both_BKD = torch.cat([self.embedded(unit_BKF), unit_BKF], dim=2)
         count_B1 = real_BL.sum(1, keepdim=True).clamp(min=1).to(both_BKD.dtype)
         mean_BD = (both_BKD * real_BL.unsqueeze(2)).sum(1) / count_B1
         return torch.cat([mean_BD, count_B1.log() / math.log(MOST_IMAGES)], dim=1)
+
+    def described(self, image_BKCHW: Tensor, real_BK: Tensor) -> Tensor:
+        """Descriptions [B, K, F] of devices' images; zeros where there is none."""
+        found_BKF: Tensor = self.describe(image_BKCHW.flatten(0, 1)).unflatten(0, image_BKCHW.shape[:2])
+        return found_BKF * real_BK.unsqueeze(2)
+
+
+def normalised(norm: nn.BatchNorm2d, value: Tensor) -> Tensor:
+    """In units of the statistics of training."""
+    unit: Tensor = functional.batch_norm(value, norm.running_mean, norm.running_var, eps=norm.eps)
+    return unit
+
+
+class ImageGenerator(ParameterGenerator):
+    """Theta by what the generator has learnt, for devices like those of training; by statistics alone for all others.
+
+    What is learnt says nothing of devices unlike any that training had. There the device gets batch-norm adaptation,
+    which needs no training; between the two, theta is a mixture.
+    """
+
+    def forward(self, history_BLx: Tensor) -> Tensor:
+        """Images [B, K, C, H, W] to theta [B, P]; of descriptions [B, K, F], what is learnt alone."""
+        encoder = self.encoder
+        assert isinstance(encoder, ImageEncoder)
+        if history_BLx.dim() == 3:
+            return super().forward(history_BLx)
+        real_BK = encoder.real(history_BLx)
+        feature_BKF = encoder.described(history_BLx, real_BK)
+        learnt_BP = super().forward(feature_BKF)
+        found = encoder.by_statistics(history_BLx, real_BK)
+        parts = [
+            found.get(name, learnt_BP.new_zeros(len(learnt_BP), size)) for name, (_, size) in self.layout.layers.items()
+        ]
+        familiar_B1 = encoder.familiarity(feature_BKF, real_BK).unsqueeze(1)
+        return familiar_B1 * learnt_BP + (1 - familiar_B1) * torch.cat(parts, dim=1)

@@ -30,7 +30,7 @@ COSTS_MUCH: Final = 0.02
 DESCRIPTIONS: Final = {
     BASE: "one model for every device",
     "base-wide": "the same, with more parameters than base and its theta",
-    "finetune": "base, trained on labels of the device: an upper line, for no other method has labels",
+    "finetune": "base, trained on many labelled images of the device: an upper line, for no other method has labels",
     "batch-norm": "base with the statistics of the device's images, mixed with those of training as validation has it",
     "tent": "that, and scales and shifts of the norms by the entropy of the predictions (TENT, ICLR 2021)",
     "arm": "base trained on with the pooled images appended to its input, in the manner of ARM (NeurIPS 2021)",
@@ -279,7 +279,7 @@ def verdict(tables: Sequence[Table], costs: dict[str, Cost], images: int = 16) -
     tuned, own = costs.get("finetune"), costs.get(DUET)
     if tuned is not None and own is not None and tuned.delay_ms and own.delay_ms:
         lines.append(
-            f"From 16 images to a device's own model DUET takes {own.delay_ms:.2g} ms and fine-tuning "
-            f"{tuned.delay_ms:.3g} ms, {tuned.delay_ms / own.delay_ms:.0f} times as long."
+            f"To a device's own model DUET takes {own.delay_ms:.2g} ms and fine-tuning {tuned.delay_ms:.3g} ms, "
+            f"{tuned.delay_ms / own.delay_ms:.0f} times as long."
         )
     return lines

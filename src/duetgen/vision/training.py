@@ -16,7 +16,7 @@ import duetgen
 from duetgen.core import Duet
 from duetgen.vision.fleet import Fleet
 from duetgen.vision.images import Pixels
-from duetgen.vision.model import WIDTHS, ImageEncoder, SmallNet
+from duetgen.vision.model import WIDTHS, ImageEncoder, ImageGenerator, SmallNet
 
 BATCH: Final = 128
 DEVICES: Final = 16
@@ -75,8 +75,12 @@ def train_base(fleet: Fleet, classes: int, epochs: int, seed: int, widths: tuple
 
 
 def make_duet(model: SmallNet, layers: dict[str, str], keep: bool) -> Duet:
-    """A finished model made personal, by a generator that reads a device's images."""
-    return duetgen.personalise(model, layers, encoder=ImageEncoder(model), keep=keep, weight=0)
+    """A finished model made personal, by a generator that reads a device's images; one whose norms are personal and
+    that is kept falls back on their statistics."""
+    duet = duetgen.personalise(model, layers, encoder=ImageEncoder(model), keep=keep, weight=0)
+    if keep:
+        duet.generator = ImageGenerator(duet.generator.encoder, duet.personal.layout)
+    return duet
 
 
 def train_duet(duet: Duet, fleet: Fleet, epochs: int, seed: int) -> Duet:
@@ -89,7 +93,7 @@ def train_duet(duet: Duet, fleet: Fleet, epochs: int, seed: int) -> Duet:
     encoder = duet.generator.encoder
     assert isinstance(encoder, ImageEncoder)
     feature_DNF = torch.stack([encoder.describe(to_float(pixels)) for pixels in fleet.pixels])
-    encoder.calibrate(feature_DNF.flatten(0, 1))
+    encoder.calibrate(feature_DNF)
     labels_DN, images = torch.from_numpy(fleet.labels), fleet.labels.shape[1]
     asked = BATCH // DEVICES
     read = [count for count in READ if count <= images - asked]
