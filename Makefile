@@ -7,6 +7,8 @@ CELLS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# pip compiles on one core, and everything; afterwards all cores compile what may be imported.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: demo test lint docs package web check bench bench-quality clean help
 .DEFAULT_GOAL := help
@@ -16,8 +18,9 @@ help: ## what can be made
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[dev]'
+	$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/(tests|transformers/models)/' $(VENV)/lib || true
 	touch $@
 
 demo: $(INSTALLED) ## the main job, start to end, on embedded data; DATA=path/to/u.data for a log of your own

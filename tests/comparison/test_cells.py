@@ -5,9 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tests import forked
 from tests.comparison.conftest import SETTINGS
 
+from duetgen.cli.app import main
 from duetgen.comparison import changes
 from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished
 from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run_cell, starts_of
@@ -34,6 +33,8 @@ from duetgen.training.run import RunFolder
 CELLS = [Cell("sasrec", "base", 0), Cell("sasrec", "duet", 0)]
 RunIn = Callable[[Path, Dataset, Job, list[Cell], int], Any]
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 def metrics_in(root: Path, cells: list[Cell] = CELLS) -> dict[str, dict[str, list[float]]]:
     """Every metric of every device of every cell; NaN, which equals nothing, as -1."""
@@ -48,15 +49,14 @@ def metrics_in(root: Path, cells: list[Cell] = CELLS) -> dict[str, dict[str, lis
 def whole(tiny: Dataset, tiny_job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison that ran without interruption, by the command."""
     root = tmp_path_factory.mktemp("cells") / "whole"
-    assert subprocess.run(command(tiny, root), capture_output=True, check=False).returncode == 0
+    main(words(tiny, root))
     return root
 
 
-def command(dataset: Dataset, root: Path, *more: str) -> list[str]:
+def words(dataset: Dataset, root: Path) -> list[str]:
     """`duet compare` on base and DUET, one seed."""
     words = ["compare", str(dataset.root), "--methods", "base,duet", "--seeds", "1", "--staleness", "0,20"]
-    words += [word for setting in SETTINGS for word in ("--set", setting)] + ["--jobs", "1", "--out", str(root), *more]
-    return [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()", *words]
+    return [*words, *(word for setting in SETTINGS for word in ("--set", setting)), "--jobs", "1", "--out", str(root)]
 
 
 def open_folder(root: Path, job: Job, overwrite: bool) -> None:
@@ -193,17 +193,20 @@ def test_two_side_by_side_give_what_one_after_the_other_gives(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
-def test_killed_at_any_moment_it_ends_with_the_same_figures(whole: Path, tiny: Dataset, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_ends_with_the_same_figures(
+    whole: Path, tiny: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "cut"
     base = cell_folder(root, CELLS[0])
     # Once while the first cell is fitted, once in the second cell.
     for moment in (base.fit / "config.toml", cell_folder(root, CELLS[1]).fit / "run/config.toml"):
-        process = subprocess.Popen(command(tiny, root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not moment.exists() and process.poll() is None:
+        process = forked.start(main, words(tiny, root), told=tmp_path / "told")
+        while not moment.exists() and process.is_alive():
             time.sleep(0.005)
+        assert process.pid is not None
         workers = children_of(process.pid)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert not (root / "results.json").exists()
         # Workers end by themselves when the process that started them is gone; none may go on writing.
         assert workers
@@ -212,9 +215,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_figures(whole: Path, tiny: D
             assert time.monotonic() < deadline
             time.sleep(0.01)
     before = (base.record.stat().st_mtime_ns, base.devices.stat().st_mtime_ns, base.record.read_bytes())
-    ended = subprocess.run(command(tiny, root), capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert "2 cells, 1 of them finished before" in ended.stderr
+    main(words(tiny, root))
+    assert "2 cells, 1 of them finished before" in capsys.readouterr().err
     assert (base.record.stat().st_mtime_ns, base.devices.stat().st_mtime_ns, base.record.read_bytes()) == before
     assert metrics_in(root) == metrics_in(whole)
 

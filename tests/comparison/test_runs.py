@@ -249,6 +249,7 @@ def test_results_of_an_older_file_say_base() -> None:
     assert Results.from_json(json.dumps(content).encode()) == make_results()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_finished_runs_alone_by_the_command(
     tiny: Dataset, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""The whole duet with real processes and sockets: prepare, train, export, serve, and devices that live their log."""
+"""The whole duet: prepare, train, export, a cloud in processes of its own, and devices that live their log with it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from tests.cli.test_cli import duet_here
 from tests.signing import sign
 
 from duetgen.cli.device import run_replay
@@ -32,11 +33,10 @@ from duetgen.wire.bundle import BundleFile, Manifest, identify
 QUICK = PatienceConfig(first=0.02, longest=0.1, failures=1000)
 
 
-def duet(*arguments: str | Path, code: int = 0) -> str:
-    """Run the command in a process of its own: its standard output."""
-    command = [sys.executable, "-W", "error", "-c", "from duetgen.cli import main; main()", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
-    assert done.returncode == code, done.stderr
+def duet(*arguments: str | Path) -> str:
+    """Run the command: its standard output."""
+    done = duet_here(*arguments)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

@@ -18,6 +18,7 @@ from duetgen.export import export_bundle, graphs, parity, retrieval
 from duetgen.export.errors import NotExportableError
 from duetgen.export.retrieval import recall, two_steps
 from duetgen.recommender import Recommender
+from duetgen.wire.bundle import Bundle
 
 
 def model(dataset: Dataset, **settings: Any) -> Recommender:
@@ -67,8 +68,11 @@ def test_a_large_catalogue_takes_two_steps_by_itself(bundle_dataset: Dataset, mo
         two_steps("two-step", table)
 
 
-def test_a_bundle_in_two_steps_is_served_and_says_what_they_find(bundle_dataset: Dataset, tmp_path: Path) -> None:
+def test_a_bundle_in_two_steps_is_served_and_says_what_they_find(
+    bundle_dataset: Dataset, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "export_device", lambda model: bundle.read("device.onnx"))
     run = untrained_run(bundle_dataset, cloud=BLEND)
-    bundle = export_bundle(run, bundle_dataset, tmp_path / "bundle", key=KEY, retrieval="two-step", measure=False)
-    assert bundle.manifest.metrics["retrieval_recall"] == 1
-    Engine(bundle, ["CPUExecutionProvider"]).check()
+    found = export_bundle(run, bundle_dataset, tmp_path / "bundle", key=KEY, retrieval="two-step", measure=False)
+    assert found.manifest.metrics["retrieval_recall"] == 1
+    Engine(found, ["CPUExecutionProvider"]).check()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -323,13 +324,27 @@ def test_a_run_killed_before_it_began_is_taken_up(wandering: Dataset, tmp_path: 
     assert load_run(tmp_path / "run").environment.finished
 
 
-def test_a_damaged_checkpoint_is_refused(wandering: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[:-100],
+        lambda content: b"",
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content.replace(b'\\"step\\":1', b'\\"step\\":2'),
+        lambda content: content.replace(b"sha256", b"sha25_"),
+    ],
+    ids=["cut", "empty", "a bit of a weight", "a digit of a counter", "no digest"],
+)
+def test_a_damaged_checkpoint_is_refused(wandering: Dataset, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    config = msgspec.structs.replace(SMALL, checkpoint_seconds=0.0)
     with pytest.raises(PowerCutError):
-        train(wandering, SMALL, tmp_path / "run", progress=StopAt(1, 1))
+        train(wandering, config, tmp_path / "run", progress=StopAt(0, 2))
     path = RunFolder(tmp_path / "run").checkpoint
-    path.write_bytes(path.read_bytes()[:-100])
+    whole = path.read_bytes()
+    path.write_bytes(change(whole))
+    assert path.read_bytes() != whole
     with pytest.raises(DamagedError, match=r"state\.safetensors is damaged"):
-        train(wandering, SMALL, tmp_path / "run")
+        train(wandering, config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"epoch": 1}', b"\xff"])

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.cloudmodel.table import TableModel
-from duetgen.data.store import UNKNOWN, Dataset
+from duetgen.data.store import Dataset
 from duetgen.evaluation import few_devices
 from duetgen.evaluation.averages import device_means
-from duetgen.evaluation.inputs import target_items, windows
-from duetgen.evaluation.met import MetItems, missed
-from duetgen.evaluation.metrics import ndcg
-from duetgen.evaluation.scoring import batch_size, measuring, select
+from duetgen.evaluation.catalogue import batches
+from duetgen.evaluation.metrics import Float64, ndcg
+from duetgen.evaluation.scoring import measuring, select
 from duetgen.recommender import Recommender
 from duetgen.training import TrainConfig
 from duetgen.training.cloud_run import SHARES, count_table
@@ -113,29 +112,21 @@ def try_all(
     devices = config.validation_devices
     pairwise = getattr(model.backbone, "pairwise", False)
     selection = select(dataset, "valid", few_devices(dataset, devices) if pairwise else devices, config.seed)
-    targets, size = selection.targets, batch_size(model)
-    hidden = MetItems.hidden(dataset, targets)
-    target_N = target_items(dataset, targets)
-    missed_N = missed(target_N, hidden)
-    ranks: dict[tuple[int, float, float], list[np.ndarray[Any, Any]]] = {}
+    ranks: dict[tuple[int, float, float], list[Float64]] = {}
     with measuring(model) as place:
-        for first in range(0, len(targets), size):
-            rows = slice(first, min(first + size, len(targets)))
-            window_BL = torch.from_numpy(windows(dataset, targets.take(rows), model.window)).to(place)
-            own_B1 = torch.from_numpy(target_N[rows, None]).to(place)
-            base_BV = model.base.score_catalogue(newest(window_BL, model.base.window)).float()
-            base_BV[:, UNKNOWN] = -torch.inf
-            base_BV = base_BV if hidden is None else hidden.hide(base_BV, rows)
+        for batch in batches(model, dataset, selection.targets, place):
+            base_BV = batch.shown(model.base.score_catalogue(newest(batch.window_BL, model.base.window)))
             for number, table in enumerate(tables):
                 for half_life in HALF_LIVES:
                     table.half_life.fill_(half_life)
-                    table_BV = table(window_BL)
+                    table_BV = table(batch.window_BL)
                     for factor in SHARES:
                         scores_BV = base_BV + factor * table_BV
-                        rank_B = 1 + (scores_BV > scores_BV.gather(1, own_B1)).sum(1)
-                        ranks.setdefault((number, half_life, factor), []).append(rank_B.cpu().numpy())
+                        rank_B = 1 + (scores_BV > scores_BV.gather(1, batch.own_B1)).sum(1).cpu().numpy()
+                        told_B = np.where(batch.missed_B, np.inf, rank_B)
+                        ranks.setdefault((number, half_life, factor), []).append(told_B)
     found = {}
     for key, parts in ranks.items():
-        gain_N = ndcg(np.where(missed_N, np.inf, np.concatenate(parts)), 10)
+        gain_N = ndcg(np.concatenate(parts), 10)
         found[key] = float(device_means(gain_N, selection.slot_N, len(selection.device_U)).mean())
     return found

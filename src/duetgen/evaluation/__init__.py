@@ -10,6 +10,7 @@
 - `result`: typed records, JSON, paired differences
 - `provenance`: where a figure comes from
 - `scoring`: the targets that are measured, and their scores
+- `catalogue`: these in batches, for what is chosen by scores of its own
 - `evaluator`: what ties them together for reports; `validation` for early stopping
 """
 

@@ -1,11 +1,12 @@
 """The state of a run between two steps, in one file that is replaced whole: killed at any moment, a run goes on.
 
 Everything random follows from (seed, epoch, step), so weights, the optimiser's moments and a few counters are all there
-is to keep. One safetensors file holds them; the counters stand in its header.
+is to keep. One safetensors file holds them; the counters, and a digest of all, stand in its header.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from duetgen.documents import Refuse, check_digest
 from duetgen.files import write_bytes
 
 
@@ -74,8 +76,18 @@ def save(
         # Tied tensors have two names and one storage; safetensors wants each on its own.
         tied = any(held.data_ptr() == one.data_ptr() for one in whole.values())
         whole[name] = held.clone() if tied else held
-    header = {"counters": msgspec.json.encode(counters).decode()}
+    told = msgspec.json.encode(counters).decode()
+    header = {"counters": told, "sha256": digest(told, whole)}
     write_bytes(path, safetensors.torch.save(whole, metadata=header))
+
+
+def digest(counters: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of the counters and of names, types, shapes and values of the tensors, in hexadecimal."""
+    found = hashlib.sha256(counters.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -112,16 +124,19 @@ class State:
         return self.counters, self.tensors["best"]
 
 
-def load(path: Path) -> State:
-    """Read a checkpoint.
-
-    Raises:
-        OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError: the file is damaged.
-    """
-    with safetensors.safe_open(path, framework="pt") as file:
-        counters = msgspec.json.decode(file.metadata()["counters"], type=Counters)
-        tensors: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "mean": {}, "square": {}}
-        for name in file.keys():  # noqa: SIM118 - not a dict
-            kind, _, rest = name.partition(".")
-            tensors[kind][rest] = file.get_tensor(name)
+def load(path: Path, refuse: Refuse) -> State:
+    """Read a checkpoint; one that is not as it was written is refused as told."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            whole = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        told = header["counters"]
+        counters = msgspec.json.decode(told, type=Counters)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as cause:
+        raise refuse(str(cause)) from cause
+    check_digest(header.get("sha256"), digest(told, whole), refuse)
+    tensors: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "mean": {}, "square": {}}
+    for name, tensor in whole.items():
+        kind, _, rest = name.partition(".")
+        tensors[kind][rest] = tensor
     return State(counters, tensors)

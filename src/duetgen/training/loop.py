@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import msgspec
-import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -138,11 +137,12 @@ class Trainer:
         path = self.folder.checkpoint
         if not path.is_file():
             return None
+        refuse = damaged(path, AGAIN)
+        state = checkpoint.load(path, refuse)
         try:
-            state = checkpoint.load(path)
             state.check(self.model)
-        except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as cause:
-            raise damaged(path, AGAIN)(str(cause)) from cause
+        except ValueError as cause:
+            raise refuse(str(cause)) from cause
         if state.counters.epoch and len(self.folder.read_metrics()) < state.counters.epoch:
             raise damaged(self.folder.metrics, AGAIN)(f"it has fewer lines than {state.counters.epoch}")
         return state

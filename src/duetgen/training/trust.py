@@ -19,12 +19,12 @@ from torch import Tensor
 
 from duetgen.core import AGES, Theta
 from duetgen.core.theta import part_way
-from duetgen.data.store import UNKNOWN, Dataset
+from duetgen.data.store import Dataset
 from duetgen.evaluation.averages import device_means
-from duetgen.evaluation.inputs import histories, target_items, windows
-from duetgen.evaluation.met import MetItems, missed
+from duetgen.evaluation.catalogue import batches
+from duetgen.evaluation.inputs import histories
 from duetgen.evaluation.metrics import Float64
-from duetgen.evaluation.scoring import Selection, batch_size, measuring, select
+from duetgen.evaluation.scoring import Selection, measuring, select
 from duetgen.recommender import Recommender
 
 WEIGHTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -123,37 +123,26 @@ def score_at(
     model: Recommender, dataset: Dataset, selection: Selection, age: int, factors: tuple[float, ...]
 ) -> Scored:
     """Score the targets of the validation part once for each factor of the weights, with theta of an age."""
-    targets, size = selection.targets, batch_size(model)
-    hidden = MetItems.hidden(dataset, targets)
-    target_N = target_items(dataset, targets)
-    missed_N = missed(target_N, hidden)
     parts: list[tuple[Tensor, ...]] = []
     with measuring(model) as place:
-        for first in range(0, len(targets), size):
-            rows = slice(first, min(first + size, len(targets)))
-            few = targets.take(rows)
-            window_BL = torch.from_numpy(windows(dataset, few, model.window)).to(place)
-            theta = model.generate(torch.from_numpy(histories(dataset, few, model.generator_history, age)).to(place))
-            own_B1 = torch.from_numpy(target_N[rows, None]).to(place)
-            named_BK, values_BKJ, own_values_BJ = named(theta, own_B1, model.vocabulary)
+        for batch in batches(model, dataset, selection.targets, place):
+            history_BL = histories(dataset, batch.targets, model.generator_history, age)
+            theta = model.generate(torch.from_numpy(history_BL).to(place))
+            named_BK, values_BKJ, own_values_BJ = named(theta, batch.own_B1, model.vocabulary)
             weights_BP = theta.weights_BP
             assert weights_BP is not None
             origin_P = model.origin()
             columns = []
             for factor in factors:
-                scores_BV = model.score_catalogue(
-                    window_BL, Theta(part_way(weights_BP, factor, origin_P)) if factor else None
-                ).float()
-                scores_BV[:, UNKNOWN] = -torch.inf
-                if hidden is not None:
-                    scores_BV = hidden.hide(scores_BV, rows)
+                part = Theta(part_way(weights_BP, factor, origin_P)) if factor else None
+                scores_BV = batch.shown(model.score_catalogue(batch.window_BL, part))
                 best_BT = scores_BV.topk(min(SHOWN, scores_BV.shape[1]), dim=1).values
                 named_scores_BK = scores_BV.gather(1, named_BK).masked_fill(named_BK < 2, -torch.inf)
-                columns.append((best_BT, scores_BV.gather(1, own_B1)[:, 0], named_scores_BK))
+                columns.append((best_BT, scores_BV.gather(1, batch.own_B1)[:, 0], named_scores_BK))
             best_BFT, own_BF, named_BFK = (torch.stack(column, 1) for column in zip(*columns))
             most_B1 = OPINIONS[-1] * own_values_BJ.sum(1, keepdim=True)
-            within_B = (own_BF + most_B1 >= best_BFT[..., -1]).any(1) & ~torch.from_numpy(missed_N[rows]).to(place)
-            row_B = torch.arange(rows.start, rows.stop)[within_B.cpu()]
+            within_B = (own_BF + most_B1 >= best_BFT[..., -1]).any(1) & ~torch.from_numpy(batch.missed_B).to(place)
+            row_B = torch.arange(batch.rows.start, batch.rows.stop)[within_B.cpu()]
             found = (best_BFT, own_BF, named_BFK, values_BKJ, own_values_BJ)
             parts.append((*(part[within_B] for part in found), row_B))
     return Scored(*(torch.cat(column) for column in zip(*parts)))
