@@ -54,6 +54,13 @@ def is_missing(text: pl.Expr) -> pl.Expr:
     return (text.is_null() | bare.is_in(MISSING)).fill_null(True)
 
 
+def text_of(column: pl.Series) -> pl.Series:
+    """A column as text; null where it holds lists, bytes and the like."""
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object, pl.Duration):
+        return pl.repeat(None, len(column), dtype=pl.String, eager=True).alias(column.name)
+    return column.cast(pl.String)
+
+
 def canonical(ids: pl.Series) -> pl.Series:
     """Ids of text as this project writes them; null where one is missing."""
     text = pl.col("id")
