@@ -114,7 +114,7 @@ class TestLimit:
             size_of(text)
 
     def test_too_little_is_refused_before_anything_is_read(self, tmp_path: Path) -> None:
-        with pytest.raises(MemoryLimitError, match="at least 650 MB"):
+        with pytest.raises(MemoryLimitError, match="at least 530 MB"):
             prepare(tmp_path / "nothing.csv", tmp_path / "out", memory_limit=100 * 2**20)
 
     def test_more_ids_than_there_is_memory_for_are_refused(

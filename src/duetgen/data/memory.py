@@ -18,7 +18,7 @@ from duetgen.data.spool import Spool
 from duetgen.errors import DuetError
 
 MIB: Final = 2**20
-FIXED: Final = 600 * MIB
+FIXED: Final = 480 * MIB
 """The process itself, with a block of a log being read and one of the streams that go over all of it."""
 
 EVENT: Final = 120

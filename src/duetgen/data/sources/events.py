@@ -11,7 +11,7 @@ import polars as pl
 
 from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, InputEmptyError
 from duetgen.data.sources.header import SYNONYMS, plain
-from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown
+from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown, text_of
 from duetgen.data.sources.lines import with_point
 from duetgen.data.sources.log import Note, Reading
 from duetgen.data.sources.times import Times
@@ -23,6 +23,12 @@ TABLE: Final = ("user", "item", "rating", "timestamp", "part")
 WORDS: Final = {role: frozenset(names) for role, names in SYNONYMS.items()}
 JOIN: Final = 16
 """Blocks after which what is kept of each is joined, so that memory grows with what differs and not with the log."""
+
+TITLES_BYTES: Final = 2**27
+"""Titles of items with more text than this are none; nor is there memory for them."""
+
+MOST_BEHAVIOURS: Final = 10_000
+"""A column with more values says no behaviour."""
 
 TITLES_DIFFER: Final = 0.1
 """From this share of items on with more than one title, a column holds no titles of items."""
@@ -76,6 +82,7 @@ class EventTable:
         self._headers: dict[tuple[tuple[str, str], ...], Headers] = {}
         self._times = Times(self.reading.time_unit, drop=self.reading.drop_missing)
         self._titles: list[pl.DataFrame] = []
+        self._overflowed = False
         self._read = 0
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._behaviours: Counter[str] = Counter()
@@ -119,16 +126,24 @@ class EventTable:
         if "timestamp" in frame.columns:
             frame = frame.with_columns(self._times.read(frame, path, where))
             frame = self._present(frame, "timestamp", path, where)
-        if "title" in frame.columns:
-            self._titles.append(frame.select("item", pl.col("title").cast(pl.String)).unique(maintain_order=True))
-            if len(self._titles) >= JOIN:
-                self._titles = [pl.concat(self._titles).unique(maintain_order=True)]
+        if "title" in frame.columns and not self._overflowed:
+            self._add_titles(frame.select("item", text_of(frame["title"])))
         if part is not None:
             frame = frame.with_columns(part=pl.lit(part, pl.UInt8))
         if not self._paths or self._paths[-1][0] != path:
             self._paths.append((path, where))
         source = pl.lit(len(self._paths) - 1, pl.UInt32).alias("source")
         self._spool.add(frame.select(*(name for name in TABLE if name in frame.columns), "line", source))
+
+    def _add_titles(self, titles: pl.DataFrame) -> None:
+        self._titles.append(titles.unique(maintain_order=True))
+        if len(self._titles) < JOIN and sum(some.estimated_size() for some in self._titles) < TITLES_BYTES:
+            return
+        self._titles = [pl.concat(self._titles).unique(maintain_order=True)]
+        if self._titles[0].estimated_size() >= TITLES_BYTES:
+            self._overflowed = True
+            self._titles.clear()
+            self.remark("the column of titles has more text than titles of items would, so it is not taken for them")
 
     def finish(self) -> tuple[Spool, list[Note]]:
         """The events in the order of the file, and notes of what was dropped; `remarks` has the rest.
@@ -227,6 +242,11 @@ class EventTable:
         frame = frame.with_columns(behaviour=value)
         for name, count in frame.group_by("behaviour").len().iter_rows():
             self._behaviours[name] += count
+        if len(self._behaviours) > MOST_BEHAVIOURS:
+            raise BadSettingError(
+                f"the column of behaviours has more than {MOST_BEHAVIOURS:,} different values",
+                "name another with --behaviour-column, or leave it out with --ignore-columns",
+            )
         keep = self.reading.keep_behaviours
         if not keep:
             return frame

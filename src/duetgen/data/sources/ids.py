@@ -54,6 +54,13 @@ def is_missing(text: pl.Expr) -> pl.Expr:
     return (text.is_null() | bare.is_in(MISSING)).fill_null(True)
 
 
+def text_of(column: pl.Series) -> pl.Series:
+    """A column as text; null where it holds lists, bytes and the like."""
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object, pl.Duration):
+        return pl.repeat(None, len(column), dtype=pl.String, eager=True).alias(column.name)
+    return column.cast(pl.String)
+
+
 def canonical(ids: pl.Series) -> pl.Series:
     """Ids of text as this project writes them; null where one is missing."""
     text = pl.col("id")
@@ -195,7 +202,8 @@ def of_alike(ids: pl.Series, name: str) -> str | None:
     """One line on distinct ids that look alike, or None."""
     seen = pl.col("id").str.normalize("NFC").str.replace_all(rf"[{UNSEEN}]", "").str.replace(ALIKE, "${1}")
     table = pl.DataFrame({"id": ids}).with_columns(seen=seen)
-    groups = table.group_by("seen").agg(pl.len(), pl.col("id").sort()).filter(pl.col("len") > 1).sort("seen")
+    alike = table.filter(pl.col("seen").is_duplicated())
+    groups = alike.group_by("seen").agg(pl.len(), pl.col("id").sort()).sort("seen")
     if not len(groups):
         return None
     one, other, *_ = groups["id"][0].to_list()
