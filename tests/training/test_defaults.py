@@ -67,6 +67,17 @@ def test_a_generator_shares_the_embedding_where_devices_have_few_events(
     assert fill_in(TrainConfig(), dataset).optimiser.generator_rate == 1.0
 
 
+@pytest.mark.parametrize(
+    ("items", "wanted", "expected"),
+    # 2**29 / 5,000 = 107,374: up to so many item indices nothing changes.
+    [(107_372, 5000, 5000), (214_748, 5000, 2499), (10**6 - 2, 5000, 536), (10**6 - 2, 100, 100), (10**8, 5000, 500)],
+)
+def test_few_devices_measure_a_very_large_catalogue(wandering: Dataset, items: int, wanted: int, expected: int) -> None:
+    counts = msgspec.structs.replace(wandering.manifest.counts, items=items)
+    wandering.manifest = msgspec.structs.replace(wandering.manifest, counts=counts)
+    assert fill_in(TrainConfig(validation_devices=wanted), wandering).validation_devices == expected
+
+
 def test_what_is_set_stays(wandering: Dataset) -> None:
     config = TrainConfig(
         model=ModelConfig(

@@ -114,7 +114,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         cloud_model: folder of a finished run of the method `cloud`, whose opinions devices get; empty: one is
             trained, as `model.cloud` tells it.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
-        validation_devices: at most so many devices, drawn by seed, measure each epoch.
+        validation_devices: at most so many devices, drawn by seed, measure each epoch; of a very large catalogue fewer,
+            see `defaults.VALIDATION_SCORES`.
         checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
     """
 

@@ -29,6 +29,10 @@ FULL_SOFTMAX_ITEMS: Final = 5_000
 EASE_ITEMS: Final = 5_000
 """Largest catalogue for which a cloud model takes EASE: above it the matrix is dear to solve."""
 
+VALIDATION_SCORES: Final = 2**29
+"""Devices times items of the catalogue that a validation scores, at most: 5,000 devices up to 107,374 items."""
+FEWEST_DEVICES: Final = 500
+
 STEPS: Final = 128
 """About so many steps a pass should have; fewer, and a small dataset is not learnt to its end (docs/findings.md)."""
 LEAST_BATCH: Final = 256
@@ -88,7 +92,10 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         model, backbone=backbone, history=history, cloud=fill_in_cloud(config, dataset), met=dataset.manifest.met
     )
     finetune = fill_in_finetune(config.finetune, model) if model.method == "finetune" else config.finetune
-    return msgspec.structs.replace(config, optimiser=filled, model=complete, finetune=finetune)
+    devices = min(config.validation_devices, max(FEWEST_DEVICES, VALIDATION_SCORES // dataset.vocabulary))
+    return msgspec.structs.replace(
+        config, optimiser=filled, model=complete, finetune=finetune, validation_devices=devices
+    )
 
 
 def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
