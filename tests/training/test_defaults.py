@@ -13,7 +13,8 @@ from duetgen.backbones import BackboneConfig
 from duetgen.data.store import Dataset
 from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
-from duetgen.training.defaults import batch_size, dropout, fill_in, passes, patience
+from duetgen.training.config import InvalidConfigError
+from duetgen.training.defaults import batch_size, dropout, fill_in, passes, patience, training_positions
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,16 @@ def test_few_devices_measure_a_very_large_catalogue(wandering: Dataset, items: i
     counts = msgspec.structs.replace(wandering.manifest.counts, items=items)
     wandering.manifest = msgspec.structs.replace(wandering.manifest, counts=counts)
     assert fill_in(TrainConfig(validation_devices=wanted), wandering).validation_devices == expected
+
+
+def test_distillation_from_a_catalogue_too_large_to_score_is_refused(wandering: Dataset) -> None:
+    advised = TrainConfig(objective=ObjectiveConfig(distillation=1.0))
+    positions = training_positions(advised, wandering)
+    counts = msgspec.structs.replace(wandering.manifest.counts, items=2**42 // positions)
+    wandering.manifest = msgspec.structs.replace(wandering.manifest, counts=counts)
+    with pytest.raises(InvalidConfigError, match=f"items at each of {positions:,} positions"):
+        fill_in(advised, wandering)
+    fill_in(TrainConfig(), wandering)
 
 
 def test_what_is_set_stays(wandering: Dataset) -> None:
