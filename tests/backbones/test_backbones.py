@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from duetgen.backbones import BACKBONES, BackboneConfig, SASRec, windows
+from duetgen.backbones import BACKBONES, BackboneConfig, SASRec, backbone, windows
 from duetgen.backbones.backbone import SequenceBackbone
 from duetgen.backbones.din import ActivationUnit
 from duetgen.backbones.gru4rec import GRU4Rec
@@ -177,6 +177,14 @@ def test_training_scores_are_the_catalogues_scores_at_trained_positions(name: st
     assert isinstance(model.backbone, SequenceBackbone)
     few = model.backbone.score_trained(contexts, trained.nonzero(as_tuple=True), items, None)
     torch.testing.assert_close(few, model.backbone.score_shared(contexts, items, None)[trained])
+
+
+def test_a_catalogue_in_pieces_has_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("din")
+    window = torch.randint(1, V, (2, 4))
+    whole = model.score_catalogue(window)
+    monkeypatch.setattr(backbone, "PIECE", 3)
+    torch.testing.assert_close(model.score_catalogue(window), whole)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

@@ -222,6 +222,13 @@ def test_long_histories_of_real_length(make_dataset: MakeDataset) -> None:
     assert all(batch.max() < 30 and batch.min() >= 0 for batch in histories(dataset, 20))
 
 
+def test_a_very_large_catalogue_is_looked_at_in_few_small_batches(make_dataset: MakeDataset) -> None:
+    found = list(histories(make_dataset(wandering_sequences(700, 5, seed=1), vocabulary=2_000_000), 1))
+    # 2**26 bytes hold 8 rows of so many scores; of 700 devices 500 are looked at, then 512 made-up histories.
+    assert max(map(len, found)) == 8
+    assert sum(map(len, found)) == 500 + 512 + 1
+
+
 def test_it_opens_with_its_key_alone(bundle_folder: Path) -> None:
     assert open_bundle(bundle_folder, trusted=[public(KEY)], contents=True)
 

@@ -13,7 +13,8 @@ from duetgen.backbones import BackboneConfig
 from duetgen.data.store import Dataset
 from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
-from duetgen.training.defaults import batch_size, dropout, fill_in, passes, patience
+from duetgen.training.config import InvalidConfigError
+from duetgen.training.defaults import batch_size, dropout, fill_in, passes, patience, training_positions
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,27 @@ def test_a_generator_shares_the_embedding_where_devices_have_few_events(
     filled = fill_in(TrainConfig(joint=True), dataset)
     assert (filled.model.history.share_embedding, filled.optimiser.generator_rate) == (shared, rate)
     assert fill_in(TrainConfig(), dataset).optimiser.generator_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("items", "wanted", "expected"),
+    # 2**29 / 5,000 = 107,374: up to so many item indices nothing changes.
+    [(107_372, 5000, 5000), (214_748, 5000, 2499), (10**6 - 2, 5000, 536), (10**6 - 2, 100, 100), (10**8, 5000, 500)],
+)
+def test_few_devices_measure_a_very_large_catalogue(wandering: Dataset, items: int, wanted: int, expected: int) -> None:
+    counts = msgspec.structs.replace(wandering.manifest.counts, items=items)
+    wandering.manifest = msgspec.structs.replace(wandering.manifest, counts=counts)
+    assert fill_in(TrainConfig(validation_devices=wanted), wandering).validation_devices == expected
+
+
+def test_distillation_from_a_catalogue_too_large_to_score_is_refused(wandering: Dataset) -> None:
+    advised = TrainConfig(objective=ObjectiveConfig(distillation=1.0))
+    positions = training_positions(advised, wandering)
+    counts = msgspec.structs.replace(wandering.manifest.counts, items=2**42 // positions)
+    wandering.manifest = msgspec.structs.replace(wandering.manifest, counts=counts)
+    with pytest.raises(InvalidConfigError, match=f"items at each of {positions:,} positions"):
+        fill_in(advised, wandering)
+    fill_in(TrainConfig(), wandering)
 
 
 def test_what_is_set_stays(wandering: Dataset) -> None:

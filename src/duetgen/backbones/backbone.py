@@ -11,7 +11,7 @@ positions) and `x` the context's own dimensions.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 import torch
@@ -20,6 +20,9 @@ from torch.nn import functional
 
 from duetgen.backbones.heads import HeadKind, head_layers
 from duetgen.core import Personal
+
+PIECE: Final = 2**16
+"""Shared candidates that a pairwise backbone reads at a time, at most: each costs its memory some hundred values."""
 
 
 class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,4 +197,6 @@ class PairwiseBackbone(Backbone):
 
     def score_shared(self, context_x: Tensor, items_M: Tensor | slice, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
-        return self.rate(self.features(context_x, self.item_embedding.weight[items_M]), theta_P)
+        pieces = self.item_embedding.weight[items_M].split(PIECE)
+        scores = [self.rate(self.features(context_x, piece_MD), theta_P) for piece_MD in pieces]
+        return torch.cat(scores, -1)

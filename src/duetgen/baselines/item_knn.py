@@ -69,9 +69,9 @@ def fill_sparse(met_UV: Tensor, met_VU: Tensor, norm_V: Tensor, near_VK: Tensor,
             shared_RV = torch.sparse.mm(met_RU, met_UV).coalesce()
         row_P, other_P = shared_RV.indices()
         cosine_P = shared_RV.values() / norm_V[other_P] / norm_V[first + row_P]
+        # By rows, and within a row from the nearest on; an item itself comes last.
         cosine_P[other_P == first + row_P] = 0
-        order_P = cosine_P.argsort(descending=True, stable=True)
-        order_P = order_P[row_P[order_P].argsort(stable=True)]
+        order_P = (row_P - 0.5 * cosine_P.double()).argsort()
         row_P, other_P, cosine_P = row_P[order_P], other_P[order_P], cosine_P[order_P]
         place_P = torch.arange(len(row_P)) - torch.searchsorted(row_P, row_P)
         kept_P = (place_P < near_VK.shape[1]) & (cosine_P > 0)

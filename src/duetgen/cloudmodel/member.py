@@ -19,6 +19,11 @@ class MemberModel(nn.Module):
     def forward(self, history_BL: Tensor) -> Tensor:
         """Scores of all items from right-padded histories: [B, V]."""
 
+    def compared(self, history_BL: Tensor) -> Tensor:
+        """The same but for a constant of each device, which no opinion tells: [B, V]."""
+        scores_BV: Tensor = self(history_BL)
+        return scores_BV
+
     def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
         """`forward` at some positions of right-padded sequences, each from its own last `length` events: [N, V].
 

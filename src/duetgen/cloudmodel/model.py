@@ -55,7 +55,9 @@ class CloudModel(nn.Module):
 
     def opinion(self, name: str, history_BL: Tensor) -> ItemBias:
         """The same of one model."""
-        return best(self.shown(self.members[name](history_BL), history_BL), self.items)
+        model = self.members[name]
+        assert isinstance(model, MemberModel)
+        return best(self.shown(model.compared(history_BL), history_BL), self.items)
 
     @property
     def items(self) -> int:

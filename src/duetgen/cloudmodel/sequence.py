@@ -32,6 +32,10 @@ class SequenceModel(MemberModel):
         """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
         return self.likelihood(self.query(history_BL))
 
+    def compared(self, history_BL: Tensor) -> Tensor:
+        """See `MemberModel.compared`: without the pass over the catalogue that makes likelihoods of scores."""
+        return functional.linear(self.query(history_BL), self.backbone.item_embedding.weight)
+
     def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
         """See `MemberModel.along`: one pass over the sequences."""
         return self.likelihood(self.backbone.query(self.backbone.contexts(events_BT)[wanted_BT], None))

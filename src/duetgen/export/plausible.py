@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from duetgen.core import ParameterLayout
 from duetgen.data.gather import gather
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Int64
+from duetgen.evaluation.scoring import SCORE_BYTES
 
 DEVICES: Final = 5_000
 PREFIXES: Final = (1, 3, 10, 30)
@@ -29,6 +30,9 @@ and somebody who makes parameters up gains little by it."""
 SMALLEST: Final = 1e-6
 """Of any bound: an entry that is always zero must still accept the rounding of an encoding."""
 BATCH: Final = 128
+SCORES: Final = 2**29
+"""Devices times items of the catalogue, at most: of more than 107,374 items fewer devices are looked at."""
+FEWEST: Final = 500
 
 
 def histories(dataset: Dataset, length: int, seed: int = 0) -> Iterator[Int64]:
@@ -37,17 +41,21 @@ def histories(dataset: Dataset, length: int, seed: int = 0) -> Iterator[Int64]:
     start_U = dataset.offsets[:-1]
     device_U = np.flatnonzero(end_U > start_U)
     rng = np.random.default_rng(seed)
-    if len(device_U) > DEVICES:
-        device_U = np.sort(rng.choice(device_U, DEVICES, replace=False))
+    most = min(DEVICES, max(FEWEST, SCORES // dataset.vocabulary))
+    if len(device_U) > most:
+        device_U = np.sort(rng.choice(device_U, most, replace=False))
+    size = max(1, SCORE_BYTES // (4 * dataset.vocabulary))
     start_U, end_U = start_U[device_U], end_U[device_U]
     for prefix in (*(p for p in PREFIXES if p < length), length):
         # Shorter histories were read whole at a shorter prefix; the longest is read at the end of training.
         enough_U = end_U - start_U >= prefix if prefix < length else np.ones(len(end_U), dtype=np.bool_)
         until_U = np.minimum(start_U + prefix, end_U) if prefix < length else end_U
-        for first in range(0, int(enough_U.sum()), BATCH):
-            rows = np.flatnonzero(enough_U)[first : first + BATCH]
+        batch = min(BATCH, size)
+        for first in range(0, int(enough_U.sum()), batch):
+            rows = np.flatnonzero(enough_U)[first : first + batch]
             yield gather(dataset.events, start_U[rows], until_U[rows], prefix)
-    yield rng.integers(FIRST_ITEM, dataset.vocabulary, (RANDOM_HISTORIES, length))
+    random_BL = rng.integers(FIRST_ITEM, dataset.vocabulary, (RANDOM_HISTORIES, length))
+    yield from (random_BL[first : first + size] for first in range(0, RANDOM_HISTORIES, size))
     yield np.full((1, length), UNKNOWN, dtype=np.int64)
 
 

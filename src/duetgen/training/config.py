@@ -116,7 +116,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         start_from: folder of a finished run of this dataset or of an earlier version of it, whose weights this one goes
             on from; empty: it begins anew.
         feed: `sequences`, every position of whole sequences in one pass; `rows`, the rows of the text format as given.
-        validation_devices: at most so many devices, drawn by seed, measure each epoch.
+        validation_devices: at most so many devices, drawn by seed, measure each epoch; of a very large catalogue fewer,
+            see `defaults.VALIDATION_SCORES`.
         checkpoint_seconds: a checkpoint is written after each epoch and, within one, this often.
     """
 

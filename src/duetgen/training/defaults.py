@@ -29,6 +29,13 @@ FULL_SOFTMAX_ITEMS: Final = 5_000
 EASE_ITEMS: Final = 5_000
 """Largest catalogue for which a cloud model takes EASE: above it the matrix is dear to solve."""
 
+VALIDATION_SCORES: Final = 2**29
+"""Devices times items of the catalogue that a validation scores, at most: 5,000 devices up to 107,374 items."""
+FEWEST_DEVICES: Final = 500
+
+MOST_ADVISED: Final = 2**42
+"""Positions times items that a cloud model scores for distillation, at most: about ten hours of a core at width 128."""
+
 STEPS: Final = 128
 """About so many steps a pass should have; fewer, and a small dataset is not learnt to its end (docs/findings.md)."""
 LEAST_BATCH: Final = 256
@@ -91,14 +98,18 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         model, backbone=backbone, history=history, cloud=fill_in_cloud(config, dataset), met=dataset.manifest.met
     )
     finetune = fill_in_finetune(config.finetune, model) if model.method == "finetune" else config.finetune
-    return msgspec.structs.replace(config, optimiser=filled, model=complete, finetune=finetune)
+    devices = min(config.validation_devices, max(FEWEST_DEVICES, VALIDATION_SCORES // dataset.vocabulary))
+    return msgspec.structs.replace(
+        config, optimiser=filled, model=complete, finetune=finetune, validation_devices=devices
+    )
 
 
 def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """Replace `auto` and unset counts by what the backbone, the size of the catalogue and the policy call for.
 
     Raises:
-        InvalidConfigError: distillation is asked for where each position draws its own items.
+        InvalidConfigError: distillation is asked for where each position draws its own items, or where scoring the
+            catalogue at every position would take too long.
     """
     objective, kind = config.objective, config.objective.kind
     pairwise, large = BACKBONES[config.model.name].pairwise, dataset.vocabulary > FULL_SOFTMAX_ITEMS
@@ -111,6 +122,12 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         raise InvalidConfigError(
             "objective.distillation needs items that all positions are scored against",
             "for DIN choose --objective softmax, or leave distillation out",
+        )
+    positions = training_positions(config, dataset)
+    if objective.distillation and positions * dataset.vocabulary > MOST_ADVISED:
+        raise InvalidConfigError(
+            f"objective.distillation would score {dataset.vocabulary:,} items at each of {positions:,} positions",
+            "leave distillation out, or filter rare items when preparing",
         )
     negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
     bce_weight = objective.bce_weight if kind == "softmax" or (kind == "sampled" and not pairwise) else 0.0
