@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from duetgen.export import export_model
 from duetgen.vision import Setting, assemble, make_digits, make_fleet, run_cell
 from duetgen.vision.adapting import Adaptation, finetune, tent, with_statistics
 from duetgen.vision.model import PRIOR, ImageEncoder, SmallNet
@@ -66,6 +69,27 @@ def test_devices_of_training_are_usual_and_others_are_not(model: SmallNet) -> No
     assert float((encoder.familiarity(feature_DNF, real) == 1).float().mean()) > 0.95
     dark = encoder.describe(images * 0.3).unflatten(0, (40, 10))
     assert float(encoder.familiarity(dark, real).max()) == 0
+
+
+@pytest.mark.slow
+def test_what_images_make_personal_is_published(model: SmallNet, images: torch.Tensor, tmp_path: Path) -> None:
+    duet = make_duet(model, LAYERS, keep=True).eval()
+    assert isinstance(duet.generator.encoder, ImageEncoder)
+    duet.generator.encoder.usual.fill_(1e-6)
+    pixels = make_digits(24).pixels
+    bundle = export_model(
+        duet,
+        tmp_path / "bundle",
+        key=Ed25519PrivateKey.generate(),
+        name="digits",
+        inputs={"image": images[:3]},
+        histories=[pixels[:6], pixels[6:9]],
+        samples="uint8",
+        scale=1 / 255,
+    )
+    theta = np.array(bundle.model_canary().theta, dtype=np.float32)
+    np.testing.assert_allclose(theta, duet.generate(images[None, :6])[0].detach(), atol=1e-4)
+    assert np.abs(theta).max() > 0.1
 
 
 def test_every_parameter_of_the_generator_receives_a_gradient_and_the_model_none(
