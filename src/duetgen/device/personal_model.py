@@ -63,7 +63,8 @@ class PersonalModel(Resident[SampleLog]):
         return model
 
     def observe(self, *samples: npt.ArrayLike) -> None:
-        """Note what has just happened on the device, oldest first: samples as the manifest types them.
+        """Note what has just happened on the device, oldest first: samples as the manifest types them, of pictures the
+        bytes of their files.
 
         Raises:
             InvalidSampleError: one of them is not; then none is noted.
