@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from duetgen.data.store import Dataset
-from duetgen.device import AfterSeconds, Always, DailyBudget, Drift, EveryEvents, Policy, load_model
+from duetgen.device import AfterSeconds, Always, DailyBudget, DeviceModel, Drift, EveryEvents, Policy, load_model
 from duetgen.device.cloud import Cloud
 from duetgen.replay import LIVELY, Fleet, FleetConfig, LocalCloud, Session, Sessions
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--encoding", default="float16")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    model, cloud = load_model(options.bundle), LocalCloud(options.bundle)
+    model, cloud = load_model(options.bundle, None, DeviceModel), LocalCloud(options.bundle)
     sessions = Sessions(Dataset(options.dataset), model.manifest, devices=options.limit_devices, seed=options.seed)
 
     def connect(session: Session) -> tuple[Cloud, str]:

@@ -8,16 +8,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.comparison.conftest import make_results
+from tests.comparison.conftest import finished, make_results
 from tests.pages import Page
 
 from duetgen.comparison import report
 from duetgen.comparison.cost_plots import Against, cost_plot
 from duetgen.comparison.numbers import count, interval, milliseconds, signed
 from duetgen.comparison.plots import staleness_plot
+from duetgen.comparison.policies import PolicyRecord
 from duetgen.comparison.records import Failure
 from duetgen.comparison.report import render, render_all
 from duetgen.comparison.results import Results
+from duetgen.comparison.tables import Finished, make_table
 from duetgen.evaluation.significance import outcome
 from duetgen.pages import svg
 
@@ -57,6 +59,28 @@ def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:
     ):
         assert words in page.text
     assert text.index("duet is ahead of base") < text.index("<table")
+
+
+def test_policies_of_requests_are_averaged_over_seeds_and_shown(words_only: None) -> None:
+    def replayed(seed: int, requests: float, ndcg: float) -> Finished:
+        one = finished("duet", seed, 0.03)
+        metrics, zero = {"ndcg@10": ndcg, "user_auc": 0.5}, {"ndcg@10": 0.25, "user_auc": 0.5}
+        record = PolicyRecord(policy="every:10", requests=requests, age=None, metrics=metrics, zero=zero)
+        return Finished(msgspec.structs.replace(one.record, policies=[record]), one.devices)
+
+    cells = {"base": [finished("base")], "duet": [replayed(0, 2.0, 0.375), replayed(1, 3.0, 0.625)]}
+    table = make_table("full", "sasrec", cells)
+    assert table is not None
+    base, duet = table.rows
+    assert base.policies == []
+    (found,) = duet.policies
+    # (3/8 + 5/8) / 2 less 1/4, with (2 + 3) / 2 requests.
+    assert (found.requests, found.age, found.gain("ndcg@10")) == (2.5, None, 0.25)
+    page = Page(render(msgspec.structs.replace(make_results(), tables=[table])))
+    assert (page.open, page.wrong) == ([], [])
+    for words in ("When devices ask", "duet, every:10", "+0.2500", "2.5"):
+        assert words in page.text
+    assert "When devices ask" not in Page(render(make_results())).text
 
 
 def test_nothing_is_fetched(text: str) -> None:

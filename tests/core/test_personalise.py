@@ -74,6 +74,13 @@ def test_more_that_is_refused() -> None:
         duetgen.personalise(bare, "0", encoder=encoder())
     with pytest.raises(NotPersonalisableError, match="the kind scale has no replacing form"):
         duetgen.personalise(model(), "head", encoder=encoder(), residual=False)
+    with pytest.raises(NotPersonalisableError, match="a rank of 0 is none"):
+        duetgen.personalise(model(), "head", kind="low-rank", rank=0, encoder=encoder())
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    with pytest.raises(NotPersonalisableError, match="the weight of 0 is computed from other parameters"):
+        duetgen.personalise(normed, "0", encoder=encoder())
+    with pytest.raises(NotPersonalisableError, match="has no size yet"):
+        duetgen.personalise(nn.Sequential(nn.LazyLinear(2)), "0", encoder=encoder())
     quantised = nn.Sequential(nn.Linear(2, 2))
     quantised[0].weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)
     with pytest.raises(NotPersonalisableError, match=r"is quantised to torch\.int8"):

@@ -18,7 +18,18 @@ import duetgen
 from duetgen.cloud.engine import Engine
 from duetgen.cloud.errors import InvalidHistoryError
 from duetgen.core import Duet, GeneratorConfig, PooledEncoder
-from duetgen.device import Always, Device, DeviceConfig, Drift, PersonalModel
+from duetgen.device import (
+    AfterSeconds,
+    Always,
+    DailyBudget,
+    Device,
+    DeviceConfig,
+    Drift,
+    EveryEvents,
+    PersonalModel,
+    SampleModel,
+    load_model,
+)
 from duetgen.device.errors import InvalidDeviceConfigError
 from duetgen.export import export_model
 from duetgen.export.errors import NotExportableError
@@ -108,6 +119,22 @@ def test_samples_and_theta_outlive_a_restart_and_are_forgotten(
     assert not (tmp_path / "samples.log").exists()
 
 
+@pytest.mark.parametrize(
+    ("policy", "asked"), [(EveryEvents(3), 3), (DailyBudget(Always(), 2), 2), (AfterSeconds(25.0), 3), (Always(), 7)]
+)
+def test_a_device_asks_when_its_policy_says_so(
+    bundle: Bundle, cloud: Cloud, histories: Any, policy: Any, asked: int
+) -> None:
+    now = [0.0]
+    options = DeviceConfig(cloud=cloud.url, policy=policy, background=False, event_clock=lambda: now[0])
+    with PersonalModel(bundle.root, options) as device:
+        for sample in [*histories[2], *histories[3][:2]]:  # seven, ten seconds apart
+            now[0] += 10.0
+            device.observe(sample)
+            device.keep_up()
+        assert device.status().requests == asked
+
+
 def test_histories_of_any_length_are_generated_together(bundle: Bundle, duet: Duet, histories: Any) -> None:
     engine = Engine(bundle)
     some = [engine.history(histories[row, : row + 1].tobytes()) for row in range(3)]
@@ -141,8 +168,10 @@ def test_what_a_device_is_given_wrongly_is_refused(bundle: Bundle) -> None:
                 device.run(given)
     with pytest.raises(InvalidDeviceConfigError, match="Drift"):
         PersonalModel(bundle.root, policy=Drift())
-    with pytest.raises(InvalidBundleError, match="ranks no items"):
+    with pytest.raises(InvalidBundleError, match="ranks no items") as refusal:
         Device(bundle.root)
+    assert "duetgen.device.PersonalModel" in refusal.value.hint
+    assert isinstance(load_model(bundle.root), SampleModel)
 
 
 def test_a_manifest_that_says_what_its_kind_cannot_is_refused(bundle: Bundle) -> None:

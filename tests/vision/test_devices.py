@@ -7,7 +7,7 @@ import pytest
 
 from duetgen.vision import Setting, make_digits, make_fleet
 from duetgen.vision.devices import SHIFTS, Shift, seen_by
-from duetgen.vision.fleet import BAND, GIVEN, draw_shifts, pools_of
+from duetgen.vision.fleet import BAND, GIVEN, draw_images, draw_shifts, pools_of
 from duetgen.vision.images import TEST, joined
 
 DOT = np.zeros((1, 1, 32, 32), dtype=np.uint8)
@@ -91,6 +91,15 @@ def test_a_fleet_is_of_its_seed() -> None:
     assert one.shifts == same.shifts != other.shifts
     assert make_fleet(images, setting, "valid", 0).labels.shape == (2, GIVEN + 6)
     assert make_fleet(images, setting, "seen", 0).labels.shape == (5, GIVEN + 6)
+
+
+def test_what_a_device_is_given_is_not_what_it_is_measured_on() -> None:
+    pool, random = np.arange(100, 140), np.random.default_rng(0)
+    for given, count in ((GIVEN, GIVEN + 64), (0, 60), (30, 40)):
+        drawn = draw_images(pool, count, given, random)
+        assert drawn.shape == (count,)
+        assert set(drawn.tolist()) <= set(pool.tolist())
+        assert not set(drawn[:given].tolist()) & set(drawn[given:].tolist())
 
 
 def test_made_digits_are_of_ten_classes_and_a_quarter_tests() -> None:

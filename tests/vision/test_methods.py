@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from duetgen.export import export_model
 from duetgen.vision import Setting, assemble, make_digits, make_fleet, run_cell
 from duetgen.vision.adapting import Adaptation, finetune, tent, with_statistics
 from duetgen.vision.model import PRIOR, ImageEncoder, SmallNet
@@ -68,6 +71,27 @@ def test_devices_of_training_are_usual_and_others_are_not(model: SmallNet) -> No
     assert float(encoder.familiarity(dark, real).max()) == 0
 
 
+@pytest.mark.slow
+def test_what_images_make_personal_is_published(model: SmallNet, images: torch.Tensor, tmp_path: Path) -> None:
+    duet = make_duet(model, LAYERS, keep=True).eval()
+    assert isinstance(duet.generator.encoder, ImageEncoder)
+    duet.generator.encoder.usual.fill_(1e-6)
+    pixels = make_digits(24).pixels
+    bundle = export_model(
+        duet,
+        tmp_path / "bundle",
+        key=Ed25519PrivateKey.generate(),
+        name="digits",
+        inputs={"image": images[:3]},
+        histories=[pixels[:6], pixels[6:9]],
+        samples="uint8",
+        scale=1 / 255,
+    )
+    theta = np.array(bundle.model_canary().theta, dtype=np.float32)
+    np.testing.assert_allclose(theta, duet.generate(images[None, :6])[0].detach(), atol=1e-4)
+    assert np.abs(theta).max() > 0.1
+
+
 def test_every_parameter_of_the_generator_receives_a_gradient_and_the_model_none(
     model: SmallNet, images: torch.Tensor
 ) -> None:
@@ -120,12 +144,24 @@ def test_tent_lowers_entropy_and_changes_norms_alone(model: SmallNet, images: to
     assert changed == {f"norm{number}.{part}" for number in (1, 2, 3) for part in ("weight", "bias")}
 
 
-def test_fine_tuning_learns_the_labels_and_leaves_the_model_alone(model: SmallNet, images: torch.Tensor) -> None:
-    labels = torch.arange(24) % 10
-    own = finetune(model, images, labels, Adaptation(steps=60, rate=1e-2))
+def test_fine_tuning_learns_the_labels_and_leaves_the_model_alone(model: SmallNet) -> None:
+    made = make_digits(120)
+    images, labels = to_float(made.pixels), torch.from_numpy(made.labels)
+    before = copy.deepcopy(model)
+    own = finetune(model, images, labels, Adaptation(steps=96, rate=3e-3))
     loss = torch.nn.functional.cross_entropy
-    assert loss(own(images), labels) < loss(model(images), labels) / 2
-    assert not torch.equal(own.head.weight, model.head.weight)
+    # The last quarter is held back, and told better too.
+    assert loss(own(images[:90]), labels[:90]) < 0.5 * loss(model(images[:90]), labels[:90])
+    assert loss(own(images[90:]), labels[90:]) < loss(model(images[90:]), labels[90:])
+    assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), model.state_dict().values()))
+
+
+def test_fine_tuning_that_only_harms_is_given_up(model: SmallNet, images: torch.Tensor) -> None:
+    # What the labels teach is wrong for those that are held back.
+    labels = model(images).argmax(1)
+    wrong = torch.cat([(labels[:18] + 1) % 10, labels[18:]])
+    own = finetune(model, images, wrong, Adaptation(steps=24, rate=1e-2))
+    assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(), model.state_dict().values()))
 
 
 def test_the_worst_tenth_is_of_the_devices_that_are_drawn() -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MADE_IMAGES = 6000
 COUNTS = (1, 16)
-LABELLED = (16,)
 DEVICES = (240, 32)
 TESTED = (12, 30, 64)
 EPOCHS = 8
@@ -47,9 +46,7 @@ def demo_vision(
                 f"{len(images.labels):,} images ({images.name}). Each device is held at an angle of its own and gives "
                 "up to 16 images without labels."
             )
-        cell = run_cell(
-            images, setting, seed, COUNTS, LABELLED, lambda line: None if silent else console.notes.print(line)
-        )
+        cell = run_cell(images, setting, seed, COUNTS, say=lambda line: None if silent else console.notes.print(line))
         results = assemble([cell])
         fleets: dict[str, Fleet] = {part: make_fleet(images, setting, part, FLEET_SEED) for part in MEASURED}
         (folder / "results.json").write_bytes(results.to_json())
@@ -63,6 +60,7 @@ def demo_vision(
 
 def print_results(results: VisionResults) -> None:
     """A table for each part, and what came of it."""
+    from duetgen.vision.fleet import GIVEN
     from duetgen.vision.results import BASE
 
     for one in results.tables:
@@ -71,12 +69,12 @@ def print_results(results: VisionResults) -> None:
         for name in ("accuracy", "worst tenth", "another's θ", "against base", "95 % interval", "", "one device"):
             table.add_column(name, justify="right" if name else "left")
         for row in one.rows:
-            if row.images not in (0, IMAGES):
+            if row.images not in (0, IMAGES, GIVEN):
                 continue
             against, cost = one.against(row.method, BASE, row.images), results.costs.get(row.method)
             delay = None if cost is None else cost.delay_ms
             table.add_row(
-                row.method,
+                f"{row.method}, {GIVEN} with labels" if row.images == GIVEN else row.method,
                 f"{row.accuracy.mean:.4f}",
                 f"{row.worst.mean:.4f}",
                 "" if row.another is None else f"{row.another:.4f}",

@@ -186,12 +186,12 @@ def run_replay(
         DuetError: bundle or dataset is not good, or the cloud cannot be reached at the start.
     """
     from duetgen.data.store import Dataset
-    from duetgen.device import load_model
+    from duetgen.device import DeviceModel, load_model
     from duetgen.device.client import HttpCloud
     from duetgen.device.connection import ConnectionPool
     from duetgen.replay import Fleet, FleetConfig, Sessions
 
-    model, data = load_model(bundle, config.trusted), Dataset(find_dataset(dataset, quiet))
+    model, data = load_model(bundle, config.trusted, DeviceModel), Dataset(find_dataset(dataset, quiet))
     chosen = protocol or ("given" if data.has_given else "full")
     sessions = Sessions(data, model.manifest, chosen, devices, seed)
     say_version(bundle, sessions.dataset, quiet)

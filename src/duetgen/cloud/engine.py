@@ -22,6 +22,7 @@ from duetgen.wire.bias import PAIR_BYTES, ItemBias
 from duetgen.wire.bundle import Bundle, Canary, ModelCanary
 from duetgen.wire.codec import BYTES
 from duetgen.wire.errors import InvalidSampleError
+from duetgen.wire.limits import MAX_WAITING_BYTES
 from duetgen.wire.messages import Encoding, Parts
 from duetgen.wire.samples import SampleSpec
 
@@ -87,7 +88,8 @@ class Engine:
             self._device = open_session(device, ["CPUExecutionProvider"], options)
             self.on_cuda = self._session.get_providers()[0] == "CUDAExecutionProvider"
             self.check()
-            self.rows = CUDA_ROWS if self.on_cuda else self.fastest_rows()
+            most = max(1, MAX_WAITING_BYTES // self._draw(np.random.default_rng(0)).nbytes)
+            self.rows = min(CUDA_ROWS, most) if self.on_cuda else self.fastest_rows(most)
         except CanaryError:
             raise
         except Exception as cause:  # ONNX Runtime raises many kinds, none with a common base of its own
@@ -239,10 +241,11 @@ class Engine:
         scale = max(float(np.abs(wanted).max(initial=0)), 1e-3)
         return bool(np.isfinite(found).all() and np.abs(found - wanted).max(initial=0) <= TOLERANCE * scale)
 
-    def fastest_rows(self) -> int:
-        """The number of devices a call, of `ROWS`, that takes least time a device: caches set it, so it is measured."""
+    def fastest_rows(self, most: int) -> int:
+        """The number of devices a call, of `ROWS` and not above `most`, that takes least time a device: caches set it,
+        so it is measured."""
         rng, best, fastest = np.random.default_rng(0), 1, float("inf")
-        for rows in ROWS:
+        for rows in (rows for rows in ROWS if rows <= most):
             histories = [self._draw(rng) for _ in range(rows)]
             self._run(histories)
             times = []

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 
 from duetgen.cloud.engine import Engine, History
+from duetgen.cloud.errors import OverloadedError
 from duetgen.cloud.thetas import Thetas
+from duetgen.wire.limits import MAX_WAITING_BYTES
 
 Place = tuple[Thetas, int]
 """Thetas that were generated together, and the row of one of them."""
@@ -29,12 +31,20 @@ class Gathering:
     def __init__(self, engine: Engine, timed: Timed) -> None:
         self.engine, self._timed = engine, timed
         self._waiting: list[tuple[History, asyncio.Future[Place]]] = []
+        self._held = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def theta(self, history_L: History) -> asyncio.Future[Place]:
-        """Theta of a history, at the end of this round of the event loop."""
+        """Theta of a history, at the end of this round of the event loop.
+
+        Raises:
+            OverloadedError: the histories that wait take as much memory as they may.
+        """
+        if self._held + history_L.nbytes > MAX_WAITING_BYTES:
+            raise OverloadedError("more histories at once than the service takes", "ask again after Retry-After")
+        self._held += history_L.nbytes
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Place] = loop.create_future()
         if not self._waiting:
@@ -44,8 +54,10 @@ class Gathering:
 
     def _generate(self) -> None:
         # Those that gave up in the meantime (a timeout, a lost connection) need no answer.
-        taken = [pair for pair in self._waiting[: self.engine.rows] if not pair[1].done()]
+        part = self._waiting[: self.engine.rows]
         del self._waiting[: self.engine.rows]
+        self._held -= sum(history_L.nbytes for history_L, _ in part)
+        taken = [pair for pair in part if not pair[1].done()]
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._generate)
         if not taken:

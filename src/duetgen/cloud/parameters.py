@@ -113,10 +113,10 @@ class Parameters:
 
     async def _generate(self, served: Served, grant: Grant, request: BatchRequest, form: Format) -> bytes:
         engine, devices = served.engine, request.devices
-        histories = engine.histories([device.history for device in devices])
         answers: list[ParametersAnswer] = []
         for begin in range(0, len(devices), engine.rows):
-            part = histories[begin : begin + engine.rows]
+            # Not all of them at once: what is small in a request may be large to read.
+            part = engine.histories([device.history for device in devices[begin : begin + engine.rows]])
             begun = time.perf_counter()
             thetas = engine.thetas(part)
             self._service.recorder.timed(time.perf_counter() - begun, len(part))

@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from duetgen.data.store import Dataset
-from duetgen.device import load_model
+from duetgen.device import DeviceModel, load_model
 from duetgen.device.cloud import Cloud
 from duetgen.device.policy import policy_named
 from duetgen.export import export_bundle
@@ -61,7 +61,7 @@ def measure_policies(
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         export_bundle(load_run(root), dataset, bundle, key=Ed25519PrivateKey.generate(), measure=False)
-        model, cloud = load_model(bundle), LocalCloud(bundle)
+        model, cloud = load_model(bundle, None, DeviceModel), LocalCloud(bundle)
     sessions = Sessions(dataset, model.manifest, protocol, limit_devices)  # type: ignore[arg-type]
 
     def connect(session: Session) -> tuple[Cloud, str]:

@@ -173,7 +173,17 @@ def make_change(model: nn.Module, name: str, kind: str, rank: int = 8, residual:
             f"{name} is a {type(layer).__name__}, which cannot take theta",
             "name linear layers, convolutions, embeddings, norms, or nn.MultiheadAttention inside of it",
         )
+    if rank < 1:
+        raise NotPersonalisableError(f"a rank of {rank} is none", "give 1 or more")
+    computed = [part for part in ("weight", "bias") if not isinstance(getattr(layer, part, None), nn.Parameter | None)]
+    if computed:
+        raise NotPersonalisableError(
+            f"the {computed[0]} of {name} is computed from other parameters",
+            "remove the parametrization first: torch.nn.utils.parametrize.remove_parametrizations",
+        )
     parameter = next(layer.parameters(recurse=False), None)
+    if isinstance(parameter, nn.parameter.UninitializedParameter):
+        raise NotPersonalisableError(f"{name} has no size yet", "run the model once before it is made personal")
     if parameter is None:
         raise NotPersonalisableError(f"{name} has no parameters of its own", "name a layer that has")
     if not parameter.is_floating_point():

@@ -8,19 +8,19 @@ Shapes: C candidates, V item indices.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 
-from duetgen.device.checks import check_met, check_path
+from duetgen.device.checks import check_met
 from duetgen.device.config import DeviceConfig, DeviceOptions
 from duetgen.device.items import UNKNOWN, item_id
 from duetgen.device.loaded import Float32, LoadedModel
 from duetgen.device.log import EventLog
 from duetgen.device.met import Bool
-from duetgen.device.model import DeviceModel, Int64, load_model
+from duetgen.device.model import DeviceModel, Int64
 from duetgen.device.ranker import Ranker
 from duetgen.device.ranking import Ranking
 from duetgen.device.resident import Resident
@@ -47,6 +47,8 @@ class Device(Resident[EventLog]):
         OutputUnwritableError: the state folder cannot be made.
     """
 
+    _kind = DeviceModel
+
     def __init__(
         self,
         bundle: Path | str | DeviceModel,
@@ -56,14 +58,6 @@ class Device(Resident[EventLog]):
         super().__init__(bundle, config, options)
         self._ranker = Ranker(self._log, self._counts, self.config.clock)
         self._start()
-
-    @staticmethod
-    def _load(bundle: Path | str | LoadedModel, trusted: Collection[str] | None) -> LoadedModel:
-        if isinstance(bundle, DeviceModel):
-            return bundle
-        check_path("bundle", bundle)
-        assert isinstance(bundle, (str, Path))
-        return load_model(bundle, trusted)
 
     def _make_log(self, model: LoadedModel) -> EventLog:
         return EventLog(self._state)

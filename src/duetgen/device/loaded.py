@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,14 @@ class LoadedModel(ABC):
     Args:
         bundle: an opened bundle, see `model.load_model`.
 
+    Attributes:
+        runs_on: the class that an application runs it with.
+
     Raises:
         InvalidBundleError: its graph cannot be loaded.
     """
+
+    runs_on: ClassVar[str]
 
     def __init__(self, bundle: Bundle) -> None:
         import onnxruntime

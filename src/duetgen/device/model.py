@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from duetgen.wire.bundle import DEVICE_FILES, Bundle, open_bundle
 from duetgen.wire.errors import InvalidBundleError
 
 Int64 = npt.NDArray[np.int64]
+Kind = TypeVar("Kind", bound=LoadedModel)
 
 TOLERANCE: Final = 1e-4
 """How far a runtime's scores may be from those of the export, absolute and relative."""
@@ -75,6 +76,8 @@ class DeviceModel(LoadedModel):
     Raises:
         InvalidBundleError: its graph cannot be loaded, has other inputs, or does not reproduce the canary.
     """
+
+    runs_on = "Device"
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
@@ -178,29 +181,38 @@ class DeviceModel(LoadedModel):
         return scores_V
 
 
-def load_model(root: Path | str, trusted: Collection[str] | None = None) -> DeviceModel:
-    """A bundle that ranks items, see `load`.
-
-    Raises:
-        InvalidBundleError: as for `load`; or it ranks no items.
-    """
-    return DeviceModel(open_for_device(root, trusted))
+@overload
+def load_model(root: Path | str, trusted: Collection[str] | None = None) -> LoadedModel: ...
 
 
-def load(root: Path | str, trusted: Collection[str] | None = None) -> LoadedModel:
-    """Open a bundle folder, verify everything that a device uses of it, and load it.
+@overload
+def load_model(root: Path | str, trusted: Collection[str] | None, kind: type[Kind]) -> Kind: ...
+
+
+def load_model(
+    root: Path | str, trusted: Collection[str] | None = None, kind: type[LoadedModel] | None = None
+) -> LoadedModel:
+    """Open a bundle folder of either kind, verify everything that a device uses of it, and load it.
 
     Args:
         root: the bundle; `generator.onnx` may be absent.
         trusted: public keys that may sign, in hexadecimal; None takes any.
+        kind: that it must be of, `DeviceModel` or `SampleModel`; None for either.
 
     Raises:
-        InvalidBundleError: damaged, incomplete, not to be trusted, or not computing here what it should.
+        InvalidBundleError: damaged, incomplete, not to be trusted, not computing here what it should, or of the other
+            kind.
     """
     from duetgen.device.sample_model import SampleModel
 
     bundle = open_for_device(root, trusted)
-    return DeviceModel(bundle) if bundle.manifest.ranks else SampleModel(bundle)
+    found: type[LoadedModel] = DeviceModel if bundle.manifest.ranks else SampleModel
+    if kind is not None and found is not kind:
+        raise InvalidBundleError(
+            f"{root} {'ranks items' if bundle.manifest.ranks else 'ranks no items'}",
+            f"run it with duetgen.device.{found.runs_on}",
+        )
+    return found(bundle)
 
 
 def open_for_device(root: Path | str, trusted: Collection[str] | None) -> Bundle:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from duetgen.device.checks import check_path, refuse
+from duetgen.device.checks import refuse
 from duetgen.device.config import DeviceConfig, DeviceOptions
 from duetgen.device.loaded import Float32, LoadedModel
-from duetgen.device.model import load
 from duetgen.device.policy import DailyBudget, Drift
 from duetgen.device.resident import Resident
 from duetgen.device.sample_log import SampleLog
 from duetgen.device.sample_model import SampleModel
-from duetgen.wire.errors import InvalidBundleError, InvalidSampleError
+from duetgen.wire.errors import InvalidSampleError
 
 
 class PersonalModel(Resident[SampleLog]):
@@ -38,6 +37,8 @@ class PersonalModel(Resident[SampleLog]):
         OutputUnwritableError: the state folder cannot be made.
     """
 
+    _kind = SampleModel
+
     def __init__(
         self,
         bundle: Path | str | SampleModel,
@@ -47,22 +48,12 @@ class PersonalModel(Resident[SampleLog]):
         super().__init__(bundle, config, options)
         self._start()
 
-    @staticmethod
-    def _load(bundle: Path | str | LoadedModel, trusted: Collection[str] | None) -> LoadedModel:
-        if not isinstance(bundle, SampleModel):
-            check_path("bundle", bundle)
-            assert isinstance(bundle, (str, Path))
-            bundle = load(bundle, trusted)
-        if not isinstance(bundle, SampleModel):
-            raise InvalidBundleError(f"{bundle.bundle.root} ranks items", "run it with duetgen.device.Device")
-        return bundle
-
     def _make_log(self, model: LoadedModel) -> SampleLog:
         assert isinstance(model, SampleModel)
         policy = self.config.policy
         if isinstance(policy.policy if isinstance(policy, DailyBudget) else policy, Drift):
             refuse("policy", "is Drift, which compares items", "give EveryEvents, AfterSeconds or Always")
-        return SampleLog(self._state, model.spec.history.nbytes, model.history)
+        return SampleLog(self._state, model.spec.history, model.history)
 
     @property
     def model(self) -> SampleModel:
@@ -72,7 +63,8 @@ class PersonalModel(Resident[SampleLog]):
         return model
 
     def observe(self, *samples: npt.ArrayLike) -> None:
-        """Note what has just happened on the device, oldest first: samples as the manifest types them.
+        """Note what has just happened on the device, oldest first: samples as the manifest types them, of pictures the
+        bytes of their files.
 
         Raises:
             InvalidSampleError: one of them is not; then none is noted.

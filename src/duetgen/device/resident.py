@@ -6,14 +6,15 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
-from duetgen.device.checks import refuse
+from duetgen.device.checks import check_path, refuse
 from duetgen.device.config import DeviceConfig, DeviceOptions
 from duetgen.device.counts import Counts, survivable
 from duetgen.device.errors import NotForgottenError
 from duetgen.device.loaded import LoadedModel
 from duetgen.device.log import EventLog
+from duetgen.device.model import load_model
 from duetgen.device.runtime import Runtime, Runtimes
 from duetgen.device.sample_log import SampleLog
 from duetgen.device.state import StateFolder
@@ -41,6 +42,7 @@ class Resident(ABC, Generic[Log]):
         device_id: its id.
     """
 
+    _kind: ClassVar[type[LoadedModel]]
     _log: Log
 
     def __init__(
@@ -73,10 +75,12 @@ class Resident(ABC, Generic[Log]):
                 state.release()
             raise
 
-    @staticmethod
-    @abstractmethod
-    def _load(bundle: Path | str | LoadedModel, trusted: Collection[str] | None) -> LoadedModel:
-        """The bundle that it starts with, loaded."""
+    def _load(self, bundle: Path | str | LoadedModel, trusted: Collection[str] | None) -> LoadedModel:
+        if isinstance(bundle, self._kind):
+            return bundle
+        check_path("bundle", bundle)
+        assert isinstance(bundle, (str, Path))
+        return load_model(bundle, trusted, self._kind)
 
     @abstractmethod
     def _make_log(self, model: LoadedModel) -> Log:

@@ -14,6 +14,7 @@ import msgspec
 
 from duetgen.device.state import StateFolder
 from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_HISTORY_BYTES
+from duetgen.wire.samples import SampleSpec
 
 MAGIC: Final = b"DUETSAM1"
 HEAD: Final = len(MAGIC) + 32
@@ -26,13 +27,13 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class SampleLog:
-    """The last samples, oldest first, each of one size in bytes. Thread-safe; reading never waits for the disk.
+    """The last samples, oldest first, packed. Thread-safe; reading never waits for the disk.
 
     On disk lies one file, written whole: magic, SHA-256 of the rest, the rest. What was torn or changed is no log.
 
     Args:
         state: folder to keep them in; None keeps them in memory alone.
-        size: bytes of a sample.
+        kind: of the samples.
         capacity: how many are kept.
 
     Attributes:
@@ -41,8 +42,8 @@ class SampleLog:
 
     file_name: ClassVar[str] = "samples.log"
 
-    def __init__(self, state: StateFolder | None, size: int, capacity: int) -> None:
-        self.size, self.capacity, self.count = size, capacity, 0
+    def __init__(self, state: StateFolder | None, kind: SampleSpec, capacity: int) -> None:
+        self.kind, self.capacity, self.count = kind, capacity, 0
         self._samples: deque[bytes] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._file = None if state is None else state.file("samples.log", self._content)
@@ -55,7 +56,7 @@ class SampleLog:
             return
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
             kept = msgspec.msgpack.decode(payload, type=_Kept)
-            if kept.count >= 0 and kept.size == self.size and all(len(one) == kept.size for one in kept.samples):
+            if kept.count >= 0 and kept.size == self.kind.nbytes and all(map(self.kind.fits, kept.samples)):
                 self.count = kept.count
                 self._samples.extend(kept.samples)
 
@@ -63,7 +64,7 @@ class SampleLog:
         with self._lock:
             if not self._samples:
                 return None
-            payload = msgspec.msgpack.encode(_Kept(self.count, self.size, list(self._samples)))
+            payload = msgspec.msgpack.encode(_Kept(self.count, self.kind.nbytes, list(self._samples)))
         return MAGIC + hashlib.sha256(payload).digest() + payload
 
     def __len__(self) -> int:

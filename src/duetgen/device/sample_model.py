@@ -29,6 +29,8 @@ class SampleModel(LoadedModel):
         InvalidBundleError: its graph cannot be loaded, has other inputs, or does not reproduce the canary.
     """
 
+    runs_on = "PersonalModel"
+
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         assert not isinstance(self.manifest.model, UnsetType)
@@ -75,8 +77,8 @@ class SampleModel(LoadedModel):
 
     @property
     def kind(self) -> object:
-        """The samples that a device keeps."""
-        return self.spec.history
+        """What it reads and gives: an application goes on as it was."""
+        return self.spec
 
     def asked(self, kept: Sequence[Any]) -> list[int] | bytes:
         """The samples kept, as a request holds them."""

@@ -24,7 +24,7 @@ import msgspec
 
 from duetgen.device.errors import NothingToRollBackError
 from duetgen.device.loaded import LoadedModel
-from duetgen.device.model import load
+from duetgen.device.model import load_model
 from duetgen.device.state import StateFolder
 from duetgen.wire.bundle import MANIFEST, SIGNATURE, decode_manifest, verify_manifest
 from duetgen.wire.errors import InvalidBundleError
@@ -120,10 +120,10 @@ class Versions:
     def _load(self, model_id: str) -> LoadedModel:
         if model_id == self.shipped.model_id:
             return self.shipped
-        model = load(self.folder / "versions" / model_id, self.trusted)
+        model = load_model(self.folder / "versions" / model_id, self.trusted)
         if model.kind != self.shipped.kind:
             raise InvalidBundleError(
-                f"version {model_id[:16]} reads other samples, or is of another kind",
+                f"version {model_id[:16]} has other inputs, or is of another kind",
                 "publish what these devices can run",
             )
         if model.model_id != model_id:

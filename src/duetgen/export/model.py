@@ -26,11 +26,12 @@ from duetgen.export.folder import entries_of, now, versions, write_bundle
 from duetgen.export.plausible import bound
 from duetgen.wire.bundle import FORMAT_VERSION, OPSET, Bundle, LayoutEntry, Manifest, ModelCanary, identify
 from duetgen.wire.limits import MAX_HISTORY_BYTES, MAX_PARAMETERS
+from duetgen.wire.pictures import size_of
 from duetgen.wire.samples import Array, ModelSpec, SampleSpec, TensorSpec
 
 Values = npt.NDArray[Any]
 Output = Callable[[Any], Tensor]
-SampleType = Literal["ids", "float32", "int32", "uint8"]
+SampleType = Literal["ids", "float32", "int32", "uint8", "image"]
 FEW: int = 64
 """Histories a call when bounds are learnt."""
 
@@ -102,7 +103,8 @@ def export_model(
         inputs: one example of each of the model's inputs by name, in the order of its `forward`, for at least two rows.
         histories: those of some devices, each a list or array of samples as the device observes them, oldest first;
             they tell what a plausible theta is, so the more the better.
-        samples: how a sample travels: `ids` (whole numbers from 1), `float32`, `int32`, or `uint8` (images).
+        samples: how a sample travels: `ids` (whole numbers from 1), `float32`, `int32`, `uint8` (pixels), or `image`
+            (the bytes of PNG or JPEG files of one size).
         scale: what a sample's values are multiplied by before the generator reads them, as 1/255 for images.
         length: L_g, most samples that the generator reads; the longest history by default.
         vocabulary: of `ids`, one above the largest.
@@ -122,7 +124,7 @@ def export_model(
     layout = whole_duet.personal.layout
     lengths = [len(history) for history in histories]
     longest = length or max(lengths, default=0)
-    sample = SampleSpec(samples, list(np.shape(histories[0][0])) if all(lengths) and lengths else [], scale)
+    sample = SampleSpec(samples, shape_of(histories[0][0], samples) if all(lengths) and lengths else [], scale)
     check_limits(layout.size, sample, longest, inputs, lengths)
     packed = [[sample.pack(one, vocabulary) for one in history] for history in histories]
     read = [sample.read(sample.join(history), longest, vocabulary) for history in packed]
@@ -188,6 +190,15 @@ def export_model(
     return write_bundle(Path(out), manifest, contents, key, overwrite)
 
 
+def shape_of(sample: Any, samples: SampleType) -> list[int]:
+    """Sizes of a sample.
+
+    Raises:
+        InvalidSampleError: it is no picture, where it should be.
+    """
+    return list(size_of(sample) if samples == "image" else np.shape(sample))
+
+
 def check_limits(
     size: int, sample: SampleSpec, length: int, inputs: Mapping[str, Tensor], lengths: Sequence[int]
 ) -> None:
@@ -200,10 +211,12 @@ def check_limits(
         raise NotExportableError(f"theta has {size} values, at most {MAX_PARAMETERS} are served", "give it a budget")
     if not lengths or not all(lengths):
         raise NotExportableError("there are no histories, or an empty one", "give histories of some devices")
-    if sample.dtype != "ids" and sample.nbytes * length > MAX_HISTORY_BYTES:
+    if not sample.sound:
+        raise NotExportableError(f"a sample is {sample}", "ids are single numbers, all others arrays or pictures")
+    if sample.too_large(length):
         raise NotExportableError(
             f"a history of {length} samples has {sample.nbytes * length} bytes, at most {MAX_HISTORY_BYTES} travel",
-            "give a shorter length, or smaller samples, as uint8",
+            "give a shorter length, or smaller samples, as uint8 or image",
         )
     if not inputs or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in inputs.values()):
         raise NotExportableError(

@@ -104,11 +104,20 @@ def make_fleet(images: Images, setting: Setting, part: Part, seed: int) -> Fleet
     shifts = []
     for device in range(count):
         pool = pools[device % len(pools)]
-        chosen = random.choice(pool, each, replace=len(pool) < each)
+        chosen = draw_images(pool, each, 0 if part == "train" else GIVEN, random)
         shifts.append(draw_shifts(setting, part, random))
         pixels[device] = seen_by(shifts[-1], images.pixels[chosen], int(random.integers(2**31)))
         labels[device] = images.labels[chosen]
     return Fleet(shifts, pixels, labels)
+
+
+def draw_images(pool: Indices, count: int, given: int, random: np.random.Generator) -> Indices:
+    """Images of one device: [N]. Where there are too few, some come twice, and none among those given and the rest."""
+    if len(pool) >= count or len(pool) < 2 or not given:
+        return random.choice(pool, count, replace=len(pool) < count)
+    mixed = random.permutation(pool)
+    cut = max(1, len(pool) * given // count)
+    return np.concatenate([random.choice(mixed[:cut], given), random.choice(mixed[cut:], count - given)])
 
 
 def pools_of(images: Images, setting: Setting, part: Part) -> list[Indices]:

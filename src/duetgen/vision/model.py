@@ -199,7 +199,8 @@ class ImageGenerator(ParameterGenerator):
         learnt_BP = super().forward(feature_BKF)
         found = encoder.by_statistics(history_BLx, real_BK)
         parts = [
-            found.get(name, learnt_BP.new_zeros(len(learnt_BP), size)) for name, (_, size) in self.layout.layers.items()
+            found.get(name, learnt_BP.new_zeros(learnt_BP.shape[0], size))
+            for name, (_, size) in self.layout.layers.items()
         ]
         familiar_B1 = encoder.familiarity(feature_BKF, real_BK).unsqueeze(1)
         return familiar_B1 * learnt_BP + (1 - familiar_B1) * torch.cat(parts, dim=1)

@@ -27,6 +27,7 @@ from duetgen.errors import MissingExtraError
 from duetgen.files import read_regular
 from duetgen.vision.images import SIDE, TEST, TRAIN, Images, Indices, Pixels
 from duetgen.wire import limits
+from duetgen.wire.pictures import pillow
 
 KINDS: Final = ("idx", "usps", "image-folder")
 """Names for `duet prepare KIND INPUT`."""
@@ -294,16 +295,3 @@ def fitted(pixels: Pixels) -> Pixels:
     planes = [image_type.fromarray(plane).resize((SIDE, SIDE), SCALING) for plane in pixels.reshape(-1, high, wide)]
     scaled: Pixels = np.stack([np.asarray(plane) for plane in planes])
     return scaled.reshape(*pixels.shape[:2], SIDE, SIDE)
-
-
-def pillow() -> Any:
-    """The module of pictures.
-
-    Raises:
-        MissingExtraError: Pillow is not here.
-    """
-    try:
-        from PIL import Image
-    except ImportError as cause:
-        raise MissingExtraError("pictures need Pillow", "pip install 'duetgen[vision]'") from cause
-    return Image

@@ -6,6 +6,8 @@
 - `bias`: its item bias as bytes
 - `trust`: how much each part counts at its age
 - `authentication`: codes that prove where an answer comes from
+- `samples`: what a model of any modality reads and gives
+- `pictures`: samples that are encoded pictures
 - `bundle`: one published version: manifest, digests, signature
 - `ed25519`: verification of signatures
 - `errors`: refusals that both share

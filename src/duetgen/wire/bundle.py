@@ -38,7 +38,6 @@ from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.limits import (
     MAX_BUNDLE_FILE_BYTES,
     MAX_GENERATOR_HISTORY,
-    MAX_HISTORY_BYTES,
     MAX_ITEMS,
     MAX_MANIFEST_BYTES,
     MAX_OPINION_ITEMS,
@@ -264,8 +263,7 @@ def check_kind(manifest: Manifest, source: str, hint: str) -> None:
     ids = model.history.dtype == "ids"
     if manifest.window or bool(manifest.vocabulary) != ids or manifest.parts != "weights":
         raise InvalidBundleError(f"{source} is of a model that ranks no items, and says otherwise", hint)
-    large = not ids and model.history.nbytes * manifest.history > MAX_HISTORY_BYTES
-    if bool(model.history.shape) == ids or large:
+    if not model.history.sound or model.history.too_large(manifest.history):
         raise InvalidBundleError(f"{source} has a history that no request can hold", hint)
 
 

@@ -126,6 +126,15 @@ MAX_CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 MAX_HISTORY_BYTES: Final = 512 * 2**10
 """Largest history of samples in a request, in bytes."""
 
+MAX_PICTURE_BYTES: Final = 31 * 2**10
+"""Largest encoded picture in a request, in bytes: a history has room for sixteen."""
+
+MAX_DECODED_BYTES: Final = 16 * 2**20
+"""Most bytes that the samples of a history may become in memory."""
+
+MAX_WAITING_BYTES: Final = 256 * 2**20
+"""Most bytes of the histories that wait for a generator, or that it reads in one call."""
+
 MAX_SAMPLE_VALUES: Final = 2**24
 """Most values along one dimension of an input, and of a sample."""
 

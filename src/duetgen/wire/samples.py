@@ -1,8 +1,8 @@
 """What a model of any modality reads and gives, as its manifest types it: inputs, outputs, and a device's history.
 
-A history is a list of samples, oldest first. Scalar ids travel as a list of numbers; every other kind of sample, a
-feature vector or an image, as the raw bytes of all samples one after the other, little endian, row by row. A sample of
-zeros is padding.
+A history is a list of samples, oldest first. Scalar ids travel as a list of numbers; feature vectors and other arrays
+as the raw bytes of all samples one after the other, little endian, row by row; encoded pictures one after the other,
+the length of each before it in four bytes. A sample of zeros is padding.
 
 Shapes: L samples of a history, B devices; `x` dimensions of a sample.
 """
@@ -19,11 +19,24 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from duetgen.wire.errors import InvalidSampleError
-from duetgen.wire.limits import MAX_DIMENSIONS, MAX_IDS, MAX_SAMPLE_VALUES, MAX_TENSORS
+from duetgen.wire.limits import (
+    MAX_DECODED_BYTES,
+    MAX_DIMENSIONS,
+    MAX_HISTORY_BYTES,
+    MAX_IDS,
+    MAX_PICTURE_BYTES,
+    MAX_SAMPLE_VALUES,
+    MAX_TENSORS,
+)
+from duetgen.wire.pictures import check_picture, pixels
 
 DType = Literal["float32", "int64", "int32", "uint8", "bool"]
 Name = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Extent = Annotated[int, Meta(ge=1, le=MAX_SAMPLE_VALUES)]
+LENGTH: Final = 4
+"""Bytes of the length before a picture."""
+HEADERS: Final = 4096
+"""Bytes that an encoded picture may have beyond its pixels."""
 LITTLE: Final = {"float32": "<f4", "int32": "<i4", "uint8": "|u1", "ids": "<i4"}
 
 
@@ -45,19 +58,41 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One sample of a history: what the generator's graph reads is [B, L, *shape].
 
     Attributes:
-        dtype: of its values on the wire; `ids` are whole numbers from 1 to the bundle's vocabulary - 1, in a list.
-        shape: sizes; none for ids.
+        dtype: of its values on the wire; `ids` are whole numbers from 1 to the bundle's vocabulary - 1, in a list; an
+            `image` is an encoded picture, PNG or JPEG.
+        shape: sizes; none for ids; of an image colours, 1 or 3, height and width.
         scale: what values are multiplied by before the generator reads them, as 1/255 for images.
     """
 
-    dtype: Literal["ids", "float32", "int32", "uint8"]
+    dtype: Literal["ids", "float32", "int32", "uint8", "image"]
     shape: Annotated[list[Extent], Meta(max_length=MAX_DIMENSIONS)] = []
     scale: float = 1.0
 
     @property
     def nbytes(self) -> int:
-        """On the wire."""
-        return math.prod(self.shape) * np.dtype(LITTLE[self.dtype]).itemsize
+        """On the wire; of an image the most."""
+        values = math.prod(self.shape)
+        if self.dtype == "image":
+            return min(values + HEADERS, MAX_PICTURE_BYTES)
+        return values * np.dtype(LITTLE[self.dtype]).itemsize
+
+    @property
+    def sound(self) -> bool:
+        """Whether its shape is one that its kind can have."""
+        if self.dtype == "ids":
+            return not self.shape
+        return bool(self.shape) and (self.dtype != "image" or (len(self.shape) == 3 and self.shape[0] in (1, 3)))
+
+    def fits(self, packed: bytes) -> bool:
+        """Whether a packed sample has a size that one can have."""
+        return 0 < len(packed) <= self.nbytes if self.dtype == "image" else len(packed) == self.nbytes
+
+    def too_large(self, length: int) -> bool:
+        """Whether a history of so many samples is more than a request holds, or than is read of one."""
+        if self.dtype == "ids":
+            return False
+        sent = (self.nbytes + LENGTH * (self.dtype == "image")) * length
+        return sent > MAX_HISTORY_BYTES or 4 * math.prod(self.shape) * length > MAX_DECODED_BYTES
 
     def pack(self, sample: object, vocabulary: int = MAX_IDS) -> bytes:
         """A sample as bytes.
@@ -65,6 +100,8 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             InvalidSampleError: it has another shape, or holds what this kind of sample cannot.
         """
+        if self.dtype == "image":
+            return check_picture(sample, self.shape[1], self.shape[2], self.nbytes)
         try:
             found = np.asarray(sample)
         except (ValueError, TypeError, OverflowError) as cause:
@@ -89,6 +126,8 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def join(self, samples: Sequence[bytes]) -> list[int] | bytes:
         """A history as a request holds it."""
+        if self.dtype == "image":
+            return b"".join(len(one).to_bytes(LENGTH, "little") + one for one in samples)
         packed = b"".join(samples)
         return np.frombuffer(packed, LITTLE["ids"]).tolist() if self.dtype == "ids" else packed
 
@@ -102,6 +141,7 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Raises:
             InvalidSampleError: it is another kind of history, no whole number of samples, or holds what it cannot.
+            MissingExtraError: it holds pictures, and Pillow is not here.
         """
         if self.dtype == "ids":
             if isinstance(history, bytes):
@@ -112,6 +152,10 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     f"the history holds an id out of 1 to {vocabulary - 1}", "send ids that this version has"
                 )
             return recent
+        if self.dtype == "image":
+            colours, height, width = self.shape
+            shown = [pixels(one, colours, height, width, self.nbytes) for one in self.apart(history)[-length:]]
+            return np.stack(shown).astype(np.float32) * np.float32(self.scale)
         if not isinstance(history, bytes) or not history or len(history) % self.nbytes:
             size = f"{len(history)} bytes" if isinstance(history, bytes) else "a list"
             raise InvalidSampleError(
@@ -126,6 +170,25 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.dtype == "float32" and not np.isfinite(read).all():
             raise InvalidSampleError("the history holds a value that is not finite", "send finite numbers")
         return read
+
+    def apart(self, history: list[int] | bytes) -> list[bytes]:
+        """The pictures of a history.
+
+        Raises:
+            InvalidSampleError: it is no list of pictures.
+        """
+        if not isinstance(history, bytes):
+            raise InvalidSampleError("the history is a list, where this version reads pictures", "send their bytes")
+        found, at = [], 0
+        while at < len(history):
+            begin = at + LENGTH
+            at = begin + int.from_bytes(history[at:begin], "little")
+            found.append(history[begin:at])
+        if not found or at > len(history):
+            raise InvalidSampleError(
+                "the history is cut, or no list of pictures", "send each with its length before it, in four bytes"
+            )
+        return found
 
     def draw(self, random: np.random.Generator, length: int, vocabulary: int) -> npt.NDArray[Any]:
         """A made-up history as the generator reads it: [L, x]."""
