@@ -27,6 +27,7 @@ from duetgen.training.processes import Processes, TrainingFailedError
 from duetgen.training.progress import Losses, Progress
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import AGAIN, EpochRecord, RunFolder
+from duetgen.training.states import States
 from duetgen.training.step import TrainingStep
 
 Validate = Callable[[nn.Module, Dataset], float]
@@ -74,6 +75,7 @@ class Trainer:
         processes: those that train together.
         base: the global model that is kept; None where it is trained.
         teacher: what is distilled; None where nothing is.
+        states: what the generator reads in place of histories; None where it reads these.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Trainer:
         *,
         base: Recommender | None = None,
         teacher: Teacher | None = None,
+        states: States | None = None,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
         self.processes = processes
@@ -93,9 +96,12 @@ class Trainer:
         self.model = Recommender(dataset.vocabulary, config.model)
         if base is not None:
             freeze_global_model(self.model, base, config)
-        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        if states is not None:
+            self.model.attach(states.cloud)
+        # A cloud model that is read is no part of what is averaged.
+        self.average = copy.deepcopy(self.model, {id(self.model.cloud): self.model.cloud}).requires_grad_(False).eval()
         counts_V = torch.from_numpy(dataset.training_counts())
-        self.step = TrainingStep(self.model, config.objective, counts_V, teacher).to(processes.device)
+        self.step = TrainingStep(self.model, config.objective, counts_V, teacher, states).to(processes.device)
         self.average.to(processes.device)
         self.optimiser = make_optimiser(self.model, config)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -207,8 +213,9 @@ class Trainer:
     def update_average(self) -> None:
         """Move the average towards the weights; quickly at first, so that it does not remember the initial ones."""
         share = 1 / (1 + min(self.config.optimiser.averaging, self.counters.total_steps / 4))
-        own: list[Tensor] = list(self.model.parameters())
-        average: list[Tensor] = list(self.average.parameters())
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        average: list[Tensor] = [held for held, own in pairs if own.requires_grad]
+        own: list[Tensor] = list(self.trained)
         with torch.no_grad():
             torch._foreach_lerp_(average, own, share)
 
@@ -221,7 +228,11 @@ class Trainer:
         counters.epoch += 1
         if ndcg > counters.best:
             counters.best, counters.best_epoch = ndcg, counters.epoch
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.average.state_dict().items()}
+            self.best = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in self.average.state_dict().items()
+                if not name.startswith("cloud.")
+            }
         seconds = counters.seconds + time.monotonic() - begun
         record = EpochRecord(
             epoch=counters.epoch,
