@@ -149,16 +149,16 @@ class Recommender(nn.Module):
         """Theta of histories [B, L_g]: what the cloud runs."""
         if self.generator is None:
             raise ValueError("there is no generator")
-        if self.cloud is None:
-            return Theta(self.generator(history_BL))
-        state_BD = self.cloud.state(history_BL)
-        return Theta(self.generator(self.read(history_BL, state_BD)), self.cloud.opinions(history_BL, state_BD))
+        state_BD = None if self.cloud is None else self.cloud.state(history_BL)
+        opinions = () if self.cloud is None else self.cloud.opinions(history_BL, state_BD)
+        return Theta(self.generator(self.read(history_BL, state_BD)), opinions)
 
     def read(self, history_BL: Tensor, state_BD: Tensor | None) -> Tensor:
         """What the encoder reads: the history, or the cloud model's state after it as the only payload."""
         if not self.config.of_state:
             return history_BL
-        assert state_BD is not None
+        if state_BD is None:
+            raise ValueError("the generator reads the state of a cloud model, and there is none")
         return state_BD.unsqueeze(1)
 
     def trusted(self, theta: Theta, age: int) -> Theta:

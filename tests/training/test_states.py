@@ -76,6 +76,12 @@ class TestRun:
             weights = model.generate(torch.zeros(1, 5, dtype=torch.int64)).weights_BP
             assert_close(weights, model.generator.decode(torch.zeros(1, 8)))
 
+    def test_without_its_cloud_model_it_generates_nothing(self, whole: Path) -> None:
+        model = load_run(whole).device_model
+        model.cloud = None
+        with pytest.raises(ValueError, match="reads the state of a cloud model"):
+            model.generate(torch.tensor([[3, 4]]))
+
     def test_only_the_generator_is_trained(self, whole: Path) -> None:
         run, cloud = load_run(whole).device_model, load_run(whole / "cloud").cloud_model
         assert run.cloud is not None
