@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.cloudmodel import CloudConfig, CloudModel
-from duetgen.core import ENCODERS, Duet, GeneratorConfig, ParameterGenerator, Theta, Trust
+from duetgen.core import ENCODERS, Duet, GeneratorConfig, ParameterGenerator, StateEncoder, Theta, Trust
 from duetgen.wire.messages import MetPolicy
 
 
@@ -23,7 +23,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         encoder: one of a sequence in `core.ENCODERS`: `average`, averages over four spans, cheap and with little to
-            memorise; `gru` (the paper's); or `attention`.
+            memorise; `gru` (the paper's); `attention`; or `cloud`, the state of the cloud model's sequence model, which
+            has read the history already.
         length: L_g, how many recent events generator and cloud model read; the device model's window gives the paper's
             set-up.
         width: width of the encoder's vector; averages are as wide as what is averaged.
@@ -68,6 +69,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     generator: GeneratorConfig = GeneratorConfig()
     cloud: CloudConfig = CloudConfig()
 
+    @property
+    def of_state(self) -> bool:
+        """Whether a generator reads the state of the cloud model's sequence model, and no history."""
+        return self.method == "duet" and issubclass(ENCODERS[self.history.encoder], StateEncoder)
+
 
 class Recommender(nn.Module):
     """Backbone and generator, joined by the layout of the backbone's head, and what else the cloud gives.
@@ -98,12 +104,15 @@ class Recommender(nn.Module):
     def attach(self, cloud: CloudModel) -> None:
         """Give the device the opinions of a cloud model; none of them counts before `trust` says so."""
         self.cloud = cloud
-        self.trust = Trust(len(cloud.members))
+        self.trust = Trust(len(cloud.advisers))
 
     def _make_generator(self, config: ModelConfig) -> ParameterGenerator:
         history = config.history
-        embed, width = self.backbone.item_embedding, config.backbone.width
-        if not history.shares:
+        embed: nn.Module = self.backbone.item_embedding
+        width = config.backbone.width
+        if config.of_state:
+            embed, width = nn.Identity(), config.cloud.width
+        elif not history.shares:
             embed, width = (
                 nn.Embedding(self.vocabulary, history.embedding_width, padding_idx=0),
                 history.embedding_width,
@@ -111,7 +120,9 @@ class Recommender(nn.Module):
             nn.init.normal_(embed.weight, std=width**-0.5)
             with torch.no_grad():
                 embed.weight[0].zero_()
-        encoder = ENCODERS[history.encoder](embed, width, history.width, history.dropout, history.event_dropout)
+        # A state is one payload: to hide it is to hide everything.
+        hidden = 0.0 if config.of_state else history.event_dropout
+        encoder = ENCODERS[history.encoder](embed, width, history.width, history.dropout, hidden)
         return Duet(self.backbone.head, encoder, config.generator, shared=self.backbone.parameters()).generator
 
     @property
@@ -138,7 +149,17 @@ class Recommender(nn.Module):
         """Theta of histories [B, L_g]: what the cloud runs."""
         if self.generator is None:
             raise ValueError("there is no generator")
-        return Theta(self.generator(history_BL), () if self.cloud is None else self.cloud.opinions(history_BL))
+        state_BD = None if self.cloud is None else self.cloud.state(history_BL)
+        opinions = () if self.cloud is None else self.cloud.opinions(history_BL, state_BD)
+        return Theta(self.generator(self.read(history_BL, state_BD)), opinions)
+
+    def read(self, history_BL: Tensor, state_BD: Tensor | None) -> Tensor:
+        """What the encoder reads: the history, or the cloud model's state after it as the only payload."""
+        if not self.config.of_state:
+            return history_BL
+        if state_BD is None:
+            raise ValueError("the generator reads the state of a cloud model, and there is none")
+        return state_BD.unsqueeze(1)
 
     def trusted(self, theta: Theta, age: int) -> Theta:
         """Theta as it counts when it is so many events old."""

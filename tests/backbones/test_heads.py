@@ -13,7 +13,7 @@ from duetgen.training import TrainConfig, check_config
 from duetgen.training.config import InvalidConfigError
 
 V = 30
-HEADS = ["full", "low-rank", "scale", "concat"]
+HEADS = ["full", "low-rank", "scale", "prefix", "concat"]
 
 
 def make(name: str, head: str, frozen: bool = False, share: bool = False) -> Recommender:
@@ -40,9 +40,11 @@ def test_layers_by_kind(kind: str) -> None:
     [
         ("sasrec", "low-rank", 2 * (9 + 8)),
         ("sasrec", "scale", 2 * 16),
+        ("sasrec", "prefix", 2 * 3 * 8),
         ("sasrec", "concat", 3),
         ("din", "low-rank", 3 * 9 + 32 + 16 + 1),
         ("din", "scale", 2 * (32 + 16 + 1)),
+        ("din", "prefix", 3 * (32 + 16 + 1)),
         ("din", "concat", 3),
     ],
 )

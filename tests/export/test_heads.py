@@ -1,6 +1,10 @@
 """Every kind of head goes into the device's graph as the full one does, theta being its input."""
 
+import re
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -9,8 +13,12 @@ from duetgen.core import GeneratorConfig, Theta
 from duetgen.export import graphs, parity
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 
+BROWSER = Path(__file__).parent.parent.parent / "web/src/kernels.ts"
 
-@pytest.mark.parametrize(("name", "head"), [("din", "low-rank"), ("sasrec", "scale")])
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("din", "low-rank"), ("din", "prefix"), ("sasrec", "scale"), ("sasrec", "prefix")]
+)
 def test_the_device_graph_is_the_model(name: str, head: str) -> None:
     torch.manual_seed(0)
     config = ModelConfig(
@@ -20,7 +28,8 @@ def test_the_device_graph_is_the_model(name: str, head: str) -> None:
         generator=GeneratorConfig(width=8, decoder_scale=0.1, decoder_rank=3),
     )
     model = Recommender(60, config).eval()
-    session = parity.session(graphs.export_device(model))
+    content = graphs.export_device(model)
+    session = parity.session(content)
     window, candidates = np.array([[3, 4, 5, 0], [7, 8, 9, 10]]), np.array([[1, 2, 3]] * 2)
     with torch.inference_mode():
         own_BP = model.generate(torch.from_numpy(window)).weights_BP
@@ -29,3 +38,8 @@ def test_the_device_graph_is_the_model(name: str, head: str) -> None:
             expected = model.score(torch.from_numpy(window), torch.from_numpy(candidates), Theta(theta_BP))
             (found,) = parity.run(session, theta=theta_BP.numpy(), history=window, candidates=candidates)
             np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    # What a page runs without ONNX Runtime.
+    _, kernels = BROWSER.read_text().split("KERNELS", 1)
+    assert {node.op_type for node in onnx.load_from_string(content).graph.node} <= set(
+        re.findall(r"^  ([A-Z]\w+)[,:]", kernels, re.M)
+    )

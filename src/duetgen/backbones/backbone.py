@@ -37,7 +37,8 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
         residual: theta shifts the head's global parameters (True) or replaces them (False, the form of the paper).
         head: how theta changes the head's layers, see `heads.head_layers`; `auto`: `scale` for a generator of a global
             model that is kept, else `full`.
-        rank: of a `low-rank` head's generated cores; size of the vector of a `concat` head.
+        rank: of a `low-rank` head's generated cores; number of vectors of a `prefix` head; size of the vector of a
+            `concat` head.
     """
 
     width: int = 64

@@ -9,7 +9,7 @@ from torch import nn
 
 from duetgen.core import Personal, make_change
 
-HeadKind = Literal["auto", "full", "low-rank", "scale", "concat"]
+HeadKind = Literal["auto", "full", "low-rank", "scale", "prefix", "concat"]
 
 
 def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, activation: type[nn.Module]) -> Personal:
@@ -18,9 +18,10 @@ def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, ac
     Args:
         kind: `full` (and `auto`, where nothing has decided it), theta shifts or replaces all weights; `low-rank`, it
             shifts them by a small core between shared matrices (APG); `scale`, it scales and shifts each layer's output
-            (FiLM); `concat`, it is one more input of the first layer, and the others are static.
+            (FiLM); `prefix`, it is a few vectors that each layer looks at; `concat`, it is one more input of the first
+            layer, and the others are static.
         widths: sizes of input, hidden layers and output.
-        rank: of the small core, or size of the vector that is appended.
+        rank: of the small core, number of vectors of a prefix, or size of the vector that is appended.
         residual: see `personalise`; the other kinds know the residual form alone.
         activation: made once for each gap between two layers.
     """

@@ -209,7 +209,7 @@ def trust_of(root: Path) -> dict[str, dict[int, float]] | None:
     if not isinstance(model, Recommender) or model.trust is None:
         return None
     curves = [model.trust.weights_A, *model.trust.opinions_JA]
-    names = ["weights", *(model.cloud.members if model.cloud is not None else ())]
+    names = ["weights", *(model.cloud.advisers if model.cloud is not None else ())]
     return {
         name: dict(zip(AGES, (round(value, 4) for value in curve_A.tolist()))) for name, curve_A in zip(names, curves)
     }

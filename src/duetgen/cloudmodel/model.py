@@ -6,6 +6,8 @@ V items.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,9 @@ from duetgen.cloudmodel.table import TableModel
 from duetgen.core.theta import ItemBias, Theta
 from duetgen.data.store import FIRST_ITEM
 from duetgen.wire.messages import MetPolicy
+
+SEQUENCE: Final = "sequence"
+"""The member that has a state."""
 
 
 class CloudModel(nn.Module):
@@ -30,6 +35,7 @@ class CloudModel(nn.Module):
 
     Attributes:
         members: the models by name.
+        silent: names of those that give no opinion; none, but where `keep` leaves one for its state alone.
         shares_J: what each one's scores count in their common ranking.
     """
 
@@ -42,6 +48,7 @@ class CloudModel(nn.Module):
         super().__init__()
         self.vocabulary, self.window, self.config, self.met = vocabulary, length, config, met
         self.members = nn.ModuleDict({name: self._make(name) for name in config.members})
+        self.silent: frozenset[str] = frozenset()
         self.register_buffer("shares_J", torch.ones(len(self.members)))
 
     def _make(self, name: Member) -> nn.Module:
@@ -49,15 +56,50 @@ class CloudModel(nn.Module):
             return SequenceModel(self.vocabulary, self.window, self.config)
         return GraphModel(self.vocabulary) if name == "onnx" else TableModel(self.vocabulary, self.config.neighbours)
 
-    def opinions(self, history_BL: Tensor) -> tuple[ItemBias, ...]:
-        """The best items of each model for each device, and what they exceed the last of them by."""
-        return tuple(self.opinion(name, history_BL) for name in self.members)
+    @property
+    def advisers(self) -> tuple[str, ...]:
+        """Names of the models that give opinions, in order."""
+        return tuple(name for name in self.members if name not in self.silent)
 
-    def opinion(self, name: str, history_BL: Tensor) -> ItemBias:
+    def keep(self, advisers: tuple[str, ...], state: bool = False) -> None:
+        """Leave it the opinions of some models alone, and what they need.
+
+        Args:
+            advisers: their names.
+            state: keep the sequence model too, whose state something else reads.
+        """
+        places = [place for place, name in enumerate(self.members) if name in advisers or (state and name == SEQUENCE)]
+        members = list(self.members.items())
+        self.members = nn.ModuleDict(dict(members[place] for place in places))
+        self.silent = frozenset(self.members) - set(advisers)
+        self.shares_J = self.shares_J[places]
+
+    def state(self, history_BL: Tensor) -> Tensor | None:
+        """The state of the sequence model after each history: [B, D]; None where there is no such model."""
+        if SEQUENCE not in self.members:
+            return None
+        sequence = self.members[SEQUENCE]
+        assert isinstance(sequence, SequenceModel)
+        return sequence.state(history_BL)
+
+    def opinions(self, history_BL: Tensor, state_BD: Tensor | None = None) -> tuple[ItemBias, ...]:
+        """The best items of each model for each device, and what they exceed the last of them by.
+
+        Args:
+            history_BL: of the devices.
+            state_BD: see `state`; where it is known, no model reads the history for it again.
+        """
+        return tuple(self.opinion(name, history_BL, state_BD) for name in self.advisers)
+
+    def opinion(self, name: str, history_BL: Tensor, state_BD: Tensor | None = None) -> ItemBias:
         """The same of one model."""
         model = self.members[name]
         assert isinstance(model, MemberModel)
-        return best(self.shown(model.compared(history_BL), history_BL), self.items)
+        if isinstance(model, SequenceModel) and state_BD is not None:
+            scores_BV = model.scores(state_BD)
+        else:
+            scores_BV = model.compared(history_BL)
+        return best(self.shown(scores_BV, history_BL), self.items)
 
     @property
     def items(self) -> int:

@@ -30,26 +30,37 @@ class SequenceModel(MemberModel):
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
-        return self.likelihood(self.query(history_BL))
+        return self.of_state(self.state(history_BL))
 
     def compared(self, history_BL: Tensor) -> Tensor:
         """See `MemberModel.compared`: without the pass over the catalogue that makes likelihoods of scores."""
-        return functional.linear(self.query(history_BL), self.backbone.item_embedding.weight)
+        return self.scores(self.state(history_BL))
 
     def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
         """See `MemberModel.along`: one pass over the sequences."""
-        return self.likelihood(self.backbone.query(self.backbone.contexts(events_BT)[wanted_BT], None))
+        return self.of_state(self.states(events_BT)[wanted_BT])
 
-    def likelihood(self, query_ND: Tensor) -> Tensor:
-        """Log-likelihoods from what the item table is multiplied with: [N, V]."""
-        embedding_VD = self.backbone.item_embedding.weight
-        scores_NV = functional.linear(query_ND, embedding_VD)
-        unseen_V = (torch.arange(len(embedding_VD), device=query_ND.device) < FIRST_ITEM).to(scores_NV.dtype) * -1e9
+    def state(self, history_BL: Tensor) -> Tensor:
+        """The state after the last event: [B, D]; zeros for an empty history."""
+        return self.backbone.context(history_BL)
+
+    def states(self, events_BT: Tensor) -> Tensor:
+        """The state after every event of right-padded sequences: [B, T, D]."""
+        return self.backbone.contexts(events_BT)
+
+    def of_state(self, state_ND: Tensor) -> Tensor:
+        """Log-likelihoods from states: [N, V]."""
+        scores_NV = self.scores(state_ND)
+        unseen_V = (torch.arange(scores_NV.shape[1], device=state_ND.device) < FIRST_ITEM).to(scores_NV.dtype) * -1e9
         return torch.log_softmax(scores_NV + unseen_V, 1)
 
-    def query(self, history_BL: Tensor) -> Tensor:
-        """What the item table is multiplied with: [B, D]."""
-        return self.backbone.query(self.backbone.context(history_BL), None)
+    def scores(self, state_ND: Tensor) -> Tensor:
+        """Scores from states, see `MemberModel.compared`: [N, V]."""
+        return functional.linear(self.query(state_ND), self.backbone.item_embedding.weight)
+
+    def query(self, state_ND: Tensor) -> Tensor:
+        """What the item table is multiplied with: [N, D]."""
+        return self.backbone.query(state_ND, None)
 
 
 def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:

@@ -26,6 +26,7 @@ from duetgen.core.encoders import (
     GRUEncoder,
     PooledEncoder,
     SequenceEncoder,
+    StateEncoder,
 )
 from duetgen.core.generator import GeneratorConfig, ParameterGenerator
 from duetgen.core.layout import LayoutEntry, ParameterLayout
@@ -55,6 +56,7 @@ __all__ = [
     "PooledEncoder",
     "SequenceEncoder",
     "StableWeightAdapter",
+    "StateEncoder",
     "Theta",
     "Trust",
     "freeze",

@@ -187,7 +187,7 @@ def opinions_of(model: Recommender, bounds: list[float]) -> list[Opinion]:
     return (
         []
         if cloud is None
-        else [Opinion(name, cloud.items, one) for name, one in zip(cloud.members, bounds, strict=True)]
+        else [Opinion(name, cloud.items, one) for name, one in zip(cloud.advisers, bounds, strict=True)]
     )
 
 

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.cloudmodel.graph import GraphModel
+from duetgen.cloudmodel.model import SEQUENCE
 from duetgen.cloudmodel.sequence import SequenceModel
-from duetgen.core import GRUEncoder
+from duetgen.core import GRUEncoder, StateEncoder
 from duetgen.export.errors import NotExportableError
 from duetgen.export.parts import parts_of
 from duetgen.export.quantisation import QuantisedEmbedding
@@ -87,37 +88,46 @@ class GeneratorGraph(nn.Module):
         self.size = model.backbone.head.layout.size
         self.generator = None if parts_of(model) == "bias" else copy.deepcopy(model.generator)
         self.cloud = copy.deepcopy(model.cloud)
+        if self.cloud is not None:
+            reads = self.generator is not None and model.config.of_state
+            self.cloud.keep(self.cloud.advisers, state=reads)
         self.two_step = None
         if two_step and self.cloud is not None:
-            sequence = self.cloud.members["sequence"]
+            sequence = self.cloud.members[SEQUENCE]
             assert isinstance(sequence, SequenceModel)
             self.two_step = TwoStep(sequence)
         self.register_buffer("origin_P", model.origin())
 
     def forward(self, history_BL: Tensor) -> tuple[Tensor, ...]:
         """Theta of each history: weights [B, P], zeros where none travel; items and values [B, J, K] of opinions."""
-        weights_BP = self.weights(history_BL)
         if self.cloud is None:
-            return (weights_BP,)
+            return (self.weights(history_BL, None),)
+        # Weights and opinions share the one reading of the history.
+        state_BD = self.cloud.state(history_BL)
+        weights_BP = self.weights(history_BL, state_BD)
         opinions = [
-            self.two_step(self.cloud, history_BL)
-            if self.two_step is not None and name == "sequence"
-            else self.cloud.opinion(name, history_BL)
-            for name in self.cloud.members
+            self.two_step(self.cloud, history_BL, state_BD)
+            if self.two_step is not None and name == SEQUENCE
+            else self.cloud.opinion(name, history_BL, state_BD)
+            for name in self.cloud.advisers
         ]
         return weights_BP, *(torch.stack(parts, 1) for parts in zip(*opinions))
 
-    def weights(self, history_BL: Tensor) -> Tensor:
+    def weights(self, history_BL: Tensor, state_BD: Tensor | None) -> Tensor:
         """What is added to the global parameters: [B, P]."""
         if self.generator is None:
             return torch.zeros(history_BL.shape[0], self.size)
-        theta_BP = self.generator.decode(self.vectors(history_BL))
+        theta_BP = self.generator.decode(self.vectors(history_BL, state_BD))
         return theta_BP if self.origin_P is None else theta_BP - self.origin_P
 
-    def vectors(self, history_BL: Tensor) -> Tensor:
+    def vectors(self, history_BL: Tensor, state_BD: Tensor | None) -> Tensor:
         """The encoder's vectors: [B, D]; a GRU is told the lengths, so that padding costs it nothing."""
         assert self.generator is not None
         encoder = self.generator.encoder
+        if isinstance(encoder, StateEncoder):
+            assert state_BD is not None
+            state_vector_BD: Tensor = encoder(state_BD.unsqueeze(1))
+            return state_vector_BD
         gru = getattr(encoder, "gru", None)
         if not isinstance(encoder, GRUEncoder) or not isinstance(gru, OnnxGRU):
             vector_BD: Tensor = encoder(history_BL)
@@ -151,7 +161,7 @@ def export_generator(model: Recommender, two_step: bool = False) -> bytes:
         NotExportableError: too large for one file.
     """
     example = (torch.ones(3, 7, dtype=torch.int64),)
-    outputs = ("theta",) if model.cloud is None else ("theta", "items", "values")
+    outputs = ("theta",) if parts_of(model) == "weights" else ("theta", "items", "values")
     hint = (
         "train with fewer items, a smaller --width, or a cloud model with fewer neighbours; or export --parts weights"
     )

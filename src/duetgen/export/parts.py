@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 
-from torch import nn
-
 from duetgen.core import Trust
 from duetgen.export.errors import NotExportableError
 from duetgen.recommender import Recommender
@@ -13,8 +11,8 @@ from duetgen.wire.messages import Parts
 
 
 def parts_of(model: Recommender) -> Parts:
-    """The parts that count: opinions where there is a cloud model, weights but where they count nothing beside them."""
-    if model.cloud is None:
+    """The parts that count: opinions where there are some, weights but where they count nothing beside them."""
+    if model.cloud is None or not model.cloud.advisers:
         return "weights"
     assert model.trust is not None
     return "both" if model.trust.weights_A.any() else "bias"
@@ -32,7 +30,7 @@ def with_parts(model: Recommender, wanted: Parts | None) -> Recommender:
     assert found.trust is not None
     counting = [place for place, curve_A in enumerate(found.trust.opinions_JA) if curve_A.any() and wanted != "weights"]
     keep_opinions(found, counting)
-    if wanted in ("both", "bias") and found.cloud is None:
+    if wanted in ("both", "bias") and not counting:
         raise NotExportableError(
             "this run has no cloud model with an opinion that counts, so there is no item bias",
             "export with --parts weights, or train with a cloud model, as `duet train DATASET --method duet` does",
@@ -45,15 +43,14 @@ def with_parts(model: Recommender, wanted: Parts | None) -> Recommender:
 
 
 def keep_opinions(model: Recommender, places: list[int]) -> None:
-    """Leave a model the opinions at these places alone, and no cloud model where there are none."""
+    """Leave a model the opinions at these places alone, and no cloud model that nothing reads."""
     cloud, trust = model.cloud, model.trust
     assert trust is not None
     model.trust = Trust(len(places))
     model.trust.weights_A.copy_(trust.weights_A)
     model.trust.opinions_JA.copy_(trust.opinions_JA[places])
-    if cloud is None or not places:
-        model.cloud = None
+    if cloud is None:
         return
-    members = list(cloud.members.items())
-    cloud.members = nn.ModuleDict(dict(members[place] for place in places))
-    cloud.shares_J = cloud.shares_J[places]
+    cloud.keep(tuple(cloud.advisers[place] for place in places), state=model.config.of_state)
+    if not cloud.members:
+        model.cloud = None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duetgen.cloudmodel import CloudModel
-from duetgen.cloudmodel.model import best
+from duetgen.cloudmodel.model import SEQUENCE, best
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.core import ItemBias
 from duetgen.data.store import Dataset, Int64
@@ -47,7 +47,7 @@ def two_steps(wanted: Retrieval, cloud: CloudModel | None) -> bool:
     Raises:
         NotExportableError: they are asked for, and there is no sequence model.
     """
-    has = cloud is not None and "sequence" in cloud.members
+    has = cloud is not None and SEQUENCE in cloud.advisers
     if wanted == "two-step" and not has:
         raise NotExportableError(
             "only the opinion of a sequence model comes in two steps, and this bundle has none",
@@ -73,11 +73,11 @@ class TwoStep(nn.Module):
         self.register_buffer("byte_DV", (table_VD / step_V.unsqueeze(1)).round().to(torch.int8).T.contiguous())
         self.register_buffer("step_V", step_V)
 
-    def forward(self, cloud: CloudModel, history_BL: Tensor) -> ItemBias:
+    def forward(self, cloud: CloudModel, history_BL: Tensor, state_BD: Tensor) -> ItemBias:
         """The best items and what they exceed the last of them by."""
-        model = cloud.members["sequence"]
+        model = cloud.members[SEQUENCE]
         assert isinstance(model, SequenceModel)
-        query_BD, table_VD = model.query(history_BL), model.backbone.item_embedding.weight
+        query_BD, table_VD = model.query(state_BD), model.backbone.item_embedding.weight
         rough_BV = self.rough(query_BD) if torch.compiler.is_exporting() else functional.linear(query_BD, table_VD)
         found = cloud.shown(rough_BV, history_BL).topk(min(MORE * cloud.items, cloud.vocabulary), dim=1)
         exact_BN = (table_VD[found.indices] @ query_BD.unsqueeze(-1)).squeeze(-1)

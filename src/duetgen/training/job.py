@@ -43,6 +43,7 @@ from duetgen.training.run import (
     load_run,
 )
 from duetgen.training.start import check_start, digest_of_start, load_start, of_sequence
+from duetgen.training.states import States
 from duetgen.training.trust import learn_trust
 from duetgen.training.within import base_config, cloud_config, sequence_config
 
@@ -142,8 +143,10 @@ def train(
                 assert base is not None
                 trainer = FineTuning(dataset, config, folder, measure, processes, base)
             else:
-                teacher = make_teacher(dataset, config, cloud, processes)
-                trainer = Trainer(dataset, config, folder, measure, processes, base=base, teacher=teacher, known=known)
+                teacher, states = read_cloud(dataset, config, cloud, processes)
+                trainer = Trainer(
+                    dataset, config, folder, measure, processes, base=base, teacher=teacher, states=states, known=known
+                )
             if base is not None or cloud is not None:
                 generator = config.model.method == "duet" and base is not None
                 progress.turned(f"{config.model.name} {'generator' if generator else config.model.method}")
@@ -161,12 +164,16 @@ def train(
     return TrainResult(folder.root, counters.best_epoch, counters.best, counters.epoch, counters.seconds)
 
 
-def make_teacher(dataset: Dataset, config: TrainConfig, cloud: Path | None, processes: Processes) -> Teacher | None:
-    """What a cloud model thinks of every position; None where nothing is distilled."""
-    if cloud is None or config.objective.distillation == 0:
-        return None
-    model = processes.of_first(lambda: grown(load_run(cloud), dataset).cloud_model)
-    return Teacher(model.to(processes.device), dataset, config.objective)
+def read_cloud(
+    dataset: Dataset, config: TrainConfig, cloud: Path | None, processes: Processes
+) -> tuple[Teacher | None, States | None]:
+    """What a cloud model thinks of every position, where it is distilled, and its state there, where that is read."""
+    distilled, of_state = config.objective.distillation > 0, config.model.of_state
+    if cloud is None or not (distilled or of_state):
+        return None, None
+    model = processes.of_first(lambda: grown(load_run(cloud), dataset).cloud_model).to(processes.device)
+    teacher = Teacher(model, dataset, config.objective) if distilled else None
+    return teacher, States(model, dataset) if of_state else None
 
 
 def settle(

@@ -26,6 +26,7 @@ from duetgen.training.processes import Processes, TrainingFailedError
 from duetgen.training.progress import Losses, Progress
 from duetgen.training.rows import RowBatch, RowBatches
 from duetgen.training.run import AGAIN, EpochRecord, RunFolder
+from duetgen.training.states import States
 from duetgen.training.step import TrainingStep
 from duetgen.training.tables import large_tables
 
@@ -74,6 +75,7 @@ class Trainer:
         processes: those that train together.
         base: the global model that is kept; None where it is trained.
         teacher: what is distilled; None where nothing is.
+        states: what the generator reads in place of histories; None where it reads these.
         known: weights to go on from, by name, among others; None where it begins anew.
     """
 
@@ -87,6 +89,7 @@ class Trainer:
         *,
         base: Recommender | None = None,
         teacher: Teacher | None = None,
+        states: States | None = None,
         known: dict[str, Tensor] | None = None,
     ) -> None:
         self.dataset, self.config, self.folder, self.validate = dataset, config, folder, validate
@@ -98,9 +101,12 @@ class Trainer:
             self.model.load_state_dict(known, strict=False)
         if base is not None:
             freeze_global_model(self.model, base, config)
-        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        if states is not None:
+            self.model.attach(states.cloud)
+        # A cloud model that is read is no part of what is averaged.
+        self.average = copy.deepcopy(self.model, {id(self.model.cloud): self.model.cloud}).requires_grad_(False).eval()
         counts_V = torch.from_numpy(dataset.training_counts())
-        self.step = TrainingStep(self.model, config.objective, counts_V, teacher).to(processes.device)
+        self.step = TrainingStep(self.model, config.objective, counts_V, teacher, states).to(processes.device)
         self.average.to(processes.device)
         self.optimiser = make_optimiser(self.model, config)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -239,7 +245,11 @@ class Trainer:
         """Keep the weights if they are the best so far."""
         if ndcg > self.counters.best:
             self.counters.best, self.counters.best_epoch = ndcg, self.counters.epoch
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.average.state_dict().items()}
+            self.best = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in self.average.state_dict().items()
+                if not name.startswith("cloud.")
+            }
 
     def measure(self, progress: Progress) -> None:
         """Measure on validation, keep the best weights, write the epoch's line and the checkpoint."""

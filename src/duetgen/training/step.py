@@ -28,6 +28,7 @@ from duetgen.training.met import MetItems
 from duetgen.training.objectives import Advice, NegativeSampler, binary_cross_entropy, corrected, sampled_softmax
 from duetgen.training.rows import RowBatch
 from duetgen.training.softmax import catalogue_cross_entropy
+from duetgen.training.states import States
 
 BINARY_NEGATIVES: Final = 4
 """Drawn for each position where binary cross-entropy is added to a softmax: as many as with it alone."""
@@ -135,13 +136,19 @@ class TrainingStep(nn.Module):
         config: see `ObjectiveConfig`; filled in (`defaults.fill_in`).
         counts_V: how often each item occurs in the training part: int64 [V].
         teacher: what is distilled; None where nothing is.
+        states: what the generator reads in place of histories; None where it reads these.
     """
 
     def __init__(
-        self, model: Recommender, config: ObjectiveConfig, counts_V: Tensor, teacher: Teacher | None = None
+        self,
+        model: Recommender,
+        config: ObjectiveConfig,
+        counts_V: Tensor,
+        teacher: Teacher | None = None,
+        states: States | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.config, self.teacher = model, config, teacher
+        self.model, self.config, self.teacher, self.states = model, config, teacher, states
         self.sampler = NegativeSampler(counts_V, power=0.5 if config.kind == "sampled" else 0.0)
         self.uniform = NegativeSampler(counts_V, power=0.0)
 
@@ -184,7 +191,7 @@ class TrainingStep(nn.Module):
         theta_KP = None
         if generator is not None:
             at_n = anchors(batch.events_BT.shape[1], offset, length).to(batch.events_BT.device)
-            theta_KP = generator.decode(self.vectors(generator.encoder, batch.events_BT, at_n)[kept])
+            theta_KP = generator.decode(self.vectors(generator.encoder, batch, at_n)[kept])
         blocks = Blocks(context_KSx, target_KS, trained_BnS[kept], theta_KP)
         if self.teacher is not None and batch.index_BT is not None:
             blocks = replace(blocks, index_KS=to_blocks(batch.index_BT, offset, length)[kept])
@@ -192,14 +199,16 @@ class TrainingStep(nn.Module):
             return blocks
         return replace(blocks, met_BM=batch.met_BM, place_KS2=to_blocks(batch.place_BT2, offset, length)[kept])
 
-    def vectors(self, encoder: Encoder, events_BT: Tensor, at_n: Tensor) -> Tensor:
+    def vectors(self, encoder: Encoder, batch: Batch, at_n: Tensor) -> Tensor:
         """The encoder's vectors at some positions, none from more than the last L_g events: [B, n, D].
 
         A chunk is no longer than L_g, so one causal pass over it does; where L_g is shorter than what the device's
         windows need of a chunk, as in the paper's set-up, the histories run as rows.
         """
         assert isinstance(encoder, SequenceEncoder)
-        length = self.model.generator_history
+        if self.states is not None and batch.index_BT is not None:
+            return encoder.states(self.states.before(batch.index_BT[:, at_n]))
+        events_BT, length = batch.events_BT, self.model.generator_history
         if events_BT.shape[1] <= length:
             return encoder.states(events_BT)[:, at_n]
         rows_BnL = windows(events_BT, length)[:, at_n]

@@ -11,11 +11,13 @@ from duetgen.core.encoders.encoder import Encoder, SequenceEncoder
 from duetgen.core.encoders.features import Features
 from duetgen.core.encoders.gru import GRUEncoder
 from duetgen.core.encoders.pooled import PooledEncoder
+from duetgen.core.encoders.state import StateEncoder
 
 ENCODERS: dict[str, type[Encoder]] = {
     "average": AverageEncoder,
     "gru": GRUEncoder,
     "attention": AttentionEncoder,
+    "cloud": StateEncoder,
     "pooled": PooledEncoder,
     "attention-pool": AttentionPoolEncoder,
 }
@@ -30,4 +32,5 @@ __all__ = [
     "GRUEncoder",
     "PooledEncoder",
     "SequenceEncoder",
+    "StateEncoder",
 ]
