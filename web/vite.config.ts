@@ -1,5 +1,6 @@
 /** The pages of the cloud, into the Python package: no request leads elsewhere, and names do not change. */
 import { defineConfig } from "vite";
+import { terserOptions } from "./terser";
 
 export default defineConfig({
   root: "pages",
@@ -9,6 +10,8 @@ export default defineConfig({
     outDir: process.env.DUET_PAGES ?? "../../src/duetgen/cloud/static",
     emptyOutDir: true,
     target: "es2023",
+    minify: "terser",
+    terserOptions,
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
     rollupOptions: {

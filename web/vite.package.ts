@@ -1,5 +1,6 @@
 /** The package: `dist/index.js` for the page, `dist/worker.js` for its worker, `dist/local.js` for a device without one. */
 import { defineConfig } from "vite";
+import { terserOptions } from "./terser";
 
 export default defineConfig({
   base: "./",
@@ -7,6 +8,8 @@ export default defineConfig({
   build: {
     outDir: "dist",
     target: "es2023",
+    minify: "terser",
+    terserOptions,
     modulePreload: false,
     rollupOptions: {
       input: { index: "src/index.ts", local: "src/local.ts" },

@@ -12,14 +12,13 @@ export interface ItemBias {
   values: Float32Array;
 }
 
-const unsound = (why: string): RefusedParametersError =>
-  new RefusedParametersError("malformed", `the item bias is unsound: ${why}`);
+const unsound = (): RefusedParametersError => new RefusedParametersError("malformed", "the item bias is unsound");
 
 /** The opinions of a version of `vocabulary` item indices; `most` items each. */
 export function decodeBias(content: Uint8Array, vocabulary: number, most: readonly number[]): ItemBias[] {
   let at = 0;
   const byte = (): number => {
-    if (at >= content.length) throw unsound("it is cut");
+    if (at >= content.length) throw unsound();
     return content[at++]!;
   };
   const varint = (): number => {
@@ -31,31 +30,31 @@ export function decodeBias(content: Uint8Array, vocabulary: number, most: readon
         return found;
       }
     }
-    throw unsound("a number in it is longer than it need be");
+    throw unsound();
   };
   const opinions = most.map((limit) => {
     const count = varint();
-    if (count > limit) throw unsound(`an opinion has ${count} items, at most ${limit}`);
+    if (count > limit) throw unsound();
     const found = { items: new Int32Array(count), values: new Float32Array(count) };
     if (!count) return found;
-    if (at + 2 > content.length) throw unsound("it is cut");
+    if (at + 2 > content.length) throw unsound();
     const scale = float16(view(content).getUint16(at, true));
     at += 2;
-    if (!Number.isFinite(scale)) throw new RefusedParametersError("not-finite", "the scale of an opinion is not finite");
-    if (scale <= 0) throw unsound("the scale of an opinion is not above 0");
+    if (!Number.isFinite(scale)) throw new RefusedParametersError("not-finite", "the item bias is not finite");
+    if (scale <= 0) throw unsound();
     for (let place = 0, item = 1; place < count; place++) {
       const step = varint();
       item += step;
-      if (!step || item >= vocabulary) throw unsound(`items do not ascend within 2 to ${vocabulary - 1}`);
+      if (!step || item >= vocabulary) throw unsound();
       found.items[place] = item;
     }
     for (let place = 0; place < count; place++) {
       const value = byte();
-      if (!value) throw unsound("an opinion has a value of 0");
+      if (!value) throw unsound();
       found.values[place] = value * scale;
     }
     return found;
   });
-  if (at !== content.length) throw unsound("it has bytes too many");
+  if (at !== content.length) throw unsound();
   return opinions;
 }

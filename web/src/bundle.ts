@@ -1,20 +1,22 @@
 /** One published version: verified before anything of it is believed. */
 import { type Bytes, text, utf8 } from "./bytes";
 import { type Check, list, map, number, object, oneOf, string, whole } from "./check";
-import { ThetaCodec } from "./codec";
+import { product, ThetaCodec } from "./codec";
 import { sha256, verifySignature } from "./crypto";
-import { DuetError, invalidBundle } from "./errors";
+import { invalidBundle } from "./errors";
 import * as limits from "./limits";
 import type { MetPolicy, Parts } from "./messages";
 import { trust } from "./trust";
 
 const FORMAT_VERSION = 2;
 export const MANIFEST = "manifest.json";
-export const SIGNATURE = "signature.json";
+const SIGNATURE = "signature.json";
 /** What a device has of a bundle, beside manifest and signature. */
 export const DEVICE_FILES = ["device.onnx", "items.json", "canary.json"] as const;
-const FILES = [...DEVICE_FILES, "generator.onnx"];
+const FILES = ["canary.json", "device.onnx", "generator.onnx", "items.json"];
 export type Files = Record<string, Bytes>;
+/** Where files come from: each by its name, of so many bytes at most. */
+export type Source = (name: string, limit: number) => Promise<unknown>;
 
 export const DIGEST = /^[0-9a-f]{64}$/;
 const above0: Check<number> = number(Number.MIN_VALUE);
@@ -76,41 +78,20 @@ export function json<T>(content: Bytes, kind: Check<T>, name: string): T {
   }
 }
 
-/** The key that signed a manifest: the signature is verified, and the key one of those trusted, where any are named. */
-export async function verifyManifest(content: Bytes, signed: Bytes, trusted: readonly string[] | null): Promise<string> {
-  if (content.length > limits.MAX_MANIFEST_BYTES || signed.length > limits.MAX_SIGNATURE_BYTES)
-    throw invalidBundle("the manifest or its signature is too large");
-  const found = json(signed, signature, SIGNATURE);
-  if (trusted && !trusted.includes(found.public_key))
-    throw invalidBundle(`the bundle is signed by the key ${found.public_key.slice(0, 16)}…, which is not trusted here`);
-  if (!(await verifySignature(found.public_key, content, found.signature)))
-    throw invalidBundle("the signature is not over this manifest");
-  return found.public_key;
-}
-
 /** A manifest that is consistent in itself; its signature is verified before. */
-export async function decodeManifest(content: Bytes): Promise<Manifest> {
-  const version = json(content, object({ format_version: number() }, {}, true), MANIFEST).format_version;
-  if (version !== FORMAT_VERSION) throw invalidBundle(`the bundle has format ${version}; this version reads ${FORMAT_VERSION}`);
+async function decodeManifest(content: Bytes): Promise<Manifest> {
   const found = json(content, manifest, MANIFEST);
-  const names = Object.keys(found.files).sort();
-  if (names.join() !== [...FILES].sort().join()) throw invalidBundle(`the manifest does not name exactly ${FILES.join(", ")}`);
-  const lines = names.map((name) => `${name} ${found.files[name]!.bytes} ${found.files[name]!.sha256}\n`);
-  if ((await sha256(utf8(lines.join("")))) !== found.model_id)
-    throw invalidBundle("the manifest has a model_id that is not that of its files");
+  const { files, layout, opinions, parts } = found;
+  const names = Object.keys(files).sort();
+  if (names.join() !== FILES.join()) throw invalidBundle(`the manifest does not name exactly ${FILES}`);
+  const lines = names.map((name) => `${name} ${files[name]!.bytes} ${files[name]!.sha256}\n`);
+  if ((await sha256(utf8(lines.join("")))) !== found.model_id) throw invalidBundle("the manifest's model_id is not that of its files");
   // Multiplied before anything is allocated for it.
-  if (found.layout.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0) > limits.MAX_PARAMETERS)
-    throw invalidBundle("theta is too large");
-  if ((found.parts === "weights") !== !found.opinions.length || found.trust.opinions.length !== found.opinions.length)
+  if (layout.reduce((sum, { shape }) => sum + product(shape), 0) > limits.MAX_PARAMETERS) throw invalidBundle("theta is too large");
+  if ((parts === "weights") !== !opinions.length || found.trust.opinions.length !== opinions.length)
     throw invalidBundle("parts, opinions and trust do not fit each other");
+  if (DEVICE_FILES.reduce((sum, name) => sum + files[name]!.bytes, 0) > limits.MAX_VERSION_BYTES) throw invalidBundle("the version is too large");
   return found;
-}
-
-/** Refuses content that is not what the manifest says. */
-export async function checkFile(manifest: Manifest, name: string, content: Bytes | undefined): Promise<void> {
-  const expected = manifest.files[name]!;
-  if (!content || content.length !== expected.bytes || (await sha256(content)) !== expected.sha256)
-    throw invalidBundle(`${name} is not what the manifest says: it is missing, or was changed or cut`);
 }
 
 /** A bundle's contents, all of them verified. */
@@ -120,42 +101,49 @@ export class Bundle {
   private constructor(
     readonly manifest: Manifest,
     readonly publicKey: string,
-    readonly graph: Bytes,
+    /** As they were read. */
+    public files: Files,
     readonly ids: string[],
     readonly titles: string[],
     readonly canary: Canary,
   ) {
     this.codec = new ThetaCodec(manifest.layout.map((entry) => entry.shape));
-  }
-
-  static async open(files: Files, trusted: readonly string[] | null): Promise<Bundle> {
-    const [content, signed] = [files[MANIFEST], files[SIGNATURE]];
-    if (!content || !signed) throw invalidBundle("the bundle has no manifest, or no signature");
-    const key = await verifyManifest(content, signed, trusted);
-    const manifest = await decodeManifest(content);
-    await Promise.all(DEVICE_FILES.map((name) => checkFile(manifest, name, files[name])));
-    const { ids, titles } = json(files["items.json"]!, items, "items.json");
-    if (ids.length !== manifest.vocabulary || (titles.length && titles.length !== ids.length))
-      throw invalidBundle("items.json does not fit the vocabulary");
-    const proof = json(files["canary.json"]!, canary, "canary.json");
-    const bundle = new Bundle(manifest, key, files["device.onnx"]!, ids, titles, proof);
-    bundle.checkCanary();
-    return bundle;
-  }
-
-  private checkCanary(): void {
-    const { canary, manifest } = this;
-    const count = canary.candidates.length;
+    const { length } = canary.candidates;
     const fits =
+      ids.length === manifest.vocabulary &&
+      (!titles.length || titles.length === ids.length) &&
       canary.history.length <= manifest.history &&
       canary.theta.length === this.codec.size &&
-      canary.scores.length === count &&
-      canary.fallback_scores.length === count &&
-      [...canary.history, ...canary.candidates].every((item) => item < manifest.vocabulary) &&
+      canary.scores.length === length &&
+      canary.fallback_scores.length === length &&
+      [...canary.history, ...canary.candidates].every((item) => item < ids.length) &&
       canary.opinions.length === manifest.opinions.length;
-    if (!fits) throw invalidBundle("canary.json does not fit the manifest");
+    if (!fits) throw invalidBundle("items.json or canary.json does not fit the manifest");
+  }
+
+  /** The version of an id, or whatever is there, signed by a key that is trusted: any, where none are named. */
+  static async open(source: Source, trusted: readonly string[] | null, modelId: string | null): Promise<Bundle> {
+    const files: Files = {};
+    const read = async (name: string, limit: number): Promise<Bytes> => {
+      const content = await source(name, limit);
+      if (!(content instanceof Uint8Array) || content.length > limit) throw invalidBundle(`${name} is missing, or too large`);
+      return (files[name] = content as Bytes);
+    };
+    const [content, signed] = await Promise.all([read(MANIFEST, limits.MAX_MANIFEST_BYTES), read(SIGNATURE, limits.MAX_SIGNATURE_BYTES)]);
+    const { public_key: key, signature: by } = json(signed, signature, SIGNATURE);
+    if (trusted && !trusted.includes(key)) throw invalidBundle(`the key ${key.slice(0, 16)}… is not trusted here`);
+    if (!(await verifySignature(key, content, by))) throw invalidBundle("the signature is not over this manifest");
+    const found = await decodeManifest(content);
+    if (modelId && found.model_id !== modelId) throw invalidBundle(`another version than ${modelId.slice(0, 16)} was sent`);
+    await Promise.all(
+      DEVICE_FILES.map(async (name) => {
+        const expected = found.files[name]!;
+        const { length } = await read(name, expected.bytes);
+        if (length !== expected.bytes || (await sha256(files[name]!)) !== expected.sha256)
+          throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
+      }),
+    );
+    const { ids, titles } = json(files["items.json"]!, items, "items.json");
+    return new Bundle(found, key, files, ids, titles, json(files["canary.json"]!, canary, "canary.json"));
   }
 }
-
-export const isBundleError = (cause: unknown): cause is DuetError =>
-  cause instanceof DuetError && cause.code === "invalid-bundle";

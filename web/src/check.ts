@@ -2,47 +2,38 @@
 export type Check<T> = (value: unknown, at: string) => T;
 type Checked<C> = C extends Check<infer T> ? T : never;
 
-const wrong = (at: string, what: string): never => {
-  throw new TypeError(`${at || "it"} is ${what}`);
+/** A check by a yes or no. */
+const check =
+  <T>(good: (value: any) => boolean): Check<T> =>
+  (value, at) => {
+    if (good(value)) return value as T;
+    throw new TypeError(`${at || "it"} is not what it should be`);
+  };
+
+export const string = (most = Infinity, pattern = /^/): Check<string> =>
+  check((value) => typeof value === "string" && value.length <= most && pattern.test(value));
+
+export const number = (least = -Infinity, most = Infinity): Check<number> =>
+  check((value) => typeof value === "number" && value >= least && value <= most);
+
+export const whole = (least: number, most: number): Check<number> =>
+  check((value) => Number.isSafeInteger(value) && value >= least && value <= most);
+
+export const oneOf = <T extends string | number>(...values: T[]): Check<T> => check((value) => values.includes(value));
+
+export const bytes: Check<Uint8Array> = check((value) => value instanceof Uint8Array);
+
+export const list = <T>(each: Check<T>, least = 0, most = Infinity): Check<T[]> => {
+  const isList = check<unknown[]>((value) => Array.isArray(value) && value.length >= least && value.length <= most);
+  return (value, at) => isList(value, at).map((one, place) => each(one, `${at}[${place}]`));
 };
 
-export const string =
-  (most = Infinity, pattern?: RegExp): Check<string> =>
-  (value, at) =>
-    typeof value === "string" && value.length <= most && (!pattern || pattern.test(value)) ? value : wrong(at, "no such text");
-
-export const number =
-  (least = -Infinity, most = Infinity, whole = false): Check<number> =>
-  (value, at) =>
-    typeof value === "number" && value >= least && value <= most && (!whole || Number.isSafeInteger(value))
-      ? value
-      : wrong(at, "no such number");
-
-export const whole = (least: number, most: number): Check<number> => number(least, most, true);
-
-export const oneOf =
-  <T extends string | number>(...values: T[]): Check<T> =>
-  (value, at) =>
-    values.includes(value as T) ? (value as T) : wrong(at, `none of ${values.join(", ")}`);
-
-export const bytes: Check<Uint8Array> = (value, at) => (value instanceof Uint8Array ? value : wrong(at, "no bytes"));
-
-export const list =
-  <T>(each: Check<T>, least = 0, most = Infinity): Check<T[]> =>
-  (value, at) =>
-    Array.isArray(value) && value.length >= least && value.length <= most
-      ? value.map((one, place) => each(one, `${at}[${place}]`))
-      : wrong(at, "no such list");
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+const isObject = check<Record<string, unknown>>((value) => typeof value === "object" && value !== null && !Array.isArray(value));
 
 export const map =
   <T>(each: Check<T>): Check<Record<string, T>> =>
   (value, at) =>
-    isObject(value)
-      ? Object.fromEntries(Object.entries(value).map(([name, one]) => [name, each(one, `${at}.${name}`)]))
-      : wrong(at, "no object");
+    Object.fromEntries(Object.entries(isObject(value, at)).map(([name, one]) => [name, each(one, `${at}.${name}`)]));
 
 /** An object of these fields; a default makes a field optional. Unknown fields are refused, unless `open`. */
 export const object =
@@ -52,13 +43,10 @@ export const object =
     open = false,
   ): Check<{ [K in keyof F]: Checked<F[K]> }> =>
   (value, at) => {
-    if (!isObject(value)) return wrong(at, "no object");
-    const unknown = open ? undefined : Object.keys(value).find((name) => !Object.hasOwn(fields, name));
-    if (unknown !== undefined) wrong(`${at}.${unknown}`, "unknown");
+    const all: Record<string, unknown> = { ...defaults, ...isObject(value, at) };
     const found: Record<string, unknown> = {};
-    for (const name in fields) {
-      const given = Object.hasOwn(value, name) || !Object.hasOwn(defaults, name);
-      found[name] = given ? fields[name]!(value[name], `${at}.${name}`) : defaults[name];
-    }
+    for (const name in fields) found[name] = fields[name]!(Object.hasOwn(all, name) ? all[name] : undefined, `${at}.${name}`);
+    const unknown = open ? undefined : Object.keys(all).find((name) => !Object.hasOwn(fields, name));
+    if (unknown !== undefined) throw new TypeError(`${at}.${unknown} is unknown`);
     return found as { [K in keyof F]: Checked<F[K]> };
   };

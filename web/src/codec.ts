@@ -5,7 +5,7 @@ import type { Encoding } from "./messages";
 
 const BYTES = { float32: 4, float16: 2, int8: 1 };
 
-const product = (shape: readonly number[]): number => shape.reduce((one, other) => one * other, 1);
+export const product = (shape: readonly number[]): number => shape.reduce((one, other) => one * other, 1);
 
 /** Decodes the weights of one layout of tensors. */
 export class ThetaCodec {
@@ -34,7 +34,7 @@ export class ThetaCodec {
     } else
       for (let at = 0; at < this.size; at++)
         found[at] = dtype === "float32" ? values.getFloat32(4 * at, true) : float16(values.getUint16(2 * at, true));
-    if (!found.every(Number.isFinite)) throw new RefusedParametersError("not-finite", "theta holds a value that is not finite");
+    if (!found.every(Number.isFinite)) throw new RefusedParametersError("not-finite", "theta is not finite");
     return found;
   }
 }

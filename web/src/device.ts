@@ -158,9 +158,13 @@ export class LocalDevice {
   /** A version with the theta that was kept for it. */
   private async made(model: Model): Promise<Runtime> {
     const store = new ParameterStore(model, this.state, this.key, this.deviceId, this.options.grace);
-    await store.load(this.clock() * 1000);
+    await store.load(this.ms);
     this.log.count = Math.max(this.log.count, store.current?.origin.events ?? 0);
     return { model, store };
+  }
+
+  private get ms(): number {
+    return this.clock() * 1000;
   }
 
   private now(): number {
@@ -202,7 +206,7 @@ export class LocalDevice {
       }
       if (unknown || !hides || !log.has(ids[at]!)) places[shown++] = at;
     }
-    return Array.from(bestFirst(places.subarray(0, shown), scores), (at): Ranked => [ids[at]!, scores[at]!]);
+    return ranked(bestFirst(places.subarray(0, shown), scores), ids, scores);
   }
 
   /** Ids with their item indices, looked up once for each list. */
@@ -230,7 +234,7 @@ export class LocalDevice {
         const item = model.find(id);
         if (item >= FIRST_ITEM) scores[item] = -Infinity;
       }
-    return Array.from(best(scores, wanted), (item): Ranked => [model.bundle.ids[item]!, scores[item]!]);
+    return ranked(best(scores, wanted), model.bundle.ids, scores);
   }
 
   private hides(model: Model, met: MetPolicy | null | undefined): boolean {
@@ -243,7 +247,7 @@ export class LocalDevice {
     if (this.window?.count !== this.log.count || this.window.model !== model)
       this.window = { count: this.log.count, model, index: model.indices(this.log.last(model.manifest.window)) };
     const window = this.window.index;
-    const theta = personal ? store.usable(this.clock() * 1000) : null;
+    const theta = personal ? store.usable(this.ms) : null;
     if (theta) {
       const { values, bias } = theta.at(model, this.log.count);
       const scores = await model.score(values, window, index);
@@ -262,7 +266,7 @@ export class LocalDevice {
   /** Theta as it counts now; null where there is none. */
   async theta(): Promise<(Aged & { opinions: { name: string; items: number }[] }) | null> {
     const { model, store } = this.runtime;
-    const theta = store.usable(this.clock() * 1000);
+    const theta = store.usable(this.ms);
     if (!theta) return null;
     const opinions = theta.opinions.map(({ items }, at) => ({ name: model.manifest.opinions[at]!.name, items: items.length }));
     return { ...theta.at(model, this.log.count), opinions };
@@ -365,7 +369,7 @@ export class LocalDevice {
       if (may())
         asked = await this.state.alone(async () => {
           // Another tab may have asked meanwhile.
-          await Promise.all([this.runtime.store.load(this.clock() * 1000), this.readDay()]);
+          await Promise.all([this.runtime.store.load(this.ms), this.readDay()]);
           const still = insisted || this.options.state === null || (await this.wanted());
           if (!may() || !still) return false;
           await this.ask(this.runtime);
@@ -388,11 +392,11 @@ export class LocalDevice {
       const found = await this.versions.look();
       this.updatePatience.succeeded();
       if (!found) return false;
-      const runtime = await this.made(found[0]);
+      const runtime = await this.made(found);
       // A theta for the new version first, if there is one to be had, so that the swap costs no quality.
       if (!runtime.store.current && this.cloud && !this.patience.wait(this.now())) await this.ask(runtime);
       this.runtime = runtime;
-      await this.versions.adopt(...found);
+      await this.versions.adopt(found);
     } catch (cause) {
       const code = cause instanceof DuetError ? cause.code : "internal";
       this.fail(`update-${code}`, cause);
@@ -451,7 +455,7 @@ export class LocalDevice {
   private async hear(told: Told): Promise<void> {
     if (told.what === "observed") {
       if (Array.isArray(told.items)) this.log.append(itemIds(told.items));
-    } else if (told.what === "theta") await this.runtime.store.load(this.clock() * 1000);
+    } else if (told.what === "theta") await this.runtime.store.load(this.ms);
     else if (told.what === "forgotten") this.erase();
     else if (await this.versions.reload()) this.runtime = await this.made(this.versions.model);
     this.onchange(told.what);
@@ -534,7 +538,7 @@ export class LocalDevice {
           device: this.deviceId,
           history,
           dtype: options.encoding,
-          age_ms: issued === undefined ? null : Math.max(0, Math.floor(this.clock() * 1000) - issued),
+          age_ms: issued === undefined ? null : Math.max(0, Math.floor(this.ms) - issued),
           parts: options.parts,
         },
         4 * model.zeros.length + PAIR_BYTES * items + ANSWER_SLACK,
@@ -546,7 +550,7 @@ export class LocalDevice {
         (answer.theta.length && options.parts === "bias");
       if (unasked) throw new RefusedParametersError("malformed", "theta is not what was asked for");
       const origin: Origin = { events, asked: this.clock(), received: this.clock(), history };
-      await store.accept(answer, origin, this.clock() * 1000, cleared);
+      await store.accept(answer, origin, this.ms, cleared);
       if (cloud.traffic?.last) this.last = { ...cloud.traffic.last, sequence: answer.sequence, device: performance.now() - begun };
       this.totals.answered++;
       this.counts.lastError = "";
@@ -580,26 +584,42 @@ export class LocalDevice {
   }
 }
 
-/** More places than this do not fit beside a score into one number. */
-const MOST_PLACES = 2 ** 21;
+function ranked(places: Int32Array, ids: readonly string[], scores: Float32Array): Ranked[] {
+  const found = new Array<Ranked>(places.length);
+  for (let at = 0; at < found.length; at++) found[at] = [ids[places[at]!]!, scores[places[at]!]!];
+  return found;
+}
 
-/** Places from the highest score to the lowest, equal ones in their order. */
+/** Places from the highest score to the lowest, equal ones in their order: sorted by eleven bits of the score at a time. */
 function bestFirst(places: Int32Array, scores: Float32Array): Int32Array {
-  if (scores.length > MOST_PLACES) return places.sort((one, other) => scores[other]! - scores[one]! || one - other);
-  // One sort of plain numbers: the bits of a score, turned so that they rise as it falls, and below them its place.
-  const values = new Float32Array(1);
-  const bits = new Uint32Array(values.buffer);
-  const keys = new Float64Array(places.length);
-  for (let at = 0; at < places.length; at++) {
-    const place = places[at]!;
-    // No negative zero.
-    values[0] = scores[place]! + 0;
-    const turned = bits[0]! < 2 ** 31 ? 2 ** 31 - bits[0]! : bits[0]!;
-    keys[at] = turned * MOST_PLACES + place;
+  const { length } = places;
+  const keys = new Uint32Array(length);
+  const values = new Float32Array(keys.buffer);
+  let from = new Int32Array(length);
+  let to = new Int32Array(length);
+  for (let at = 0; at < length; at++) {
+    // No negative zero; and bits that rise as the score falls.
+    values[at] = scores[places[at]!]! + 0;
+    if (keys[at]! < 2 ** 31) keys[at] = ~keys[at]! & 0x7fffffff;
+    from[at] = at;
   }
-  keys.sort();
-  for (let at = 0; at < places.length; at++) places[at] = keys[at]! % MOST_PLACES;
-  return places;
+  const begins = new Int32Array(2048);
+  for (let shift = 0; shift < 32; shift += 11) {
+    begins.fill(0);
+    for (let at = 0; at < length; at++) begins[(keys[at]! >>> shift) & 2047]!++;
+    for (let digit = 0, begin = 0; digit < 2048; digit++) {
+      const count = begins[digit]!;
+      begins[digit] = begin;
+      begin += count;
+    }
+    for (let at = 0; at < length; at++) {
+      const place = from[at]!;
+      to[begins[(keys[place]! >>> shift) & 2047]!++] = place;
+    }
+    [from, to] = [to, from];
+  }
+  for (let at = 0; at < length; at++) to[at] = places[from[at]!]!;
+  return to;
 }
 
 /** The places of the `wanted` highest scores, of equal ones the lowest place first; -Infinity is none. */
@@ -608,7 +628,7 @@ function best(scores: Float32Array, wanted: number): Int32Array {
   const places = new Int32Array(room);
   let [kept, least] = [0, -Infinity];
   const cut = (): void => {
-    bestFirst(places.subarray(0, kept), scores);
+    places.set(bestFirst(places.subarray(0, kept), scores));
     kept = Math.min(kept, wanted);
     if (wanted && kept === wanted) least = scores[places[kept - 1]!]!;
   };

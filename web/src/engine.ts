@@ -1,8 +1,8 @@
 /** What runs a bundle's graph: plain kernels, or ONNX Runtime for graphs with operators that these do not know. */
 import type { Bytes } from "./bytes";
 import { invalidBundle } from "./errors";
-import { ARRAYS, gatherRows, KERNELS, type Room } from "./kernels";
-import { type Graph, type Node, readGraph, type Tensor } from "./onnx";
+import { ARRAYS, gatherRows, type Kernel, KERNELS, type Room } from "./kernels";
+import { type Data, type Graph, readGraph, type Tensor } from "./onnx";
 
 /** Theta, histories and candidates of some rows; every array is one row after the other. */
 export interface Inputs {
@@ -21,73 +21,54 @@ export interface Engine {
 
 export const NAMES = ["theta", "history", "candidates"] as const;
 
-/** The operators of a graph that the plain kernels do not know. */
-export const foreign = (graph: Graph): string[] => [
-  ...new Set(graph.nodes.filter(({ op, domain }) => domain || !Object.hasOwn(KERNELS, op)).map(({ op }) => op)),
-];
-
-/** Refuses a graph that maps anything else to anything else. */
-function checkNames(graph: Graph): void {
-  const inputs = graph.inputs.filter((name) => !Object.hasOwn(graph.constants, name));
-  if (inputs.toSorted().join() !== NAMES.toSorted().join() || graph.outputs.join() !== "scores")
-    throw invalidBundle("device.onnx does not map theta, history and candidates to scores");
-}
-
-interface Step extends Node {
-  room: Room;
+interface Step {
   /** Which inputs it depends on, a bit each: a step whose inputs are those of the run before is left out. */
   needs: number;
-  /** A table's rows that are multiplied and not looked at otherwise need not be copied. */
-  lazy: boolean;
+  run(): void;
 }
 
 /** Runs a graph node by node. */
-export class PlainEngine implements Engine {
+class PlainEngine implements Engine {
   readonly name = "plain";
   private readonly steps: Step[] = [];
-  private readonly values: Record<string, Tensor> = Object.create(null);
-  private readonly kept: Map<number, Tensor["data"]>[] = [];
+  private readonly values: Record<string, Tensor | undefined> = Object.create(null);
+  private readonly kept: Data[][] = [];
   private last: Inputs | null = null;
 
-  constructor(private readonly graph: Graph) {
-    checkNames(graph);
-    Object.assign(this.values, graph.constants);
+  constructor({ nodes, constants }: Graph, kernels: Record<string, Kernel>) {
+    const { values } = this;
+    Object.assign(values, constants);
     const needs: Record<string, number> = { theta: 1, history: 2, candidates: 4 };
-    for (const node of graph.nodes) {
-      const kept = new Map<number, Tensor["data"]>();
+    for (const { op, inputs, outputs, attributes } of nodes) {
+      const kept: Data[] = [];
       const room: Room = (kind, size, output = 0) => {
-        const found = kept.get(output);
-        if (found?.length === size && found instanceof ARRAYS[kind]) return found;
-        const made = new ARRAYS[kind](size);
-        kept.set(output, made);
-        return made;
+        const found = kept[output];
+        return found?.length === size && found instanceof ARRAYS[kind] ? found : (kept[output] = new ARRAYS[kind](size));
       };
-      const users = graph.nodes.filter(({ inputs }) => inputs.includes(node.outputs[0]!));
+      // A table's rows that are multiplied and not looked at otherwise need not be copied.
+      const table = constants[inputs[0]!];
       const lazy =
-        node.op === "Gather" &&
-        !node.attributes.axis &&
-        graph.constants[node.inputs[0]!]?.dims.length === 2 &&
-        graph.constants[node.inputs[0]!]!.data instanceof Float32Array &&
-        !graph.outputs.includes(node.outputs[0]!) &&
-        users.every(({ op, inputs }) => op === "MatMul" && inputs[0] === node.outputs[0] && inputs[1] !== node.outputs[0]);
-      const step = { ...node, room, lazy, needs: node.inputs.reduce((bits, name) => bits | (needs[name] ?? 0), 0) };
-      for (const name of node.outputs) needs[name] = step.needs;
-      if (!step.needs) {
-        this.run(step);
-        continue;
-      }
-      this.steps.push(step);
-      this.kept.push(kept);
+        op === "Gather" &&
+        !attributes.axis &&
+        table?.dims.length === 2 &&
+        table.data instanceof Float32Array &&
+        outputs[0] !== "scores" &&
+        nodes.every((user) => user.inputs.every((name, at) => name !== outputs[0] || (user.op === "MatMul" && !at)));
+      const kernel = lazy ? gatherRows : kernels[op]!;
+      const step = {
+        needs: inputs.reduce((bits, name) => bits | (needs[name] ?? 0), 0),
+        run: () => {
+          const given = inputs.map((name) => (name ? (values[name] ?? never(name)) : undefined));
+          const found = [kernel(given as Parameters<Kernel>[0], attributes, room)].flat();
+          outputs.forEach((name, at) => (values[name] = found[at]!));
+        },
+      };
+      for (const name of outputs) needs[name] = step.needs;
+      if (step.needs) {
+        this.steps.push(step);
+        this.kept.push(kept);
+      } else step.run();
     }
-  }
-
-  private run({ op, inputs, outputs, attributes, room, lazy }: Step): void {
-    const all = inputs.map((name) => (name ? this.values[name] : undefined));
-    if (inputs.some((name, at) => name && !all[at])) throw new RangeError(`the graph has no ${inputs.join()}`);
-    const given = all as Tensor[];
-    const found = lazy ? gatherRows(given[0]!, given[1]!) : KERNELS[op]!(given, attributes, room, all);
-    if (Array.isArray(found)) outputs.forEach((name, at) => (this.values[name] = found[at]!));
-    else this.values[outputs[0]!] = found;
   }
 
   score(inputs: Inputs, rows: number): Float32Array {
@@ -98,18 +79,16 @@ export class PlainEngine implements Engine {
     });
     // Until all has gone well, nothing of it may be taken for done.
     this.last = null;
-    for (const step of this.steps) if (step.needs & changed) this.run(step);
-    this.last = { ...inputs };
-    const scores = this.values[this.graph.outputs[0]!]!.data;
-    if (!(scores instanceof Float32Array) || scores.length !== inputs.candidates.length)
-      throw invalidBundle("device.onnx does not give a score for each candidate");
+    for (const step of this.steps) if (step.needs & changed) step.run();
+    this.last = inputs;
+    const scores = this.values.scores!.data;
+    if (!(scores instanceof Float32Array) || scores.length !== inputs.candidates.length) throw new RangeError("not a score for each candidate");
     return scores.slice();
   }
 
   forget(): void {
     this.last = null;
-    for (const kept of this.kept) kept.clear();
-    for (const { outputs } of this.steps) for (const name of outputs) delete this.values[name];
+    for (const kept of this.kept) kept.length = 0;
     for (const name of NAMES) delete this.values[name];
   }
 
@@ -118,14 +97,22 @@ export class PlainEngine implements Engine {
   }
 }
 
+const never = (name: string): never => {
+  throw new RangeError(`the graph has no ${name}`);
+};
+
 /** An engine for a graph: plain where that is enough; `ort` is the address of the module of onnxruntime-web. */
 export async function makeEngine(content: Bytes, wanted: "auto" | "plain" | "ort", ort: string | null): Promise<Engine> {
   const graph = readGraph(content);
-  const unknown = foreign(graph);
-  if (wanted !== "ort" && !unknown.length) return new PlainEngine(graph);
-  if (wanted === "plain" || !ort)
-    throw invalidBundle(`the plain engine does not know ${unknown.join(", ")}, and no onnxruntime-web is named`);
-  checkNames(graph);
-  const { OrtEngine } = await import("./ort");
-  return OrtEngine.load(content, ort, graph);
+  const inputs = graph.inputs.filter((name) => !(name in graph.constants));
+  if (inputs.sort().join() !== [...NAMES].sort().join() || graph.outputs.join() !== "scores")
+    throw invalidBundle("device.onnx does not map theta, history and candidates to scores");
+  const foreign = (kernels: object): string[] =>
+    graph.nodes.filter(({ op, domain }) => domain || !Object.hasOwn(kernels, op)).map(({ op }) => op);
+  let kernels = KERNELS;
+  if (wanted !== "ort" && foreign(kernels).length) kernels = { ...kernels, ...(await import("./operators")).OPERATORS };
+  const unknown = foreign(kernels);
+  if (wanted !== "ort" && !unknown.length) return new PlainEngine(graph, kernels);
+  if (wanted === "plain" || !ort) throw invalidBundle(`the plain engine does not know ${unknown}, and no onnxruntime-web is named`);
+  return (await import("./ort")).OrtEngine.load(content, ort);
 }

@@ -7,7 +7,7 @@ export type { Cloud, Exchange } from "./client";
 export type { DeviceOptions } from "./options";
 export type { Device } from "./remote";
 export type { OwnPolicy, Policy, Situation } from "./policy";
-export { CloudRefusedError, DuetError, RefusedParametersError } from "./errors";
+export { DuetError } from "./errors";
 export { afterSeconds, always, dailyBudget, drift, everyEvents } from "./policies";
 
 /** A device that is ready to rank, in a worker of its own. For one in the page itself see `@duetgen/device/local`. */

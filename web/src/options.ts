@@ -62,39 +62,41 @@ const DEFAULTS: DeviceOptions = {
 
 /** An address of a cloud, a folder or a module, without a slash at its end. */
 function address(name: string, value: string, schemes = /^https?:$/): string {
-  let found: URL;
-  try {
-    found = new URL(value, globalThis.location?.href);
-  } catch {
-    throw invalidOption(name, "is no address");
-  }
+  const base = globalThis.location?.href;
+  const found = new URL(URL.canParse(value, base) ? value : "data:", base);
   const good = schemes.test(found.protocol) && value.length <= MAX_ADDRESS && !found.username && !found.password;
   if (!good || found.search || found.hash) throw invalidOption(name, "is no http(s) address that ends with its path");
   return found.href.replace(/\/+$/, "");
 }
 
+const isOneOf = (...values: unknown[]) => (value: unknown): boolean => values.includes(value);
+const CHECKS: { [name: string]: (value: any) => boolean } = {
+  token: (value) => typeof value === "string" && value.length <= MAX_TOKEN_BYTES && /^[!-~]*$/.test(value),
+  deviceId: (value) => value === null || /^[A-Za-z0-9._:-]{1,128}$/.test(value),
+  state: (value) => value === null || (typeof value === "string" && value !== ""),
+  trusted: (value) => value === null || (Array.isArray(value) && value.every((key) => DIGEST.test(key))),
+  encoding: isOneOf("float32", "float16", "int8"),
+  parts: isOneOf("both", "weights", "bias"),
+  met: isOneOf(null, "hide", "show"),
+  engine: isOneOf("auto", "plain", "ort"),
+  updateSeconds: (value) => value > 0,
+  grace: (value) => value >= 0,
+  patience: (value) => Object.keys(PATIENCE).every((name) => value[name] >= 0),
+};
+
 /** All options, those that are not given by their defaults; addresses in full. */
 export function checkOptions(given: Partial<DeviceOptions>): DeviceOptions {
-  for (const name of Object.keys(given)) if (!Object.hasOwn(DEFAULTS, name)) throw invalidOption(name, "is no option of a device");
-  const found = { ...DEFAULTS, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
-  const need = (name: keyof DeviceOptions, good: boolean): void => {
-    if (!good) throw invalidOption(name, "cannot be what it is");
-  };
+  const found: DeviceOptions = { ...DEFAULTS };
+  for (const [name, value] of Object.entries(given)) {
+    if (!Object.hasOwn(DEFAULTS, name)) throw invalidOption(name, "is no option of a device");
+    if (value === undefined) continue;
+    if (CHECKS[name]?.(value) === false) throw invalidOption(name, "cannot be what it is");
+    Object.assign(found, { [name]: value });
+  }
   if (typeof found.cloud === "string") found.cloud = address("cloud", found.cloud);
   if (found.bundle !== null) found.bundle = address("bundle", found.bundle);
   if (found.ort !== null) found.ort = address("ort", found.ort, /^(https?|file):$/);
-  need("cloud", found.cloud !== null || found.bundle !== null);
-  need("token", typeof found.token === "string" && found.token.length <= MAX_TOKEN_BYTES && /^[!-~]*$/.test(found.token));
-  need("deviceId", found.deviceId === null || /^[A-Za-z0-9._:-]{1,128}$/.test(found.deviceId));
-  need("state", found.state === null || (typeof found.state === "string" && found.state !== ""));
-  need("trusted", found.trusted === null || (Array.isArray(found.trusted) && found.trusted.every((key) => DIGEST.test(key))));
-  need("encoding", ["float32", "float16", "int8"].includes(found.encoding));
-  need("parts", ["both", "weights", "bias"].includes(found.parts));
-  need("met", [null, "hide", "show"].includes(found.met));
-  need("engine", ["auto", "plain", "ort"].includes(found.engine));
-  need("updateSeconds", found.updateSeconds > 0);
-  need("grace", found.grace >= 0);
-  need("patience", Object.keys(PATIENCE).every((name) => found.patience[name as keyof PatienceConfig] >= 0));
+  if (!found.cloud && !found.bundle) throw invalidOption("cloud", "is not named, and no bundle either");
   checkPolicy(found.policy);
   return found;
 }

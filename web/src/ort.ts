@@ -2,7 +2,6 @@
 import type { Bytes } from "./bytes";
 import { NAMES, type Engine, type Inputs } from "./engine";
 import { invalidBundle } from "./errors";
-import type { Graph } from "./onnx";
 
 /** What is used of onnxruntime-web. */
 interface Runtime {
@@ -25,7 +24,7 @@ export class OrtEngine implements Engine {
     private readonly session: Session,
   ) {}
 
-  static async load(content: Bytes, address: string, _: Graph): Promise<OrtEngine> {
+  static async load(content: Bytes, address: string): Promise<OrtEngine> {
     try {
       const runtime = (await import(/* @vite-ignore */ /* webpackIgnore: true */ address)) as Runtime;
       runtime.env.wasm.numThreads = 1;

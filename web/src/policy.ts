@@ -32,49 +32,44 @@ export type Policy =
 /** Refuses what is no policy, or cannot work. */
 export function checkPolicy(policy: Policy): void {
   const whole = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
-  if (typeof policy !== "object" || policy === null) throw invalidOption("policy", "is none");
-  if ("due" in policy ? typeof policy.due === "function" : policy.kind === "Always") return;
-  const good =
-    "kind" in policy &&
-    ((policy.kind === "EveryEvents" && whole(policy.n)) ||
-      (policy.kind === "AfterSeconds" && policy.seconds >= 0) ||
-      (policy.kind === "Drift" && policy.threshold >= 0 && policy.threshold < Infinity && policy.decay > 0 && policy.decay <= 1) ||
-      (policy.kind === "DailyBudget" && whole(policy.n)));
-  if (!good) throw invalidOption("policy", "is none that can work");
-  if (policy.kind === "DailyBudget") checkPolicy(policy.policy);
+  const good = (): boolean => {
+    if ("due" in policy) return typeof policy.due === "function";
+    switch (policy.kind) {
+      case "Always":
+        return true;
+      case "EveryEvents":
+        return whole(policy.n);
+      case "AfterSeconds":
+        return policy.seconds >= 0;
+      case "Drift":
+        // Fetched now, as there may be no network when it is needed.
+        void loadDrift().catch(() => undefined);
+        return policy.threshold >= 0 && policy.threshold < Infinity && policy.decay > 0 && policy.decay <= 1;
+      case "DailyBudget":
+        checkPolicy(policy.policy);
+        return whole(policy.n);
+    }
+  };
+  if (!policy || typeof policy !== "object" || !good()) throw invalidOption("policy", "is none that can work");
 }
 
-/** The decayed mean of the profiles of some items, oldest first. */
-async function mean(profiles: Profiles, items: readonly number[], decay: number): Promise<number[]> {
-  const found = await profiles(items);
-  const weights = found.map((_, at) => decay ** (found.length - 1 - at));
-  const total = weights.reduce((one, other) => one + other, 0);
-  return [...found[0]!].map((_, one) => found.reduce((sum, profile, at) => sum + weights[at]! * profile[one]!, 0) / total);
-}
-
-/** How far the behaviour has moved, in standard deviations of the catalogue. */
-export async function driftOf(situation: Situation, decay: number): Promise<number> {
-  const now = await mean(situation.profiles, situation.history, decay);
-  const then = await mean(situation.profiles, situation.madeFrom, decay);
-  return Math.sqrt(now.reduce((sum, value, at) => sum + (value - then[at]!) ** 2, 0) / now.length);
-}
+const loadDrift = () => import("./drift");
 
 /** Whether to ask now. */
 export async function due(policy: Policy, situation: Situation): Promise<boolean> {
   if ("due" in policy) return policy.due(situation);
   if (policy.kind === "DailyBudget") return situation.requestsToday < policy.n && due(policy.policy, situation);
   if (!situation.hasTheta) return true;
+  const { events } = situation;
   switch (policy.kind) {
     case "Always":
-      return situation.events > 0;
+      return events > 0;
     case "EveryEvents":
-      return situation.events >= Math.max(policy.n, 1);
+      return events >= Math.max(policy.n, 1);
     case "AfterSeconds":
-      return situation.events > 0 && situation.seconds >= policy.seconds;
+      return events > 0 && situation.seconds >= policy.seconds;
     case "Drift":
-      return (
-        !situation.madeFrom.length ||
-        (situation.events > 0 && (await driftOf(situation, policy.decay)) >= policy.threshold)
-      );
+      if (!situation.madeFrom.length) return true;
+      return events > 0 && (await (await loadDrift()).driftOf(situation, policy.decay)) >= policy.threshold;
   }
 }

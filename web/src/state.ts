@@ -110,10 +110,8 @@ export class State {
     return this.write(KEPT, (store) => store.delete(IDBKeyRange.bound(prefix, `${prefix}\uffff`)));
   }
 
-  keys(prefix: string): Promise<string[]> {
-    return this.read(KEPT, (store) => store.getAllKeys(IDBKeyRange.bound(prefix, `${prefix}\uffff`))).then(
-      (found) => (found ?? []).map(String),
-    );
+  async keys(): Promise<string[]> {
+    return ((await this.read(KEPT, (store) => store.getAllKeys())) ?? []).map(String);
   }
 
   /** The newest events, oldest first, and how many there ever were. */

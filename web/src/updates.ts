@@ -1,10 +1,10 @@
 /** Versions of the model in this browser: fetched, verified, kept; the one before stays, to go back to. */
-import { type Bytes } from "./bytes";
-import { checkFile, decodeManifest, DEVICE_FILES, DIGEST, type Files, isBundleError, MANIFEST, SIGNATURE, verifyManifest } from "./bundle";
+import type { Bytes } from "./bytes";
+import { DIGEST, MANIFEST, json, type Source } from "./bundle";
 import { list, map, number, object, string } from "./check";
 import { type Cloud, fetchBytes } from "./client";
-import { DuetError, invalidBundle } from "./errors";
-import { MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES, MAX_VERSION_BYTES } from "./limits";
+import { DuetError } from "./errors";
+import { MAX_MANIFEST_BYTES } from "./limits";
 import { Model } from "./model";
 import type { DeviceOptions } from "./options";
 import type { State } from "./state";
@@ -21,7 +21,7 @@ const known = object({
   key: id,
 });
 type Known = ReturnType<typeof known>;
-type Fetch = (name: string, limit: number) => Promise<Bytes>;
+const named = object({ model_id: id }, {}, true);
 
 const folder = (modelId: string): string => `file/${modelId}/`;
 
@@ -56,11 +56,10 @@ export class Versions {
     if (await this.reload()) return;
     const found = await this.latest(true);
     if (!found) throw new DuetError("nothing-to-serve", "there is no version to begin with", "name a bundle, or a cloud");
-    const [model, files] = await this.fetch(...found);
-    this.model = model;
-    this.known = { current: model.id, previous: [], refused: {}, key: this.known?.key ?? model.bundle.publicKey };
+    this.model = await this.open(...found);
+    this.known = { current: this.model.id, previous: [], refused: {}, key: this.known?.key ?? this.model.bundle.publicKey };
     // Nobody need wait for the disk.
-    void this.keep(files);
+    void this.keep();
   }
 
   /** Use what is kept as the one in use. Whether there is such a version, and it is good; its key is trusted anyway. */
@@ -75,30 +74,25 @@ export class Versions {
   }
 
   private async load(modelId: string): Promise<Model> {
-    const held = this.models.get(modelId);
-    if (held) return held;
-    const names = [MANIFEST, SIGNATURE, ...DEVICE_FILES];
-    const contents = await Promise.all(names.map((name) => this.state.get(folder(modelId) + name)));
-    const files = Object.fromEntries(names.map((name, at) => [name, contents[at] as Bytes]));
-    return this.made(modelId, await Model.load(files, this.trusted, this.options));
+    return this.models.get(modelId) ?? this.open(modelId, (name) => this.state.get(folder(modelId) + name));
   }
 
-  private made(modelId: string, model: Model): Model {
-    if (model.id !== modelId) throw invalidBundle(`another version than ${modelId.slice(0, 16)} was sent`);
+  private async open(modelId: string, source: Source): Promise<Model> {
+    const model = await Model.load(source, this.trusted, this.options, modelId);
     this.models.set(modelId, model);
     return model;
   }
 
   /** The version that this device shall run, and where its files are. */
-  private async latest(first = false): Promise<[string, Fetch] | null> {
+  private async latest(first = false): Promise<[string, Source] | null> {
     const { cloud, device } = this;
     if (this.options.bundle !== null && (!cloud || first)) {
-      const at: Fetch = async (name, limit) => {
+      const at: Source = async (name, limit) => {
         const [content, response] = await fetchBytes(`${this.options.bundle}/${name}`, limit, 600, { cache: "no-cache" });
         if (!response.ok) throw new DuetError("cloud-refused", `${name} of the bundle cannot be had: ${response.status}`);
         return content;
       };
-      return [(await decodeManifest(await at(MANIFEST, MAX_MANIFEST_BYTES))).model_id, at];
+      return [json((await at(MANIFEST, MAX_MANIFEST_BYTES)) as Bytes, named, MANIFEST).model_id, at];
     }
     if (!cloud) return null;
     const { latest } = await cloud.models(device);
@@ -112,14 +106,14 @@ export class Versions {
     return !refusal || (refusal.reason !== ROLLED_BACK && !(passed >= 0 && passed < REFUSED_SECONDS));
   }
 
-  /** A newer version with its files, verified; null if there is none. What is wrong with it is remembered. */
-  async look(): Promise<[Model, Files] | null> {
+  /** A newer version, verified; null if there is none. What is wrong with it is remembered. */
+  async look(): Promise<Model | null> {
     const found = await this.latest();
     if (!found || !this.wants(found[0])) return null;
     try {
-      return await this.fetch(...found);
+      return await this.open(...found);
     } catch (cause) {
-      if (isBundleError(cause)) await this.refuse(found[0], cause.message);
+      if (cause instanceof DuetError && cause.code === "invalid-bundle") await this.refuse(found[0], cause.message);
       throw cause;
     }
   }
@@ -130,30 +124,17 @@ export class Versions {
     await this.state.set("versions", this.known);
   }
 
-  private async fetch(modelId: string, file: Fetch): Promise<[Model, Files]> {
-    const [content, signed] = await Promise.all([file(MANIFEST, MAX_MANIFEST_BYTES), file(SIGNATURE, MAX_SIGNATURE_BYTES)]);
-    await verifyManifest(content, signed, this.trusted);
-    const manifest = await decodeManifest(content);
-    if (manifest.model_id !== modelId) throw invalidBundle(`another version than ${modelId.slice(0, 16)} was sent`);
-    const total = DEVICE_FILES.reduce((sum, name) => sum + manifest.files[name]!.bytes, 0);
-    if (total > MAX_VERSION_BYTES) throw invalidBundle(`the version has ${total} bytes, this device takes at most ${MAX_VERSION_BYTES}`);
-    const files: Files = { [MANIFEST]: content, [SIGNATURE]: signed };
-    await Promise.all(
-      DEVICE_FILES.map(async (name) => {
-        files[name] = await file(name, manifest.files[name]!.bytes);
-        await checkFile(manifest, name, files[name]);
-      }),
-    );
-    return [this.made(modelId, await Model.load(files, this.trusted, this.options)), files];
-  }
-
-  private async keep(files: Files): Promise<void> {
+  private async keep(): Promise<void> {
     const { current, previous } = this.known!;
-    const named = Object.entries(files).map(([name, content]) => [folder(current) + name, content]);
-    await this.state.put({ ...Object.fromEntries(named), versions: this.known });
+    const { bundle } = this.model;
+    const files = Object.entries(bundle.files).map(([name, content]) => [folder(current) + name, content]);
+    bundle.files = {};
+    await this.state.put({ ...Object.fromEntries(files), versions: this.known });
     const kept = [current, ...previous];
-    for (const key of await this.state.keys("file/")) if (!kept.includes(key.slice(5, 69))) await this.state.delete(key);
-    for (const key of await this.state.keys("theta/")) if (!kept.includes(key.slice(6))) await this.state.delete(key);
+    for (const key of await this.state.keys()) {
+      const of = /^(file|theta)\/(.{64})/.exec(key);
+      if (of && !kept.includes(of[2]!)) await this.state.delete(key);
+    }
     for (const [modelId, model] of this.models)
       if (!kept.includes(modelId)) {
         this.models.delete(modelId);
@@ -162,10 +143,10 @@ export class Versions {
   }
 
   /** Use a version from now on. */
-  async adopt(model: Model, files: Files): Promise<void> {
+  async adopt(model: Model): Promise<void> {
     this.known = { ...this.known!, current: model.id, previous: [this.model.id] };
     this.model = model;
-    await this.keep(files);
+    await this.keep();
   }
 
   /** Use the version before again, and the one left not again until the cloud names another. */

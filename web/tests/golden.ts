@@ -1,7 +1,7 @@
 /** The golden files, which Python reads as well. */
 import { readdirSync, readFileSync } from "node:fs";
 import type { Bytes } from "../src/bytes";
-import type { Files } from "../src/bundle";
+import type { Files, Source } from "../src/bundle";
 import type { ParametersAnswer } from "../src/messages";
 
 const ROOT = new URL("../../tests/golden/", import.meta.url);
@@ -11,6 +11,11 @@ export const jsonOf = <T = any>(name: string): T => JSON.parse(readFileSync(new 
 export const unbase64 = (content: string): Bytes => new Uint8Array(Buffer.from(content, "base64"));
 export const floats = (digits: string): Float32Array => new Float32Array(new Uint8Array(Buffer.from(digits, "hex")).buffer);
 export const BUNDLES = readdirSync(new URL("bundles/", ROOT)).sort();
+
+export const sourceOf =
+  (name: string): Source =>
+  async (file) =>
+    bytesOf(`bundles/${name}/${file}`);
 
 export function bundleFiles(name: string): Files {
   const folder = new URL(`bundles/${name}/`, ROOT);

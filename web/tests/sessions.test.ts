@@ -9,9 +9,10 @@ import { answerMessage } from "../src/crypto";
 import { LocalDevice, type Ranked } from "../src/device";
 import type { ParametersAnswer } from "../src/messages";
 import { Model } from "../src/model";
-import { type Policy, driftOf } from "../src/policy";
+import { driftOf } from "../src/drift";
+import type { Policy } from "../src/policy";
 import type { DeviceOptions } from "../src/options";
-import { answerOf, BUNDLES, bundleFiles, jsonOf } from "./golden";
+import { answerOf, BUNDLES, bundleFiles, jsonOf, sourceOf } from "./golden";
 
 const { device: DEVICE, token: TOKEN, now: NOW, sessions } = jsonOf("sessions.json");
 const KEYS = jsonOf("wire.json").keys;
@@ -88,7 +89,7 @@ describe.each(["plain", "ort"] as const)("with the engine %s", (engine) => {
 
 test("all bundles run on the plain engine, without onnxruntime-web", async () => {
   for (const name of BUNDLES) {
-    const model = await Model.load(bundleFiles(name), null, { engine: "auto", ort: null });
+    const model = await Model.load(sourceOf(name), null, { engine: "auto", ort: null });
     expect(model.engine.name).toBe("plain");
   }
 });
@@ -119,7 +120,7 @@ describe("policies", () => {
   });
 
   test("drift is what it is in Python", async () => {
-    const { profiles } = await Model.load(bundleFiles(told.bundle), null, { engine: "plain", ort: null });
+    const { profiles } = await Model.load(sourceOf(told.bundle), null, { engine: "plain", ort: null });
     for (const { history, made_from: madeFrom, decay, drift } of told.drifts)
       expect(await driftOf({ history, madeFrom, profiles, hasTheta: true, events: 1, seconds: 0, requestsToday: 0 }, decay)).toBeCloseTo(drift, 3);
   });
