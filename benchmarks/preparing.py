@@ -5,8 +5,11 @@ same order and indices by plain polars (streaming) and pandas.
         [--others-up-to 10000000] [--folder DIR]
 
 The log has the skew of real ones: a few users and items have much of it, most have little; it is in order of time. Each
-way runs in a process of its own. `processor` is its time on all cores, which others on the machine hardly lengthen, and
-`arrays` that until the sequences were indexed and in order.
+way runs in a process of its own. `processor` is its time on all cores, which others on the machine hardly lengthen;
+`arrays` is that until the sequences were indexed and in order, and `wall` the seconds that passed until then. `M/s` are
+the million events a second up to there of two cores that have nothing else to do, if both are busy: events over half of
+`arrays`. `MB` is the peak of memory, `own` without the pages of files that are mapped. With `--folder` logs are kept,
+and found again.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,11 +61,12 @@ def make_log(path: Path, events: int, seed: int = 0) -> None:
 
 def by_duet(log: Path, out: Path, limit: str | None) -> dict[str, float]:
     """`duet prepare`, and the processor time until its arrays were in order."""
-    laps = {}
+    laps: dict[str, float] = {}
+    begun = time.perf_counter()
 
     def lap(line: str) -> None:
         if line.startswith("writing"):
-            laps["arrays"] = time.process_time()
+            laps.update(arrays=time.process_time(), wall=time.perf_counter() - begun)
 
     prepare(log, out, PrepareConfig(), memory_limit=None if limit is None else size_of(limit), progress=lap)
     return laps
@@ -112,12 +117,22 @@ def run_way(name: str, log: Path, out: Path, limit: str | None) -> dict[str, Any
     return found
 
 
+def watch_own(peak: list[int]) -> None:
+    """The most memory of the process that no file stands behind, in pages, as far as it is seen."""
+    while True:
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        peak[0] = max(peak[0], resident - shared)
+        time.sleep(0.02)
+
+
 def measure(name: str, log: Path, out: Path, limit: str | None) -> None:
     """What the process of a way does."""
-    begun = time.perf_counter()
+    begun, pages = time.perf_counter(), [0]
+    threading.Thread(target=watch_own, args=(pages,), daemon=True).start()
     laps = WAYS[name](log, out, limit)
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {"seconds": time.perf_counter() - begun, "processor": used.ru_utime + used.ru_stime, **laps}
+    found["own"] = pages[0] * resource.getpagesize() / 2**20
     print(json.dumps(found | {"megabytes": used.ru_maxrss / 1024}))
 
 
@@ -134,24 +149,33 @@ def main() -> None:
     parser.add_argument("--others-up-to", type=int, default=10**7)
     parser.add_argument("--folder", type=Path)
     chosen = parser.parse_args()
-    print(f"{'events':>12} {'format':>8} {'way':>8} {'arrays':>8} {'seconds':>8} {'processor':>9} {'MB':>6}   input")
+    print(HEAD)
     for events in chosen.events:
         for form in chosen.format:
             with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-                log = Path(folder) / f"log.{form}"
-                make_log(log, events)
+                log = (chosen.folder or Path(folder)) / f"log-{events}.{form}"
+                if not log.exists():
+                    make_log(log, events)
                 size = log.stat().st_size / 2**20
                 for name in WAYS if events <= chosen.others_up_to else ("duet",):
                     found = run_way(name, log, Path(folder) / "out", chosen.memory_limit)
-                    if "failed" in found:
-                        print(f"{events:>12,} {form:>8} {name:>8} {found['failed']}", flush=True)
-                        continue
-                    arrays = f"{found['arrays']:.1f}" if "arrays" in found else ""
-                    print(
-                        f"{events:>12,} {form:>8} {name:>8} {arrays:>8} {found['seconds']:>8.1f} "
-                        f"{found['processor']:>9.1f} {found['megabytes']:>6,.0f}   {size:,.0f} MB",
-                        flush=True,
-                    )
+                    begin = f"{events:>12,} {form:>8} {name:>7}"
+                    print(f"{begin} {found.get('failed') or row(events, found)}   {size:,.0f} MB", flush=True)
+
+
+HEAD: Final = (
+    f"{'events':>12} {'format':>8} {'way':>7} {'seconds':>8} {'processor':>9} {'wall':>7} {'arrays':>7} {'M/s':>5} "
+    f"{'MB':>6} {'own':>6}   input"
+)
+
+
+def row(events: int, found: dict[str, Any]) -> str:
+    """The figures of one way."""
+    arrays = " " * 21
+    if "arrays" in found:
+        arrays = f"{found['wall']:>7.1f} {found['arrays']:>7.1f} {2 * events / found['arrays'] / 10**6:>5.2f}"
+    times, memory = f"{found['seconds']:>8.1f} {found['processor']:>9.1f}", f"{found['megabytes']:>6,.0f}"
+    return f"{times} {arrays} {memory} {found['own']:>6,.0f}"
 
 
 if __name__ == "__main__":

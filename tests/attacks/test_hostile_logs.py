@@ -12,6 +12,8 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 from duetgen.data.errors import (
     ArchiveUnsafeError,
     BadJsonLineError,
+    BadSettingError,
     InputCorruptError,
     InputTooLargeError,
     InputTruncatedError,
@@ -30,7 +33,7 @@ from duetgen.data.errors import (
     NotTextError,
 )
 from duetgen.data.prepare import prepare
-from duetgen.data.sources import read
+from duetgen.data.sources import events, raw, read
 from duetgen.errors import DuetError
 from duetgen.wire import limits
 
@@ -219,6 +222,69 @@ def test_a_python_dictionary_that_is_none(tmp_path: Path, value: str) -> None:
     (tmp_path / "log.json").write_text("{u'user': 'a', u'item': " + value + "}\n")
     with pytest.raises(BadJsonLineError):
         read(tmp_path / "log.json")
+
+
+def test_half_a_character_in_a_python_dictionary(tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_text("{u'user': '\\ud800', u'item': 'x'}\n")
+    with pytest.raises(BadJsonLineError, match="line 1: it holds half a character"):
+        read(tmp_path / "log.json")
+
+
+COLUMNS = {
+    "lists": [["a"]] * 40,
+    "structs": [{"a": 1}] * 40,
+    "bytes": [b"\xff"] * 40,
+    "durations": [timedelta(1)] * 40,
+    "times of day": [time(1, 2)] * 40,
+    "decimals": [Decimal("1.5")] * 40,
+    "nothing": [None] * 40,
+    "infinite": [float("inf")] * 40,
+    "truths": [True] * 40,
+    "beyond 64 bits": pl.Series([2**100] * 40, dtype=pl.Int128),
+    "unsigned": pl.Series([2**64 - 1] * 40, dtype=pl.UInt64),
+    "the last day": [date(9999, 12, 31)] * 40,
+}
+
+
+@pytest.mark.parametrize("name", ["user", "item", "rating", "timestamp", "title"])
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_column_of_any_type_is_read_or_refused(tmp_path: Path, name: str, kind: str) -> None:
+    table = pl.read_csv(LOG.encode()).with_columns(pl.Series(name, COLUMNS[kind], strict=False))
+    table.write_parquet(tmp_path / "log.parquet")
+    try:
+        found = read(tmp_path / "log.parquet").events
+    except DuetError as refusal:
+        assert name != "title"
+        assert "\n" not in refusal.message  # noqa: PT017
+    else:
+        assert len(found) == 40
+
+
+class TestMemory:
+    def test_titles_that_differ_in_every_event_are_not_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(events, "TITLES_BYTES", 500)
+        lines = LOG.splitlines()
+        text = "\n".join([f"{lines[0]},title", *(f"{line},{i:060}" for i, line in enumerate(lines[1:]))])
+        (tmp_path / "log.csv").write_text(text)
+        log = read(tmp_path / "log.csv")
+        assert log.titles is None
+        assert any("more text than titles of items would" in remark for remark in log.remarks)
+
+    def test_behaviours_that_differ_in_every_event(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(events, "MOST_BEHAVIOURS", 39)
+        lines = LOG.splitlines()
+        text = "\n".join([f"{lines[0]},behaviour", *(f"{line},b{i}" for i, line in enumerate(lines[1:]))])
+        (tmp_path / "log.csv").write_text(text)
+        with pytest.raises(BadSettingError, match="more than 39 different values"):
+            read(tmp_path / "log.csv")
+
+    def test_objects_that_have_other_fields_each(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(raw, "MOST_FIELDS", 300)
+        (tmp_path / "log.json").write_text("".join(f'{{"user": 1, "item": 2, "f{i}": 3}}\n' for i in range(400)))
+        with pytest.raises(BadJsonLineError, match="more than 300 different fields"):
+            read(tmp_path / "log.json")
 
 
 PACKED = {

@@ -3,6 +3,9 @@
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +71,25 @@ class TestPartitions:
         assert len(parts) == 3
 
 
+def in_processes(work: Callable[[int], Path], count: int) -> list[Path]:
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        return list(pool.map(work, range(count)))
+
+
+class TestProcesses:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("split", ["temporal", "random"])
+    def test_partitions_in_other_processes_give_the_same_bytes(
+        self, split: str, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory, "MOST_EVENTS", 900)
+        some = log(3_000, 150).drop("timestamp") if split == "random" else log(3_000, 150)
+        path = write("log.csv", pl.concat([some, some.head(20)]).write_csv())
+        config = PrepareConfig(drop_repeats=True, split=split)
+        one = prepare(path, tmp_path / "one", config)
+        assert prepare(path, tmp_path / "two", config, run=in_processes) == one
+
+
 class TestCodes:
     def test_are_by_first_appearance_whatever_the_blocks(self) -> None:
         ids = log(30_000, 20_000)["user"]
@@ -94,7 +116,7 @@ class TestLimit:
             size_of(text)
 
     def test_too_little_is_refused_before_anything_is_read(self, tmp_path: Path) -> None:
-        with pytest.raises(MemoryLimitError, match="at least 650 MB"):
+        with pytest.raises(MemoryLimitError, match="at least 530 MB"):
             prepare(tmp_path / "nothing.csv", tmp_path / "out", memory_limit=100 * 2**20)
 
     def test_more_ids_than_there_is_memory_for_are_refused(

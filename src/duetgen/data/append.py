@@ -18,6 +18,7 @@ from duetgen.data.errors import BadSettingError, NotAppendableError, NothingNewE
 from duetgen.data.kept import GROWING, Standing
 from duetgen.data.manifest import source_of
 from duetgen.data.memory import Memory
+from duetgen.data.partitions import Run, in_threads
 from duetgen.data.prepare import PrepareConfig, make_dataset
 from duetgen.data.sources import read
 from duetgen.data.sources.log import Columns, Log, Progress
@@ -41,6 +42,7 @@ def append(
     overwrite: bool = False,
     memory_limit: int | None = None,
     progress: Progress | None = None,
+    run: Run = in_threads,
 ) -> Manifest:
     """Append a log to a dataset folder: the later version takes its place whole, or nothing changes.
 
@@ -53,6 +55,7 @@ def append(
         overwrite: replace a dataset folder at `out`.
         memory_limit: bytes that the process may use; None: what `memory.Memory` chooses.
         progress: called with one line at each step.
+        run: works on the partitions of a large log, here or elsewhere.
 
     Returns:
         The manifest of the later version, as written.
@@ -90,7 +93,7 @@ def append(
         spool.begin(standing.users, standing.items)
         log = read(input, config.source, columns=config.columns, reading=config.reading, spool=spool)
         check_log(log, config, standing)
-        return make_dataset(folder, work, input, log, config, memory, say, standing)
+        return make_dataset(folder, work, input, log, config, memory, say, standing, run)
 
 
 def settings_of(dataset: Dataset, source: str | None = None) -> PrepareConfig:

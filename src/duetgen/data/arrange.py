@@ -7,6 +7,7 @@ from them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import polars as pl
 from duetgen.data.arrays import write_sequences
 from duetgen.data.errors import NothingNewError
 from duetgen.data.filters import Core, Indexed, Vocabulary, find_vocabulary
-from duetgen.data.partitions import Partitions, partition
+from duetgen.data.partitions import Partitions, Run, in_threads, partition
 from duetgen.data.repeats import exact_repeats
 from duetgen.data.sequences import Sequences
 from duetgen.data.splits import FEWEST, Rule, divide, find_rule
@@ -50,6 +51,7 @@ class Arrangement:
         drop_repeats: leave out exact repeats.
         seed: of what the split draws.
         most: events of one partition, at most.
+        run: works on partitions.
         earlier: of the version that the events are appended to, whose own come first; None: there is none.
     """
 
@@ -61,6 +63,7 @@ class Arrangement:
     drop_repeats: bool
     seed: int
     most: int
+    run: Run = in_threads
     earlier: Earlier | None = None
 
 
@@ -116,7 +119,7 @@ def arrange(
         DuetError: any refusal of `splits` and `filters`.
     """
     earlier = how.earlier or Earlier(Rule(Split(kind=how.split)), known=0, events=0)
-    ordered = partition(events, work, how.most)
+    ordered = partition(events, work, how.most, how.run)
     exact = appended = new = 0
     timed = False
     for sequences in ordered:
@@ -130,23 +133,33 @@ def arrange(
             f"all {appended:,} events of the log stand in the dataset already", "append a log of events that are new"
         )
     if how.drop_repeats and exact:
-        ordered = ordered.change("once", lambda sequences, _: sequences.only(~exact_repeats(sequences)))
+        ordered = ordered.change("once", _once)
     rule = find_rule(ordered, how.split, how.valid_share, how.test_share, how.seed, earlier.rule)
     users_before = before([int((sequences.lengths >= FEWEST).sum()) for sequences in ordered])
     events_before = before([len(sequences.item_E) for sequences in ordered])
-
     short = [work / f"short-{number:04}" for number in range(len(ordered.folders))] if rule.reason else []
-
-    def in_parts(sequences: Sequences, number: int) -> Sequences:
-        if short:
-            sequences.keep(sequences.lengths < FEWEST).save(short[number])
-        return divide(sequences, rule, users_before[number], events_before[number])
-
-    divided = ordered.change("parts", in_parts)
+    divided = ordered.change("parts", partial(_in_parts, rule, users_before, events_before, short))
     core, vocabulary = find_vocabulary(divided, len(items), how.min_user_events, how.min_item_events, earlier.known)
     indexed = write_sequences(folder, divided, core, vocabulary, users, items)
     left = sizes_of(divided, len(items))
     return Arranged(rule, divided, left, short, core, vocabulary, indexed, exact, appended)
+
+
+def _once(sequences: Sequences, _: int) -> Sequences:
+    return sequences.only(~exact_repeats(sequences))
+
+
+def _in_parts(
+    rule: Rule,
+    users_before: list[int],
+    events_before: list[int],
+    short: list[Path],
+    sequences: Sequences,
+    number: int,
+) -> Sequences:
+    if short:
+        sequences.keep(sequences.lengths < FEWEST).save(short[number])
+    return divide(sequences, rule, users_before[number], events_before[number])
 
 
 def before(counts: list[int]) -> list[int]:

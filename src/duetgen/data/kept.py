@@ -139,7 +139,7 @@ class Standing:
         known = dataset.manifest.counts.items
         blocks: list[pl.LazyFrame] = []
         folder.mkdir()
-        for devices, events in pieces(dataset.offsets):
+        for devices, events in pieces(dataset.offsets, dataset.events, dataset.timestamps):
             lengths = np.diff(dataset.offsets[devices.start : devices.stop + 1])
             item_E = dataset.events[events] - FIRST_ITEM
             other_E = item_E == UNKNOWN - FIRST_ITEM

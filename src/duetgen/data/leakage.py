@@ -45,7 +45,7 @@ def check_order(dataset: Dataset) -> Check:
     if dataset.timestamps is None:
         return Check(name="order", passed=True, evidence="the log has no time; file order stands for it")
     wrong = 0
-    for devices, events in pieces(dataset.offsets):
+    for devices, events in pieces(dataset.offsets, dataset.timestamps):
         time = dataset.timestamps[events]
         back = time[1:] < time[:-1]
         back[dataset.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False
@@ -95,7 +95,7 @@ def check_boundary(dataset: Dataset) -> Check:
 def _ends_of_parts(timestamps: Int64, offsets: Int64, bounds: Int64) -> tuple[list[int | None], list[int | None]]:
     """The first and the last time of training, validation and test."""
     ends: list[list[int]] = [[], [], []]
-    for devices, events in pieces(offsets):
+    for devices, events in pieces(offsets, timestamps):
         lengths = np.diff(offsets[devices.start : devices.stop + 1])
         device_E = np.repeat(np.arange(devices.start, devices.stop), lengths)
         within_E = np.arange(events.start, events.stop) - offsets[device_E]
@@ -111,7 +111,7 @@ def check_vocabulary(dataset: Dataset) -> Check:
     """Known items and their counts are those of the training part, counted anew, device by device."""
     items = dataset.table("items")
     counts = np.zeros(dataset.vocabulary, dtype=np.int64)
-    for devices, some in pieces(dataset.offsets):
+    for devices, some in pieces(dataset.offsets, dataset.events):
         events = np.asarray(dataset.events[some])
         if len(events) and (events.min() < 1 or events.max() >= dataset.vocabulary):
             return Check(name="vocabulary", passed=False, evidence="an event has an index outside the vocabulary")
@@ -139,7 +139,7 @@ def check_histories(dataset: Dataset, part: Part) -> Check:
     ok = (targets.start_N == begin) & (targets.start_N < targets.position_N)
     ok &= (targets.position_N - begin >= bound) & (targets.position_N < dataset.offsets[targets.device_N + 1])
     if dataset.timestamps is not None:
-        for devices, events in pieces(dataset.offsets):
+        for devices, events in pieces(dataset.offsets, dataset.timestamps):
             time = _by_device(dataset.timestamps[events], dataset.offsets[devices.start : devices.stop + 1])
             latest = np.maximum.accumulate(time)
             some = slice(*np.searchsorted(targets.device_N, [devices.start, devices.stop]))

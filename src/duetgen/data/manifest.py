@@ -43,13 +43,6 @@ Sizes = tuple[int, int, int]
 """Events, users and items."""
 
 
-def sizes(events: pl.LazyFrame) -> Sizes:
-    """Events, users and items of the events of a log."""
-    of = (pl.len(), pl.col("user").n_unique(), pl.col("item").n_unique().alias("items"))
-    found = events.select(*of).collect(engine="streaming").row(0)
-    return int(found[0]), int(found[1]), int(found[2])
-
-
 def read_steps(log: Log, left: Sizes) -> list[Step]:
     """The steps of reading: what it left out is not in the events, so users and items are counted after it."""
     events = log.notes[0].events_in if log.notes else left[0]
@@ -58,7 +51,7 @@ def read_steps(log: Log, left: Sizes) -> list[Step]:
 
 
 def step(name: str, reason: str, before: Sizes, after: Sizes) -> Step:
-    """A step from `sizes` to `sizes`."""
+    """A step from some sizes to others."""
     return Step(
         name=name,
         reason=reason,
@@ -160,7 +153,7 @@ def tied_share(indexed: Indexed) -> float | None:
     if indexed.timestamps is None:
         return None
     tied = 0
-    for devices, events in pieces(indexed.offsets):
+    for devices, events in pieces(indexed.offsets, indexed.timestamps):
         time = indexed.timestamps[events]
         same = time[1:] == time[:-1]
         same[indexed.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False

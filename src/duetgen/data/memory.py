@@ -18,7 +18,7 @@ from duetgen.data.spool import Spool
 from duetgen.errors import DuetError
 
 MIB: Final = 2**20
-FIXED: Final = 600 * MIB
+FIXED: Final = 480 * MIB
 """The process itself, with a block of a log being read and one of the streams that go over all of it."""
 
 EVENT: Final = 120
@@ -35,6 +35,9 @@ SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMG])i?B?\s*", re.IGNORECASE)
 UNITS: Final = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 FEWEST_EVENTS: Final = 2**16
+MOST_EVENTS: Final = 2**20
+"""Events of a partition where memory is there for more: larger ones are no faster."""
+
 CGROUP: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -66,7 +69,7 @@ class Memory(msgspec.Struct, frozen=True):
     def most_events(self, log: Spool) -> int:
         """Events of one partition, beside the ids of the log."""
         ids = len(log.ids("user")) + len(log.ids("item"))
-        return max((self.limit - FIXED - ids * ID) // (EVENT * WORKERS), FEWEST_EVENTS)
+        return min(max((self.limit - FIXED - ids * ID) // (EVENT * WORKERS), FEWEST_EVENTS), MOST_EVENTS)
 
     def needed(self, input: Path, standing: int = 0) -> str | None:
         """One line on the memory that a log will need, as far as that can be told before it is read.
@@ -77,7 +80,7 @@ class Memory(msgspec.Struct, frozen=True):
         """
         with contextlib.suppress(DuetError, OSError, pl.exceptions.PolarsError):
             events = standing + sum(events_in(path) for path in parts_of(input))
-            need = FIXED + min(WORKERS * EVENT * events, self.limit - FIXED)
+            need = FIXED + min(WORKERS * EVENT * min(events, MOST_EVENTS), self.limit - FIXED)
             return (
                 f"about {events:,} events: some {need // MIB:,} MB of memory, with {ID * 10**6 // MIB:,} MB more for "
                 f"each million users and items ({self.limit // MIB:,} MB allowed)"

@@ -3,7 +3,7 @@
 A partition is a range of user codes, which go by first appearance: partition after partition, users come in the order
 of the log, so the bytes of a dataset are the same for any number of partitions.
 
-Shapes: U users of the log.
+Shapes: U users of the log, B batches of it, P partitions.
 """
 
 from __future__ import annotations
@@ -12,19 +12,36 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from duetgen.data.sequences import Sequences, cut, order
+from duetgen.data.store import Int64
 
 WORKERS: Final = 2
 """Partitions that are worked on at once."""
 
+BATCH: Final = 2**20
+"""Events that are put to their partitions at once."""
+
 Change = Callable[[Sequences, int], Sequences]
 """Makes sequences of a partition of others; the second argument is the partition's number."""
+
+Run = Callable[[Callable[[int], Path], int], list[Path]]
+"""Does a piece of work for each number below a count, and gives the results in order.
+
+The work can be pickled and its results lie on disk, so it may be done in other processes that see the same files.
+"""
+
+
+def in_threads(work: Callable[[int], Path], count: int) -> list[Path]:
+    """A few at once in this process: what takes long lets go of the interpreter."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(work, range(count)))
 
 
 @dataclass(frozen=True)
@@ -32,36 +49,31 @@ class Partitions:
     """Sequences on disk, a folder a partition; going through them loads one after the other, memory-mapped."""
 
     folders: list[Path]
+    run: Run = in_threads
 
     def __iter__(self) -> Iterator[Sequences]:
         return (Sequences.load(folder) for folder in self.folders)
 
     def change(self, name: str, change: Change) -> Partitions:
         """Partitions under another name, which take the place of these."""
-
-        def one(number: int) -> Path:
-            folder = self.folders[number]
-            changed = folder.with_name(f"{name}-{number:04}")
-            change(Sequences.load(folder), number).save(changed)
-            shutil.rmtree(folder)
-            return changed
-
-        return Partitions(in_turn(one, len(self.folders)))
+        return Partitions(self.run(partial(_change, self.folders, name, change), len(self.folders)), self.run)
 
 
-def in_turn(work: Callable[[int], Path], count: int) -> list[Path]:
-    """Results of numbers below `count`, a few at once."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(work, range(count)))
+def _change(folders: list[Path], name: str, change: Change, number: int) -> Path:
+    changed = folders[number].with_name(f"{name}-{number:04}")
+    change(Sequences.load(folders[number]), number).save(changed)
+    shutil.rmtree(folders[number])
+    return changed
 
 
-def partition(events: pl.LazyFrame, folder: Path, most: int) -> Partitions:
+def partition(events: pl.LazyFrame, folder: Path, most: int, run: Run = in_threads) -> Partitions:
     """Sequences of all users.
 
     Args:
         events: of a log, `user` and `item` as codes, in the order of the log.
         folder: to work in.
         most: events that one partition should have at most.
+        run: works on partitions.
     """
     columns = [name for name in ("timestamp", "moment", "part") if name in events.collect_schema().names()]
     events = events.with_row_index("row").select("user", "item", "row", *columns)
@@ -71,17 +83,52 @@ def partition(events: pl.LazyFrame, folder: Path, most: int) -> Partitions:
     first = cut(events_U, most)
     if len(first) == 1:
         order(events.collect(engine="streaming")).save(folder / "log-0000")
-        return Partitions([folder / "log-0000"])
-    of_user = pl.Series(np.searchsorted(first, np.arange(len(events_U)), side="right") - 1, dtype=pl.UInt32)
-    number = pl.col("user").map_batches(of_user.gather, pl.UInt32, is_elementwise=True)
-    target = pl.PartitionBy(folder / "raw", key="partition", include_key=False)
-    events.with_columns(partition=number).sink_ipc(target, mkdir=True, compression="uncompressed", engine="streaming")
+        return Partitions([folder / "log-0000"], run)
+    batches = Batches.write(events, first, len(events_U), folder / "batches")
+    ordered = run(partial(_order, batches), len(first))
+    shutil.rmtree(batches.folder)
+    return Partitions(ordered, run)
 
-    def one(number: int) -> Path:
-        raw = folder / f"raw/partition={number}"
-        ordered = folder / f"log-{number:04}"
-        order(pl.scan_ipc(sorted(raw.iterdir())).collect().sort("row")).save(ordered)
-        shutil.rmtree(raw)
-        return ordered
 
-    return Partitions(in_turn(one, len(first)))
+def _order(batches: Batches, number: int) -> Path:
+    ordered = batches.folder.with_name(f"log-{number:04}")
+    order(batches.read(number)).save(ordered)
+    return ordered
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Events on disk in batches, each in order of the partition and then of the log: a partition is a piece of each.
+
+    Attributes:
+        folder: has a folder for each batch, with a file for each column.
+        bounds_BP: int64 [B, P+1]: where the pieces of a batch begin, and the last ends.
+    """
+
+    folder: Path
+    bounds_BP: Int64
+
+    @classmethod
+    def write(cls, events: pl.LazyFrame, first: Int64, users: int, folder: Path) -> Batches:
+        """Put events to the partitions whose first users are given."""
+        partition_U = (np.searchsorted(first, np.arange(users), side="right") - 1).astype(np.uint16)
+        bounds: list[Int64] = []
+        for batch in events.collect_batches(chunk_size=BATCH, maintain_order=True):
+            of_batch = folder / f"{len(bounds):06}"
+            of_batch.mkdir(parents=True)
+            partition_E = partition_U[batch["user"].to_numpy()]
+            place_E = np.argsort(partition_E, kind="stable")
+            for name in batch.columns:
+                np.save(of_batch / f"{name}.npy", batch[name].to_numpy()[place_E])
+            sizes_P = np.bincount(partition_E, minlength=len(first))
+            bounds.append(np.concatenate([[0], np.cumsum(sizes_P)]))
+        return cls(folder, np.stack(bounds))
+
+    def read(self, number: int) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+        """The events of a partition, in the order of the log."""
+        pieces: dict[str, list[Any]] = {}
+        for of_batch, bounds in zip(sorted(self.folder.iterdir()), self.bounds_BP):
+            for path in of_batch.iterdir():
+                column = np.load(path, mmap_mode="r")
+                pieces.setdefault(path.stem, []).append(column[bounds[number] : bounds[number + 1]])
+        return {name: np.concatenate(some) for name, some in pieces.items()}

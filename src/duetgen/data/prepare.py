@@ -33,8 +33,9 @@ from duetgen.data.arrays import write_rows, write_tables
 from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
 from duetgen.data.filters import Indexed, keep_rated
 from duetgen.data.kept import GROWING, Standing, write_kept
-from duetgen.data.manifest import divide_steps, make_manifest, read_steps, sizes, step, write_manifest
+from duetgen.data.manifest import divide_steps, make_manifest, read_steps, step, write_manifest
 from duetgen.data.memory import Memory
+from duetgen.data.partitions import Run, in_threads
 from duetgen.data.repeats import Met, exact_repeats
 from duetgen.data.sequences import order
 from duetgen.data.sources import read
@@ -97,6 +98,7 @@ def prepare(
     overwrite: bool = False,
     memory_limit: int | None = None,
     progress: Progress | None = None,
+    run: Run = in_threads,
 ) -> Manifest:
     """Prepare a log: the folder `out` appears whole, with its manifest, or not at all.
 
@@ -108,6 +110,7 @@ def prepare(
         overwrite: replace a dataset folder at `out`.
         memory_limit: bytes that the process may use; None: what `memory.Memory` chooses.
         progress: called with one line at each step.
+        run: works on the partitions of a large log, here or elsewhere.
 
     Returns:
         The manifest, as written.
@@ -132,7 +135,7 @@ def prepare(
             synthetic=config.synthetic,
             spool=Spool(work / "log", memory.most_ids),
         )
-        return make_dataset(folder, work, input, log, config, memory, say)
+        return make_dataset(folder, work, input, log, config, memory, say, run=run)
 
 
 def make_dataset(
@@ -144,6 +147,7 @@ def make_dataset(
     memory: Memory,
     say: Progress,
     standing: Standing | None = None,
+    run: Run = in_threads,
 ) -> Manifest:
     """Make the dataset of a log that is read.
 
@@ -156,22 +160,23 @@ def make_dataset(
         memory: how much there is.
         say: called with one line at each step.
         standing: the dataset that the log is appended to.
+        run: works on the partitions of a large log, here or elsewhere.
 
     Raises:
         DuetError: any refusal of `duetgen.data.errors`.
     """
     spool = log.spool
-    left = sizes(spool.events)
+    left = spool.sizes
     steps = read_steps(log, left)
     if config.min_rating is not None:
         spool.hold(keep_rated(spool.events, config.min_rating))
-        rated = sizes(spool.events)
+        rated = spool.sizes
         steps.append(step("rating", f"rated less than {config.min_rating:g}, or not rated", left, rated))
         left = rated
     split = choose_split(log, config.split)
     if standing is not None:
         spool.append_to(standing.events(work / "standing"))
-        whole = sizes(spool.events)
+        whole = spool.sizes
         steps.append(
             step("append", f"onto the {standing.size:,} events of version {standing.dataset.version}", left, whole)
         )
@@ -185,6 +190,7 @@ def make_dataset(
         drop_repeats=config.drop_repeats,
         seed=config.seed,
         most=memory.most_events(spool),
+        run=run,
         earlier=None if standing is None else standing.earlier,
     )
     say(f"dividing {left[0]:,} events ({how.split})")

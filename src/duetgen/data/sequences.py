@@ -5,6 +5,7 @@ Shapes: E events, U users, I raw items.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -100,11 +101,20 @@ def cut(lengths_U: Int64, most: int) -> Int64:
     return np.array(first[:-1], dtype=np.int64)
 
 
-def pieces(offsets: Int64) -> Iterator[tuple[slice, slice]]:
-    """Consecutive devices, some millions of events at once: the slice of the devices, and that of their events."""
+def pieces(offsets: Int64, *arrays_E: np.ndarray[Any, np.dtype[Any]] | None) -> Iterator[tuple[slice, slice]]:
+    """Consecutive devices, some millions of events at once: the slice of the devices, and that of their events.
+
+    Args:
+        offsets: of the devices.
+        arrays_E: what is read by piece; where they are mapped, no more of them stays in memory than a piece.
+    """
     first = cut(np.diff(offsets), PIECE)
     for begin, end in zip(first, np.append(first[1:], len(offsets) - 1)):
         yield slice(begin, end), slice(int(offsets[begin]), int(offsets[end]))
+        for array_E in arrays_E:
+            pages = getattr(array_E, "base", None)
+            if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # Not every system has it.
+                pages.madvise(mmap.MADV_DONTNEED)
 
 
 def codes(column: pl.Series) -> tuple[Int64, pl.Series]:
@@ -116,16 +126,38 @@ def codes(column: pl.Series) -> tuple[Int64, pl.Series]:
     return code.to_numpy().astype(np.int64), distinct
 
 
-def order(events: pl.DataFrame) -> Sequences:
+def sort_by(*keys_E: np.ndarray[Any, np.dtype[Any]]) -> Int64:
+    """As `numpy.lexsort`: places in order of the last key, ties by the one before it, and at last as they stand.
+
+    A whole number is sorted together with its place, in one word: more than ten times faster than sorting places by it.
+    """
+    count = len(keys_E[0])
+    place_E, bits = np.arange(count, dtype=np.int64), count.bit_length()
+    for key_E in keys_E:
+        key_E = key_E[place_E]
+        if (key_E[1:] >= key_E[:-1]).all():
+            continue
+        if key_E.dtype.kind == "f" or (int(key_E.max()) - int(key_E.min())).bit_length() + bits > 63:
+            place_E = place_E[np.argsort(key_E, kind="stable")]
+            continue
+        word_E = (key_E.astype(np.int64) - int(key_E.min())) << bits
+        word_E |= np.arange(count)
+        word_E.sort()
+        word_E &= (1 << bits) - 1
+        place_E = place_E[word_E]
+    return place_E
+
+
+def order(events: pl.DataFrame | dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Sequences:
     """Group by user and sort by (part, time), stable.
 
     Args:
-        events: `user` and `item` as codes, `row`, perhaps `timestamp`, `moment` (the time before it was rounded, which
-            orders equal times) and `part`; in the order of rows.
+        events: columns `user` and `item` as codes, `row`, perhaps `timestamp`, `moment` (the time before it was
+            rounded, which orders equal times) and `part`; in the order of rows.
     """
-    columns = {name: events[name].to_numpy() for name in events.columns}
-    keys = [columns[name] for name in ("moment", "timestamp", "part") if name in columns]
-    place = np.lexsort((*keys, columns["user"]))
+    columns = {name: events[name].to_numpy() for name in events.columns} if isinstance(events, pl.DataFrame) else events
+    by = ("moment", "timestamp", "part", "user")
+    place = sort_by(*(columns[name] for name in by if name in columns))
     user_E = columns["user"][place]
     first = np.flatnonzero(np.diff(user_E, prepend=-1))
     return Sequences(

@@ -6,7 +6,7 @@
 - `random`: the same of events in an order that is drawn, for data whose order means nothing.
 - `given`: the data came with its test events; each user's last training event is the validation.
 
-Shapes: E events, U users.
+Shapes: E events, U users, S spans of time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import polars as pl
 
 from duetgen.data.errors import NoBoundaryError, NoEventsLeftError, NoTimeError, TestInputMissingError
 from duetgen.data.sequences import Sequences
@@ -34,8 +33,8 @@ FEWEST: Final = 3
 """Fewest events of a user in leave-one-out: one to learn from, one to validate, one to test."""
 
 
-BINS: Final = 2**16
-"""Spans of time that a boundary is looked for in at once."""
+BINS_BITS: Final = 16
+"""A boundary is looked for in two to the power of so many spans of time at once."""
 
 
 @dataclass(frozen=True)
@@ -126,21 +125,22 @@ def boundary(partitions: Iterable[Sequences], share: float, before: int | None =
     Among equal distances the earlier time, so that the part after it is not the smaller one; None if all times are
     equal. With `before`, only the events before that time count.
     """
-    low, high = _ends(partitions, before)
-    spans = _spans(partitions, low, high)
-    total = int(spans["events"].sum())
+    first_S, last_S, events_S = _spans(partitions, *_ends(partitions, before))
+    total = int(events_S.sum())
     while True:
         # A span stands for its times by the first of them: how many events are at or after that is exact.
-        after = np.cumsum(spans["events"].to_numpy()[::-1])[::-1]
-        crossed = int(np.flatnonzero(after >= share * total)[-1])
-        low, high = int(spans["first"][crossed]), int(spans["last"][crossed])
-        if low == high:
+        after_S = np.cumsum(events_S[::-1])[::-1]
+        crossed = int(np.flatnonzero(after_S >= share * total)[-1])
+        if first_S[crossed] == last_S[crossed]:
             break
-        others = spans.filter(pl.int_range(pl.len()) != crossed)
-        spans = pl.concat([others, _spans(partitions, low, high)]).sort("first")
-    if len(spans) < 2:
+        within = _spans(partitions, int(first_S[crossed]), int(last_S[crossed]))
+        first_S, last_S, events_S = (
+            np.concatenate([whole[:crossed], inner, whole[crossed + 1 :]])
+            for whole, inner in zip((first_S, last_S, events_S), within)
+        )
+    if len(first_S) < 2:
         return None
-    return int(spans["first"][1 + int(np.argmin(np.abs(after[1:] - share * total)))])
+    return int(first_S[1 + int(np.argmin(np.abs(after_S[1:] - share * total)))])
 
 
 def _ends(partitions: Iterable[Sequences], before: int | None) -> tuple[int, int]:
@@ -153,19 +153,20 @@ def _ends(partitions: Iterable[Sequences], before: int | None) -> tuple[int, int
     return min(ends), max(ends)
 
 
-def _spans(partitions: Iterable[Sequences], low: int, high: int) -> pl.DataFrame:
-    """Equal spans of time from `low` to `high` that have events: their `first` and `last` time, and their `events`."""
-    width = (high - low) // BINS + 1
-    time = pl.col("time")
-    found = [
-        pl.DataFrame({"time": _times(sequences)})
-        .filter(time.is_between(low, high))
-        .group_by(span=(time - low) // width)
-        .agg(first=time.min(), last=time.max(), events=pl.len().cast(pl.Int64))
-        for sequences in partitions
-    ]
-    whole = pl.concat(found).group_by("span").agg(pl.col("first").min(), pl.col("last").max(), pl.col("events").sum())
-    return whole.drop("span").sort("first")
+def _spans(partitions: Iterable[Sequences], low: int, high: int) -> tuple[Int64, Int64, Int64]:
+    """Equal spans of time from `low` to `high` that have events: their first and last times, and how many events."""
+    shift = max((high - low).bit_length() - BINS_BITS, 0)
+    first_S, last_S = (np.full(1 << BINS_BITS, end) for end in (high, low))
+    events_S = np.zeros(1 << BINS_BITS, dtype=np.int64)
+    for sequences in partitions:
+        time = _times(sequences)
+        time = time[(time >= low) & (time <= high)]
+        span = (time - low) >> shift
+        events_S += np.bincount(span, minlength=len(events_S))
+        np.minimum.at(first_S, span, time)
+        np.maximum.at(last_S, span, time)
+    some = events_S > 0
+    return first_S[some], last_S[some], events_S[some]
 
 
 def _times(sequences: Sequences) -> Int64:

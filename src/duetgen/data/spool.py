@@ -9,45 +9,70 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from duetgen.data.errors import InputTooLargeError, MemoryLimitError
+from duetgen.data.store import Int64
 from duetgen.wire import limits
 
 IDS: Final = ("user", "item")
 BLOCK: Final = 2**18
 """Events in one file: fewer are kept until there are as many."""
 
+NONE: Final = 2**32 - 1
+"""As a number of 32 bits, what has none."""
+
 
 class Codes:
-    """Gives ids codes by first appearance, block after block."""
+    """Gives ids codes by first appearance, block after block.
+
+    Attributes:
+        kind: type of ids that were looked up already, in the table that this one keeps.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._categories = pl.Categories.random(name, pl.UInt32)
+        self.kind = pl.Categorical(self._categories)
         # Polars forgets the categories that no column has.
-        self._held = pl.Series(dtype=pl.Categorical(self._categories))
+        self._held = pl.Series(dtype=self.kind)
         self._code_of_category = np.zeros(0, dtype=np.uint32)
+        self._categories_of_codes: list[np.ndarray[Any, np.dtype[np.uint32]]] = []
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._code_of_category)
+        return self._size
 
     def read(self, ids: pl.Series) -> pl.Series:
         """The codes of ids: uint32."""
-        category = ids.cast(pl.Categorical(self._categories)).to_physical()
-        # Polars numbers what is new in a block in any order.
-        new = category.filter(category >= len(self)).unique(maintain_order=True).to_numpy()
-        code = len(self) + np.argsort(new).astype(np.uint32)
-        self._code_of_category = np.append(self._code_of_category, code)
-        return pl.Series(self.name, self._code_of_category[category.to_numpy()])
+        category = ids.cast(self.kind).to_physical().to_numpy()
+        self._code_of_category = grown(self._code_of_category, category, NONE)
+        code = self._code_of_category[category]
+        new = pl.Series(category[code == NONE]).unique(maintain_order=True).to_numpy()
+        if len(new):
+            self._code_of_category[new] = np.arange(len(self), len(self) + len(new))
+            self._categories_of_codes.append(new)
+            self._size += len(new)
+            code = self._code_of_category[category]
+        return pl.Series(self.name, code)
 
     def ids(self) -> pl.Series:
         """The ids, by code."""
-        return self._categories.to_series().gather(np.argsort(self._code_of_category)).alias(self.name)
+        category = np.concatenate([np.zeros(0, dtype=np.uint32), *self._categories_of_codes])
+        return pl.Series(self.name, category).cat.to(self.kind).cast(pl.String)
+
+
+def grown(array: np.ndarray[Any, np.dtype[Any]], index: np.ndarray[Any, np.dtype[Any]], fill: int) -> Any:
+    """An array that has every place of `index`: itself, or a longer one."""
+    size = int(index.max(initial=0)) + 1
+    if size <= len(array):
+        return array
+    return np.pad(array, (0, max(size, 5 * len(array) // 4) - len(array)), constant_values=fill)
 
 
 class Spool:
@@ -89,7 +114,7 @@ class Spool:
         self._check_ids("the dataset has")
 
     def add(self, events: pl.DataFrame) -> None:
-        """Take in events: `user` and `item` as text, and the columns that all blocks have."""
+        """Take in events: `user` and `item` as text or of their `kind`, and the columns that all blocks have."""
         self._waiting.append(events.with_columns(codes.read(events[name]) for name, codes in self._codes.items()))
         self.size += len(events)
         if sum(map(len, self._waiting)) >= BLOCK:
@@ -120,6 +145,10 @@ class Spool:
                 "give more with --memory-limit, or prepare a part of the log",
             )
 
+    def kind(self, name: str) -> pl.Categorical:
+        """See `Codes`, of the users or the items."""
+        return self._codes[name].kind
+
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
@@ -132,7 +161,8 @@ class Spool:
     def hold(self, events: pl.LazyFrame) -> None:
         """Have other events, of the same users and items."""
         self.events = events
-        self.size = events.select(pl.len()).collect(engine="streaming").item()
+        vars(self).pop("tally", None)
+        self.size = int(self.tally["user"].sum())
 
     def append_to(self, standing: pl.LazyFrame) -> None:
         """Put events that stand before these; of equal times, also those that are equal in seconds, they come first."""
@@ -146,10 +176,24 @@ class Spool:
         """The ids of the users or the items, by code; some may have no event any more."""
         return self._codes[name].ids()
 
+    @cached_property
+    def tally(self) -> dict[str, Int64]:
+        """How many `events` each user and each item has, by code; everything is added."""
+        found = {name: np.zeros(len(codes), dtype=np.int64) for name, codes in self._codes.items()}
+        for batch in self.events.select(IDS).collect_batches():
+            for name, counts in found.items():
+                counts += np.bincount(batch[name].to_numpy(), minlength=len(counts))
+        return found
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Events, and users and items that have one."""
+        users, items = (int((self.tally[name] > 0).sum()) for name in IDS)
+        return self.size, users, items
+
     def counts(self, name: str) -> pl.DataFrame:
         """How many `events` each `id` of the users or the items has that has one, by first appearance."""
-        counts = self.events.group_by(name).len("events").collect(engine="streaming").sort(name)
-        return counts.select(self.ids(name).gather(counts[name]).alias("id"), "events")
+        return pl.DataFrame({"id": self.ids(name), "events": self.tally[name]}).filter(pl.col("events") > 0)
 
     def frame(self) -> pl.DataFrame:
         """All events with their ids, in order of time where rounding to seconds would lose it, else of the file."""

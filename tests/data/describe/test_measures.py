@@ -7,9 +7,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.conftest import write_dataset
 from tests.pages import Page
 
+from duetgen.data import sequences
 from duetgen.data.describe import Description, describe
 from duetgen.data.describe.measures import (
     DAY,
@@ -65,7 +68,21 @@ class TestCounts:
     def test_new_items_in_order_of_time(self) -> None:
         times, items = np.array([5, 1, 2, 3, 4, 6]), np.array([2, 2, 3, 2, 1, 3])
         # In order: 2 and 3 are new, then 2, then one that is not known, then 2 and 3 again.
-        assert measure_new_items(times, items.astype(np.int32)) == [1.0, 1.0, 0.0, 1.0, 0.0, 0.0]
+        offsets = np.array([0, 1, 6])
+        assert measure_new_items(times, items.astype(np.int32), offsets, 4) == [1.0, 1.0, 0.0, 1.0, 0.0, 0.0]
+
+    @given(st.lists(st.tuples(st.integers(-3, 12), st.integers(1, 6)), min_size=1, max_size=60), st.integers(1, 9))
+    def test_new_items_are_those_of_one_long_list(self, events: list[tuple[int, int]], each: int) -> None:
+        times, items = (np.array(column) for column in zip(*events))
+        offsets = np.append(np.arange(0, len(times), each), len(times))
+        met, new = set[int](), []
+        for at in sorted(range(len(times)), key=lambda at: int(times[at])):
+            new.append(items[at] == 1 or int(items[at]) not in met)
+            met.add(int(items[at]))
+        expected = [float(part.mean()) for part in np.array_split(new, min(20, len(new)))]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sequences, "PIECE", 7)
+            assert measure_new_items(times, items.astype(np.int32), offsets, 7) == pytest.approx(expected)
 
 
 def of_groups(root: Path, groups: list[list[int]], seed: int = 0) -> Dataset:
@@ -99,7 +116,7 @@ class TestTastes:
         dataset = of_groups(tmp_path / "d", stay + move)
         rng = np.random.default_rng(1)
         places = place_items(dataset, rng)
-        places.device_UD[:120] = 0  # Only those that move are measured; items stay where all have put them.
+        places.row_U[:120] = 0  # Only those that move are measured; items stay where all have put them.
         drift = measure_drift(dataset, places, rng)
         assert drift is not None
         assert drift.devices == 60

@@ -1,6 +1,7 @@
 import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,31 +170,35 @@ class TestBlocks:
         assert [list(row) for block in found for row in block] == rows
 
 
+def block_of(line: int, lines: list[str], quotes: bool) -> Block:
+    return Block(Path("a"), line, pl.Series("text", lines), quotes)
+
+
 class TestFields:
     def test_blank_lines_are_left_out_and_counted(self) -> None:
-        frame = fields(Block(Path("a"), 7, ["1,2", "", "  ", "3,4"], False), ",", 2)
+        frame = fields(block_of(7, ["1,2", "", "  ", "3,4"], False), ",", 2)
         assert frame.rows() == [("1", "2", 7), ("3", "4", 10)]
 
     def test_blanks_are_one_separator_or_many(self) -> None:
-        frame = fields(Block(Path("a"), 1, [" 1 2", "3 \t4 "], False), "blanks", 2)
+        frame = fields(block_of(1, [" 1 2", "3 \t4 "], False), "blanks", 2)
         assert frame.rows() == [("1", "2", 1), ("3", "4", 2)]
 
     def test_separator_of_two_characters(self) -> None:
-        assert fields(Block(Path("a"), 1, ["1::2::3"], False), "::", 3).rows() == [("1", "2", "3", 1)]
+        assert fields(block_of(1, ["1::2::3"], False), "::", 3).rows() == [("1", "2", "3", 1)]
 
     @pytest.mark.parametrize("quotes", [False, True])
     @pytest.mark.parametrize(("line", "count"), [("1", 1), ("1,2,3", 3)])
     def test_ragged_row_names_the_line(self, line: str, count: int, quotes: bool) -> None:
         with pytest.raises(errors.RaggedRowError, match=f"line 2 has {count} fields? where 2 are expected"):
-            fields(Block(Path("a"), 1, ["1,2", line], quotes), ",", 2, quoted=True)
+            fields(block_of(1, ["1,2", line], quotes), ",", 2, quoted=True)
 
     def test_quoted_fields_hold_separators_quotes_and_line_ends(self) -> None:
-        frame = fields(Block(Path("a"), 1, ['"a,b","c""d"', '"e', 'f",g', "h,i"], True), ",", 2, quoted=True)
+        frame = fields(block_of(1, ['"a,b","c""d"', '"e', 'f",g', "h,i"], True), ",", 2, quoted=True)
         assert frame.rows() == [("a,b", 'c"d', 1), ("e\nf", "g", 2), ("h", "i", 4)]
 
     def test_quotes_that_do_not_pair_up(self) -> None:
         with pytest.raises(errors.BadQuotesError, match="line 2"):
-            fields(Block(Path("a"), 1, ["a,b", '"c"d,e'], True), ",", 2, quoted=True)
+            fields(block_of(1, ["a,b", '"c"d,e'], True), ",", 2, quoted=True)
 
 
 @pytest.mark.parametrize(

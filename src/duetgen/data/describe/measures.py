@@ -1,19 +1,24 @@
 """The figures of a dataset: how much each device has, how it spreads over items and time, and what histories tell.
 
-Shapes: U devices, V items, E events.
+The arrays of all events are gone through in pieces, so a large log takes no more memory than a small one.
+
+Shapes: U devices, V items, E events, P events of a piece, I items of a piece, S parts of the log in time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from duetgen.data.describe.description import Description, Lengths, Popularity, Sessions
+from duetgen.data.describe.ranks import at_ranks, median
 from duetgen.data.describe.tastes import measure_drift, measure_reach, place_items
 from duetgen.data.describe.warnings import warn
-from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Int64
+from duetgen.data.sequences import pieces, sort_by
+from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Int32, Int64
 
 QUANTILES: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SESSION_GAP: Final = 1800
@@ -40,19 +45,29 @@ def describe(dataset: Dataset, seed: int = 0) -> Description:
         items=manifest.counts.items,
         events=manifest.counts.events,
         has_time=manifest.has_time,
-        span=None if time_E is None else (day_of(int(time_E.min())), day_of(int(time_E.max()))),
+        span=None if time_E is None else span_of(time_E, dataset.offsets),
         lengths=measure_lengths(np.diff(dataset.offsets)),
-        sessions=None if time_E is None else measure_sessions(np.asarray(time_E), dataset.offsets),
-        popularity=measure_popularity(dataset.training_counts()[FIRST_ITEM:]),
+        sessions=None if time_E is None else measure_sessions(time_E, dataset.offsets),
+        popularity=measure_popularity(dataset.table("items")["count"].to_numpy()),
         repeats=manifest.repeats.share,
         met=manifest.met,
         tied=manifest.tied_timestamps,
-        new_items=None if time_E is None else measure_new_items(np.asarray(time_E), np.asarray(dataset.events)),
+        new_items=None
+        if time_E is None
+        else measure_new_items(time_E, dataset.events, dataset.offsets, dataset.vocabulary),
         unseen=manifest.unseen_item_share.get("test", 0.0),
         drift=measure_drift(dataset, places, rng),
         reach=measure_reach(dataset, places, rng),
     )
     return msgspec.structs.replace(found, warnings=warn(found))
+
+
+def span_of(time_E: Int64, offsets: Int64) -> tuple[str, str]:
+    """The first day and the last."""
+    ends = [
+        (time_E[events].min(), time_E[events].max()) for _, events in pieces(offsets, time_E) if len(time_E[events])
+    ]
+    return day_of(int(min(ends)[0])), day_of(int(max(last for _, last in ends)))
 
 
 def day_of(seconds: int) -> str:
@@ -77,21 +92,30 @@ def measure_lengths(length_U: Int64) -> Lengths:
 
 def measure_sessions(time_E: Int64, offsets: Int64) -> Sessions:
     """Sessions by pauses; in a log of whole days a day is a session."""
-    gap = DAY if (time_E % DAY == time_E[0] % DAY).all() else SESSION_GAP
-    first_E = np.zeros(len(time_E), dtype=bool)
-    first_E[offsets[:-1][np.diff(offsets) > 0]] = True
-    pause_E = np.diff(time_E, prepend=time_E[:1])
-    begins_E = first_E | (pause_E >= gap)
-    device_E = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    per_device_U = np.bincount(device_E[begins_E], minlength=len(offsets) - 1)
-    per_device_U = per_device_U[per_device_U > 0]
-    between = pause_E[begins_E & ~first_E]
+    days = all((time_E[events] % DAY == time_E[0] % DAY).all() for _, events in pieces(offsets, time_E))
+    gap = DAY if days else SESSION_GAP
+
+    def sessions() -> Iterator[tuple[Int64, Int64, Int64]]:
+        """By piece: how many each device has, how many events each of them has, and the pauses between them."""
+        for devices, events in pieces(offsets, time_E):
+            time_P, own = time_E[events], offsets[devices.start : devices.stop + 1] - events.start
+            first_P = np.zeros(len(time_P), dtype=bool)
+            first_P[own[:-1][np.diff(own) > 0]] = True
+            pause_P = np.diff(time_P, prepend=time_P[:1])
+            begins_P = first_P | (pause_P >= gap)
+            device_P = np.repeat(np.arange(len(own) - 1), np.diff(own))
+            per_device = np.bincount(device_P[begins_P])
+            lengths = np.diff(np.append(np.flatnonzero(begins_P), len(time_P)))
+            yield per_device[per_device > 0], lengths, pause_P[begins_P & ~first_P]
+
+    per_device_U = np.concatenate([per_device for per_device, _, _ in sessions()])
+    between = median(lambda: (between for _, _, between in sessions()))
     return Sessions(
         gap=gap,
         per_device=float(np.median(per_device_U)),
-        events=float(np.median(np.diff(np.append(np.flatnonzero(begins_E), len(time_E))))),
+        events=median(lambda: (lengths for _, lengths, _ in sessions())) or 0.0,
         single=float((per_device_U == 1).mean()),
-        days_between=float(np.median(between)) / DAY if len(between) else None,
+        days_between=None if between is None else between / DAY,
     )
 
 
@@ -108,11 +132,29 @@ def measure_popularity(count_V: Int64) -> Popularity:
     return Popularity(curve=curve, top=top, gini=gini, once=float((count_V == 1).mean()))
 
 
-def measure_new_items(time_E: Int64, event_E: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[float]:
-    """By piece of the log in time: share of the events whose item occurs for the first time in it, or is not known."""
-    order_E = np.argsort(time_E, kind="stable")
-    item_E = event_E[order_E]
-    new_E = np.zeros(len(item_E), dtype=bool)
-    new_E[np.unique(item_E, return_index=True)[1]] = True
-    new_E |= item_E == UNKNOWN
-    return [float(piece.mean()) for piece in np.array_split(new_E, min(PIECES, len(new_E)))]
+def measure_new_items(time_E: Int64, event_E: Int32, offsets: Int64, vocabulary: int) -> list[float]:
+    """By part of the log in time: share of the events whose item occurs for the first time in it, or is not known."""
+    parts = min(PIECES, len(time_E))
+    ends_S = np.cumsum([len(time_E) // parts + (part < len(time_E) % parts) for part in range(parts)])
+    borders = at_ranks(lambda: (time_E[events] for _, events in pieces(offsets, time_E)), ends_S[:-1].tolist())
+    border_S = np.array([time for time, _ in borders], dtype=np.int64)
+    # Of the events at the time of a border, so many come before it.
+    before_S = [int(end) - smaller for end, (_, smaller) in zip(ends_S, borders)]
+    first_V, part_V = np.full(vocabulary, np.iinfo(np.int64).max), np.full(vocabulary, parts)
+    new_S = np.zeros(parts + 1, dtype=np.int64)
+    for _, events in pieces(offsets, time_E, event_E):
+        time_P, item_P = time_E[events], event_E[events]
+        part_P = np.searchsorted(border_S, time_P)
+        for border, time in enumerate(border_S):
+            tied = np.flatnonzero(time_P == time)
+            part_P[tied] += np.arange(len(tied)) >= before_S[border]
+            before_S[border] -= len(tied)
+        new_S += np.bincount(part_P[item_P == UNKNOWN], minlength=len(new_S))
+        order_P = sort_by(time_P)
+        item_I, place_I = np.unique(item_P[order_P], return_index=True)
+        place_I = order_P[place_I]
+        earlier_I = time_P[place_I] < first_V[item_I]
+        first_V[item_I[earlier_I]] = time_P[place_I[earlier_I]]
+        part_V[item_I[earlier_I]] = part_P[place_I[earlier_I]]
+    new_S += np.bincount(part_V[FIRST_ITEM:], minlength=len(new_S))
+    return [float(share) for share in new_S[:-1] / np.diff(ends_S, prepend=0)]

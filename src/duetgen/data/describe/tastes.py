@@ -5,7 +5,7 @@ the devices that have it in their training part (random indexing; M. Sahlgren, 2
 devices choose. A device's own direction is taken out wherever it is measured, and what all items have in common too. A
 taste is the mean of the items of a piece of history, and two are compared by their cosine.
 
-Shapes: U devices, V items, E events, D directions, N targets, C candidates.
+Shapes: U devices, M of them, V items, E events, D directions, N targets, C candidates.
 """
 
 from __future__ import annotations
@@ -56,19 +56,21 @@ class Places:
 
     Attributes:
         item_VD: sums of directions.
-        device_UD: directions; zero for devices that items were not placed by.
+        row_U: of `direction_MD`, for each device; 0 for those that items were not placed by.
+        direction_MD: of the devices, the first one zero.
         count_V: events that each item was placed by.
         centre_D: what all items have in common.
     """
 
     item_VD: Floats
-    device_UD: Floats
+    row_U: npt.NDArray[np.int32]
+    direction_MD: Floats
     count_V: Int64
     centre_D: Floats
 
     def of(self, items: npt.NDArray[np.integer], device: int, own: npt.NDArray[np.bool_]) -> Floats:
         """Places of items as others see them: without the direction of a device where the item is its own."""
-        place_MD = self.item_VD[items] - np.where(own[:, None], self.device_UD[device], 0.0)
+        place_MD = self.item_VD[items] - np.where(own[:, None], self.direction_MD[self.row_U[device]], 0.0)
         length_M = np.linalg.norm(place_MD, axis=1, keepdims=True)
         unit_MD = place_MD / np.maximum(length_M, 1e-6) - self.centre_D
         return np.where(length_M > 1e-6, unit_MD, 0.0).astype(np.float32)
@@ -79,21 +81,23 @@ def place_items(dataset: Dataset, rng: np.random.Generator) -> Places:
     lengths_U = dataset.bounds[:, 0]
     order_U = rng.permutation(dataset.devices)
     chosen_U = order_U[np.cumsum(lengths_U[order_U]) - lengths_U[order_U] < MOST_EVENTS]
-    direction_UD = np.zeros((dataset.devices, WIDTH), dtype=np.float32)
-    direction_UD[chosen_U] = rng.standard_normal((len(chosen_U), WIDTH), dtype=np.float32)
+    row_U = np.zeros(dataset.devices, dtype=np.int32)
+    row_U[chosen_U] = np.arange(1, len(chosen_U) + 1)
+    direction_MD = np.zeros((len(chosen_U) + 1, WIDTH), dtype=np.float32)
+    direction_MD[1:] = rng.standard_normal((len(chosen_U), WIDTH), dtype=np.float32)
     pieces = [np.unique(np.asarray(training(dataset, device))) for device in chosen_U.tolist()]
     item_E = np.concatenate(pieces)
-    device_E = np.repeat(chosen_U, [len(piece) for piece in pieces])
+    row_E = np.repeat(row_U[chosen_U], [len(piece) for piece in pieces])
     known_E = item_E >= FIRST_ITEM
-    item_E, device_E = item_E[known_E], device_E[known_E]
+    item_E, row_E = item_E[known_E], row_E[known_E]
     count_V = np.bincount(item_E, minlength=dataset.vocabulary).astype(np.int64)
     item_VD = np.stack(
-        [np.bincount(item_E, direction_UD[device_E, axis], minlength=dataset.vocabulary) for axis in range(WIDTH)],
+        [np.bincount(item_E, direction_MD[row_E, axis], minlength=dataset.vocabulary) for axis in range(WIDTH)],
         axis=1,
     ).astype(np.float32)
     unit_VD = item_VD / np.maximum(np.linalg.norm(item_VD, axis=1, keepdims=True), 1e-6)
     centre_D = (count_V @ unit_VD / max(1, int(count_V.sum()))).astype(np.float32)
-    return Places(item_VD, direction_UD, count_V, centre_D)
+    return Places(item_VD, row_U, direction_MD, count_V, centre_D)
 
 
 def training(dataset: Dataset, device: int) -> npt.NDArray[np.int32]:
@@ -110,7 +114,7 @@ def cosine(one_ND: Floats, other_ND: Floats) -> npt.NDArray[np.float64]:
 
 def measure_drift(dataset: Dataset, places: Places, rng: np.random.Generator) -> Drift | None:
     """Early taste against late taste; None where too few devices have enough events, or a taste of their own."""
-    eligible_U = np.flatnonzero((dataset.bounds[:, 0] >= LEAST_EVENTS) & places.device_UD.any(axis=1))
+    eligible_U = np.flatnonzero((dataset.bounds[:, 0] >= LEAST_EVENTS) & (places.row_U > 0))
     devices_M = rng.permutation(eligible_U)[:MOST_DEVICES]
     if len(devices_M) < LEAST_DEVICES:
         return None
@@ -135,7 +139,7 @@ def measure_drift(dataset: Dataset, places: Places, rng: np.random.Generator) ->
 def measure_reach(dataset: Dataset, places: Places, rng: np.random.Generator) -> Reach | None:
     """How well the last 1, 2, 5, … events find the next; None where few targets have a long history."""
     targets = dataset.targets("valid")
-    long_N = (targets.position_N - targets.start_N >= LEAST_HISTORY) & places.device_UD[targets.device_N].any(axis=1)
+    long_N = (targets.position_N - targets.start_N >= LEAST_HISTORY) & (places.row_U[targets.device_N] > 0)
     chosen = rng.permutation(np.flatnonzero(long_N))[:MOST_DEVICES]
     popular = places.count_V / max(1, int(places.count_V.sum()))
     wins: list[npt.NDArray[np.float64]] = []

@@ -6,15 +6,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, InputEmptyError
 from duetgen.data.sources.header import SYNONYMS, plain
-from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown
+from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown, text_of
 from duetgen.data.sources.lines import with_point
 from duetgen.data.sources.log import Note, Reading
 from duetgen.data.sources.times import Times
-from duetgen.data.spool import Spool
+from duetgen.data.spool import IDS, Spool
 
 TABLE: Final = ("user", "item", "rating", "timestamp", "part")
 """Columns of the event table, in this order."""
@@ -23,8 +24,49 @@ WORDS: Final = {role: frozenset(names) for role, names in SYNONYMS.items()}
 JOIN: Final = 16
 """Blocks after which what is kept of each is joined, so that memory grows with what differs and not with the log."""
 
+TITLES_BYTES: Final = 2**27
+"""Titles of items with more text than this are none; nor is there memory for them."""
+
+MOST_BEHAVIOURS: Final = 10_000
+"""A column with more values says no behaviour."""
+
 TITLES_DIFFER: Final = 0.1
 """From this share of items on with more than one title, a column holds no titles of items."""
+
+
+class Headers:
+    """The users and items of a log that are names of columns; each is looked at when it comes for the first time.
+
+    Args:
+        labels: the file's own names of its columns, by role.
+
+    Attributes:
+        every: by role, the categories that are names of any column.
+        own: those that are names of the role's own.
+    """
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._words = frozenset().union(*WORDS.values(), map(plain, labels.values()))
+        self._own_words = {role: WORDS[role] | {plain(labels.get(role, role))} for role in IDS}
+        self._looked = dict.fromkeys(IDS, 0)
+        self.every: dict[str, list[int]] = {role: [] for role in IDS}
+        self.own: dict[str, list[int]] = {role: [] for role in IDS}
+
+    def look(self, frame: pl.DataFrame) -> None:
+        """Look at what is new in a block: `user` and `item` as categories."""
+        for role in IDS:
+            found = frame[role].drop_nulls().to_physical().to_numpy()
+            begin, end = self._looked[role], int(found.max()) + 1 if len(found) else 0
+            if end <= begin:
+                continue
+            new = pl.Series("category", np.arange(begin, end, dtype=np.uint32))
+            text = new.cat.to(frame.schema[role]).cast(pl.String).alias("text")
+            simple = pl.col("text").str.to_lowercase().str.replace_all(r"[\s_-]", "")
+            for category, name in pl.DataFrame([new, text]).filter(simple.is_in(self._words)).iter_rows():
+                self.every[role].append(category)
+                if plain(name) in self._own_words[role]:
+                    self.own[role].append(category)
+            self._looked[role] = end
 
 
 class EventTable:
@@ -36,9 +78,11 @@ class EventTable:
     def __init__(self, reading: Reading | None = None, spool: Spool | None = None) -> None:
         self.reading, self._spool = reading or Reading(), spool or Spool()
         self.remarks: list[str] = []
-        self._users, self._items = Ids("user"), Ids("item")
+        self._users, self._items = (Ids(name, self._spool.kind(name)) for name in IDS)
+        self._headers: dict[tuple[tuple[str, str], ...], Headers] = {}
         self._times = Times(self.reading.time_unit, drop=self.reading.drop_missing)
         self._titles: list[pl.DataFrame] = []
+        self._overflowed = False
         self._read = 0
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._behaviours: Counter[str] = Counter()
@@ -70,25 +114,36 @@ class EventTable:
         """
         self._same_columns(frame, path)
         self._read += len(frame)
-        frame = self._without_headers(frame, path, where, labels or {})
+        both = (self._users, self._items)
+        frame = frame.cast({ids.name: ids.kind for ids in both if frame.schema[ids.name] == pl.String})
+        if all(frame.schema[ids.name] == ids.kind for ids in both):
+            frame = self._without_headers(frame, path, where, labels or {})
         frame = self._of_behaviours(frame)
-        for ids in (self._users, self._items):
+        for ids in both:
             frame = self._present(frame.with_columns(ids.read(frame, path, where)), ids.name, path, where)
         if "rating" in frame.columns:
             frame = self._rated(frame, path, where)
         if "timestamp" in frame.columns:
             frame = frame.with_columns(self._times.read(frame, path, where))
             frame = self._present(frame, "timestamp", path, where)
-        if "title" in frame.columns:
-            self._titles.append(frame.select("item", pl.col("title").cast(pl.String)).unique(maintain_order=True))
-            if len(self._titles) >= JOIN:
-                self._titles = [pl.concat(self._titles).unique(maintain_order=True)]
+        if "title" in frame.columns and not self._overflowed:
+            self._add_titles(frame.select("item", text_of(frame["title"])))
         if part is not None:
             frame = frame.with_columns(part=pl.lit(part, pl.UInt8))
         if not self._paths or self._paths[-1][0] != path:
             self._paths.append((path, where))
         source = pl.lit(len(self._paths) - 1, pl.UInt32).alias("source")
         self._spool.add(frame.select(*(name for name in TABLE if name in frame.columns), "line", source))
+
+    def _add_titles(self, titles: pl.DataFrame) -> None:
+        self._titles.append(titles.unique(maintain_order=True))
+        if len(self._titles) < JOIN and sum(some.estimated_size() for some in self._titles) < TITLES_BYTES:
+            return
+        self._titles = [pl.concat(self._titles).unique(maintain_order=True)]
+        if self._titles[0].estimated_size() >= TITLES_BYTES:
+            self._overflowed = True
+            self._titles.clear()
+            self.remark("the column of titles has more text than titles of items would, so it is not taken for them")
 
     def finish(self) -> tuple[Spool, list[Note]]:
         """The events in the order of the file, and notes of what was dropped; `remarks` has the rest.
@@ -107,11 +162,12 @@ class EventTable:
             names = ", ".join(sorted({path.name for path, _ in self._paths})[:3])
             why = f" ({self._read:,} dropped)" if self._read else ""
             raise InputEmptyError(f"{names or 'the input'} holds no event{why}", "check how the file was exported")
+        counts = dict[str, pl.DataFrame]()
         for ids in (self._users, self._items):
-            counts = spool.counts(ids.name)
-            self.remark(ids.remark(counts))
-            self.remark(of_alike(counts["id"], ids.name))
-        self.remark(of_one_user(spool.counts("user")))
+            counts[ids.name] = spool.counts(ids.name)
+            self.remark(ids.remark(counts[ids.name]))
+            self.remark(of_alike(counts[ids.name]["id"], ids.name))
+        self.remark(of_one_user(counts["user"]))
         if self._unrated:
             self.remark(f"{self._unrated:,} events have no rating")
         return spool, self._notes()
@@ -121,6 +177,7 @@ class EventTable:
         if not self._titles:
             return None
         titles = pl.concat(self._titles).unique(maintain_order=True).filter(~is_missing(pl.col("title")))
+        titles = titles.with_columns(pl.col("item").cast(pl.String))
         different = titles.group_by("item").agg(pl.col("title").n_unique())
         if len(different) and float((different["title"] > 1).mean() or 0) >= TITLES_DIFFER:  # type: ignore[arg-type]
             self.remark("the column of titles has several for one item, so it is not taken for the items' title")
@@ -161,24 +218,17 @@ class EventTable:
         """Drop the header of another export inside the file; refuse one whose columns are in another order."""
         # A column that is known by its number has no name that could stand in a header.
         labels = {role: label for role, label in labels.items() if not label.isdecimal()}
-        every = frozenset().union(*WORDS.values(), map(plain, labels.values()))
-        names: dict[str, list[str]] = {}
-        for role in ("user", "item"):
-            if frame.schema[role] != pl.String:
-                return frame
-            simple = pl.col(role).str.to_lowercase().str.replace_all(r"[\s_-]", "")
-            distinct = frame.select(pl.col(role).unique()).filter(simple.is_in(every))
-            names[role] = distinct[role].drop_nulls().to_list()
-            if not names[role]:
-                return frame
+        words = self._headers.setdefault(tuple(sorted(labels.items())), Headers(labels))
+        words.look(frame)
+        if not all(words.every.values()):
+            return frame
 
-        def among(role: str, words: frozenset[str]) -> pl.Expr:
-            return pl.col(role).is_in([name for name in names[role] if plain(name) in words])
+        def among(ids: dict[str, list[int]]) -> pl.Expr:
+            found = (pl.col(role).to_physical().is_in(some) for role, some in ids.items())
+            return pl.all_horizontal(found).fill_null(False)
 
-        own = {role: WORDS[role] | {plain(labels.get(role, role))} for role in names}
-        both = among("user", own["user"]) & among("item", own["item"])
-        other = among("user", every) & among("item", every) & ~both
-        if hit := first(frame, "user", other):
+        both = among(words.own)
+        if hit := first(frame, "user", among(words.every) & ~both):
             raise BadIdError(
                 f"{path} {where} {hit[0]} is a header in the middle of the log, with its columns in another order",
                 "divide the file there",
@@ -192,6 +242,11 @@ class EventTable:
         frame = frame.with_columns(behaviour=value)
         for name, count in frame.group_by("behaviour").len().iter_rows():
             self._behaviours[name] += count
+        if len(self._behaviours) > MOST_BEHAVIOURS:
+            raise BadSettingError(
+                f"the column of behaviours has more than {MOST_BEHAVIOURS:,} different values",
+                "name another with --behaviour-column, or leave it out with --ignore-columns",
+            )
         keep = self.reading.keep_behaviours
         if not keep:
             return frame

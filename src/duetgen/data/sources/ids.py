@@ -15,9 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from duetgen.data.errors import BadIdError
+from duetgen.data.spool import NONE, grown
 from duetgen.wire import limits
 
 MISSING: Final = (
@@ -34,13 +36,13 @@ AROUND: Final = rf"^{BLANK}|{BLANK}$"
 WHOLE: Final = r"^(-?[0-9]+)\.0*$"
 ROUNDED: Final = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$|^-?[0-9]\.[0-9]+[eE][0-9]+$"
 ALIKE: Final = r"^0+([0-9])"
-JOIN: Final = 16
-"""Blocks after which what was changed in each is joined."""
-
 STANDS_OUT: Final = 50
 """A user with so many times the events of the median one, and `STANDS_OUT_SHARE` of all, may be a word for nobody."""
 
 STANDS_OUT_SHARE: Final = 0.05
+NEW: Final = NONE - 1
+"""As the id of a form: it was not looked at."""
+
 CONTROL: Final = r"[\p{Cc}\u{2028}\u{2029}]"
 EXACT_BITS: Final[dict[pl.DataType, int]] = {pl.Float32(): 24, pl.Float64(): 53}
 MERGED: Final = "write the ids as text or as integers where the log is made: what has merged cannot be told apart"
@@ -52,6 +54,13 @@ def is_missing(text: pl.Expr) -> pl.Expr:
     return (text.is_null() | bare.is_in(MISSING)).fill_null(True)
 
 
+def text_of(column: pl.Series) -> pl.Series:
+    """A column as text; null where it holds lists, bytes and the like."""
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object, pl.Duration):
+        return pl.repeat(None, len(column), dtype=pl.String, eager=True).alias(column.name)
+    return column.cast(pl.String)
+
+
 def canonical(ids: pl.Series) -> pl.Series:
     """Ids of text as this project writes them; null where one is missing."""
     text = pl.col("id")
@@ -60,14 +69,25 @@ def canonical(ids: pl.Series) -> pl.Series:
 
 
 class Ids:
-    """Reads the users or the items of a log, a block at a time, and remembers what it changed."""
+    """Reads the users or the items of a log, a block at a time, and remembers what it changed.
 
-    def __init__(self, name: str) -> None:
+    Each form in which an id stands is looked at once, when it comes for the first time.
+
+    Args:
+        name: `user` or `item`.
+        kind: of the ids that are given out; None: one of its own.
+    """
+
+    def __init__(self, name: str, kind: pl.Categorical | None = None) -> None:
         self.name = name
-        self._changed: list[pl.DataFrame] = []
+        self.kind = kind or pl.Categorical(pl.Categories.random(name, pl.UInt32))
+        self._held = pl.Series(dtype=self.kind)
+        # By the category of a form: that of its id, NEW before it is looked at, NONE where it is no id.
+        self._id_of_form = np.zeros(0, dtype=np.uint32)
+        self._changed_events = np.zeros(0, dtype=np.int64)
 
     def read(self, frame: pl.DataFrame, path: Path, where: str) -> pl.Series:
-        """The column of this name as ids; null where one is missing.
+        """The column of this name as ids, of this `kind`; null where one is missing.
 
         Args:
             frame: the column and `line`.
@@ -77,25 +97,33 @@ class Ids:
         Raises:
             BadIdError: naming the first line that is wrong.
         """
-        raw = self._as_text(frame, path, where)
-        distinct = raw.unique()
-        table = pl.DataFrame({"raw": distinct, "id": canonical(distinct)})
-        self._refuse(table, raw, frame, path, where)
-        table = table.filter(pl.col("raw").ne_missing(pl.col("id")))
-        if not len(table):
-            return raw.alias(self.name)
-        known = table.drop_nulls("raw")
-        counts = raw.to_frame("raw").join(known.drop_nulls("id"), on="raw").group_by("raw", "id").len("events")
-        if len(counts):
-            self._changed.append(counts)
-            if len(self._changed) >= JOIN:
-                self._changed = [self._all_changed()]
-        return raw.replace(known["raw"], known["id"]).alias(self.name)
+        raw = self._as_text(frame, path, where).cast(self.kind)
+        forms = raw.to_physical()
+        form = forms.drop_nulls().to_numpy()
+        self._id_of_form = grown(self._id_of_form, form, NEW)
+        new = pl.Series("form", form[self._id_of_form[form] == NEW]).unique(maintain_order=True)
+        if len(new):
+            text = new.cat.to(self.kind).cast(pl.String)
+            table = pl.DataFrame({"raw": text, "id": canonical(text)})
+            self._refuse(table, raw, frame, path, where)
+            id = table["id"].cast(self.kind).to_physical().fill_null(NONE)
+            self._id_of_form[new.to_numpy()] = id.to_numpy()
+        id = self._id_of_form[form]
+        changed = form[id != form]
+        if not len(changed):
+            return raw
+        kept = changed[self._id_of_form[changed] != NONE]
+        self._changed_events = grown(self._changed_events, kept, 0)
+        np.add.at(self._changed_events, kept, 1)
+        found = np.full(len(raw), NONE, dtype=np.uint32)
+        found[forms.is_not_null().to_numpy()] = id
+        numbers = pl.Series(self.name, found)
+        return numbers.set(numbers == NONE, None).cat.to(self.kind)
 
     def _as_text(self, frame: pl.DataFrame, path: Path, where: str) -> pl.Series:
         raw, name = frame[self.name], self.name
         kind = raw.dtype
-        if kind == pl.String:
+        if kind in (pl.String, self.kind):
             return raw
         if kind == pl.Null:
             return raw.cast(pl.String)
@@ -120,7 +148,7 @@ class Ids:
         return frame.select(whole.alias(name)).to_series()
 
     def _refuse(self, table: pl.DataFrame, raw: pl.Series, frame: pl.DataFrame, path: Path, where: str) -> None:
-        """Refuse the ids that are none; the table has each distinct one once."""
+        """Refuse the ids that are none; the table has each form that is new once."""
         name, text = self.name, pl.col("id")
         an = f"{'an' if name == 'item' else 'a'} {name}"
         whole = pl.col("raw").str.replace_all(AROUND, "").str.extract(WHOLE)
@@ -135,16 +163,18 @@ class Ids:
         ):
             found = table.filter(wrong.fill_null(False))["raw"]
             if len(found):
-                line, value = first(
-                    frame.select("line").with_columns(raw=raw), "raw", pl.col("raw").is_in(found.implode())
-                ) or (0, "")
+                rows = frame.select("line").with_columns(raw=raw.cast(pl.String))
+                line, value = first(rows, "raw", pl.col("raw").is_in(found.implode())) or (0, "")
                 raise BadIdError(
                     f"{path} {where} {line}: {what}: {shown(value)}",
                     hint or "remove it from the id, and check the quotes",
                 )
 
-    def _all_changed(self) -> pl.DataFrame:
-        return pl.concat(self._changed).group_by("raw", "id").agg(pl.col("events").sum())
+    def _changed(self) -> pl.DataFrame:
+        """Each form that is not its id, `raw`, with the `id` and its `events`."""
+        form = np.flatnonzero(self._changed_events).astype(np.uint32)
+        raw, id = (pl.Series(some).cat.to(self.kind).cast(pl.String) for some in (form, self._id_of_form[form]))
+        return pl.DataFrame({"raw": raw, "id": id, "events": self._changed_events[form]})
 
     def remark(self, counts: pl.DataFrame) -> str | None:
         """One line on what was changed and how many ids have become one, or None.
@@ -152,9 +182,9 @@ class Ids:
         Args:
             counts: `id`, and how many `events` have it, of the whole log.
         """
-        if not self._changed:
+        changed = self._changed()
+        if not len(changed):
             return None
-        changed = self._all_changed()
         whole = counts.rename({"events": "all"}).join(changed, on="id")
         forms = whole.group_by("id").agg(
             pl.len().alias("forms"), pl.col("all").first(), pl.col("events").sum(), pl.col("raw").min()

@@ -43,11 +43,11 @@ BLANKS: Final = "blanks"
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive whole lines of a file, without their ends; `line` numbers the first from 1."""
+    """Consecutive whole lines of a file, without their ends, as text; `line` numbers the first from 1."""
 
     path: Path
     line: int
-    lines: list[str]
+    lines: pl.Series
     quotes: bool
 
     def skip(self, count: int) -> Block:
@@ -180,13 +180,12 @@ def _decode(path: Path, line: int, data: bytes, encoding: str) -> Block:
             f"{path} line {at} is not valid {encoding.upper()} (byte 0x{data[cause.start]:02x})",
             "convert the file, for example `iconv -f latin1 -t utf-8`",
         ) from cause
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
+    lines = pl.Series("text", [text.removesuffix("\n")]).str.split("\n").explode()
     if "\r" in text:
-        lines = [line.removesuffix("\r") for line in lines]
-    if lines and len(max(lines, key=len)) > limits.MAX_LINE_BYTES:
-        raise _too_long(path, line + max(range(len(lines)), key=lambda i: len(lines[i])))
+        lines = lines.str.strip_suffix("\r")
+    length = lines.str.len_bytes()
+    if int(length.max() or 0) > limits.MAX_LINE_BYTES:  # type: ignore[arg-type]
+        raise _too_long(path, line + int(length.arg_max() or 0))
     return Block(path, line, lines, '"' in text)
 
 
@@ -199,10 +198,7 @@ def fields(block: Block, separator: str, width: int, *, quoted: bool = False) ->
     """
     if quoted and block.quotes:
         return _quoted_fields(block, separator, width)
-    frame = pl.DataFrame(
-        {"text": block.lines, "line": range(block.line, block.line + len(block.lines))},
-        schema={"text": pl.String, "line": pl.Int64},
-    )
+    frame = block.lines.to_frame().with_columns(line=pl.int_range(pl.len(), dtype=pl.Int64) + block.line)
     frame = frame.filter(pl.col("text").str.strip_chars() != "")
     if separator == BLANKS:
         frame = frame.with_columns(pl.col("text").str.strip_chars().str.replace_all(r"[ \t]+", "\t"))

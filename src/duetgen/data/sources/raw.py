@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -40,8 +40,13 @@ BATCH_ROWS: Final = 2**19
 SAMPLE_ROWS: Final = 100
 """Rows that are looked at to tell what a column holds."""
 
+MOST_FIELDS: Final = 100_000
+"""Different fields of the objects of one file."""
+
 ODD_NAME: Final = re.compile(r'["\\\x00-\x1f]')
 NO_NUMBER: Final = re.compile(r"([:,\[]\s*)(?:NaN|-?Infinity)(?=\s*[,}\]])")
+
+SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Find = Callable[[list[str]], Found]
 Form = Literal["parquet", "json", "python", "text"]
@@ -247,6 +252,8 @@ def _literal(line: str) -> dict[str, Any]:
         raise BadJsonLineError(f"it is no Python dictionary: {type(cause).__name__}", "write JSON lines") from cause
     if not isinstance(found, dict):
         raise BadJsonLineError(f"it is a Python {type(found).__name__}, and no dictionary", "write JSON lines")
+    if any(SURROGATE.search(text) for text in (*found, *found.values()) if isinstance(text, str)):
+        raise BadJsonLineError("it holds half a character, written as \\ud800 or the like", "write it as UTF-8")
     return {str(name): value for name, value in found.items()}
 
 
@@ -281,11 +288,15 @@ def _fields_of(path: Path, find: Find, form: Form) -> Found:
     """
     names: dict[str, None] = {}
 
-    def take(lines: list[str]) -> None:
+    def take(lines: Iterable[str]) -> None:
         for line in lines:
             if line.strip():
                 with contextlib.suppress(BadJsonLineError):
                     names.update(dict.fromkeys(names_of_object(line, form)))
+        if len(names) > MOST_FIELDS:
+            raise BadJsonLineError(
+                f"{path}: its objects have more than {MOST_FIELDS:,} different fields", "give all objects the same ones"
+            )
 
     first = sample(path)[:SAMPLE_ROWS]
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -114,7 +116,7 @@ def _read_file(
     """Read a file into the event table; gives what it calls its column of items."""
     raw: Raw | None = None
     broken = 0
-    for number, raw in enumerate(kind.read(file, columns, reading)):
+    for number, raw in enumerate(ahead(kind.read(file, columns, reading))):
         if not number and isinstance(kind, Table):
             _tell_unused(file, raw, table, columns, reading)
         table.add(raw.frame, file, raw.where, labels=raw.found.labels, part=part)
@@ -122,6 +124,15 @@ def _read_file(
     if broken:
         table.remark(f"{broken:,} events have a line break inside quotes, in columns that are not used")
     return raw.found.labels["item"] if raw is not None and reading.header else None
+
+
+def ahead(blocks: Iterator[Raw]) -> Iterator[Raw]:
+    """The blocks of a file; while one is worked on, another thread reads the next."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = pool.submit(next, blocks, None)
+            yield block
 
 
 def _tell_unused(file: Path, raw: Raw, table: EventTable, columns: Columns, reading: Reading) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from duetgen.data.errors import MissingColumnError, WrongEncodingError
 from duetgen.data.sources.header import SYNONYMS, Found, listed, plain
-from duetgen.data.sources.ids import canonical
+from duetgen.data.sources.ids import canonical, text_of
 from duetgen.data.sources.lines import blocks, fields, ragged_row
 from duetgen.data.sources.raw import read_raw
 from duetgen.wire import limits
@@ -64,7 +64,7 @@ def read_table(path: Path, item: str | None = None) -> pl.DataFrame:
         return find_titles(names, path, item)
 
     frames = [
-        raw.frame.select(canonical(raw.frame["item"].cast(pl.String)).alias("item"), pl.col("title").cast(pl.String))
+        raw.frame.select(canonical(text_of(raw.frame["item"])).alias("item"), text_of(raw.frame["title"]))
         for raw in read_raw(path, find)
     ]
     return tidy(frames)
