@@ -2,7 +2,7 @@
 same order and indices by plain polars (streaming) and pandas.
 
     python benchmarks/preparing.py [--events 1000000 10000000] [--format csv parquet] [--memory-limit 3GB]
-        [--others-up-to 10000000] [--folder DIR]
+        [--ways duet polars pandas] [--others-up-to 10000000] [--folder DIR]
 
 The log has the skew of real ones: a few users and items have much of it, most have little; it is in order of time. Each
 way runs in a process of its own. `processor` is its time on all cores, which others on the machine hardly lengthen;
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, nargs="+", default=[10**6, 10**7])
     parser.add_argument("--format", nargs="+", default=["csv", "parquet"], choices=["csv", "parquet"])
     parser.add_argument("--memory-limit")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--others-up-to", type=int, default=10**7)
     parser.add_argument("--folder", type=Path)
     chosen = parser.parse_args()
@@ -157,7 +158,7 @@ def main() -> None:
                 if not log.exists():
                     make_log(log, events)
                 size = log.stat().st_size / 2**20
-                for name in WAYS if events <= chosen.others_up_to else ("duet",):
+                for name in chosen.ways if events <= chosen.others_up_to else ("duet",):
                     found = run_way(name, log, Path(folder) / "out", chosen.memory_limit)
                     begin = f"{events:>12,} {form:>8} {name:>7}"
                     print(f"{begin} {found.get('failed') or row(events, found)}   {size:,.0f} MB", flush=True)

@@ -202,7 +202,8 @@ def of_alike(ids: pl.Series, name: str) -> str | None:
     """One line on distinct ids that look alike, or None."""
     seen = pl.col("id").str.normalize("NFC").str.replace_all(rf"[{UNSEEN}]", "").str.replace(ALIKE, "${1}")
     table = pl.DataFrame({"id": ids}).with_columns(seen=seen)
-    groups = table.group_by("seen").agg(pl.len(), pl.col("id").sort()).filter(pl.col("len") > 1).sort("seen")
+    alike = table.filter(pl.col("seen").is_duplicated())
+    groups = alike.group_by("seen").agg(pl.len(), pl.col("id").sort()).sort("seen")
     if not len(groups):
         return None
     one, other, *_ = groups["id"][0].to_list()
