@@ -149,3 +149,23 @@ def test_a_log_is_prepared_without_torch(tmp_path: Path) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_a_later_log_is_appended(tmp_path: Path) -> None:
+    head, log, later = "user,item,time\n", tmp_path / "log.csv", tmp_path / "later.csv"
+    rows = [f"{u},{i},{t}\n" for u, i, _, t in EVENTS]
+    log.write_text(head + "".join(rows[:80]))
+    later.write_text(head + "".join(rows[80:]) + f"new,i1,{NOON}\n")
+    prepared(log, tmp_path / "out", "--min-item-events", "2")
+    for option in (("--min-item-events", "3"), ("--split", "leave-one-out"), ("--keep-behaviours", "buy")):
+        result = duet("prepare", later, "--append", tmp_path / "out", *option)
+        assert option[0][2:].replace("-", "_") in refused(result, "bad-setting")
+    refused(duet("prepare", "synthetic", "--append", tmp_path / "out"), "usage")
+    result = duet("prepare", later, "--append", tmp_path / "out", "--min-item-events", "2", "--drop-missing")
+    assert result.returncode == 0, result.stderr
+    assert "version 2: +41 events, +1 devices, +0 items" in result.stdout
+    assert "1 appended events are older than the last that stood" in result.stdout
+    assert Dataset(tmp_path / "out").version == 2
+    described = duet("data", "describe", tmp_path / "out", "--out", tmp_path / "page.html")
+    assert ", version 2\n" in described.stdout
+    refused(duet("prepare", later, "--append", tmp_path / "out"), "nothing-new")

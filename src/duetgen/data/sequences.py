@@ -153,10 +153,10 @@ def order(events: pl.DataFrame | dict[str, np.ndarray[Any, np.dtype[Any]]]) -> S
 
     Args:
         events: columns `user` and `item` as codes, `row`, perhaps `timestamp`, `moment` (the time before it was
-            rounded) and `part`; in the order of rows.
+            rounded, which orders equal times) and `part`; in the order of rows.
     """
     columns = {name: events[name].to_numpy() for name in events.columns} if isinstance(events, pl.DataFrame) else events
-    by = ("moment" if "moment" in columns else "timestamp", "part", "user")
+    by = ("moment", "timestamp", "part", "user")
     place = sort_by(*(columns[name] for name in by if name in columns))
     user_E = columns["user"][place]
     first = np.flatnonzero(np.diff(user_E, prepend=-1))
