@@ -5,11 +5,11 @@ same order and indices by plain polars (streaming) and pandas.
         [--ways duet polars pandas] [--others-up-to 10000000] [--folder DIR]
 
 The log has the skew of real ones: a few users and items have much of it, most have little; it is in order of time. Each
-way runs in a process of its own. `processor` is its time on all cores, which others on the machine hardly lengthen;
-`arrays` is that until the sequences were indexed and in order, and `wall` the seconds that passed until then. `M/s` are
-the million events a second up to there of two cores that have nothing else to do, if both are busy: events over half of
-`arrays`. `MB` is the peak of memory, `own` without the pages of files that are mapped. With `--folder` logs are kept,
-and found again.
+way runs in a process of its own. `processor` is its time on all cores, which others on the machine lengthen less than
+`seconds`, and `ratio` is to that of plain polars in the same run; `arrays` is what it took until the sequences were
+indexed and in order, and `wall` the seconds that passed until then. `M/s` are the million events a second up to there
+of two cores that have nothing else to do, if both are busy: events over half of `arrays`. `MB` is the peak of memory,
+`own` without the pages of files that are mapped. With `--folder` logs are kept, and found again.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def by_pandas(log: Path, out: Path, _: str | None) -> dict[str, float]:
 
 
 WAYS: Final[dict[str, Callable[[Path, Path, str | None], dict[str, float]]]] = {
-    "duet": by_duet,
     "polars": by_polars,
+    "duet": by_duet,
     "pandas": by_pandas,
 }
 
@@ -158,25 +158,29 @@ def main() -> None:
                 if not log.exists():
                     make_log(log, events)
                 size = log.stat().st_size / 2**20
-                for name in chosen.ways if events <= chosen.others_up_to else ("duet",):
+                others = events <= chosen.others_up_to
+                plain: float | None = None
+                for name in (way for way in WAYS if way == "duet" or (others and way in chosen.ways)):
                     found = run_way(name, log, Path(folder) / "out", chosen.memory_limit)
+                    plain = found.get("processor") if name == "polars" else plain
                     begin = f"{events:>12,} {form:>8} {name:>7}"
-                    print(f"{begin} {found.get('failed') or row(events, found)}   {size:,.0f} MB", flush=True)
+                    print(f"{begin} {found.get('failed') or row(events, found, plain)}   {size:,.0f} MB", flush=True)
 
 
 HEAD: Final = (
-    f"{'events':>12} {'format':>8} {'way':>7} {'seconds':>8} {'processor':>9} {'wall':>7} {'arrays':>7} {'M/s':>5} "
-    f"{'MB':>6} {'own':>6}   input"
+    f"{'events':>12} {'format':>8} {'way':>7} {'seconds':>8} {'processor':>9} {'ratio':>6} {'wall':>7} {'arrays':>7} "
+    f"{'M/s':>5} {'MB':>6} {'own':>6}   input"
 )
 
 
-def row(events: int, found: dict[str, Any]) -> str:
-    """The figures of one way."""
+def row(events: int, found: dict[str, Any], plain: float | None) -> str:
+    """The figures of one way; `plain` is the processor time of polars."""
     arrays = " " * 21
     if "arrays" in found:
         arrays = f"{found['wall']:>7.1f} {found['arrays']:>7.1f} {2 * events / found['arrays'] / 10**6:>5.2f}"
+    ratio = f"{found['processor'] / plain:>6.2f}" if plain else " " * 6
     times, memory = f"{found['seconds']:>8.1f} {found['processor']:>9.1f}", f"{found['megabytes']:>6,.0f}"
-    return f"{times} {arrays} {memory} {found['own']:>6,.0f}"
+    return f"{times} {ratio} {arrays} {memory} {found['own']:>6,.0f}"
 
 
 if __name__ == "__main__":
