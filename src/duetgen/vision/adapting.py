@@ -6,7 +6,7 @@ Shapes: N images of one device, C colours, H and W the 32 pixels of a side.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import torch
@@ -32,11 +32,13 @@ class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
 
 BATCH_NORM = tuple(Adaptation(prior=prior) for prior in (0, 16, 64, 256))
 TENT = tuple(Adaptation(prior=prior, steps=10, rate=rate) for prior in (0, 64) for rate in (3e-4, 3e-3))
-FINETUNE = (
-    Adaptation(steps=12, rate=1e-4),
-    *(Adaptation(steps=48, rate=rate) for rate in (3e-5, 1e-4, 3e-4)),
-)
-FINETUNE_BATCH = 16
+FINETUNE = tuple(Adaptation(steps=96, rate=rate) for rate in (1e-4, 3e-4, 1e-3))
+TAUGHT: Final = 0.75
+"""Share of the labelled images that teach; the rest tell when to stop."""
+TURN: Final = 16
+"""Images of a step of fine-tuning."""
+LOOK: Final = 12
+"""Steps of it between looks at the rest."""
 
 
 def with_statistics(model: SmallNet, image_NCHW: Tensor, prior: int) -> SmallNet:
@@ -82,13 +84,25 @@ def tent(model: SmallNet, image_NCHW: Tensor, how: Adaptation) -> SmallNet:
 
 
 def finetune(model: SmallNet, image_NCHW: Tensor, label_N: Tensor, how: Adaptation) -> SmallNet:
-    """All weights by the labels of the device's images, which no other method has; a few images a step, in turns."""
-    own = copy.deepcopy(model)
+    """All weights by the labels of the device's images, which no other method has.
+
+    Most of them teach, a few a step, in turns; by the loss on the rest the best model on the way is kept, which may be
+    the one that it started from.
+    """
+    own, cut = copy.deepcopy(model), max(1, int(TAUGHT * len(label_N)))
     optimiser = torch.optim.Adam(own.parameters(), lr=how.rate)
+
+    @torch.no_grad()
+    def left() -> float:
+        return float(functional.cross_entropy(own(image_NCHW[cut:]), label_N[cut:]))
+
+    best, kept = left(), copy.deepcopy(own)
     for step in range(how.steps):
-        chosen = torch.arange(step * FINETUNE_BATCH, (step + 1) * FINETUNE_BATCH) % len(image_NCHW)
+        chosen = torch.arange(step * TURN, (step + 1) * TURN) % cut
         loss = functional.cross_entropy(own(image_NCHW[chosen]), label_N[chosen])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return own
+        if (step + 1) % LOOK == 0 and (found := left()) < best:
+            best, kept = found, copy.deepcopy(own)
+    return kept
