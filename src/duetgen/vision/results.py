@@ -30,7 +30,7 @@ COSTS_MUCH: Final = 0.02
 DESCRIPTIONS: Final = {
     BASE: "one model for every device",
     "base-wide": "the same, with more parameters than base and its theta",
-    "finetune": "base, trained on many labelled images of the device: an upper line, for no other method has labels",
+    "finetune": "base, trained on labelled images of the device, which no other method has: meant as an upper line",
     "batch-norm": "base with the statistics of the device's images, mixed with those of training as validation has it",
     "tent": "that, and scales and shifts of the norms by the entropy of the predictions (TENT, ICLR 2021)",
     "arm": "base trained on with the pooled images appended to its input, in the manner of ARM (NeurIPS 2021)",
