@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,24 @@ from duetgen.export.errors import NotExportableError
 from duetgen.export.retrieval import recall, two_steps
 from duetgen.recommender import Recommender
 from duetgen.wire.bundle import Bundle
+from duetgen.wire.messages import MetPolicy
 
 
 def model(dataset: Dataset, **settings: Any) -> Recommender:
     return untrained_run(dataset, cloud=BLEND, **settings).device_model
 
 
+@pytest.fixture(scope="module")
+def in_two_steps(bundle_dataset: Dataset) -> Callable[[MetPolicy], bytes]:
+    """`in_two_steps(met)`: the graph of the generator whose opinions come in two steps."""
+    return cache(lambda met: graphs.export_generator(model(bundle_dataset, met=met), True))
+
+
 @pytest.mark.parametrize("met", ["hide", "show"])
-def test_two_steps_find_the_exact_opinion(bundle_dataset: Dataset, met: str) -> None:
-    found = model(bundle_dataset, met=met)
-    content = graphs.export_generator(found, True)
+def test_two_steps_find_the_exact_opinion(
+    bundle_dataset: Dataset, in_two_steps: Callable[[MetPolicy], bytes], met: MetPolicy
+) -> None:
+    found, content = model(bundle_dataset, met=met), in_two_steps(met)
     operators = {node.op_type for node in onnx.load_from_string(content).graph.node}
     assert "MatMulInteger" in operators
     # No operator that needs more than the standard ones.
@@ -69,10 +79,16 @@ def test_a_large_catalogue_takes_two_steps_by_itself(bundle_dataset: Dataset, mo
 
 
 def test_a_bundle_in_two_steps_is_served_and_says_what_they_find(
-    bundle_dataset: Dataset, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle_dataset: Dataset,
+    bundle: Bundle,
+    in_two_steps: Callable[[MetPolicy], bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(graphs, "export_device", lambda model: bundle.read("device.onnx"))
     run = untrained_run(bundle_dataset, cloud=BLEND)
+    ready = {True: in_two_steps(run.config.model.met)}
+    monkeypatch.setattr(graphs, "export_device", lambda model: bundle.read("device.onnx"))
+    monkeypatch.setattr(graphs, "export_generator", lambda model, two_step: ready[two_step])
     found = export_bundle(run, bundle_dataset, tmp_path / "bundle", key=KEY, retrieval="two-step", measure=False)
     assert found.manifest.metrics["retrieval_recall"] == 1
     Engine(found, ["CPUExecutionProvider"]).check()
