@@ -4,9 +4,10 @@
 
 Needs Node and Chromium, and the packages of `web/` (`npm ci` there). A bundle of an untrained model is exported for
 each backbone: weights do not change the speed. Before each ranking one event is observed, so that everything but the
-list of candidates has changed. `first page` is from the navigation of a browser without any cache to the demo page's
-first ranking drawn, against a cloud on loopback; `heap` is what JavaScript holds after garbage was collected, along
-many refreshes against that cloud. Medians of single calls; other load of the machine counts.
+list of candidates has changed. Least and median of single calls after warm-up, and the processor time of a call; ratios
+are of processor times, which other load of the machine changes least. `first` is from the navigation of a browser
+without any cache to the demo page's first ranking drawn, against a cloud on loopback; `heap` is what JavaScript holds
+after garbage was collected, along many refreshes against that cloud.
 """
 
 from __future__ import annotations
@@ -28,21 +29,35 @@ from duetgen.device import Device
 
 WEB = Path(__file__).parents[1] / "web"
 CANDIDATES = (1_000, 10_000)
+TURNS, WARM, SECONDS = 500, 200, 6.0
+"""Calls of a series, those of them that warm up, and when it ends if it lasts: then the first half warms up."""
+
+Series = dict[str, float]
 
 
-def python_times(bundle: Path) -> dict[int, float]:
-    """Median milliseconds of `observe` and `rank` in Python, by number of candidates."""
+def summary(taken: list[float], processor: float, turns: int) -> Series:
+    """Milliseconds of a call: least, median, and of the processor."""
+    return {"least": min(taken), "median": statistics.median(taken), "processor": processor / turns}
+
+
+def python_times(bundle: Path) -> dict[int, Series]:
+    """`observe` and `rank` in Python, by number of candidates."""
     found = {}
     with Device(bundle) as device:
         ids = device.model.ids[2:]
         for count in CANDIDATES:
-            candidates, taken = ids[:count], []
-            for number in range(220):
-                begun = time.perf_counter()
-                device.observe(ids[number % len(ids)])
+            candidates = ids[:count]
+            taken: list[float] = []
+            spent: list[float] = []
+            end = time.perf_counter() + SECONDS
+            while len(taken) < TURNS and (time.perf_counter() < end or len(taken) < 4):
+                begun, before = time.perf_counter(), time.process_time()
+                device.observe(ids[len(taken) % len(ids)])
                 device.rank(candidates, met="show")
-                taken.append(time.perf_counter() - begun)
-            found[count] = 1000 * statistics.median(taken[20:])
+                taken.append(1000 * (time.perf_counter() - begun))
+                spent.append(1000 * (time.process_time() - before))
+            warm = min(WARM, len(taken) // 2)
+            found[count] = summary(taken[warm:], sum(spent[warm:]), len(taken) - warm)
     return found
 
 
@@ -50,8 +65,9 @@ def browser_times(bundle: Path, dist: Path, refreshes: int) -> dict[str, Any]:
     """What `web/speed.mjs` measures."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), "chromium")
     environment = os.environ | {"DUET_PYTHON": sys.executable, "DUET_CHROMIUM": chromium, "OMP_NUM_THREADS": "1"}
+    wanted = {"candidates": CANDIDATES, "turns": TURNS, "warm": WARM, "seconds": SECONDS, "refreshes": refreshes}
     done = subprocess.run(
-        ["node", "speed.mjs", str(bundle), str(dist), json.dumps(CANDIDATES), str(refreshes)],
+        ["node", "speed.mjs", str(bundle), str(dist), json.dumps(wanted)],
         cwd=WEB,
         env=environment,
         stdout=subprocess.PIPE,
@@ -60,6 +76,11 @@ def browser_times(bundle: Path, dist: Path, refreshes: int) -> dict[str, Any]:
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def load() -> str:
+    """How busy the machine is."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
 
 
 def main() -> None:
@@ -75,19 +96,24 @@ def main() -> None:
         dist = root / "dist"
         build = ["npx", "vite", "build", "--config", "vite.package.ts", "--outDir", str(dist), "--logLevel", "error"]
         subprocess.run(build, cwd=WEB, check=True)
-        print(f"width {options.width}, {options.items:,} items simulated; median ms of observe and rank")
-        print("backbone   candidates   plain  wasm ORT  Python   first page   heap MB")
+        print(f"width {options.width}, {options.items:,} items simulated; {load()}")
+        print("milliseconds of observe and rank: least, median, processor; ratios of processor times")
+        print("                      ------ plain ------  ----- wasm ORT -----  ------ Python ------   plain by")
+        print("backbone  candidates  least  median   proc   least  median   proc   least  median   proc    ORT  Python")
         for place, name in enumerate(options.backbones.split(",")):
             bundle = untrained(root, options.items, options.width, seed=place, name=name)
             python = python_times(bundle)
             found = browser_times(bundle, dist, options.refreshes if place == 0 else 0)
             for count in CANDIDATES:
-                plain, ort = found["plain"][str(count)], found["ort"][str(count)]
-                row = f"{name:<10} {count:>10,}  {plain:6.3f}  {ort:8.3f}  {python[count]:6.3f}"
-                if count == CANDIDATES[0]:
-                    heap = " ".join(f"{number / 1e6:.1f}" for number in found["heap"])
-                    row += f"   {found['first']:7.0f} ms   {heap}"
-                print(row, flush=True)
+                all_of = [found["plain"][str(count)], found["ort"][str(count)], python[count]]
+                cells = "  ".join(f"{one['least']:6.2f} {one['median']:7.2f} {one['processor']:6.2f}" for one in all_of)
+                plain, ort, other = (one["processor"] for one in all_of)
+                print(f"{name:<9} {count:>10,} {cells}  {plain / ort:5.2f}  {plain / other:6.2f}", flush=True)
+            firsts = found["first"]
+            print(f"{name:<9} first {min(firsts):.0f} ms at least, {statistics.median(firsts):.0f} ms median; {load()}")
+            if found["heap"]:
+                heap = " ".join(f"{number / 1e6:.2f}" for number in found["heap"])
+                print(f"{name:<9} heap in MB along {options.refreshes:,} refreshes: {heap}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/** What `benchmarks/browser_speed.py` runs: BUNDLE DIST CANDIDATES REFRESHES; prints its figures as JSON. */
+/** What `benchmarks/browser_speed.py` runs: BUNDLE DIST WANTED; prints its figures as JSON. */
 import { chromium } from "@playwright/test";
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
@@ -6,7 +6,8 @@ import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 
-const [bundle, dist, candidates, refreshes] = process.argv.slice(2);
+const [bundle, dist, wanted] = process.argv.slice(2);
+const { refreshes, ...series } = JSON.parse(wanted);
 const ort = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
 const folders = { bundle, dist, ort };
 const types = { js: "text/javascript", mjs: "text/javascript", wasm: "application/wasm" };
@@ -34,46 +35,56 @@ const browser = await chromium.launch({
   executablePath: process.env.DUET_CHROMIUM,
   args: ["--no-sandbox", "--enable-precise-memory-info"],
 });
-const found = { plain: {}, ort: {}, first: 0, heap: [] };
+const found = { plain: {}, ort: {}, first: [], heap: [] };
 try {
   for (const engine of ["plain", "ort"]) {
     const page = await browser.newPage();
     await page.goto(site);
-    found[engine] = await page.evaluate(
-      async ([engine, candidates]) => {
-        const { LocalDevice } = await import(new URL("/dist/local.js", location.href).href);
-        const device = await LocalDevice.open({ bundle: "/bundle", state: null, background: false, engine, ort: "/ort/ort.wasm.min.mjs" });
-        const ids = (await device.items()).map(({ id }) => id);
-        const times = {};
-        for (const count of candidates) {
-          const wanted = ids.slice(0, count);
-          const taken = [];
-          for (let turn = 0; turn < 500; turn++) {
-            const begun = performance.now();
-            await device.observe(ids[turn % ids.length]);
-            await device.rank(wanted, { met: "show" });
-            taken.push(performance.now() - begun);
-          }
-          times[count] = taken.slice(200).sort((one, other) => one - other)[150];
-        }
-        await device.close();
-        return times;
-      },
-      [engine, JSON.parse(candidates)],
-    );
+    const session = await page.context().newCDPSession(page);
+    await session.send("Performance.enable");
+    await page.evaluate(async (engine) => {
+      const { LocalDevice } = await import(new URL("/dist/local.js", location.href).href);
+      globalThis.device = await LocalDevice.open({ bundle: "/bundle", state: null, background: false, engine, ort: "/ort/ort.wasm.min.mjs" });
+      globalThis.ids = (await device.items()).map(({ id }) => id);
+    }, engine);
+    for (const count of series.candidates) {
+      const calls = (turns, seconds) =>
+        page.evaluate(
+          async ([count, turns, seconds]) => {
+            const wanted = ids.slice(0, count);
+            const taken = [];
+            const end = performance.now() + 1000 * seconds;
+            while (taken.length < turns && (performance.now() < end || taken.length < 2)) {
+              const begun = performance.now();
+              await device.observe(ids[taken.length % ids.length]);
+              await device.rank(wanted, { met: "show" });
+              taken.push(performance.now() - begun);
+            }
+            return taken;
+          },
+          [count, turns, seconds],
+        );
+      const processor = async () => {
+        const { metrics } = await session.send("Performance.getMetrics");
+        return 1000 * metrics.find(({ name }) => name === "ThreadTime").value;
+      };
+      await calls(series.warm, series.seconds / 2);
+      const before = await processor();
+      const taken = (await calls(series.turns - series.warm, series.seconds / 2)).sort((one, other) => one - other);
+      const spent = (await processor()) - before;
+      found[engine][count] = { least: taken[0], median: taken[Math.floor(taken.length / 2)], processor: spent / taken.length };
+    }
     await page.close();
   }
-  const firsts = [];
   for (let turn = 0; turn < 7; turn++) {
     const context = await browser.newContext();
     const page = await context.newPage();
     await page.goto(`${url}/demo/`);
     await page.waitForFunction(() => performance.getEntriesByName("first-ranking").length);
-    firsts.push(await page.evaluate(() => performance.getEntriesByName("first-ranking")[0].startTime));
+    found.first.push(await page.evaluate(() => performance.getEntriesByName("first-ranking")[0].startTime));
     await context.close();
   }
-  found.first = firsts.sort((one, other) => one - other)[3];
-  if (Number(refreshes)) {
+  if (refreshes) {
     const page = await browser.newPage();
     await page.goto(site);
     const session = await page.context().newCDPSession(page);
@@ -93,7 +104,7 @@ try {
           if (!(await device.refresh())) throw new Error((await device.status()).lastError);
           await device.recommend(10);
         }
-      }, Number(refreshes) / parts);
+      }, refreshes / parts);
     }
   }
 } finally {

@@ -10,7 +10,7 @@ import pytest
 from .conftest import ROOT, Node
 
 MOST_BYTES = 20_900
-"""Of the package, gzipped, with the plain kernels: what a page loads before its first ranking."""
+"""Of the package, gzipped, with the plain kernels: all that a page loads to observe, rank, verify and refresh."""
 
 
 def test_types(node: Node) -> None:

@@ -27,3 +27,17 @@ export const bytes = (count: number): string =>
   count < 1000 ? `${count} B` : count < 1e6 ? `${(count / 1000).toFixed(1)} kB` : `${(count / 1e6).toFixed(1)} MB`;
 
 export const milliseconds = (count: number): string => `${count < 10 ? count.toFixed(2) : count < 100 ? count.toFixed(1) : count.toFixed(0)} ms`;
+
+/** What the browser keeps for a page; where it keeps nothing, the page does while it is open. */
+export function storage(name: "localStorage" | "sessionStorage"): Pick<Storage, "getItem" | "setItem" | "removeItem"> {
+  try {
+    return globalThis[name];
+  } catch {
+    const kept = new Map<string, string>();
+    return {
+      getItem: (key) => kept.get(key) ?? null,
+      setItem: (key, value) => void kept.set(key, value),
+      removeItem: (key) => void kept.delete(key),
+    };
+  }
+}

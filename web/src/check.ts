@@ -25,7 +25,7 @@ export const bytes: Check<Uint8Array> = check((value) => value instanceof Uint8A
 
 export const list = <T>(each: Check<T>, least = 0, most = Infinity): Check<T[]> => {
   const isList = check<unknown[]>((value) => Array.isArray(value) && value.length >= least && value.length <= most);
-  return (value, at) => isList(value, at).map((one, place) => each(one, `${at}[${place}]`));
+  return (value, at) => isList(value, at).map((one) => each(one, at));
 };
 
 const isObject = check<Record<string, unknown>>((value) => typeof value === "object" && value !== null && !Array.isArray(value));

@@ -1,9 +1,10 @@
 /** What a device asks of the cloud, over fetch: bounded in time and size. */
 import type { Bytes } from "./bytes";
-import { badAnswer, CloudRefusedError, DuetError } from "./errors";
+import { badAnswer, DuetError } from "./errors";
 import { MAX_ERROR_BYTES, MAX_LIST_BYTES, MAX_TOLD } from "./limits";
 import { errorAnswer, message, type ModelsAnswer, modelsAnswer, type ParametersAnswer, parametersAnswer, type ParametersRequest } from "./messages";
 import { encode } from "./msgpack";
+import { CloudRefusedError } from "./refusals";
 
 const MSGPACK = "application/msgpack";
 

@@ -1,7 +1,7 @@
 /** The weights of theta as bytes: float32, float16, or int8 with a float16 scale a row, little endian. */
 import { float16, view } from "./bytes";
-import { RefusedParametersError } from "./errors";
 import type { Encoding } from "./messages";
+import { RefusedParametersError } from "./refusals";
 
 const BYTES = { float32: 4, float16: 2, int8: 1 };
 

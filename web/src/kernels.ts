@@ -158,10 +158,50 @@ function dot(a: Float32Array, ao: number, b: Float32Array, bo: number, count: nu
 
 /** Rows [m, k] times the rows of a turned matrix [n, k]; of a table, those of these numbers. */
 function multiply(a: Float32Array, ao: number, rows: Int32Array | undefined, b: Float32Array, bo: number, out: Float32Array, oo: number, m: number, k: number, n: number): void {
-  for (let row = ao; row < ao + m; row++) {
-    const from = (rows ? rows[row]! : row) * k;
-    for (let at = 0; at < n; at++) out[oo++] = dot(a, from, b, bo + at * k, k);
+  let row = 0;
+  const begin = (): number => (rows ? rows[ao + row]! : ao + row) * k;
+  // Two rows by four columns at a time: each value that is read serves several products.
+  for (; n > 3 && row + 1 < m; row++) {
+    const f = begin();
+    row++;
+    const g = begin();
+    for (let at = 0; at < n; at += 4) {
+      // The last four may repeat some that are done.
+      at = Math.min(at, n - 4);
+      let [c, d, e, h] = [bo + at * k, bo + (at + 1) * k, bo + (at + 2) * k, bo + (at + 3) * k] as [number, number, number, number];
+      let p = 0;
+      let q = 0;
+      let r = 0;
+      let s = 0;
+      let t = 0;
+      let u = 0;
+      let v = 0;
+      let w = 0;
+      for (let i = 0; i < k; i++) {
+        const x = a[f + i]!;
+        const y = a[g + i]!;
+        p += x * b[c]!;
+        t += y * b[c++]!;
+        q += x * b[d]!;
+        u += y * b[d++]!;
+        r += x * b[e]!;
+        v += y * b[e++]!;
+        s += x * b[h]!;
+        w += y * b[h++]!;
+      }
+      const to = oo + at;
+      out[to] = p;
+      out[to + 1] = q;
+      out[to + 2] = r;
+      out[to + 3] = s;
+      out[to + n] = t;
+      out[to + n + 1] = u;
+      out[to + n + 2] = v;
+      out[to + n + 3] = w;
+    }
+    oo += 2 * n;
   }
+  for (; row < m; row++) for (let at = 0, from = begin(); at < n; at++) out[oo++] = dot(a, from, b, bo + at * k, k);
 }
 
 const turn = (x: Tensor, room: Room): Tensor => transpose([{ dims: [product(x.dims.slice(0, -2)), ...x.dims.slice(-2)], data: x.data }, x, x], { perm: [0, 2, 1] }, (kind, size) => room(kind, size, 1)) as Tensor;

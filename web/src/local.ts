@@ -3,4 +3,6 @@ export type { Change, Item, Ranked, RankOptions, Status, ThetaStatus } from "./d
 export type { Cloud, Exchange } from "./client";
 export type { DeviceOptions } from "./options";
 export { LocalDevice } from "./device";
+export { DuetError } from "./errors";
 export { afterSeconds, always, dailyBudget, drift, everyEvents } from "./policies";
+export { CloudRefusedError, RefusedParametersError } from "./refusals";

@@ -160,7 +160,8 @@ export class State {
   /** Do something while nobody else does, in this tab or another. */
   alone<T>(work: () => Promise<T>): Promise<T> {
     const locks = globalThis.navigator?.locks;
-    const shared = this.name !== null && locks ? () => locks.request(`duet-${this.name}`, work) as Promise<T> : work;
+    // A browser that forbids storage forbids locks as well.
+    const shared = this.database && locks ? () => locks.request(`duet-${this.name}`, work) as Promise<T> : work;
     const now = this.single.then(shared);
     this.single = now.catch(() => undefined);
     return now;

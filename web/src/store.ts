@@ -2,11 +2,11 @@
 import { decodeBias, type ItemBias } from "./bias";
 import { list, number, object, whole } from "./check";
 import { verifyAnswer } from "./crypto";
-import { type Reason, RefusedParametersError } from "./errors";
 import { UNKNOWN } from "./items";
 import { MAX_CLOCK_SKEW_MS, MAX_HISTORY, MAX_ITEMS } from "./limits";
 import { type ParametersAnswer, parametersAnswer } from "./messages";
 import type { Model } from "./model";
+import { type Reason, RefusedParametersError } from "./refusals";
 import type { State } from "./state";
 import { atAge } from "./trust";
 

@@ -1,5 +1,5 @@
 /** The dashboard: what the service counts, asked for every two seconds with the token of an admin. */
-import { byId, bytes, make, milliseconds, say } from "../dom";
+import { byId, bytes, make, milliseconds, say, storage } from "../dom";
 import { between, by, parse, pick, quantile, type Sample, total } from "./metrics";
 
 const SECONDS = 2;
@@ -11,7 +11,8 @@ const rates: number[] = [];
 /** What was asked for in the last minute, the oldest first. */
 const heard: { at: number; samples: Sample[] }[] = [];
 let timer: ReturnType<typeof setTimeout> | undefined;
-let token = sessionStorage.getItem("duet-admin") ?? "";
+const session = storage("sessionStorage");
+let token = session.getItem("duet-admin") ?? "";
 
 const seconds = (value: number | null): string => (value === null ? "–" : value >= 1 ? `${value.toFixed(1)} s` : milliseconds(value * 1000));
 const whole = (value: number): string => Math.round(value).toLocaleString("en");
@@ -33,13 +34,13 @@ async function ask(): Promise<void> {
     if (answer.status === 401 || answer.status === 403) {
       byId("sign-in").hidden = false;
       byId("page").hidden = true;
-      sessionStorage.removeItem("duet-admin");
+      session.removeItem("duet-admin");
       return say("about", token ? "This token may not see the figures." : "The figures are for tokens of scope admin.");
     }
     if (!answer.ok) throw new Error(`it answers ${answer.status}`);
     byId("sign-in").hidden = true;
     byId("page").hidden = false;
-    if (token) sessionStorage.setItem("duet-admin", token);
+    if (token) session.setItem("duet-admin", token);
     show(parse(await answer.text()));
   } catch (cause) {
     say("about", `The cloud does not answer: ${(cause as Error).message}`);

@@ -1,6 +1,6 @@
 /** The demo page: what a person watches, two rankings side by side, and what each answer of the cloud costs. */
 import { type Device, DuetError, everyEvents, openDevice, type Ranked, type Status } from "../../src/index";
-import { byId, bytes, make, milliseconds, say } from "../dom";
+import { byId, bytes, make, milliseconds, say, storage } from "../dom";
 import { drawTheta } from "./theta";
 
 const SHOWN = 10;
@@ -9,6 +9,7 @@ const PICKS = 12;
 const REACH = 1000;
 const KEPT_ANSWERS = 12;
 const begun = performance.now();
+const settings = storage("localStorage");
 
 type Answer = NonNullable<Status["last"]>;
 
@@ -48,7 +49,7 @@ class Page {
     };
     byId<HTMLInputElement>("search").addEventListener("input", ({ target }) => this.pick((target as HTMLInputElement).value));
     const slider = byId<HTMLInputElement>("policy");
-    const kept = Number(localStorage.getItem("duet-policy")) || 1;
+    const kept = Number(settings.getItem("duet-policy")) || 1;
     slider.value = String(kept);
     const policy = (): void => {
       const count = Number(slider.value);
@@ -57,7 +58,7 @@ class Page {
     };
     slider.addEventListener("input", policy);
     slider.addEventListener("change", () => {
-      localStorage.setItem("duet-policy", slider.value);
+      settings.setItem("duet-policy", slider.value);
       void device.setPolicy(everyEvents(Number(slider.value)));
     });
     policy();
@@ -233,7 +234,7 @@ class Page {
 }
 
 async function start(credentials: { deviceId?: string; token?: string } = {}): Promise<void> {
-  const kept = Number(localStorage.getItem("duet-policy")) || 1;
+  const kept = Number(settings.getItem("duet-policy")) || 1;
   try {
     const device = await openDevice({
       cloud: new URL("..", location.href).href,

@@ -1,6 +1,7 @@
 /** The demo page in a real browser, against a real cloud. */
 import AxeBuilder from "@axe-core/playwright";
 import { expect, type Page, test } from "@playwright/test";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Device, Status } from "../../src/index";
 import { Cloud, Way } from "./cloud";
@@ -194,6 +195,24 @@ test("a full storage costs persistence, never a ranking", async ({ page, context
   expect(found.diskErrors).toBeGreaterThan(0);
   expect(found.source).toBe("theta");
   expect(await page.locator("#own li").count()).toBe(10);
+});
+
+test("a browser that forbids storage: the page ranks, asks and forgets, and says that nothing was kept", async ({ playwright }, info) => {
+  const folder = info.outputPath("profile");
+  mkdirSync(join(folder, "Default"), { recursive: true });
+  writeFileSync(join(folder, "Default/Preferences"), JSON.stringify({ profile: { default_content_setting_values: { cookies: 2 } } }));
+  const context = await playwright.chromium.launchPersistentContext(folder, info.project.use.launchOptions);
+  const page = await context.newPage();
+  await visit(page);
+  expect(await page.evaluate(() => Promise.resolve().then(() => localStorage.length).catch((cause: Error) => cause.name))).toBe("SecurityError");
+  await watch(page, 2);
+  await answered(page, 2);
+  const found = await status(page);
+  expect([found.source, found.diskErrors > 0]).toEqual(["theta", true]);
+  await page.locator("#forget").click();
+  await expect(page.locator("#state")).toContainText("all is forgotten but");
+  expect((await status(page)).source).toBe("global");
+  await context.close();
 });
 
 test("two tabs are one device: events and theta of one are there in the other", async ({ page, context }) => {

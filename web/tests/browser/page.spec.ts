@@ -41,8 +41,12 @@ test("the page of the documentation, on an origin that the cloud allows", async 
   // Its device is shown to the test; all else is as it stands there.
   const shown = example.replace("https://cloud.example", cloud.url).replace('"…"', '""').replace("const device =", "const device = globalThis.device =");
   site.own.set("/example", ["text/html", shown]);
-  const strangers: string[] = [];
-  tab.on("request", (request) => [site.url, cloud.url].includes(new URL(request.url()).origin) || strangers.push(request.url()));
+  const [strangers, scripts]: [string[], string[]] = [[], []];
+  tab.on("request", (request) => {
+    const { origin, pathname } = new URL(request.url());
+    if (![site.url, cloud.url].includes(origin)) strangers.push(request.url());
+    if (pathname.startsWith("/duet/")) scripts.push(pathname.slice(6));
+  });
   await tab.goto(`${site.url}/example`);
   await expect(tab.locator("#films li")).toHaveCount(10);
   const before = await tab.locator("#films li").allTextContents();
@@ -51,6 +55,8 @@ test("the page of the documentation, on an origin that the cloud allows", async 
   await expect.poll(() => tab.locator("#films li").allTextContents()).not.toEqual(before);
   expect((await tab.evaluate(() => device.status())).last!.cloud).not.toBeNull();
   expect(strangers).toEqual([]);
+  // Those that `tests/web/test_web.py` weighs, and no others.
+  expect(scripts.sort()).toEqual(["index.js", "policies.js", "worker.js"]);
 });
 
 test("a page of an origin that the cloud does not allow gets nothing", async ({ page: tab }) => {
