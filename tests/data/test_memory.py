@@ -25,8 +25,10 @@ UNDER_LIMIT = f"""
 import resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, ({LIMIT}, {LIMIT}))
 from pathlib import Path
-from duetgen.data.prepare import PrepareConfig, prepare
-manifest = prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepareConfig(), memory_limit={LIMIT})
+from duetgen.data.append import append
+from duetgen.data.prepare import prepare
+make = append if sys.argv[3:] else prepare
+manifest = make(Path(sys.argv[1]), Path(sys.argv[2]), memory_limit={LIMIT})
 print(manifest.counts.events)
 """
 
@@ -100,7 +102,7 @@ class TestLimit:
     ) -> None:
         monkeypatch.setattr(memory, "ID", 10**7)
         path = write("log.csv", log(500, 300).write_csv())
-        with pytest.raises(MemoryLimitError, match="the first 500 events have"):
+        with pytest.raises(MemoryLimitError, match="with the first 500 events there are"):
             prepare(path, tmp_path / "out", memory_limit=700 * 2**20)
         assert not (tmp_path / "out").exists()
 
@@ -134,12 +136,18 @@ class TestLimit:
         some = log(200_000, 3_000)
         big = pl.concat([some.with_columns(pl.col("timestamp") + 5_000 * n) for n in range(10)])
         big.write_parquet(tmp_path / "log.parquet", row_group_size=2**18)
-        run = subprocess.run(
-            [sys.executable, "-c", UNDER_LIMIT, str(tmp_path / "log.parquet"), str(tmp_path / "out")],
-            capture_output=True,
-            text=True,
-        )
-        assert (run.returncode, run.stdout.strip()) == (0, "2000000"), run.stderr[-2000:]
+        assert under_limit(tmp_path / "log.parquet", tmp_path / "out") == "2000000"
+        # What stands is not to be held at once, either.
+        some.with_columns(pl.col("timestamp") + 50_000).write_parquet(tmp_path / "later.parquet")
+        assert under_limit(tmp_path / "later.parquet", tmp_path / "out", "append") == "2200000"
+
+
+def under_limit(*arguments: object) -> str:
+    """What a process prints that prepares or appends a log with a hard limit of memory."""
+    words = [sys.executable, "-c", UNDER_LIMIT, *map(str, arguments)]
+    run = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout.strip()
 
 
 def test_settings_of_memory_are_none_of_the_dataset(write: Write, tmp_path: Path) -> None:

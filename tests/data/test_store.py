@@ -104,6 +104,10 @@ class TestDigests:
             "sequences/timestamps.npy": lambda dataset: dataset.timestamps,
             "items.parquet": lambda dataset: dataset.table("items"),
             "devices.parquet": lambda dataset: dataset.table("devices"),
+            "kept/items.parquet": lambda dataset: dataset.kept("items"),
+            "kept/users.parquet": lambda dataset: dataset.kept("users"),
+            "kept/unknown.parquet": lambda dataset: dataset.kept("unknown"),
+            "kept/events.parquet": lambda dataset: dataset.kept("events"),
         }
         assert set(Dataset(folder).manifest.files) == set(reads)
         for name, read in reads.items():

@@ -255,6 +255,7 @@ def print_description(found: Description, path: Path) -> None:
     """The figures in a few lines, the warnings, and where the page lies."""
     show = console.results.print
     span = f", {found.span[0]} to {found.span[1]}" if found.span else ", no time"
+    span += f", version {found.version}" if found.version > 1 else ""
     show(f"[bold]{found.name}[/]: {found.devices:,} devices, {found.items:,} items, {found.events:,} events{span}")
     quantiles = found.lengths.quantiles
     three = ", ".join(f"{quantiles[share]:,.0f} at {share}" for share in ("10%", "50%", "90%"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from duetgen.cli import console
-from duetgen.cli.datasets import find_named_log, terms_of
+from duetgen.cli.datasets import find_dataset, find_named_log, terms_of
 from duetgen.errors import DuetError
 from duetgen.wire.messages import MetPolicy
 
@@ -36,6 +36,10 @@ def prepare(
     out: Annotated[
         Path | None, Parameter(help="Dataset folder to make [of a data set by name: kept under its name in the cache].")
     ] = None,
+    append: Annotated[
+        Path | None,
+        Parameter(help="Dataset to append the log to, by folder or name: it grows in place, or beside it with --out."),
+    ] = None,
     test_input: Annotated[Path | None, Parameter(help="A file of test events, where the log came divided.")] = None,
     split: Annotated[
         Literal["temporal", "leave-one-out", "random", "given"] | None,
@@ -44,19 +48,22 @@ def prepare(
         ),
     ] = None,
     min_rating: Annotated[float | None, Parameter(help="Leave out events rated less.")] = None,
-    min_user_events: Annotated[int, Parameter(help="Fewest training events of a user.")] = 1,
-    min_item_events: Annotated[int, Parameter(help="Fewest training events of a known item.")] = 1,
-    test_share: Annotated[float, Parameter(help="Share of events in the test part (temporal).")] = 0.1,
-    valid_share: Annotated[float, Parameter(help="Share of the rest in the validation part (temporal).")] = 0.1,
+    min_user_events: Annotated[int | None, Parameter(help="Fewest training events of a user [1].")] = None,
+    min_item_events: Annotated[int | None, Parameter(help="Fewest training events of a known item [1].")] = None,
+    test_share: Annotated[float | None, Parameter(help="Share of events in the test part (temporal) [0.1].")] = None,
+    valid_share: Annotated[
+        float | None, Parameter(help="Share of the rest in the validation part (temporal) [0.1].")
+    ] = None,
     met: Annotated[
-        Literal["auto", MetPolicy],
+        Literal["auto", MetPolicy] | None,
         Parameter(
-            help="Hide items that a device has met from its rankings, or show them; auto: hide where repeats are rare."
+            help="Hide items that a device has met from its rankings, or show them [auto: hide where repeats are rare]."
         ),
-    ] = "auto",
+    ] = None,
     drop_repeats: Annotated[
-        bool, Parameter(negative="", help="Leave out rows that are exact repeats of another: user, item and time.")
-    ] = False,
+        bool | None,
+        Parameter(negative="", help="Leave out rows that are exact repeats of another: user, item and time."),
+    ] = None,
     user_column: Annotated[str | None, Parameter(help="A table's column of users: a name, or a number.")] = None,
     item_column: Annotated[str | None, Parameter(help="A table's column of items.")] = None,
     rating_column: Annotated[str | None, Parameter(help="A table's column of ratings.")] = None,
@@ -77,20 +84,20 @@ def prepare(
         ),
     ] = None,
     header: Annotated[
-        bool,
-        Parameter(negative="--no-header", help="Whether the first line of a table names the columns."),
-    ] = True,
+        bool | None,
+        Parameter(negative="--no-header", help="Whether the first line of a table names the columns [it does]."),
+    ] = None,
     separator: Annotated[
         str | None, Parameter(help="Between a table's fields: comma, tab, semicolon, bar, blanks, or the sign itself.")
     ] = None,
     time_unit: Annotated[TimeUnit | None, Parameter(help="What numbers of time count [told by their size].")] = None,
     drop_missing: Annotated[
-        bool, Parameter(negative="", help="Leave out events without a user, an item or a time, and count them.")
-    ] = False,
+        bool | None, Parameter(negative="", help="Leave out events without a user, an item or a time, and count them.")
+    ] = None,
     titles: Annotated[Path | None, Parameter(help="A table of items and titles [items.csv beside the log].")] = None,
     people: Annotated[int | None, Parameter(help="People of the synthetic log [2000].")] = None,
     name: Annotated[str | None, Parameter(help="Name of the dataset [from the input].")] = None,
-    seed: Annotated[int, Parameter(help="Seed of the drawn candidates, and of the synthetic log.")] = 0,
+    seed: Annotated[int | None, Parameter(help="Seed of the drawn candidates, and of the synthetic log [0].")] = None,
     memory_limit: Annotated[
         str | None, Parameter(help="Memory that preparing may use, as 2GB or 800MB [3GB, or 70 % of what there is].")
     ] = None,
@@ -110,14 +117,22 @@ def prepare(
     Kinds of images: idx (a folder of the four files of MNIST or Fashion-MNIST), usps (usps.h5), image-folder (pictures
     by class, or by domain and class, in folders or tar archives).
 
-    Examples: `duet prepare ml-1m`, `duet prepare ml-1m.zip --out data/ml-1m`, `duet prepare synthetic --out data/demo`.
+    A dataset grows by --append: what is known keeps its index, and the settings that it was prepared with hold.
+
+    Examples: `duet prepare ml-1m`, `duet prepare ml-1m.zip --out data/ml-1m`, `duet prepare synthetic --out data/demo`,
+    `duet prepare tuesday.csv --append data/shop`.
     """
+    from msgspec.structs import replace
+
+    from duetgen.data.append import append as run_append
+    from duetgen.data.append import settings_of
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
-    from duetgen.data.sources import SOURCES, Columns, Reading
+    from duetgen.data.sources import SOURCES
     from duetgen.data.sources.synthetic import SyntheticConfig
+    from duetgen.data.store import Dataset
     from duetgen.vision.sources import KINDS, read_images
 
     unknown = source not in (*SOURCES, *KINDS)
@@ -125,32 +140,41 @@ def prepare(
         source, input = "auto", Path(source)
     if input is None and source != "synthetic":
         raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
+    silent = quiet or json
+    if append is not None and (source in KINDS or input is None or test_input is not None or people is not None):
+        raise UsageError("--append takes one log of events", "write `duet prepare LOG --append DATASET`")
     if input is not None and (log := find_named_log(input)) is not None:
-        name = name or canonical(input.name)
-        input, out = log, out or prepared_at(name)
+        if append is None:
+            name = name or canonical(input.name)
+            out = out or prepared_at(name)
+        input = log
+    root = None if append is None else find_dataset(append, silent)
+    out = out or root
     if out is None:
         raise UsageError("`duet prepare` needs a folder to make", "give --out DIR")
-    synthetic = SyntheticConfig(seed=seed) if people is None else SyntheticConfig(seed=seed, people=people)
-    config = PrepareConfig(
-        source=source,
+    if root is not None:
+        base = settings_of(Dataset(root), None if source == "auto" else source)
+    else:
+        base = PrepareConfig(source=source, synthetic=SyntheticConfig(**given(seed=seed, people=people)))
+    columns = given(
+        user=user_column,
+        item=item_column,
+        rating=rating_column,
+        timestamp=timestamp_column,
+        behaviour=behaviour_column,
+        title=title_column,
+        ignore=words(ignore_columns),
+    )
+    reading = given(
+        header=header,
+        separator=separator,
+        time_unit=time_unit,
+        drop_missing=drop_missing,
+        keep_behaviours=words(keep_behaviours),
+        titles=None if titles is None else str(titles),
+    )
+    settings = given(
         split=split,
-        columns=Columns(
-            user=user_column,
-            item=item_column,
-            rating=rating_column,
-            timestamp=timestamp_column,
-            behaviour=behaviour_column,
-            title=title_column,
-            ignore=words(ignore_columns),
-        ),
-        reading=Reading(
-            header=header,
-            separator=separator,
-            time_unit=time_unit,
-            drop_missing=drop_missing,
-            keep_behaviours=words(keep_behaviours),
-            titles=None if titles is None else str(titles),
-        ),
         min_rating=min_rating,
         min_user_events=min_user_events,
         min_item_events=min_item_events,
@@ -160,33 +184,32 @@ def prepare(
         drop_repeats=drop_repeats,
         seed=seed,
         name=name,
-        synthetic=synthetic,
     )
-    silent = quiet or json
+    config = replace(
+        base, columns=replace(base.columns, **columns), reading=replace(base.reading, **reading), **settings
+    )
     if source in KINDS:
-        plain = PrepareConfig(source=source, name=name, seed=seed, synthetic=SyntheticConfig(seed=seed))
-        if config != plain or test_input is not None or input is None:
+        plain = replace(base, **given(seed=seed, name=name))
+        if people is not None or config != plain or test_input is not None or input is None:
             raise UsageError(
                 "images take --out, --name and --seed alone", f"write `duet prepare {source} INPUT --out DIR`"
             )
         with console.spinner("preparing", silent) as say:
             say(f"reading {input.name}")
-            made = read_images(input, source, name, seed).write(out, overwrite)
+            made = read_images(input, source, name, config.seed).write(out, overwrite)
         if json:
             console.print_json(made)
         else:
             print_images(made, out)
         return
     with console.spinner("preparing", silent) as say:
-        manifest = run_prepare(
-            input,
-            out,
-            config,
-            test_input=test_input,
-            overwrite=overwrite,
-            memory_limit=None if memory_limit is None else size_of(memory_limit),
-            progress=say,
-        )
+        limit = None if memory_limit is None else size_of(memory_limit)
+        if root is not None and input is not None:
+            manifest = run_append(input, root, config, out=out, overwrite=overwrite, memory_limit=limit, progress=say)
+        else:
+            manifest = run_prepare(
+                input, out, config, test_input=test_input, overwrite=overwrite, memory_limit=limit, progress=say
+            )
     if json:
         console.print_json(manifest)
     else:
@@ -198,12 +221,23 @@ def words(text: str | None) -> tuple[str, ...]:
     return tuple(word for part in (text or "").split(",") if (word := part.strip()))
 
 
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
+
+
 def print_manifest(manifest: Manifest, out: Path) -> None:
     """The counts of a dataset folder, what each step dropped, and the checks."""
     counts, results = manifest.counts, console.results
     results.print(
         f"[bold]{manifest.name}[/]: {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} events"
     )
+    if manifest.versions:
+        before = manifest.versions[-1].counts
+        results.print(
+            f"  version {len(manifest.versions) + 1}: {counts.events - before.events:+,} events, "
+            f"{counts.devices - before.devices:+,} devices, {counts.items - before.items:+,} items"
+        )
     for step in manifest.steps:
         lost = [
             f"{before - after:,} {what}"

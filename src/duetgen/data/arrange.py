@@ -13,12 +13,28 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.arrays import write_sequences
-from duetgen.data.filters import Core, Indexed, find_vocabulary
+from duetgen.data.errors import NothingNewError
+from duetgen.data.filters import Core, Indexed, Vocabulary, find_vocabulary
 from duetgen.data.partitions import Partitions, partition
 from duetgen.data.repeats import exact_repeats
 from duetgen.data.sequences import Sequences
 from duetgen.data.splits import FEWEST, Rule, divide, find_rule
-from duetgen.data.store import Int64
+from duetgen.data.store import Int64, Split
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What holds of an earlier version.
+
+    Attributes:
+        rule: of its split.
+        known: how many items are known; their codes come first, in the order of their indices.
+        events: how many there are.
+    """
+
+    rule: Rule
+    known: int
+    events: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class Arrangement:
         drop_repeats: leave out exact repeats.
         seed: of what the split draws.
         most: events of one partition, at most.
+        earlier: of the version that the events are appended to, whose own come first; None: there is none.
     """
 
     split: str
@@ -44,6 +61,7 @@ class Arrangement:
     drop_repeats: bool
     seed: int
     most: int
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True)
@@ -54,17 +72,23 @@ class Arranged:
         rule: of the split.
         divided: sequences with the part of each event.
         divided_sizes: events, users and items of them.
+        short: sequences of the users that the split drops, a folder a partition; none if it drops none.
         core: which users stay.
+        vocabulary: which items are known.
         indexed: the arrays.
         exact_rows: exact repeats among the events.
+        exact_appended: how many of them are appended.
     """
 
     rule: Rule
     divided: Partitions
     divided_sizes: tuple[int, int, int]
+    short: list[Path]
     core: Core
+    vocabulary: Vocabulary
     indexed: Indexed
     exact_rows: int
+    exact_appended: int
 
     def part_of_row(self, rows: int) -> Int64:
         """The part of each row of the log, -1 where its event or its user is left out: int64 [rows]."""
@@ -91,21 +115,38 @@ def arrange(
     Raises:
         DuetError: any refusal of `splits` and `filters`.
     """
+    earlier = how.earlier or Earlier(Rule(Split(kind=how.split)), known=0, events=0)
     ordered = partition(events, work, how.most)
-    exact = [int(exact_repeats(sequences).sum()) for sequences in ordered]
-    if how.drop_repeats and any(exact):
+    exact = appended = new = 0
+    timed = False
+    for sequences in ordered:
+        repeat_E = exact_repeats(sequences)
+        exact += int(repeat_E.sum())
+        appended += int((repeat_E & (sequences.row_E >= earlier.events)).sum())
+        new += int((~repeat_E & (sequences.row_E >= earlier.events)).sum())
+        timed = sequences.time_E is not None
+    if not new and (timed or how.drop_repeats):
+        raise NothingNewError(
+            f"all {appended:,} events of the log stand in the dataset already", "append a log of events that are new"
+        )
+    if how.drop_repeats and exact:
         ordered = ordered.change("once", lambda sequences, _: sequences.only(~exact_repeats(sequences)))
-    rule = find_rule(ordered, how.split, how.valid_share, how.test_share, how.seed)
+    rule = find_rule(ordered, how.split, how.valid_share, how.test_share, how.seed, earlier.rule)
     users_before = before([int((sequences.lengths >= FEWEST).sum()) for sequences in ordered])
     events_before = before([len(sequences.item_E) for sequences in ordered])
 
+    short = [work / f"short-{number:04}" for number in range(len(ordered.folders))] if rule.reason else []
+
     def in_parts(sequences: Sequences, number: int) -> Sequences:
+        if short:
+            sequences.keep(sequences.lengths < FEWEST).save(short[number])
         return divide(sequences, rule, users_before[number], events_before[number])
 
     divided = ordered.change("parts", in_parts)
-    core, vocabulary = find_vocabulary(divided, len(items), how.min_user_events, how.min_item_events)
+    core, vocabulary = find_vocabulary(divided, len(items), how.min_user_events, how.min_item_events, earlier.known)
     indexed = write_sequences(folder, divided, core, vocabulary, users, items)
-    return Arranged(rule, divided, sizes_of(divided, len(items)), core, indexed, sum(exact))
+    left = sizes_of(divided, len(items))
+    return Arranged(rule, divided, left, short, core, vocabulary, indexed, exact, appended)
 
 
 def before(counts: list[int]) -> list[int]:

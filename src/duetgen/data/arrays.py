@@ -98,8 +98,13 @@ class GrowingArray:
         self._file.close()
 
 
-def write_tables(folder: Path, indexed: Indexed, titles: pl.DataFrame | None) -> None:
+def write_tables(folder: Path, indexed: Indexed, titles: pl.DataFrame) -> None:
     """Write the ids: `items.parquet` and `devices.parquet`.
+
+    Args:
+        folder: of the dataset.
+        indexed: its arrays.
+        titles: `item`, `title`, each item once.
 
     Raises:
         NoTargetsError: a part has nothing to learn or to predict.
@@ -117,7 +122,6 @@ def write_tables(folder: Path, indexed: Indexed, titles: pl.DataFrame | None) ->
             )
     index = np.arange(FIRST_ITEM, FIRST_ITEM + len(indexed.items), dtype=np.int32)
     items = pl.DataFrame({"index": index, "item": indexed.items, "count": indexed.counts})
-    titles = titles if titles is not None else pl.DataFrame(schema={"item": pl.String, "title": pl.String})
     items = items.join(titles, on="item", how="left", maintain_order="left").select("index", "item", "title", "count")
     items.write_parquet(folder / "items.parquet")
     devices = pl.DataFrame({"index": np.arange(len(indexed.users), dtype=np.int32), "user": indexed.users})

@@ -198,6 +198,18 @@ class NoTargetsError(DuetError):
     code = "no-targets"
 
 
+class NotAppendableError(DuetError):
+    """A log cannot be appended to a dataset: the dataset is of a form that cannot grow, or the log does not fit it."""
+
+    code = "not-appendable"
+
+
+class NothingNewError(DuetError):
+    """Every event of an appended log stands in the dataset already."""
+
+    code = "nothing-new"
+
+
 class MemoryLimitError(DuetError):
     """A log needs more memory than is allowed."""
 

@@ -40,7 +40,7 @@ class Vocabulary:
 
     Attributes:
         items: int64 [V-2]: raw items, from index 2 on.
-        counts: int64 [V-2]: training events of each, non-increasing.
+        counts: int64 [V-2]: training events of each, non-increasing among the items that one version brought.
         index_I: int32: index of each raw item.
     """
 
@@ -56,7 +56,7 @@ class Indexed:
     Attributes:
         users: text [U].
         items: text [V-2]: the known items, from index 2 on.
-        counts: int64 [V-2]: training events of each known item, non-increasing.
+        counts: int64 [V-2]: training events of each known item.
         events: int32 [E], memory-mapped.
         offsets: int64 [U+1].
         bounds: int64 [U, 2].
@@ -115,25 +115,28 @@ def _count(divided: Iterable[Sequences], stays: list[Bool], items: int) -> Int64
     return counts_I
 
 
-def make_vocabulary(divided: Iterable[Sequences], core: Core) -> Vocabulary:
-    """Give known items their indices: from 2 by falling training count, ties by the first training event in the log."""
+def make_vocabulary(divided: Iterable[Sequences], core: Core, known: int = 0) -> Vocabulary:
+    """Give known items their indices: from 2 by falling training count, ties by the first training event in the log.
+
+    The first `known` raw items are known already, and their indices come before.
+    """
     items = len(core.known_I)
     counts_I = _count(divided, core.stays, items)
     first_I = np.full(items, np.iinfo(np.int64).max)
     for stays_U, sequences in zip(core.stays, divided):
         training_E = (sequences.part_E == TRAIN) & np.repeat(stays_U, sequences.lengths)
         np.minimum.at(first_I, sequences.item_E[training_E], sequences.row_E[training_E])
-    chosen = np.flatnonzero(core.known_I)
-    chosen = chosen[np.lexsort((first_I[chosen], -counts_I[chosen]))]
+    new = known + np.flatnonzero(core.known_I[known:])
+    chosen = np.append(np.arange(known), new[np.lexsort((first_I[new], -counts_I[new]))])
     index_I = np.full(items, UNKNOWN, dtype=np.int32)
     index_I[chosen] = np.arange(FIRST_ITEM, FIRST_ITEM + len(chosen), dtype=np.int32)
     return Vocabulary(chosen, counts_I[chosen], index_I)
 
 
 def find_vocabulary(
-    divided: Iterable[Sequences], items: int, min_user_events: int = 1, min_item_events: int = 1
+    divided: Iterable[Sequences], items: int, min_user_events: int = 1, min_item_events: int = 1, known: int = 0
 ) -> tuple[Core, Vocabulary]:
-    """The core and its vocabulary.
+    """The core and its vocabulary, which begins with the first `known` items.
 
     Raises:
         NoEventsLeftError: the core is empty.
@@ -144,7 +147,7 @@ def find_vocabulary(
             f"no user with {min_user_events} training events and item with {min_item_events} is left",
             "lower --min-user-events or --min-item-events, or use more data",
         )
-    return core, make_vocabulary(divided, core)
+    return core, make_vocabulary(divided, core, known)
 
 
 def keep_rated(events: pl.LazyFrame, min_rating: float) -> pl.LazyFrame:

@@ -121,7 +121,8 @@ def check_vocabulary(dataset: Dataset) -> Check:
     known = counts[FIRST_ITEM:]
     wrong = int((items["count"].to_numpy() != known).sum()) if len(items) == len(known) else len(known)
     unseen = int((known == 0).sum())
-    sorted_ = bool((np.diff(known) <= 0).all())
+    versions = dataset.manifest.versions
+    sorted_ = bool((np.diff(known[versions[-1].counts.items if versions else 0 :]) <= 0).all())
     in_place = np.array_equal(items["index"].to_numpy(), np.arange(FIRST_ITEM, dataset.vocabulary))
     evidence = (
         f"{len(known):,} known items: {wrong} counts differ from those of the training part, "

@@ -11,7 +11,7 @@ import polars as pl
 
 import duetgen
 from duetgen.data.filters import Indexed
-from duetgen.data.remarks import remarks
+from duetgen.data.remarks import of_growth, remarks
 from duetgen.data.repeats import choose_policy, count_repeats
 from duetgen.data.sequences import pieces
 from duetgen.data.sources.kinds import KINDS
@@ -27,6 +27,7 @@ from duetgen.data.store import (
     Manifest,
     Source,
     Step,
+    Version,
     content_hash,
     find_targets,
 )
@@ -34,6 +35,7 @@ from duetgen.documents import digest_of, encode_sealed
 
 if TYPE_CHECKING:
     from duetgen.data.arrange import Arranged
+    from duetgen.data.kept import Standing
     from duetgen.data.prepare import PrepareConfig
 
 
@@ -93,17 +95,26 @@ def make_manifest(
     config: PrepareConfig,
     made: Arranged,
     steps: list[Step],
+    standing: Standing | None = None,
 ) -> Manifest:
     """The manifest of the arrays in `folder`; the leakage checks are still to come."""
+    before = None if standing is None else standing.dataset.manifest
     indexed, split = made.indexed, made.rule.split
     lengths = np.diff(indexed.offsets)
     targets = {part: find_targets(indexed.offsets, indexed.bounds, part) for part in PARTS}
     train, valid = int(indexed.bounds[:, 0].sum()), int((indexed.bounds[:, 1] - indexed.bounds[:, 0]).sum())
-    repeats = count_repeats(indexed, made.exact_rows, config.drop_repeats)
+    # What an earlier version has dropped is not among the events any more.
+    dropped = before.repeats.exact_rows if before is not None and config.drop_repeats else 0
+    repeats = count_repeats(indexed, dropped + made.exact_rows, config.drop_repeats)
     met = choose_policy(config.met, repeats)
     settings = msgspec.to_builtins(config) | {"source": log.kind, "split": split.kind}
     if log.kind != "synthetic":
         del settings["synthetic"]
+    versions: list[Version] = []
+    if before is not None:
+        settings = before.settings
+        last = Version(content_sha256=before.content_sha256, source=before.source, counts=before.counts)
+        versions = [*before.versions, last]
     counts = Counts(
         devices=len(lengths),
         items=len(indexed.items),
@@ -122,10 +133,8 @@ def make_manifest(
     return Manifest(
         format_version=FORMAT_VERSION,
         name=config.name or name_of(input, log),
-        versions=[],
-        source=Source(
-            kind=log.kind, files=[path.name for path in log.files], sha256=[digest_of(path) for path in log.files]
-        ),
+        versions=versions,
+        source=source_of(log),
         has_time=indexed.timestamps is not None,
         split=split,
         seed=config.seed,
@@ -137,8 +146,10 @@ def make_manifest(
         repeats=repeats,
         met=met,
         leakage=[],
-        remarks=log.remarks + remarks(made, log.spool, counts, config, unseen["test"], titled),
-        content_sha256=content_hash(folder, met, config.seed, files, []),
+        remarks=log.remarks
+        + ([] if standing is None else of_growth(made, log.spool, standing, met))
+        + remarks(made, log.spool, counts, config, unseen["test"], titled),
+        content_sha256=content_hash(folder, met, config.seed, files, versions),
         files=files,
         duetgen_version=duetgen.__version__,
     )
@@ -155,6 +166,13 @@ def tied_share(indexed: Indexed) -> float | None:
         same[indexed.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False
         tied += int(same.sum())
     return tied / len(indexed.events)
+
+
+def source_of(log: Log) -> Source:
+    """Kind, names and digests of the files of a log."""
+    return Source(
+        kind=log.kind, files=[path.name for path in log.files], sha256=[digest_of(path) for path in log.files]
+    )
 
 
 USUAL = ("interactions.", "ratings.", "train.")

@@ -68,10 +68,15 @@ class Memory(msgspec.Struct, frozen=True):
         ids = len(log.ids("user")) + len(log.ids("item"))
         return max((self.limit - FIXED - ids * ID) // (EVENT * WORKERS), FEWEST_EVENTS)
 
-    def needed(self, input: Path) -> str | None:
-        """One line on the memory that a log will need, as far as that can be told before it is read."""
+    def needed(self, input: Path, standing: int = 0) -> str | None:
+        """One line on the memory that a log will need, as far as that can be told before it is read.
+
+        Args:
+            input: the log.
+            standing: events that it is appended to.
+        """
         with contextlib.suppress(DuetError, OSError, pl.exceptions.PolarsError):
-            events = sum(events_in(path) for path in parts_of(input))
+            events = standing + sum(events_in(path) for path in parts_of(input))
             need = FIXED + min(WORKERS * EVENT * events, self.limit - FIXED)
             return (
                 f"about {events:,} events: some {need // MIB:,} MB of memory, with {ID * 10**6 // MIB:,} MB more for "

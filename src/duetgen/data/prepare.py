@@ -12,7 +12,8 @@
 9. **prove** (`leakage`) that nothing a model reads depends on what it is to predict,
 10. and only then does the folder appear under its name.
 
-Every step says in the manifest what went in, what came out, and why.
+Every step says in the manifest what went in, what came out, and why. A log that is appended to a dataset takes the same
+way (`append`): behind the events that stand, with ids that begin with the known ones.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from duetgen.data.arrange import Arrangement, arrange
 from duetgen.data.arrays import write_rows, write_tables
 from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
 from duetgen.data.filters import Indexed, keep_rated
+from duetgen.data.kept import GROWING, Standing, write_kept
 from duetgen.data.manifest import divide_steps, make_manifest, read_steps, sizes, step, write_manifest
 from duetgen.data.memory import Memory
 from duetgen.data.repeats import Met, exact_repeats
@@ -130,51 +132,101 @@ def prepare(
             synthetic=config.synthetic,
             spool=Spool(work / "log", memory.most_ids),
         )
-        events, left = log.spool.events, sizes(log.spool.events)
-        steps = read_steps(log, left)
-        if config.min_rating is not None:
-            events = keep_rated(events, config.min_rating)
-            rated = sizes(events)
-            steps.append(step("rating", f"rated less than {config.min_rating:g}, or not rated", left, rated))
-            left = rated
-        how = Arrangement(
-            split=choose_split(log, config.split),
-            valid_share=config.valid_share,
-            test_share=config.test_share,
-            min_user_events=config.min_user_events,
-            min_item_events=config.min_item_events,
-            drop_repeats=config.drop_repeats,
-            seed=config.seed,
-            most=memory.most_events(log.spool),
+        return make_dataset(folder, work, input, log, config, memory, say)
+
+
+def make_dataset(
+    folder: Path,
+    work: Path,
+    input: Path | None,
+    log: Log,
+    config: PrepareConfig,
+    memory: Memory,
+    say: Progress,
+    standing: Standing | None = None,
+) -> Manifest:
+    """Make the dataset of a log that is read.
+
+    Args:
+        folder: of the dataset.
+        work: a folder for what lies on disk meanwhile.
+        input: the log.
+        log: as read.
+        config: how.
+        memory: how much there is.
+        say: called with one line at each step.
+        standing: the dataset that the log is appended to.
+
+    Raises:
+        DuetError: any refusal of `duetgen.data.errors`.
+    """
+    spool = log.spool
+    left = sizes(spool.events)
+    steps = read_steps(log, left)
+    if config.min_rating is not None:
+        spool.hold(keep_rated(spool.events, config.min_rating))
+        rated = sizes(spool.events)
+        steps.append(step("rating", f"rated less than {config.min_rating:g}, or not rated", left, rated))
+        left = rated
+    split = choose_split(log, config.split)
+    if standing is not None:
+        spool.append_to(standing.events(work / "standing"))
+        whole = sizes(spool.events)
+        steps.append(
+            step("append", f"onto the {standing.size:,} events of version {standing.dataset.version}", left, whole)
         )
-        say(f"dividing {left[0]:,} events ({how.split})")
-        made = arrange(events, log.spool.ids("user"), log.spool.ids("item"), how, folder, work)
-        if config.drop_repeats and made.exact_rows:
-            once = (left[0] - made.exact_rows, *left[1:])
-            steps.append(step("repeats", "rows that are exact repeats of another", left, once))
-            left = once
-        steps += divide_steps(left, made, config)
-        indexed = made.indexed
-        say(f"writing {len(indexed.users):,} devices, {len(indexed.items):,} items, {len(indexed.events):,} events")
-        write_tables(folder, indexed, log.titles)
-        if log.rows is not None:
-            steps.append(write_rows(folder, indexed, log.rows))
-        manifest = make_manifest(folder, input, log, config, made, steps)
-        write_manifest(folder, manifest)
-        say("checking for leakage")
-        checks = leakage.check(Dataset(folder)) + check_some(events, log.spool, how, work)
-        failed = [check for check in checks if not check.passed]
-        if failed:
-            raise LeakageError(
-                f"{failed[0].name}: {failed[0].evidence}",
-                "the data as divided let a model see what it is to predict; use another --split",
-            )
-        manifest = msgspec.structs.replace(manifest, leakage=checks)
-        write_manifest(folder, manifest)
+        left = whole
+    how = Arrangement(
+        split=split,
+        valid_share=config.valid_share,
+        test_share=config.test_share,
+        min_user_events=config.min_user_events,
+        min_item_events=config.min_item_events,
+        drop_repeats=config.drop_repeats,
+        seed=config.seed,
+        most=memory.most_events(spool),
+        earlier=None if standing is None else standing.earlier,
+    )
+    say(f"dividing {left[0]:,} events ({how.split})")
+    users, items = spool.ids("user"), spool.ids("item")
+    made = arrange(spool.events, users, items, how, folder, work)
+    if config.drop_repeats and made.exact_rows:
+        once = (left[0] - made.exact_rows, *left[1:])
+        steps.append(step("repeats", "rows that are exact repeats of another", left, once))
+        left = once
+    steps += divide_steps(left, made, config)
+    indexed = made.indexed
+    say(f"writing {len(indexed.users):,} devices, {len(indexed.items):,} items, {len(indexed.events):,} events")
+    titles = titles_of(log, standing)
+    write_tables(folder, indexed, titles)
+    if how.split in GROWING:
+        write_kept(folder, work, made, users, items, titles)
+    if log.rows is not None:
+        steps.append(write_rows(folder, indexed, log.rows))
+    manifest = make_manifest(folder, input, log, config, made, steps, standing)
+    write_manifest(folder, manifest)
+    say("checking for leakage")
+    checks = leakage.check(Dataset(folder)) + check_some(spool, how, work)
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        raise LeakageError(
+            f"{failed[0].name}: {failed[0].evidence}",
+            "the data as divided let a model see what it is to predict; use another --split",
+        )
+    manifest = msgspec.structs.replace(manifest, leakage=checks)
+    write_manifest(folder, manifest)
     return manifest
 
 
-def check_some(events: pl.LazyFrame, log: Spool, how: Arrangement, work: Path) -> list[Check]:
+def titles_of(log: Log, standing: Standing | None) -> pl.DataFrame:
+    """Titles by item: `item`, `title`; those of the log take the place of those that stand."""
+    found = [pl.DataFrame(schema={"item": pl.String, "title": pl.String})]
+    found += [] if log.titles is None else [log.titles]
+    found += [] if standing is None else [standing.titles]
+    return pl.concat(found).unique("item", keep="first", maintain_order=True)
+
+
+def check_some(log: Spool, how: Arrangement, work: Path) -> list[Check]:
     """Arrange all events of some users with another future.
 
     Of a large log every n-th user is looked at, and the core, which such a part may not have, is left out.
@@ -182,7 +234,8 @@ def check_some(events: pl.LazyFrame, log: Spool, how: Arrangement, work: Path) -
     every = -(-log.size // SAMPLED)
     if every > 1:
         how = replace(how, min_user_events=1, min_item_events=1)
-    table = events.filter(pl.col("user") % every == 0).collect(engine="streaming")
+    how = replace(how, earlier=None)
+    table = log.events.filter(pl.col("user") % every == 0).collect(engine="streaming")
     if how.drop_repeats:
         sequences = order(table.with_row_index("row"))
         table = table[np.sort(sequences.row_E[~exact_repeats(sequences)])]

@@ -14,9 +14,11 @@ from duetgen.data.sequences import Sequences
 from duetgen.data.spool import Spool
 from duetgen.data.store import Counts
 from duetgen.wire.device_ids import device_id_of
+from duetgen.wire.messages import MetPolicy
 
 if TYPE_CHECKING:
     from duetgen.data.arrange import Arranged
+    from duetgen.data.kept import Standing
     from duetgen.data.prepare import PrepareConfig
 
 FAR: Final = 1.5
@@ -49,6 +51,29 @@ def remarks(made: Arranged, log: Spool, counts: Counts, config: PrepareConfig, u
     elif not timed:
         lines += of_order(log, next(iter(made.divided)), unseen)
     return lines + of_device_ids(made.indexed.users)
+
+
+def of_growth(made: Arranged, log: Spool, standing: Standing, met: MetPolicy) -> list[str]:
+    """What appending has met: events out of turn, events that stand already, another policy.
+
+    Args:
+        made: of all events.
+        log: all events.
+        standing: those of before, which come first.
+        met: the policy of now.
+    """
+    lines = []
+    if standing.last is not None:
+        late = pl.col("timestamp") < standing.last
+        if count := log.events.slice(standing.size).select(late.sum()).collect(engine="streaming").item():
+            lines.append(f"{count:,} appended events are older than the last that stood: they are put in order")
+    if made.exact_appended:
+        lines.append(
+            f"{made.exact_appended:,} appended events are exact repeats of events that stand, or of each other"
+        )
+    if met != (before := standing.dataset.manifest.met):
+        lines.append(f"the policy of met items follows the repeats: {met} now, {before} in the version before")
+    return lines
 
 
 def of_shares(counts: Counts, valid_share: float, test_share: float) -> list[str]:

@@ -120,11 +120,11 @@ def order(events: pl.DataFrame) -> Sequences:
     """Group by user and sort by (part, time), stable.
 
     Args:
-        events: `user` and `item` as codes, `row`, perhaps `timestamp`, `moment` (the time before it was rounded) and
-            `part`; in the order of rows.
+        events: `user` and `item` as codes, `row`, perhaps `timestamp`, `moment` (the time before it was rounded, which
+            orders equal times) and `part`; in the order of rows.
     """
     columns = {name: events[name].to_numpy() for name in events.columns}
-    keys = [columns[name] for name in ("moment" if "moment" in columns else "timestamp", "part") if name in columns]
+    keys = [columns[name] for name in ("moment", "timestamp", "part") if name in columns]
     place = np.lexsort((*keys, columns["user"]))
     user_E = columns["user"][place]
     first = np.flatnonzero(np.diff(user_E, prepend=-1))

@@ -56,9 +56,17 @@ class Rule:
 
 
 def find_rule(
-    partitions: Iterable[Sequences], kind: str, valid_share: float = 0.1, test_share: float = 0.1, seed: int = 0
+    partitions: Iterable[Sequences],
+    kind: str,
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    seed: int = 0,
+    earlier: Rule | None = None,
 ) -> Rule:
     """The rule of a split, from the sequences of all users.
+
+    With the rule of an `earlier` version no boundary goes back, and who was drawn to validate still does: what it
+    trained on trains, so that a model that goes on from it is never asked for what it has learnt.
 
     Raises:
         NoTimeError: temporal, and the log has no time.
@@ -67,7 +75,8 @@ def find_rule(
         TestInputMissingError: given, and the data did not come divided.
     """
     if kind == "temporal":
-        return Rule(find_boundaries(partitions, valid_share, test_share), seed)
+        since = Split(kind=kind) if earlier is None else earlier.split
+        return Rule(find_boundaries(partitions, valid_share, test_share, since), seed)
     if kind == "given":
         if any(sequences.part_E is None for sequences in partitions):
             raise TestInputMissingError(
@@ -80,21 +89,24 @@ def find_rule(
             f"no user has {FEWEST} events, so leave-one-out leaves none", "use more data, or --split temporal"
         )
     needs = f"{'leave-one-out' if kind == 'leave-one-out' else 'a random split'} needs {FEWEST} events of a user"
+    if earlier is not None and earlier.validating is not None:
+        return Rule(earlier.split, seed, needs, earlier.validating)
     if users <= 2 * VALIDATING:
         return Rule(Split(kind=kind), seed, needs)
     drawn = np.random.default_rng([seed, VALIDATING_STREAM]).choice(users, VALIDATING, replace=False)
     return Rule(Split(kind=kind, validating=VALIDATING), seed, needs, np.sort(drawn))
 
 
-def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_share: float) -> Split:
-    """The two points in time of a temporal split.
+def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_share: float, since: Split) -> Split:
+    """The two points in time of a temporal split, none before the one `since` which it may be.
 
     Raises:
         NoTimeError: the log has no time.
         NoBoundaryError: there are fewer than three different times.
     """
-    test_from = boundary(partitions, test_share)
+    test_from = _not_before(since.test_from, boundary(partitions, test_share))
     valid_from = None if test_from is None else boundary(partitions, valid_share, test_from)
+    valid_from = _not_before(since.valid_from, valid_from)
     if test_from is None or valid_from is None:
         moments = 1 if test_from is None else 2
         raise NoBoundaryError(
@@ -102,6 +114,10 @@ def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_sh
             "use --split leave-one-out, or check the timestamps",
         )
     return Split(kind="temporal", valid_from=valid_from, test_from=test_from)
+
+
+def _not_before(since: int | None, time: int | None) -> int | None:
+    return max((one for one in (since, time) if one is not None), default=None)
 
 
 def boundary(partitions: Iterable[Sequences], share: float, before: int | None = None) -> int | None:

@@ -82,6 +82,12 @@ class Spool:
         spool.flush()
         return spool
 
+    def begin(self, users: pl.Series, items: pl.Series) -> None:
+        """Give the first codes to ids that are known before any event is read."""
+        for codes, ids in zip(self._codes.values(), (users, items)):
+            codes.read(ids)
+        self._check_ids("the dataset has")
+
     def add(self, events: pl.DataFrame) -> None:
         """Take in events: `user` and `item` as text, and the columns that all blocks have."""
         self._waiting.append(events.with_columns(codes.read(events[name]) for name, codes in self._codes.items()))
@@ -104,11 +110,13 @@ class Spool:
         self._waiting.clear()
         if self.size > limits.MAX_EVENTS:
             raise InputTooLargeError(f"the log has more than {limits.MAX_EVENTS:,} events", "cut the log in parts")
+        self._check_ids(f"with the first {self.size:,} events there are")
+
+    def _check_ids(self, there_are: str) -> None:
         found = sum(map(len, self._codes.values()))
         if self.most_ids is not None and found > self.most_ids:
             raise MemoryLimitError(
-                f"the first {self.size:,} events have {found:,} users and items, and memory is there for "
-                f"{self.most_ids:,}",
+                f"{there_are} {found:,} users and items, and memory is there for {self.most_ids:,}",
                 "give more with --memory-limit, or prepare a part of the log",
             )
 
@@ -119,8 +127,20 @@ class Spool:
 
     def settle(self, events: pl.LazyFrame) -> None:
         """Give the times their meaning: `events` with times changed; those without one are left out."""
-        self.events = events.filter(pl.col("timestamp").is_not_null())
-        self.size = self.events.select(pl.len()).collect(engine="streaming").item()
+        self.hold(events.filter(pl.col("timestamp").is_not_null()))
+
+    def hold(self, events: pl.LazyFrame) -> None:
+        """Have other events, of the same users and items."""
+        self.events = events
+        self.size = events.select(pl.len()).collect(engine="streaming").item()
+
+    def append_to(self, standing: pl.LazyFrame) -> None:
+        """Put events that stand before these; of equal times, also those that are equal in seconds, they come first."""
+        columns = [name for name in ("user", "item", "timestamp", "moment") if name in self.columns]
+        if "moment" in columns:
+            first = self.events.collect_schema()["moment"].min()  # type: ignore[attr-defined]
+            standing = standing.with_columns(moment=first)
+        self.hold(pl.concat([standing.select(columns), self.events.select(columns)]))
 
     def ids(self, name: str) -> pl.Series:
         """The ids of the users or the items, by code; some may have no event any more."""

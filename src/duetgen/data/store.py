@@ -10,6 +10,7 @@ sequences/bounds.npy      int64 [U, 2]: how many of a device's events are traini
 sequences/timestamps.npy  int64 [E]: seconds; absent where the log has no time
 given/test.npy            int32 [N, C]: candidates of each test target, the positive first, padded with 0; `given` only
 rows/*.npy                the training rows of the text format as they stand; text format only
+kept/*.parquet            what a later version needs of events that are not in the arrays: `kept` describes it
 ```
 
 Item index 0 is padding, 1 the unknown item, known items follow from 2.
@@ -295,6 +296,16 @@ class Dataset:
         if found.height != rows:
             raise self._damaged(f"{path.name} has {found.height} rows instead of {rows}")
         return found
+
+    def kept(self, name: Literal["items", "users", "unknown", "events"]) -> pl.LazyFrame:
+        """What the folder keeps so that it can grow; see `kept`.
+
+        Raises:
+            DamagedError: it is missing or is not what it was.
+        """
+        import polars as pl
+
+        return pl.scan_parquet(self._verify(f"kept/{name}.parquet"))
 
     @property
     def version(self) -> int:

@@ -90,6 +90,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """What a dataset is like.
 
     Attributes:
+        version: of the dataset, from 1.
         span: first and last day; None without time.
         tied: share of events with the time of the event before; None without time.
         new_items: by piece of the log in time, share of the events whose item occurs for the first time; None without
@@ -101,6 +102,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    version: int
     source: str
     split: str
     devices: int

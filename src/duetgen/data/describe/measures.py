@@ -33,6 +33,7 @@ def describe(dataset: Dataset, seed: int = 0) -> Description:
     time_E = dataset.timestamps
     found = Description(
         name=manifest.name,
+        version=dataset.version,
         source=manifest.source.kind,
         split=manifest.split.kind,
         devices=manifest.counts.devices,
