@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tests.lineage import versions_of
 
-from duetgen.data.store import Dataset
+from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.device import Always, DailyBudget, EveryEvents, load_model
 from duetgen.evaluation.metrics import ranking_metrics as by_evaluation
 from duetgen.replay import LIVELY, Fleet, FleetConfig, NotReplayableError, Percentiles, Sessions
@@ -177,6 +178,18 @@ def test_nothing_to_replay(tiny: Tiny, dataset: Dataset, make_dataset: Callable[
         Sessions(dataset, manifest, "given")
     with pytest.raises(NotReplayableError, match="no target"):
         Sessions(make_dataset([[2, 3]], vocabulary=30, bounds=[(1, 2)]), manifest)
+
+
+def test_a_later_version_is_lived_as_the_bundle_knows_it(tiny: Tiny, make_dataset: Callable[..., Dataset]) -> None:
+    later = [[*one[:-1], 31] for one in SEQUENCES]
+    earlier, dataset = versions_of(
+        make_dataset(SEQUENCES, vocabulary=30, bounds=BOUNDS), make_dataset(later, vocabulary=32, bounds=BOUNDS)
+    )
+    provenance = {"dataset_sha256": earlier.manifest.content_sha256}
+    sessions = Sessions(dataset, msgspec.structs.replace(load_model(tiny.root).manifest, provenance=provenance))
+    last = sessions.all[0].targets[-1]
+    assert dataset.events[last] == 31
+    assert sessions.items(last, last + 1) == [UNKNOWN]
 
 
 def test_candidates_are_ranked_with_the_target_first(

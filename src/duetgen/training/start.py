@@ -34,8 +34,8 @@ SEQUENCE: Final = "members.sequence."
 
 
 def going_on(root: Path, method: str | None = None) -> TrainConfig:
-    """The settings of a run that goes on from a finished one: those of that run, but for the length of training, which
-    the dataset tells anew.
+    """The settings of a run that goes on from a finished one: those of that run, but for the length of training and the
+    policy of met items, which the dataset tells anew.
 
     Args:
         root: folder of the finished run.
@@ -52,6 +52,8 @@ def going_on(root: Path, method: str | None = None) -> TrainConfig:
     check_method(method, config.model.method, root)
     optimiser = msgspec.structs.replace(config.optimiser, batch_positions=0, epochs=0, patience=0)
     config = msgspec.structs.replace(config, optimiser=optimiser, global_model="", cloud_model="", start_from=str(root))
+    if config.objective.met == config.model.met:  # That of the dataset, which a later version may choose anew.
+        config = msgspec.structs.replace(config, objective=msgspec.structs.replace(config.objective, met="auto"))
     return config if method == config.model.method else PARTS[method](config)
 
 

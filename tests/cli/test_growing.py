@@ -1,0 +1,61 @@
+"""A log that grows, as a user meets it: going on from a run, and old runs with a newer dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.conftest import wandering_sequences, write_dataset
+from tests.lineage import versions_of, with_titles
+
+from .test_cli import duet_here as duet
+from .test_cli import refused
+
+QUICK = ("--epochs", "1", "--threads", "1", "--set", "optimiser.batch_positions=256")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two versions of a dataset, and a base run on the earlier one."""
+    root = tmp_path_factory.mktemp("shop")
+    before = write_dataset(root / "monday", wandering_sequences(20, 22, seed=0), vocabulary=22)
+    after = write_dataset(root / "tuesday", wandering_sequences(20, 30, seed=1), vocabulary=30)
+    versions_of(before, with_titles(after, [None] * 28))
+    made = duet("train", root / "monday", "--method", "base", "--width", "8", *QUICK, "--out", root / "old")
+    assert made.returncode == 0, made.stderr
+    return root
+
+
+def test_a_run_goes_on_with_its_own_settings(shop: Path, tmp_path: Path) -> None:
+    command = ("train", shop / "tuesday", "--from", shop / "old", *QUICK, "--out", tmp_path / "new")
+    made = duet(*command)
+    assert made.returncode == 0, made.stderr
+    assert f"goes on from {shop / 'old'}, trained on version 1 of 2: 8 items are new to it" in made.stderr
+    assert "width 8" in made.stderr
+    again = duet(*command, "--json")
+    assert json.loads(again.stdout)["already_finished"]
+
+
+def test_old_and_new_runs_are_measured_on_the_later_version(shop: Path, tmp_path: Path) -> None:
+    duet("train", shop / "tuesday", "--from", shop / "old", *QUICK, "--out", tmp_path / "new", "--quiet")
+    command = ("evaluate", shop / "old", tmp_path / "new", shop / "tuesday", "--bootstrap", "0")
+    told = duet(*command)
+    assert told.returncode == 0, told.stderr
+    assert told.stderr.count("was trained on version 1 of 2 of tuesday") == 1
+    old, new = (run["evaluations"][0] for run in json.loads(duet(*command, "--json").stdout)["runs"])
+    assert old["targets"] == new["targets"]
+    assert old["unknown_targets"] > new["unknown_targets"] == 0
+
+
+def test_what_contradicts_is_refused_by_name(shop: Path, tmp_path: Path) -> None:
+    command = ("train", shop / "tuesday", "--from", shop / "old", "--out", tmp_path / "new")
+    assert "model.backbone.width is 16" in refused(duet(*command, "--width", "16"), "invalid-config")
+    assert "model.method is 'duet'" in refused(duet(*command, "--method", "duet"), "invalid-config")
+    compare = ("compare", shop / "tuesday", "--runs", shop / "old", "--out", tmp_path / "report")
+    assert "is version 2" in refused(duet(*compare), "dataset-mismatch")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_is_none(shop: Path, tmp_path: Path) -> None:
+    refused(duet("train", shop / "tuesday", "--from", tmp_path / "none", "--out", tmp_path / "new"), "not-a-run")
