@@ -122,6 +122,12 @@ class TestByHand:
         prepare(write("log.csv", LOG), tmp_path / "out", self.CONFIG)
         assert pl.read_parquet(tmp_path / "out/items.parquet")["title"].to_list() == [None, "Why"]
 
+    def test_an_item_with_two_titles_has_the_first(self, write: Write, tmp_path: Path) -> None:
+        rows = [f"a,{n % 12},t{n % 12},{n}\n" for n in range(24)] + ["a,0,another,25\n"]
+        prepare(write("log.csv", "user,item,title,timestamp\n" + "".join(rows)), tmp_path / "out")
+        titles = Dataset(tmp_path / "out").table("items")["title"].to_list()
+        assert sorted(titles) == sorted(f"t{n}" for n in range(12))
+
     def test_user_with_one_event_stays(self, write: Write, tmp_path: Path) -> None:
         manifest = prepare(write("log.csv", LOG + "c,x,5,12\n"), tmp_path / "out", self.CONFIG)
         assert manifest.counts.devices == 3
