@@ -30,6 +30,13 @@ def test_rows_score_as_each_does_alone(tiny: Tiny, model: DeviceModel) -> None:
     )
 
 
+def test_many_candidates_are_scored_in_pieces(tiny: Tiny, model: DeviceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_V = model.score_catalogue(model.zeros_P, [3, 7])
+    monkeypatch.setattr("duetgen.device.model.PIECE", 3)
+    np.testing.assert_allclose(model.score_catalogue(model.zeros_P, [3, 7]), whole_V, atol=1e-6)
+    assert model.score(model.zeros_P, [3, 7], range(2, 9)).tolist() == pytest.approx(whole_V[2:9].tolist(), abs=1e-6)
+
+
 @pytest.mark.parametrize(("rows", "candidates"), [(0, 3), (3, 0), (0, 0)])
 def test_no_rows_or_no_candidates_never_reach_the_graph(model: DeviceModel, rows: int, candidates: int) -> None:
     model.session = Fatal()  # type: ignore[assignment]

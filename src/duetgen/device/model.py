@@ -22,6 +22,8 @@ Kind = TypeVar("Kind", bound=LoadedModel)
 
 TOLERANCE: Final = 1e-4
 """How far a runtime's scores may be from those of the export, absolute and relative."""
+PIECE: Final = 2**14
+"""Candidates that a graph scores at a time, at most: it gathers the embeddings of them all."""
 Integer: TypeAlias = type[np.int64] | type[np.int32]
 INTEGERS: Final[dict[str, Integer]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
@@ -148,6 +150,9 @@ class DeviceModel(LoadedModel):
         """
         if not len(candidates_C):
             return np.zeros(0, dtype=np.float32)
+        if len(candidates_C) > PIECE:
+            pieces = (candidates_C[first : first + PIECE] for first in range(0, len(candidates_C), PIECE))
+            return np.concatenate([self.score(theta_P, window_L, piece_C) for piece_C in pieces])
         idle = self._idle
         try:
             scorer = idle.pop()
