@@ -29,8 +29,8 @@ from duetgen.device import Device
 
 WEB = Path(__file__).parents[1] / "web"
 CANDIDATES = (1_000, 10_000)
-TURNS, WARM, SECONDS = 500, 200, 6.0
-"""Calls of a series, those of them that warm up, and when it ends if it lasts: then the first half warms up."""
+TURNS, WARM = 500, 200
+"""Calls of a series, and those of them that warm up; one that lasts ends earlier, and its first half warms up."""
 
 Series = dict[str, float]
 
@@ -40,7 +40,7 @@ def summary(taken: list[float], processor: float, turns: int) -> Series:
     return {"least": min(taken), "median": statistics.median(taken), "processor": processor / turns}
 
 
-def python_times(bundle: Path) -> dict[int, Series]:
+def python_times(bundle: Path, seconds: float) -> dict[int, Series]:
     """`observe` and `rank` in Python, by number of candidates."""
     found = {}
     with Device(bundle) as device:
@@ -49,7 +49,7 @@ def python_times(bundle: Path) -> dict[int, Series]:
             candidates = ids[:count]
             taken: list[float] = []
             spent: list[float] = []
-            end = time.perf_counter() + SECONDS
+            end = time.perf_counter() + seconds
             while len(taken) < TURNS and (time.perf_counter() < end or len(taken) < 4):
                 begun, before = time.perf_counter(), time.process_time()
                 device.observe(ids[len(taken) % len(ids)])
@@ -61,11 +61,11 @@ def python_times(bundle: Path) -> dict[int, Series]:
     return found
 
 
-def browser_times(bundle: Path, dist: Path, refreshes: int) -> dict[str, Any]:
+def browser_times(bundle: Path, dist: Path, seconds: float, refreshes: int) -> dict[str, Any]:
     """What `web/speed.mjs` measures."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), "chromium")
     environment = os.environ | {"DUET_PYTHON": sys.executable, "DUET_CHROMIUM": chromium, "OMP_NUM_THREADS": "1"}
-    wanted = {"candidates": CANDIDATES, "turns": TURNS, "warm": WARM, "seconds": SECONDS, "refreshes": refreshes}
+    wanted = {"candidates": CANDIDATES, "turns": TURNS, "warm": WARM, "seconds": seconds, "refreshes": refreshes}
     done = subprocess.run(
         ["node", "speed.mjs", str(bundle), str(dist), json.dumps(wanted)],
         cwd=WEB,
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--backbones", default="sasrec,gru4rec,din")
     parser.add_argument("--refreshes", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=6.0, help="longest that a series of calls takes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -102,8 +103,8 @@ def main() -> None:
         print("backbone  candidates  least  median   proc   least  median   proc   least  median   proc    ORT  Python")
         for place, name in enumerate(options.backbones.split(",")):
             bundle = untrained(root, options.items, options.width, seed=place, name=name)
-            python = python_times(bundle)
-            found = browser_times(bundle, dist, options.refreshes if place == 0 else 0)
+            python = python_times(bundle, options.seconds)
+            found = browser_times(bundle, dist, options.seconds, options.refreshes if place == 0 else 0)
             for count in CANDIDATES:
                 all_of = [found["plain"][str(count)], found["ort"][str(count)], python[count]]
                 cells = "  ".join(f"{one['least']:6.2f} {one['median']:7.2f} {one['processor']:6.2f}" for one in all_of)
