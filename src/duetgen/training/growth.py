@@ -1,11 +1,10 @@
 """Item tables of a grown catalogue: what a model knows of its items tells where the rows of new ones begin.
 
 A new item begins as the mean of the known items that it stands beside in the training part, each as often as it does;
-where there are none, of those whose titles share most words with its own; else of all. What it is given that way is
-measured in docs/concepts/growing.md.
+where there are none, of those whose titles share most words with its own; else of all.
 
 Shapes: V items, K known ones among them with padding and unknown, N new ones, M pairs of a new and a known one, E
-events, D width.
+events, P events of new items, D width.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
@@ -38,7 +36,8 @@ class Growth:
         known: K, item indices that a model has rows for.
 
     Attributes:
-        share_NK: sparse, what each new item takes of each known one; rows add up to 1.
+        share_NK: sparse, what each new item takes of each known one; a row adds up to 1.
+        left_N: new items that nothing is known of, whose rows of `share_NK` are empty.
     """
 
     def __init__(self, dataset: Dataset, known: int) -> None:
@@ -107,15 +106,17 @@ def grown(run: Run, dataset: Dataset) -> Run:
 
 def beside(dataset: Dataset, known: int) -> tuple[Int64, Int64, Int64]:
     """New items, known ones that stand within `REACH` events of them in the training part, and how often: [M] each."""
-    events_E = np.asarray(dataset.events)[mask_E := dataset.training_mask()].astype(np.int64)
-    device_E = np.repeat(np.arange(dataset.devices), np.diff(dataset.offsets))[mask_E]
-    found = [np.zeros(0, dtype=np.int64)]
-    for step in range(1, REACH + 1):
-        same_E = device_E[step:] == device_E[:-step]
-        first_E, second_E = events_E[:-step][same_E], events_E[step:][same_E]
-        for one_E, other_E in ((first_E, second_E), (second_E, first_E)):
-            pair_E = (one_E >= known) & (other_E >= FIRST_ITEM) & (other_E < known)
-            found.append(one_E[pair_E] * known + other_E[pair_E])
+    events_E, found = dataset.events, [np.zeros(0, dtype=np.int64)]
+    at_P = np.flatnonzero((events_E >= known) & dataset.training_mask())
+    device_P = np.searchsorted(dataset.offsets, at_P, side="right") - 1
+    first_P = dataset.offsets[device_P]
+    end_P = first_P + dataset.bounds[device_P, 0]
+    for step in (*range(-REACH, 0), *range(1, REACH + 1)):
+        within_P = (at_P + step >= first_P) & (at_P + step < end_P)
+        new_P = events_E[at_P[within_P]].astype(np.int64)
+        other_P = events_E[at_P[within_P] + step].astype(np.int64)
+        told_P = (other_P >= FIRST_ITEM) & (other_P < known)
+        found.append(new_P[told_P] * known + other_P[told_P])
     key_M, count_M = np.unique(np.concatenate(found), return_counts=True)
     return key_M // known, key_M % known, count_M.astype(np.int64)
 
@@ -124,6 +125,8 @@ def alike(dataset: Dataset, known: int) -> tuple[Int64, Int64, Int64]:
     """New items and the known ones whose titles share most words with theirs, each once: [M] each; a word that many
     titles have is none.
     """
+    import polars as pl
+
     titles = dataset.table("items").select(
         pl.int_range(pl.len(), dtype=pl.Int64).add(FIRST_ITEM).alias("item"), "title"
     )
