@@ -158,14 +158,14 @@ def test_a_later_log_is_appended(tmp_path: Path) -> None:
     later.write_text(head + "".join(rows[80:]) + f"new,i1,{NOON}\n")
     prepared(log, tmp_path / "out", "--min-item-events", "2")
     for option in (("--min-item-events", "3"), ("--split", "leave-one-out"), ("--keep-behaviours", "buy")):
-        result = duet("prepare", later, "--append", tmp_path / "out", *option)
+        result = duet_here("prepare", later, "--append", tmp_path / "out", *option)
         assert option[0][2:].replace("-", "_") in refused(result, "bad-setting")
-    refused(duet("prepare", "synthetic", "--append", tmp_path / "out"), "usage")
-    result = duet("prepare", later, "--append", tmp_path / "out", "--min-item-events", "2", "--drop-missing")
+    refused(duet_here("prepare", "synthetic", "--append", tmp_path / "out"), "usage")
+    result = duet_here("prepare", later, "--append", tmp_path / "out", "--min-item-events", "2", "--drop-missing")
     assert result.returncode == 0, result.stderr
     assert "version 2: +41 events, +1 devices, +0 items" in result.stdout
     assert "1 appended events are older than the last that stood" in result.stdout
     assert Dataset(tmp_path / "out").version == 2
-    described = duet("data", "describe", tmp_path / "out", "--out", tmp_path / "page.html")
+    described = duet_here("data", "describe", tmp_path / "out", "--out", tmp_path / "page.html")
     assert ", version 2\n" in described.stdout
-    refused(duet("prepare", later, "--append", tmp_path / "out"), "nothing-new")
+    refused(duet_here("prepare", later, "--append", tmp_path / "out"), "nothing-new")
