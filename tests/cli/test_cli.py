@@ -66,7 +66,7 @@ def test_every_verb_has_help_and_a_page(verb: str) -> None:
     assert result.returncode == 0
     assert "--json" in result.stdout
     page = Path(__file__).parent.parent.parent / "docs/commands" / f"{verb}.md"
-    options = {word.strip("*[],") for word in result.stdout.split() if word.startswith("--")}
+    options = {word.strip("*[],.:") for word in result.stdout.split() if word.startswith("--")}
     text = page.read_text()
     assert [option for option in sorted(options) if option not in text and option != "--help"] == []
 

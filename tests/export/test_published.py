@@ -42,7 +42,8 @@ def test_rows_in_several_calls_are_the_same(bundle_folder: Path, monkeypatch: py
 
 
 def test_it_is_measured_like_any_recommender(bundle_folder: Path, bundle_dataset: Dataset) -> None:
-    model, settings = load_model(bundle_folder, bundle_dataset)
+    model, settings, seen = load_model(bundle_folder, bundle_dataset)
+    assert seen is bundle_dataset
     (found,) = evaluate(model, bundle_dataset, conditions=[OWN, ZERO], bootstrap=0, config=settings)
     assert found.personal
     assert found["own"].metrics["ndcg@10"].mean != found["zero"].metrics["ndcg@10"].mean

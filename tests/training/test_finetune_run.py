@@ -74,7 +74,7 @@ def test_it_is_loaded_as_it_was_chosen(people: Dataset, base: Path, tmp_path: Pa
     result = train(people, on(base, finetune__scope=scope), tmp_path / "run")
     assert not RunFolder(result.root).base.exists()
     assert len(RunFolder(result.root).read_environment().global_model_sha256) == 64
-    model, settings = load_model(result.root, people)
+    model, settings, _ = load_model(result.root, people)
     assert isinstance(model, FineTuned)
     choice = read_choice(RunFolder(result.root))
     assert (model.config.scope, model.config.steps) == (scope, choice.steps)
