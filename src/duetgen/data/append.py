@@ -25,7 +25,7 @@ from duetgen.data.sources.log import Columns, Log, Progress
 from duetgen.data.sources.synthetic import Synthetic
 from duetgen.data.sources.times import CLOCK_FROM
 from duetgen.data.spool import Spool
-from duetgen.data.store import Dataset, Manifest
+from duetgen.data.store import Dataset, Manifest, own_files
 from duetgen.files import folder_aside, new_folder, sweep, unwritable
 from duetgen.jobfolder import alone_in
 
@@ -84,7 +84,9 @@ def append(
         config = config or settings_of(dataset)
         check_settings(dataset, config)
         standing = Standing.of(dataset)
-        folder = held.enter_context(new_folder(out, marker=Dataset.marker, overwrite=overwrite or in_place))
+        folder = held.enter_context(
+            new_folder(out, marker=Dataset.marker, own=own_files(out), overwrite=overwrite or in_place)
+        )
         work = held.enter_context(folder_aside(out))
         if need := memory.needed(input, standing.size):
             say(need)
