@@ -143,6 +143,10 @@ class TestByHand:
         digest.update(b"x\0y\0w\0z\0a\0b\0c\0")
         assert manifest.content_sha256 == digest.hexdigest()
 
+    def test_what_is_known_is_told(self, write: Write, monday: Path) -> None:
+        remarks = append(write("tuesday.csv", TUESDAY), monday).remarks
+        assert "2 of 3 users and 3 of 4 items of the log are known" in remarks
+
     def test_steps(self, write: Write, monday: Path) -> None:
         manifest = append(write("tuesday.csv", TUESDAY), monday)
         steps = [(one.name, one.events_in, one.events_out, one.users_out, one.items_out) for one in manifest.steps]
@@ -327,6 +331,7 @@ class TestRefusals:
             ("who,what,when\na,x,1\n", errors.MissingColumnError, "its columns are: who, what, when"),
             ("user,item,timestamp\nb,x,31\na,x,20\na,x,20\n", errors.NothingNewError, "all 3 events"),
             (MONDAY, errors.NothingNewError, "since version 1"),
+            ("user,item,timestamp\nu-a,i-x,40\n", errors.NotAppendableError, "no user and no item of the log"),
             (
                 "user,item,timestamp\n" + "".join(f"n{n},x,{90 + n}\n" for n in range(40)),
                 errors.NoTargetsError,
@@ -357,8 +362,9 @@ class TestRefusals:
         log, test = write("1.csv", "user,item\na,x\na,x\na,y\na,x\n"), write("2.csv", "user,item\na,y\n")
         test_input = test if split == "given" else None
         prepare(log, tmp_path / "data", PrepareConfig(split=split), test_input=test_input)
-        with pytest.raises(errors.NotAppendableError, match=f"has the split {split}"):
+        with pytest.raises(errors.NotAppendableError, match=f"has the split {split}") as refusal:
             append(test, tmp_path / "data")
+        assert ("--split leave-one-out" in refusal.value.hint) == (split == "random")
 
     @pytest.mark.parametrize(
         ("name", "value"),

@@ -95,6 +95,7 @@ def append(
         spool.begin(standing.users, standing.items)
         log = read(input, config.source, columns=config.columns, reading=config.reading, spool=spool)
         check_log(log, config, standing)
+        log.remarks.append(known_of(log, standing))
         return make_dataset(folder, work, input, log, config, memory, say, standing, run)
 
 
@@ -128,7 +129,9 @@ def check_settings(dataset: Dataset, config: PrepareConfig) -> None:
     if split not in GROWING:
         raise NotAppendableError(
             f"{dataset.root} has the split {split}, which has no later part that a log could be appended to",
-            f"prepare the whole log anew, or with --split {' or '.join(GROWING)}",
+            "prepare one plain log of all events, whose test events are not apart"
+            if split == "given"
+            else "prepare the whole log anew, or with --split leave-one-out",
         )
     held = settings_of(dataset)
     pairs = [(name, getattr(config, name), getattr(held, name)) for name in PrepareConfig.__struct_fields__]
@@ -179,3 +182,21 @@ def check_log(log: Log, config: PrepareConfig, standing: Standing) -> None:
                 f"{log.files[0].name} stands in the dataset already, since version {version}",
                 "append a log of events that are new",
             )
+
+
+def known_of(log: Log, standing: Standing) -> str:
+    """How many users and items of the log the dataset knows, for a person.
+
+    Raises:
+        NotAppendableError: none.
+    """
+    sizes, known = log.spool.sizes[1:], []
+    for name, ids in (("user", standing.users), ("item", standing.items)):
+        known.append(int((log.spool.tally[name][: len(ids)] > 0).sum()))
+    if not any(known):
+        raise NotAppendableError(
+            "no user and no item of the log stands in the dataset",
+            "are its ids of another form, or its columns others? a log of its own is prepared by itself, with --out",
+        )
+    (users, items), (all_users, all_items) = known, sizes
+    return f"{users:,} of {all_users:,} users and {items:,} of {all_items:,} items of the log are known"
