@@ -13,9 +13,9 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from duetgen.errors import OutputExistsError, OutputUnwritableError
@@ -27,6 +27,8 @@ KEPT: Final = ".old"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 BLOCK: Final = 2**16
 """Free bytes below which a disk that takes no more is called full, where the cause is not told, as by numpy."""
+OF_DATASET: Final = ("manifest.json", "sequences/events.npy")
+"""Files by which a dataset folder is known from outside."""
 
 
 def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
@@ -111,24 +113,26 @@ def _place(aside: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, *, marker: str, own: Collection[str] = (), overwrite: bool = False) -> Iterator[Path]:
     """A folder that appears at `path` whole, when the block ends, or not at all.
 
     Args:
         path: where the folder shall be.
         marker: name of the file by which a folder of the same kind is known (`manifest.json`): with `overwrite`, only
             such a folder, or an empty one, is replaced.
+        own: names of the other files of the folder that is replaced; if it holds anything else, it stays.
         overwrite: replace a folder of the same kind.
 
     Yields:
         The folder to write into, beside `path`.
 
     Raises:
-        OutputExistsError: something else is at `path`.
+        OutputExistsError: something else is at `path`, or in the folder that is there.
         OutputUnwritableError: the folder cannot be made, or the disk is full.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link at `path`
     try:
+        check_outside(path)
         sweep(path)
         occupied = path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir())))
         if occupied and not (overwrite and path.is_dir() and (path / marker).is_file()):
@@ -137,6 +141,8 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
             if path.is_dir() and (path / marker).is_file():
                 kind, hint = "the result of an earlier run", "give --overwrite to replace it, or choose another --out"
             raise OutputExistsError(f"{path} exists and is {kind}", hint)
+        if occupied:
+            check_own(path, {marker, *own})
         path.parent.mkdir(parents=True, exist_ok=True)
         with folder_aside(path) as aside:
             try:
@@ -146,6 +152,35 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
                 raise unwritable(path, cause) from cause
     except OSError as cause:
         raise unwritable(path, cause) from cause
+
+
+def check_outside(path: Path) -> None:
+    """Refuse a place inside a dataset folder.
+
+    Raises:
+        OutputExistsError: naming the dataset folder.
+    """
+    for above in Path(os.path.realpath(path)).parents:
+        if all((above / name).is_file() for name in OF_DATASET):
+            raise OutputExistsError(
+                f"{path} is inside the dataset folder {above}, which is replaced whole when it grows",
+                "choose another --out, outside of it",
+            )
+
+
+def check_own(folder: Path, own: Collection[str]) -> None:
+    """Refuse to replace a folder that holds anything but its own files.
+
+    Raises:
+        OutputExistsError: naming what it holds.
+    """
+    folders = {above.as_posix() for name in own for above in PurePosixPath(name).parents}
+    for found in sorted(folder.rglob("*")):
+        name = found.relative_to(folder).as_posix()
+        if name not in (folders if found.is_dir() else own):
+            raise OutputExistsError(
+                f"{folder} holds {name}, which is not of it and would be lost", "move it away, or choose another --out"
+            )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from duetgen.errors import DuetError, OutputExistsError
-from duetgen.files import ASIDE, folder_aside, put, sweep, unwritable
+from duetgen.files import ASIDE, check_outside, folder_aside, put, sweep, unwritable
 
 LOCK: Final = ".lock"
 
@@ -45,8 +45,9 @@ class Job:
         """Refuse a place that the job cannot have.
 
         Raises:
-            OutputExistsError: something else is there.
+            OutputExistsError: something else is there, or it is inside a dataset folder.
         """
+        check_outside(root)
         if os.path.lexists(root) and not root.is_dir():
             raise OutputExistsError(f"{root} is a file", "choose another --out")
         if (root / self.marker).is_file():

@@ -64,7 +64,7 @@ def fill(folder: Path, text: str) -> None:
 
 
 def folder_by_folder(root: Path) -> None:
-    with new_folder(root, marker="mark", overwrite=True) as folder:
+    with new_folder(root, marker="mark", own=NAMES, overwrite=True) as folder:
         fill(folder, "new")
 
 

@@ -151,6 +151,26 @@ def test_a_log_is_prepared_without_torch(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
+def test_what_does_not_grow_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUETGEN_DATA", str(tmp_path))
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,time\n" + "".join(f"{u},{i},{t}\n" for u, i, _, t in EVENTS))
+    prepared(log, tmp_path / "shop", "--name", "shop")
+    before = (tmp_path / "shop/manifest.json").read_bytes()
+    log.write_text(f"user,item,time\nnew,i1,{NOON}\n")
+    assert "shop is found by its name" in refused(duet_here("prepare", log, "--append", "shop"), "usage")
+    beside = duet_here("prepare", log, "--append", "shop", "--out", tmp_path / "later")
+    assert beside.returncode == 0, beside.stderr
+    assert "0 of 1 users and 1 of 1 items of the log are known" in beside.stdout
+    assert (tmp_path / "shop/manifest.json").read_bytes() == before
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/images.json").touch()
+    told = refused(duet_here("prepare", log, "--append", tmp_path / "pictures"), "not-appendable")
+    assert "images cannot grow" in told
+    told = refused(duet_here("prepare", "image-folder", log, "--append", tmp_path / "shop"), "usage")
+    assert "images cannot grow" in told
+
+
 def test_a_later_log_is_appended(tmp_path: Path) -> None:
     head, log, later = "user,item,time\n", tmp_path / "log.csv", tmp_path / "later.csv"
     rows = [f"{u},{i},{t}\n" for u, i, _, t in EVENTS]

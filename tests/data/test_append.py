@@ -1,6 +1,7 @@
 """Growing a dataset: what stands keeps its index, and the whole is what preparing all logs at once gives."""
 
 import hashlib
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,8 @@ from duetgen.data.memory import Memory
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.sources.log import Columns
 from duetgen.data.store import Dataset, NotADatasetError
-from duetgen.errors import DuetError
-from duetgen.jobfolder import FolderBusyError, alone_in
+from duetgen.errors import DuetError, OutputExistsError
+from duetgen.jobfolder import FolderBusyError, Job, alone_in
 
 from .conftest import Write
 
@@ -141,6 +142,10 @@ class TestByHand:
                 digest.update(f"{name} {of_file}\0".encode())
         digest.update(b"x\0y\0w\0z\0a\0b\0c\0")
         assert manifest.content_sha256 == digest.hexdigest()
+
+    def test_what_is_known_is_told(self, write: Write, monday: Path) -> None:
+        remarks = append(write("tuesday.csv", TUESDAY), monday).remarks
+        assert "2 of 3 users and 3 of 4 items of the log are known" in remarks
 
     def test_steps(self, write: Write, monday: Path) -> None:
         manifest = append(write("tuesday.csv", TUESDAY), monday)
@@ -326,6 +331,7 @@ class TestRefusals:
             ("who,what,when\na,x,1\n", errors.MissingColumnError, "its columns are: who, what, when"),
             ("user,item,timestamp\nb,x,31\na,x,20\na,x,20\n", errors.NothingNewError, "all 3 events"),
             (MONDAY, errors.NothingNewError, "since version 1"),
+            ("user,item,timestamp\nu-a,i-x,40\n", errors.NotAppendableError, "no user and no item of the log"),
             (
                 "user,item,timestamp\n" + "".join(f"n{n},x,{90 + n}\n" for n in range(40)),
                 errors.NoTargetsError,
@@ -356,8 +362,9 @@ class TestRefusals:
         log, test = write("1.csv", "user,item\na,x\na,x\na,y\na,x\n"), write("2.csv", "user,item\na,y\n")
         test_input = test if split == "given" else None
         prepare(log, tmp_path / "data", PrepareConfig(split=split), test_input=test_input)
-        with pytest.raises(errors.NotAppendableError, match=f"has the split {split}"):
+        with pytest.raises(errors.NotAppendableError, match=f"has the split {split}") as refusal:
             append(test, tmp_path / "data")
+        assert ("--split leave-one-out" in refusal.value.hint) == (split == "random")
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -385,6 +392,31 @@ class TestRefusals:
     def test_a_dataset_that_another_process_appends_to(self, write: Write, data: Path) -> None:
         with alone_in(data), pytest.raises(FolderBusyError):
             append(write("log.csv", TUESDAY), data)
+
+    @pytest.mark.parametrize("name", ["notes.txt", "runs/a/run.json", "sequences/notes.npy", "empty/"])
+    def test_a_folder_that_holds_something_else(self, name: str, write: Write, data: Path, tmp_path: Path) -> None:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).mkdir() if name.endswith("/") else (data / name).write_text("years of work")
+        before, log = everything(data), write("log.csv", TUESDAY)
+        found = re.escape(f"{data} holds {name.removesuffix('/').removesuffix('/a/run.json')}, ")
+        with pytest.raises(OutputExistsError, match=found):
+            append(log, data)
+        with pytest.raises(OutputExistsError, match=found):
+            prepare(log, data, CONFIG, overwrite=True)
+        assert everything(data) == before
+        append(log, data, out=tmp_path / "beside")
+
+    def test_inside_a_dataset(self, write: Write, data: Path, tmp_path: Path) -> None:
+        log, before = write("log.csv", TUESDAY), everything(data)
+        (tmp_path / "link").symlink_to(data, target_is_directory=True)
+        for out in (data / "inner", data / "runs/inner", tmp_path / "link/inner"):
+            with pytest.raises(OutputExistsError, match="inside the dataset folder"):
+                append(log, data, out=out)
+            with pytest.raises(OutputExistsError, match="inside the dataset folder"):
+                prepare(log, out, CONFIG)
+        with pytest.raises(OutputExistsError, match="inside the dataset folder"):
+            Job("a job's folder", "another", "mark", Path.touch, lambda: True).check(data / "runs/a", overwrite=False)
+        assert everything(data) == before
 
     def test_more_ids_than_there_is_memory_for(self, write: Write, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Memory, "most_ids", 5)

@@ -204,6 +204,16 @@ class TestRefusals:
         assert everything(tmp_path / "out") == before
         prepare(path, tmp_path / "out", msgspec.structs.replace(config, min_item_events=2), overwrite=True)
         assert everything(tmp_path / "out") != before
+        # Of another version the files are told as well; of a damaged manifest they are not, and all of them stay.
+        marker = tmp_path / "out" / "manifest.json"
+        marker.write_text('{"format_version": 1, "files": {"old.npy": ""}}')
+        with pytest.raises(OutputExistsError, match=r"holds devices\.parquet"):
+            prepare(path, tmp_path / "out", config, overwrite=True)
+        (tmp_path / "old").mkdir()
+        marker.rename(tmp_path / "old" / "manifest.json")
+        (tmp_path / "old" / "old.npy").touch()
+        prepare(path, tmp_path / "old", config, overwrite=True)
+        assert everything(tmp_path / "old") == before
 
     def test_failure_leaves_the_old_folder(self, write: Write, tmp_path: Path) -> None:
         prepare(write("log.csv", LOG), tmp_path / "out", TestByHand.CONFIG)

@@ -198,6 +198,9 @@ def test_a_bundle_is_replaced_only_when_asked(bundle_dataset: Dataset, ready_gra
         export_bundle(run, bundle_dataset, out, key=KEY, measure=False)
     export_bundle(run, bundle_dataset, out, key=KEY, measure=False, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+    (out / "notes.txt").write_text("")
+    with pytest.raises(OutputExistsError, match=r"holds notes\.txt"):
+        export_bundle(run, bundle_dataset, out, key=KEY, measure=False, overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
     with pytest.raises(OutputExistsError):

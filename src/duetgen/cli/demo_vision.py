@@ -32,7 +32,7 @@ def demo_vision(
     from duetgen.vision.report import render
 
     begun = time.monotonic()
-    with new_folder(out, marker="report.html", overwrite=overwrite) as folder:
+    with new_folder(out, marker="report.html", own=("results.json",), overwrite=overwrite) as folder:
         images = make_digits(MADE_IMAGES, seed) if input is None else Images.read(input)
         setting = Setting(
             name=images.name,

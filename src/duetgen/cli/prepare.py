@@ -38,7 +38,9 @@ def prepare(
     ] = None,
     append: Annotated[
         Path | None,
-        Parameter(help="Dataset to append the log to, by folder or name: it grows in place, or beside it with --out."),
+        Parameter(
+            help="Dataset to append the log to: it grows in place, or beside it with --out, as one by name must."
+        ),
     ] = None,
     test_input: Annotated[Path | None, Parameter(help="A file of test events, where the log came divided.")] = None,
     split: Annotated[
@@ -127,12 +129,14 @@ def prepare(
     from duetgen.data.append import append as run_append
     from duetgen.data.append import settings_of
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
+    from duetgen.data.errors import NotAppendableError
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES
     from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
+    from duetgen.vision.images import MARKER
     from duetgen.vision.sources import KINDS, read_images
 
     unknown = source not in (*SOURCES, *KINDS)
@@ -142,13 +146,18 @@ def prepare(
         raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
     silent = quiet or json
     if append is not None and (source in KINDS or input is None or test_input is not None or people is not None):
-        raise UsageError("--append takes one log of events", "write `duet prepare LOG --append DATASET`")
+        images = ", and images cannot grow" if source in KINDS else ""
+        raise UsageError(f"--append takes one log of events{images}", "write `duet prepare LOG --append DATASET`")
     if input is not None and (log := find_named_log(input)) is not None:
         if append is None:
             name = name or canonical(input.name)
             out = out or prepared_at(name)
         input = log
     root = None if append is None else find_dataset(append, silent)
+    if root is not None and (root / MARKER).is_file():
+        raise NotAppendableError(f"{root} is an image folder, and images cannot grow", "prepare all images anew")
+    if root != append and out is None:
+        raise UsageError(f"{append} is found by its name, and does not grow in its place", "give --out DIR")
     out = out or root
     if out is None:
         raise UsageError("`duet prepare` needs a folder to make", "give --out DIR")

@@ -25,7 +25,7 @@ from duetgen.data.sources.log import Columns, Log, Progress
 from duetgen.data.sources.synthetic import Synthetic
 from duetgen.data.sources.times import CLOCK_FROM
 from duetgen.data.spool import Spool
-from duetgen.data.store import Dataset, Manifest
+from duetgen.data.store import Dataset, Manifest, own_files
 from duetgen.files import folder_aside, new_folder, sweep, unwritable
 from duetgen.jobfolder import alone_in
 
@@ -84,7 +84,9 @@ def append(
         config = config or settings_of(dataset)
         check_settings(dataset, config)
         standing = Standing.of(dataset)
-        folder = held.enter_context(new_folder(out, marker=Dataset.marker, overwrite=overwrite or in_place))
+        folder = held.enter_context(
+            new_folder(out, marker=Dataset.marker, own=own_files(out), overwrite=overwrite or in_place)
+        )
         work = held.enter_context(folder_aside(out))
         if need := memory.needed(input, standing.size):
             say(need)
@@ -93,6 +95,7 @@ def append(
         spool.begin(standing.users, standing.items)
         log = read(input, config.source, columns=config.columns, reading=config.reading, spool=spool)
         check_log(log, config, standing)
+        log.remarks.append(known_of(log, standing))
         return make_dataset(folder, work, input, log, config, memory, say, standing, run)
 
 
@@ -126,7 +129,9 @@ def check_settings(dataset: Dataset, config: PrepareConfig) -> None:
     if split not in GROWING:
         raise NotAppendableError(
             f"{dataset.root} has the split {split}, which has no later part that a log could be appended to",
-            f"prepare the whole log anew, or with --split {' or '.join(GROWING)}",
+            "prepare one plain log of all events, whose test events are not apart"
+            if split == "given"
+            else "prepare the whole log anew, or with --split leave-one-out",
         )
     held = settings_of(dataset)
     pairs = [(name, getattr(config, name), getattr(held, name)) for name in PrepareConfig.__struct_fields__]
@@ -177,3 +182,21 @@ def check_log(log: Log, config: PrepareConfig, standing: Standing) -> None:
                 f"{log.files[0].name} stands in the dataset already, since version {version}",
                 "append a log of events that are new",
             )
+
+
+def known_of(log: Log, standing: Standing) -> str:
+    """How many users and items of the log the dataset knows, for a person.
+
+    Raises:
+        NotAppendableError: none.
+    """
+    sizes, known = log.spool.sizes[1:], []
+    for name, ids in (("user", standing.users), ("item", standing.items)):
+        known.append(int((log.spool.tally[name][: len(ids)] > 0).sum()))
+    if not any(known):
+        raise NotAppendableError(
+            "no user and no item of the log stands in the dataset",
+            "are its ids of another form, or its columns others? a log of its own is prepared by itself, with --out",
+        )
+    (users, items), (all_users, all_items) = known, sizes
+    return f"{users:,} of {all_users:,} users and {items:,} of {all_items:,} items of the log are known"

@@ -42,7 +42,7 @@ from duetgen.data.sources import read
 from duetgen.data.sources.log import Columns, Log, Progress, Reading
 from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.spool import Spool
-from duetgen.data.store import Check, Dataset, Int64, Manifest
+from duetgen.data.store import Check, Dataset, Int64, Manifest, own_files
 from duetgen.files import folder_aside, new_folder
 
 SAMPLED: Final = 200_000
@@ -122,7 +122,10 @@ def prepare(
     say: Progress = progress or (lambda line: None)
     validate(config)
     memory = Memory.within(memory_limit)
-    with new_folder(out, marker=Dataset.marker, overwrite=overwrite) as folder, folder_aside(out) as work:
+    with (
+        new_folder(out, marker=Dataset.marker, own=own_files(out), overwrite=overwrite) as folder,
+        folder_aside(out) as work,
+    ):
         if input is not None and (need := memory.needed(input)):
             say(need)
         say(f"reading {input.name if input else 'synthetic'}")

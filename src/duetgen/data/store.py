@@ -40,6 +40,7 @@ from duetgen.documents import (
     read_document,
 )
 from duetgen.errors import DuetError
+from duetgen.jobfolder import LOCK
 from duetgen.wire.messages import MetPolicy
 
 if TYPE_CHECKING:
@@ -394,6 +395,18 @@ class Rows:
     trigger_RL: Int32
     target_R: Int32
     label_R: npt.NDArray[np.int8]
+
+
+def own_files(root: Path) -> set[str]:
+    """Names of the files of a dataset folder of any version; only the lock where its manifest cannot be read."""
+    try:
+        return {LOCK, *msgspec.json.decode((root / Dataset.marker).read_bytes(), type=_Files).files}
+    except (OSError, msgspec.MsgspecError):
+        return {LOCK}
+
+
+class _Files(msgspec.Struct, frozen=True):
+    files: dict[str, str]
 
 
 def content_hash(root: Path, met: MetPolicy, seed: int, files: dict[str, str], versions: list[Version]) -> str:

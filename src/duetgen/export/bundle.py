@@ -27,9 +27,11 @@ from duetgen.files import new_folder
 from duetgen.recommender import Recommender
 from duetgen.training.run import Run
 from duetgen.wire.bundle import (
+    FILES,
     FORMAT_VERSION,
     MANIFEST,
     OPSET,
+    SIGNATURE,
     Bundle,
     LayoutEntry,
     Manifest,
@@ -87,7 +89,7 @@ def export_bundle(
     check_exportable(run.device_model)
     dataset = run.view(dataset)
     model = with_parts(run.device_model, parts).eval()
-    with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
+    with new_folder(out, marker=MANIFEST, own=(*FILES, SIGNATURE), overwrite=overwrite) as folder:
         manifest, contents = _make(run, model, dataset, embeddings, retrieval, measure, say)
         fill(folder, manifest, contents, key)
     return open_bundle(out)

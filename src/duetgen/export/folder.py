@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from duetgen.export.errors import NotExportableError
 from duetgen.export.keys import public_hex
 from duetgen.files import new_folder
-from duetgen.wire.bundle import MANIFEST, SIGNATURE, Bundle, BundleFile, Manifest, Signature, open_bundle
+from duetgen.wire.bundle import FILES, MANIFEST, SIGNATURE, Bundle, BundleFile, Manifest, Signature, open_bundle
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
 
 
@@ -55,7 +55,7 @@ def write_bundle(
         OutputExistsError: something is at `out`.
         OutputUnwritableError: it cannot be written.
     """
-    with new_folder(out, marker=MANIFEST, overwrite=overwrite) as folder:
+    with new_folder(out, marker=MANIFEST, own=(*FILES, SIGNATURE), overwrite=overwrite) as folder:
         fill(folder, manifest, contents, key)
     return open_bundle(out)
 

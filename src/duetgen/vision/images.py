@@ -104,7 +104,7 @@ class Images:
                 f"and {len(self.classes)} classes",
                 "give images of two classes at least, and more of them",
             )
-        with new_folder(out, marker=MARKER, overwrite=overwrite) as folder:
+        with new_folder(out, marker=MARKER, own=[f"{name}.npy" for name in ARRAYS], overwrite=overwrite) as folder:
             digests = {}
             arrays: list[npt.NDArray[Any]] = [self.pixels, self.labels, self.domain, self.part]
             for name, array in zip(ARRAYS, arrays):

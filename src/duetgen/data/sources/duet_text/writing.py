@@ -57,7 +57,7 @@ def write_text(dataset: Dataset, out: Path, config: TextConfig | None = None, *,
     within_E = np.arange(len(device_E)) - dataset.offsets[device_E]
     test_E = within_E >= dataset.bounds[device_E, 1]
     rows = 0
-    with new_folder(out, marker=MARKER, overwrite=overwrite) as folder:
+    with new_folder(out, marker=MARKER, own=("test.txt", "items.csv"), overwrite=overwrite) as folder:
         for name, chosen_E, negatives in (
             ("train.txt", ~test_E, config.negatives),
             ("test.txt", test_E, config.test_negatives),
