@@ -62,6 +62,12 @@ def test_a_comparison_from_start_to_end(data: Path, tmp_path: Path) -> None:
     refused(duet_here(*words, "--seeds", "1", "--limit-devices", "5"), "output-exists")
 
 
+def test_methods_without_a_cloud_model_are_named_where_its_state_is_to_be_read(data: Path, tmp_path: Path) -> None:
+    words = ["--set", "model.history.encoder=cloud", "--budget", "0", "--out", tmp_path / "out"]
+    assert duet_here("compare", data, *words).stderr.count("encoders read the history itself: apg.") == 1
+    assert duet_here("compare", data, *words, "--quiet").stderr == ""
+
+
 def test_several_datasets_are_compared_at_once_in_one_report(data: Path, tmp_path: Path) -> None:
     second, out = tmp_path / "second", tmp_path / "out"
     made = ("prepare", "synthetic", "--people", "30", "--split", "leave-one-out", "--name", "second", "--out", second)

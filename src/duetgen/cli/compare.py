@@ -91,7 +91,7 @@ def compare(
     from duetgen.backbones import BACKBONES
     from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished, write_all, write_results
     from duetgen.comparison.cells import plan_cells
-    from duetgen.comparison.methods import METHODS
+    from duetgen.comparison.methods import METHODS, encoder_note
     from duetgen.comparison.records import Work
     from duetgen.comparison.runner import Outcome, run_cells
     from duetgen.jobfolder import work_in
@@ -147,6 +147,8 @@ def compare(
         total = len(cells) * len(roots)
         if not (quiet or json):
             console.notes.print(f"{total} cells, {total - len(waiting)} of them finished before")
+            if note := encoder_note(next(iter(settled.values())).config, wanted):
+                console.notes.print(note, markup=False)
         outcome = Outcome()
         if waiting:
             with CellBar(total, total - len(waiting), quiet or json) as bar:
