@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from tests import forked
-from tests.cli.test_cli import duet_here, refused
+from tests.cli.test_cli import duet, duet_here, refused
 
 from duetgen.cli.app import main
-from duetgen.cli.compare import choose
+from duetgen.cli.compare import choose, parse_policies
 from duetgen.cli.prepare import UsageError
 from duetgen.jobfolder import alone_in
 
@@ -60,6 +60,12 @@ def test_a_comparison_from_start_to_end(data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/results.json").read_text()) == results
     assert "sasrec-duet-1" in (tmp_path / "out/report.html").read_text()
     refused(duet_here(*words, "--seeds", "1", "--limit-devices", "5"), "output-exists")
+
+
+def test_methods_without_a_cloud_model_are_named_where_its_state_is_to_be_read(data: Path, tmp_path: Path) -> None:
+    words = ["--set", "model.history.encoder=cloud", "--budget", "0", "--out", tmp_path / "out"]
+    assert duet_here("compare", data, *words).stderr.count("encoders read the history itself: apg.") == 1
+    assert duet_here("compare", data, *words, "--quiet").stderr == ""
 
 
 def test_several_datasets_are_compared_at_once_in_one_report(data: Path, tmp_path: Path) -> None:
@@ -136,6 +142,11 @@ def test_stopped_by_the_keyboard_it_says_so_and_leaves_no_process(data: Path, tm
         (["--jobs", "0"], "--jobs 0 is out of range"),
         (["--budget", "-1"], "--budget -1.0 is no time"),
         (["--budget", "nan"], "--budget nan is no time"),
+        (["--policies", "every:5,evry"], "--policies has no 'evry'"),
+        (
+            ["--policies", "always", "--methods", "base,finetune"],
+            "--policies replays θ, and none of these generates it",
+        ),
     ],
 )
 def test_words_that_mean_nothing_are_one_line_with_a_hint(
@@ -163,3 +174,29 @@ def test_near_names_are_suggested_and_all_are_listed() -> None:
     assert error.value.hint == "did you mean duet? choose among base, duet"
     assert choose("--methods", "all", ("base", "duet")) == ["base", "duet"]
     assert choose("--methods", "duet, base,duet", ("base", "duet")) == ["duet", "base"]
+
+
+def test_a_policy_has_one_name_however_it_is_written() -> None:
+    assert parse_policies("every:5, every:05,always,every:10,every:1_0") == ["every:5", "always", "every:10"]
+    assert parse_policies("after:60,after:60.0,after:1e3,drift:0.10,drift:.1") == [
+        "after:60",
+        "after:1000",
+        "drift:0.1",
+    ]
+    assert parse_policies(" ") == []
+
+
+@pytest.mark.slow
+def test_replayed_policies_stand_in_the_results_and_leave_nothing_open(data: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    made = duet_here("train", data, "--method", "duet", "--epochs", "1", "--width", "8", "--out", run)
+    assert made.returncode == 0, made.stderr
+    words = ["--policies", "every:05", "--limit-devices", "5", "--staleness", "0", "--jobs", "1", "--quiet"]
+    # A process of its own: what its workers leave open is told when it ends.
+    result = duet("compare", data, "--runs", f"mine={run}", "--out", out, *words)
+    assert (result.returncode, result.stderr) == (0, "")
+    results = json.loads((out / "results.json").read_text())
+    replayed = [[one["policy"] for one in table["rows"][0]["policies"]] for table in results["tables"]]
+    # By the first protocol alone.
+    assert replayed == [["every:5"], []]
+    assert [one["policy"] for one in results["cells"][0]["policies"]] == ["every:5"]

@@ -23,6 +23,7 @@ from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run
 from duetgen.comparison.methods import METHODS, Method
 from duetgen.comparison.records import Cell, Job, Work, cell_folder
 from duetgen.comparison.results import METRICS
+from duetgen.comparison.worker import start_worker
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError
@@ -270,6 +271,12 @@ def test_a_process_that_is_killed_fails_its_cell_alone(tiny: Dataset, tiny_job: 
     assert [(failure.cell, failure.code) for failure in failures] == [("sasrec-base-0", "cell-crashed")]
     assert "signal 9" in failures[0].message
     assert cell_folder(tmp_path / "out", CELLS[1]).read() is not None
+
+
+def test_a_worker_without_a_cell_ends_by_itself() -> None:
+    worker = start_worker(1, 0)
+    worker.stop()
+    assert worker.process.exitcode == 0
 
 
 def test_a_damaged_record_is_no_finished_cell(tmp_path: Path) -> None:

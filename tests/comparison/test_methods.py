@@ -12,7 +12,7 @@ import torch
 
 from duetgen.backbones import BackboneConfig
 from duetgen.comparison import changes
-from duetgen.comparison.methods import METHODS
+from duetgen.comparison.methods import METHODS, encoder_note
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.evaluation import evaluate
@@ -163,6 +163,27 @@ def test_all_but_duet_generate_weights_alone(people: Dataset) -> None:
     assert changes.cloud(changes.with_settings(advised, {"model.name": "din"}), people) == changes.cloud(
         advised, people
     )
+
+
+def test_weights_alone_keep_an_encoder_of_the_history(people: Dataset, tmp_path: Path) -> None:
+    of_state = changes.with_settings(SMALL, {"model.history.encoder": "cloud"})
+    for change, encoder in (
+        (changes.duet, "cloud"),
+        (changes.duet_joint, "cloud"),
+        (changes.weights(joint=True), "average"),
+        (changes.weights(model__history__encoder="gru"), "gru"),
+        (changes.concat, "average"),
+        (changes.duet_low_rank, "average"),
+        (changes.duet_short, "average"),
+        (changes.duet_paper, "gru"),
+    ):
+        changed = change(of_state, people)
+        assert changed.model.history.encoder == encoder
+        fill_in(changed, people)
+    names = ["base", "base-long", "apg", "duet", "duet-joint"]
+    assert encoder_note(of_state, names).endswith("encoders read the history itself: apg.")
+    assert (encoder_note(of_state, ["base", "duet"]), encoder_note(SMALL, names)) == ("", "")
+    assert METHODS["apg"].fit(people, of_state, tmp_path / "cell", None).root is not None
 
 
 def test_without_a_cloud_model_there_is_nothing_to_rank_by(people: Dataset, tmp_path: Path) -> None:

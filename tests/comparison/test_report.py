@@ -12,6 +12,7 @@ from tests.comparison.conftest import finished, make_results
 from tests.pages import Page
 
 from duetgen.comparison import report
+from duetgen.comparison.changes import with_settings
 from duetgen.comparison.cost_plots import Against, cost_plot
 from duetgen.comparison.numbers import count, interval, milliseconds, signed
 from duetgen.comparison.plots import staleness_plot
@@ -81,6 +82,14 @@ def test_policies_of_requests_are_averaged_over_seeds_and_shown(words_only: None
     for words in ("When devices ask", "duet, every:10", "+0.2500", "2.5"):
         assert words in page.text
     assert "When devices ask" not in Page(render(make_results())).text
+
+
+def test_methods_that_cannot_read_the_state_of_a_cloud_model_are_named(words_only: None) -> None:
+    results = make_results()
+    config = with_settings(results.job.config, {"model.history.encoder": "cloud"})
+    page = Page(render(msgspec.structs.replace(results, job=msgspec.structs.replace(results.job, config=config))))
+    assert "encoders read the history itself: " in page.text
+    assert "encoders read the history itself" not in Page(render(results)).text
 
 
 def test_nothing_is_fetched(text: str) -> None:

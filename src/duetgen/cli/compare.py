@@ -91,7 +91,7 @@ def compare(
     from duetgen.backbones import BACKBONES
     from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished, write_all, write_results
     from duetgen.comparison.cells import plan_cells
-    from duetgen.comparison.methods import METHODS
+    from duetgen.comparison.methods import METHODS, encoder_note
     from duetgen.comparison.records import Work
     from duetgen.comparison.runner import Outcome, run_cells
     from duetgen.jobfolder import work_in
@@ -130,6 +130,10 @@ def compare(
         for root, data in roots.items()
     }
     rows = [METHODS[name] for name in wanted] + open_runs(runs or [], opened[0], wanted)
+    if asking and not any(method.family == "generated" for method in rows):
+        raise UsageError(
+            "--policies replays θ, and none of these generates it", "leave it out, or add duet to --methods"
+        )
     numbers = [config.seed + index for index in range(seeds)] if wanted else []
     cells = plan_cells(named, rows, numbers)
     with contextlib.ExitStack() as held:
@@ -147,6 +151,8 @@ def compare(
         total = len(cells) * len(roots)
         if not (quiet or json):
             console.notes.print(f"{total} cells, {total - len(waiting)} of them finished before")
+            if note := encoder_note(next(iter(settled.values())).config, wanted):
+                console.notes.print(note, markup=False)
         outcome = Outcome()
         if waiting:
             with CellBar(total, total - len(waiting), quiet or json) as bar:
@@ -237,20 +243,20 @@ def open_runs(texts: Sequence[str], dataset: Dataset, methods: Sequence[str]) ->
 
 
 def parse_policies(text: str) -> list[str]:
-    """Names of policies of requests from a list such as `always,every:10`.
+    """Names of policies of requests from a list such as `always,every:10`, each policy by its one name.
 
     Raises:
         UsageError: one is none.
     """
-    from duetgen.device.policy import policy_named
+    from duetgen.device.policy import policy_name, policy_named
 
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
+    names = []
+    for name in (part.strip() for part in text.split(",") if part.strip()):
         try:
-            policy_named(name)
+            names.append(policy_name(policy_named(name)))
         except ValueError as cause:
             raise UsageError(f"--policies has no {name!r}", str(cause)) from None
-    return names
+    return list(dict.fromkeys(names))
 
 
 def within(option: str, value: int | None, low: int, high: int) -> None:

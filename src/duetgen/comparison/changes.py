@@ -12,7 +12,7 @@ import msgspec
 import torch
 
 from duetgen.data.store import Dataset
-from duetgen.recommender import ModelConfig, Recommender
+from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import TrainConfig
 from duetgen.training.within import base_config, cloud_config
 from duetgen.wire.limits import MAX_WINDOW
@@ -25,6 +25,7 @@ NO_CLOUD: Final = {"model.cloud.kind": "none", "cloud_model": "", "objective.dis
 """Settings of what neither learns from a cloud model nor has its opinions."""
 WEIGHTS: Final = {"model.method": "duet", "joint": False} | NO_CLOUD
 """Settings of a DUET that generates weights, and has no opinions of a cloud model."""
+ENCODER: Final = "model.history.encoder"
 VISIBLE_SCALE: Final = 0.1
 """Standard deviation of a random theta: that of the head's own weights at width 32 when training starts."""
 MAX_WIDTH: Final = 4096
@@ -127,28 +128,37 @@ def distilled(config: TrainConfig) -> dict[str, Any]:
     return {"objective.distillation": config.objective.distillation or 1.0}
 
 
+def weights_alone(config: TrainConfig, own: dict[str, Any]) -> TrainConfig:
+    """Generated weights alone, with some settings of their own.
+
+    Without a cloud model there is no state to read: instead of an encoder of it, the default one reads the history.
+    """
+    config = with_settings(config, WEIGHTS | own)
+    return with_settings(config, {ENCODER: HistoryConfig().encoder}) if config.model.of_state else config
+
+
 def weights(**settings: Any) -> Change:
     """Generated weights alone, with some settings of their own; `__` stands for the dot in their names."""
     named = {name.replace("__", "."): value for name, value in settings.items()}
-    return lambda config, dataset: with_settings(config, WEIGHTS | named)
+    return lambda config, dataset: weights_alone(config, named)
 
 
 def concat(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The encoder's vector, as wide as the device model, as one more input of a static head."""
     own = {"model.backbone.head": "concat", "model.backbone.rank": config.model.backbone.width}
-    return with_settings(config, WEIGHTS | own | {"model.generator.candidates": 1, "joint": True})
+    return weights_alone(config, own | {"model.generator.candidates": 1, "joint": True})
 
 
 def duet_low_rank(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """Decoders of a quarter of their full rank."""
     rank = max(1, config.model.generator.width // 4)
-    return with_settings(config, WEIGHTS | {"model.generator.decoder_rank": rank})
+    return weights_alone(config, {"model.generator.decoder_rank": rank})
 
 
 def duet_short(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """The generator reads the device model's window and no more."""
     window = config.model.backbone.window
-    return with_settings(config, WEIGHTS | {"model.history.length": window})
+    return weights_alone(config, {"model.history.length": window})
 
 
 def duet_paper(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -159,15 +169,14 @@ def duet_paper(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     (leave-one-out) and the protocol (99 candidates) belong to the dataset folder and to the evaluation.
     """
     width = config.model.backbone.width
-    return with_settings(
+    return weights_alone(
         config,
-        WEIGHTS
-        | {
+        {
             "joint": True,
             "model.backbone.window": 10,
             "model.backbone.residual": False,
             "model.backbone.head": "full",
-            "model.history.encoder": "gru",
+            ENCODER: "gru",
             "model.history.length": 10,
             "model.history.width": width,
             "model.history.share_embedding": True,

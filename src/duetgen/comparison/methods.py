@@ -6,7 +6,7 @@ A method turns a dataset and the settings that all methods share into a model th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -327,3 +327,15 @@ METHODS: Final[dict[str, Method]] = {
     )
 }
 """Every method by name, in the order of tables."""
+
+
+def encoder_note(config: TrainConfig, methods: Sequence[str]) -> str:
+    """Which of the methods cannot heed a setting that the encoder reads the cloud model's state; empty where all do."""
+    asked = [METHODS[name] for name in methods if name in METHODS]
+    without = [method.name for method in asked if method.family == "generated" and "cloud" not in method.uses]
+    if not without or not config.model.of_state:
+        return ""
+    return (
+        f"Without a cloud model whose state {changes.ENCODER} {config.model.history.encoder!r} could read, "
+        f"encoders read the history itself: {', '.join(without)}."
+    )

@@ -8,7 +8,7 @@ from typing import get_args
 import msgspec
 
 from duetgen.comparison.cost_plots import COSTS, cost_plot, delay_plot, oscillation_plot
-from duetgen.comparison.methods import METHODS, Start
+from duetgen.comparison.methods import METHODS, Start, encoder_note
 from duetgen.comparison.numbers import seconds
 from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report_tables import (
@@ -109,6 +109,8 @@ def facts(results: Results) -> str:
         later = [method.name for method in methods if start in method.uses]
         if later:
             parts.append(f"What starts from the finished {start} model has its training besides: {', '.join(later)}.")
+    if note := encoder_note(job.config, [method.name for method in methods]):
+        parts.append(note)
     if job.limit_devices is not None:
         parts.append(f"Measured on a choice of at most {job.limit_devices:,} devices.")
     if data.note:

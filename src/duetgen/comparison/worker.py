@@ -29,6 +29,8 @@ from duetgen.machine import use_machine
 
 TELL_SECONDS: Final = 0.25
 """A worker tells how far it is at most this often."""
+END_SECONDS: Final = 10.0
+"""A worker that has nothing to do is given so long to end by itself."""
 
 CONTEXT: Final = multiprocessing.get_context("spawn")
 """How its process begins."""
@@ -49,8 +51,10 @@ class Worker:
     work: Work | None = None
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process. One that waits for a cell ends by itself and puts away what it made, such as semaphores."""
         self.line.close()
+        if self.work is None:
+            self.process.join(END_SECONDS)
         self.process.terminate()
         self.process.join()
 

@@ -153,6 +153,13 @@ def policy_named(text: str) -> Policy:
         raise ValueError(f"give one of {forms}, as in every:10") from None
 
 
+def policy_name(policy: Policy) -> str:
+    """The shortest text that `policy_named` reads as this policy: `every:5`, and not `every:05`."""
+    name = next(known for known, kind in POLICIES.items() if type(policy) is kind)
+    first = [repr(getattr(policy, field.name)).removesuffix(".0") for field in msgspec.structs.fields(POLICIES[name])]
+    return ":".join([name, *first[:1]])
+
+
 class DailyBudget(msgspec.Struct, frozen=True):
     """Another policy, with at most `n` requests a day (UTC), retries included."""
 
