@@ -43,7 +43,15 @@ def test_old_and_new_runs_are_measured_on_the_later_version(shop: Path, tmp_path
     told = duet(*command)
     assert told.returncode == 0, told.stderr
     assert told.stderr.count("was trained on version 1 of 2 of tuesday") == 1
-    old, new = (run["evaluations"][0] for run in json.loads(duet(*command, "--json").stdout)["runs"])
+    quiet = duet(*command, "--json", "--quiet")
+    assert quiet.stderr.count("was trained on version 1 of 2 of tuesday") == 1
+    old, new = (run["evaluations"][0] for run in json.loads(quiet.stdout)["runs"])
+    versions = [json.loads((shop / name / "manifest.json").read_text()) for name in ("monday", "tuesday")]
+    first, second = (version["content_sha256"] for version in versions)
+    for found, trained in ((old, (1, first)), (new, (2, second))):
+        told_of = found["provenance"]
+        assert (told_of["trained_version"], told_of["trained_sha256"]) == trained
+        assert (told_of["version"], told_of["dataset_sha256"]) == (2, second)
     assert old["targets"] == new["targets"]
     assert old["unknown_targets"] > new["unknown_targets"] == 0
 

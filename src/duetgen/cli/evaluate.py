@@ -121,7 +121,7 @@ def evaluate(
     models: list[tuple[str, nn.Module, dict[str, Any], Dataset]] = []
     for root in roots:
         model, settings, seen = load_model(root, data)
-        say_version(root, seen, quiet or json)
+        say_version(root, seen)
         models.append((str(root), model, settings, seen))
         if isinstance(model, CloudModel):
             models.append((f"{root} (list)", CloudList(model), settings, seen))
