@@ -31,7 +31,8 @@ def test_a_run_goes_on_with_its_own_settings(shop: Path, tmp_path: Path) -> None
     command = ("train", shop / "tuesday", "--from", shop / "old", *QUICK, "--out", tmp_path / "new")
     made = duet(*command)
     assert made.returncode == 0, made.stderr
-    assert f"goes on from {shop / 'old'}, trained on version 1 of 2: 8 items are new to it" in made.stderr
+    told = f"goes on from {shop / 'old'}, trained on version 1 of 2, for at most 1 passes: 8 items are new to it"
+    assert told in made.stderr
     assert "width 8" in made.stderr
     again = duet(*command, "--json")
     assert json.loads(again.stdout)["already_finished"]
@@ -41,21 +42,37 @@ def test_old_and_new_runs_are_measured_on_the_later_version(shop: Path, tmp_path
     duet("train", shop / "tuesday", "--from", shop / "old", *QUICK, "--out", tmp_path / "new", "--quiet")
     command = ("evaluate", shop / "old", tmp_path / "new", shop / "tuesday", "--bootstrap", "0")
     told = duet(*command)
+    assert f"are items that {shop / 'old'} does not know: all missed" in told.stdout
     assert told.returncode == 0, told.stderr
     assert told.stderr.count("was trained on version 1 of 2 of tuesday") == 1
-    old, new = (run["evaluations"][0] for run in json.loads(duet(*command, "--json").stdout)["runs"])
+    quiet = duet(*command, "--json", "--quiet")
+    assert quiet.stderr.count("was trained on version 1 of 2 of tuesday") == 1
+    old, new = (run["evaluations"][0] for run in json.loads(quiet.stdout)["runs"])
+    versions = [json.loads((shop / name / "manifest.json").read_text()) for name in ("monday", "tuesday")]
+    first, second = (version["content_sha256"] for version in versions)
+    for found, trained in ((old, (1, first)), (new, (2, second))):
+        told_of = found["provenance"]
+        assert (told_of["trained_version"], told_of["trained_sha256"]) == trained
+        assert (told_of["version"], told_of["dataset_sha256"]) == (2, second)
     assert old["targets"] == new["targets"]
     assert old["unknown_targets"] > new["unknown_targets"] == 0
 
 
 def test_what_contradicts_is_refused_by_name(shop: Path, tmp_path: Path) -> None:
     command = ("train", shop / "tuesday", "--from", shop / "old", "--out", tmp_path / "new")
-    assert "model.backbone.width is 16" in refused(duet(*command, "--width", "16"), "invalid-config")
+    wider = duet(*command, "--width", "16")
+    assert "model.backbone.width is 16" in refused(wider, "invalid-config")
+    assert "new to it" not in wider.stderr
+    assert "settings:" not in wider.stderr
     assert "model.method is 'duet'" in refused(duet(*command, "--method", "duet"), "invalid-config")
+    assert f"base is the method of the run {shop / 'old'}" in refused(duet(*command, "--joint"), "invalid-config")
+    itself = duet("train", shop / "tuesday", "--from", shop / "old", "--out", shop / "old")
+    assert "old is the run to go on from" in refused(itself, "output-exists")
     compare = ("compare", shop / "tuesday", "--runs", shop / "old", "--out", tmp_path / "report")
     assert "is version 2" in refused(duet(*compare), "dataset-mismatch")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_run_that_is_none(shop: Path, tmp_path: Path) -> None:
-    refused(duet("train", shop / "tuesday", "--from", tmp_path / "none", "--out", tmp_path / "new"), "not-a-run")
+    told = refused(duet("train", shop / "tuesday", "--from", tmp_path / "none", "--out", tmp_path / "new"), "not-a-run")
+    assert f"there is no folder {tmp_path / 'none'}" in told

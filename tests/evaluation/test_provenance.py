@@ -73,6 +73,7 @@ def test_machine() -> None:
 def test_everything_needed_and_nobody_named(temporal: Dataset) -> None:
     found = collect(temporal, torch.device("cpu"), {"a": 1})
     assert (found.dataset, found.dataset_sha256) == (temporal.manifest.name, temporal.manifest.content_sha256)
+    assert (found.version, found.trained_version, found.trained_sha256) == (1, 1, found.dataset_sha256)
     assert found.config == {"a": 1}
     assert found.versions == {
         "duetgen": duetgen.__version__,
@@ -83,7 +84,18 @@ def test_everything_needed_and_nobody_named(temporal: Dataset) -> None:
     assert found.date.endswith("+00:00")
     assert (found.machine.device, found.machine.threads) == ("cpu", torch.get_num_threads())
     said = msgspec.to_builtins(found)
-    assert set(said) == {"commit", "config", "dataset", "dataset_sha256", "versions", "date", "machine"}
+    assert set(said) == {
+        "commit",
+        "config",
+        "dataset",
+        "dataset_sha256",
+        "version",
+        "trained_version",
+        "trained_sha256",
+        "versions",
+        "date",
+        "machine",
+    }
     assert set(said["machine"]) == {"system", "cpu", "cores", "threads", "device"}
     assert platform.node() not in [*said.values(), *said["machine"].values()]
     assert str(Path(provenance.__file__).parent) not in str(said)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.bundles import BLEND, untrained_run
-from tests.conftest import MakeDataset
+from tests.bundles import BLEND, tiny_bundle, untrained_run
+from tests.conftest import MakeDataset, wandering_sequences, write_dataset
+from tests.lineage import versions_of, with_titles
 
 from duetgen.data.store import Dataset
 from duetgen.evaluation import OWN, ZERO, evaluate
@@ -58,6 +59,15 @@ def test_other_data_and_other_folders_are_refused(
         load_model(bundle_folder, make_dataset([[2, 3, 4]]))
     with pytest.raises(NotARunError):
         load_model(tmp_path, make_dataset([[2, 3, 4]]))
+
+
+def test_a_bundle_of_a_later_version_is_refused_by_the_versions(tmp_path: Path) -> None:
+    sequences = wandering_sequences(20, 22, seed=0)
+    made = (write_dataset(tmp_path / name, sequences, vocabulary=22) for name in ("one", "two"))
+    first, second = versions_of(*(with_titles(dataset, [None] * 20) for dataset in made))
+    tiny_bundle(tmp_path / "bundle", second)
+    with pytest.raises(DatasetMismatchError, match=r"trained on version 2 of .* is version 1"):
+        load_model(tmp_path / "bundle", first)
 
 
 @pytest.mark.parametrize("age", [0, 1, 7, 40, 1_000])

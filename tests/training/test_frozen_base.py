@@ -167,12 +167,12 @@ def test_a_refused_overwrite_loses_nothing(people: Dataset, base: Path, tmp_path
         train(people, on(base, model__backbone__width=16), run.root, overwrite=True)
     with pytest.raises(NotARunError):
         train(people, on(tmp_path / "nowhere"), run.root, overwrite=True)
-    with pytest.raises(OutputExistsError, match="holds the global model"):
+    with pytest.raises(OutputExistsError, match="run is the global model"):
         train(people, on(run.root), run.root, overwrite=True)
     assert run.weights.read_bytes() == before
-    with pytest.raises(OutputExistsError, match="holds the global model"):
+    with pytest.raises(OutputExistsError, match="run, the global model, lies in"):
         train(people, on(run.root), tmp_path, overwrite=True)
-    with pytest.raises(OutputExistsError, match="lies in the folder of the global model"):
+    with pytest.raises(OutputExistsError, match=r"more lies in .*run, the global model"):
         train(people, on(run.root), run.root / "more")
     assert run.weights.read_bytes() == before
 

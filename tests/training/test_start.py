@@ -27,7 +27,7 @@ from duetgen.training.defaults import fill_in, later_passes, passes
 from duetgen.training.frozen_base import to_beat
 from duetgen.training.growth import grown
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
-from duetgen.training.start import going_on
+from duetgen.training.start import check_start, going_on
 
 SMALL = TrainConfig(
     model=ModelConfig(
@@ -296,6 +296,18 @@ def test_a_setting_that_the_weights_do_not_fit_is_refused_by_its_name(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_cloud_model_that_the_run_does_not_hold_is_refused_by_its_kind(
+    versions: tuple[Dataset, ...], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    for kind, other in (("duet", "ease"), ("joint", "blend")):
+        its = load_run(runs[kind]).config.model.cloud.kind
+        config = with_settings(going_on(runs[kind]), {"model.cloud.kind": other})
+        with pytest.raises(InvalidConfigError, match=rf"model\.cloud\.kind is '{other}', .* has '{its}'") as refused:
+            train(versions[1], config, tmp_path / "run")
+        assert "none to go on without" in refused.value.hint
+    check_start(versions[1], later(runs["duet"], model__cloud__kind="none"), RunFolder(tmp_path / "run"))
+
+
 def test_a_method_that_the_run_does_not_hold_is_refused(
     versions: tuple[Dataset, ...], runs: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -330,5 +342,8 @@ def test_a_run_that_changed_since_is_refused_and_so_is_one_inside_the_other(
     train(versions[0], with_settings(PLAIN, KINDS["base"] | {"seed": 1}), first, overwrite=True)
     with pytest.raises(NotARunError, match="begun for another run than"):
         train(versions[1], with_settings(later(first), {"seed": 0}), tmp_path / "run")
-    with pytest.raises(OutputExistsError, match="goes on from"):
+    with pytest.raises(OutputExistsError, match="first is the run to go on from"):
         train(versions[1], later(first), first, overwrite=True)
+    first.rename(tmp_path / "elsewhere")
+    with pytest.raises(NotARunError, match=r"first, the run that .*run began with, is gone"):
+        train(versions[1], with_settings(SMALL, {"start_from": str(first)}), tmp_path / "run")

@@ -42,17 +42,16 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
     return resolve(dataset, prepare)
 
 
-def say_version(root: Path, seen: Dataset, quiet: bool) -> None:
-    """Tell that a run or a bundle was trained on an earlier version of the dataset, where it was.
+def say_version(root: Path, seen: Dataset) -> None:
+    """Tell on standard error that a run or a bundle was trained on an earlier version of the dataset, where it was.
 
     Args:
         root: its folder.
         seen: the dataset as it knows it.
-        quiet: tell nothing.
     """
     from duetgen.data.view import EarlierView
 
-    if isinstance(seen, EarlierView) and not quiet:
+    if isinstance(seen, EarlierView):
         console.notes.print(f"{root} was {seen.told}", markup=False)
 
 

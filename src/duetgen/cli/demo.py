@@ -291,7 +291,7 @@ def print_result(evaluation: Evaluation, rows: list[Row], new: str | None) -> No
         bounds = interval(row.difference_low, row.difference_high)
         table.add_row(row.name, *values, f"{row.difference:+.4f}{share}", bounds, row.verdict)
     console.results.print(f"\n{heading(evaluation)}")
-    for line in notes(evaluation):
+    for line in notes(evaluation, "the run"):
         console.results.print(line)
     console.results.print(table)
     print_groups(evaluation)

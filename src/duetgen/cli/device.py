@@ -194,7 +194,7 @@ def run_replay(
     model, data = load_model(bundle, config.trusted, DeviceModel), Dataset(find_dataset(dataset, quiet))
     chosen = protocol or ("given" if data.has_given else "full")
     sessions = Sessions(data, model.manifest, chosen, devices, seed)
-    say_version(bundle, sessions.dataset, quiet)
+    say_version(bundle, sessions.dataset)
     if tokens is not None:
         missing = [session.name for session in sessions.all if session.name not in tokens]
         if missing:

@@ -121,7 +121,7 @@ def evaluate(
     models: list[tuple[str, nn.Module, dict[str, Any], Dataset]] = []
     for root in roots:
         model, settings, seen = load_model(root, data)
-        say_version(root, seen, quiet or json)
+        say_version(root, seen)
         models.append((str(root), model, settings, seen))
         if isinstance(model, CloudModel):
             models.append((f"{root} (list)", CloudList(model), settings, seen))
@@ -155,7 +155,7 @@ def evaluate(
         if len(names) > 1:
             console.results.print(name, style="bold", markup=False)
         for evaluation in its:
-            print_evaluation(evaluation)
+            print_evaluation(evaluation, name)
             if by_history:
                 print_history(evaluation)
     for ranked in dict.fromkeys(one.protocol for one in gaps):
@@ -257,8 +257,8 @@ def heading(evaluation: Evaluation) -> str:
     )
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
-    """A table of conditions and metrics, with the interval of the first."""
+def print_evaluation(evaluation: Evaluation, run: str) -> None:
+    """A table of conditions and metrics of a run, with the interval of the first."""
     columns = COLUMNS[evaluation.protocol]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
@@ -271,17 +271,24 @@ def print_evaluation(evaluation: Evaluation) -> None:
         bounds = "" if first.low is None or first.high is None else f"{first.low:.4f} to {first.high:.4f}"
         table.add_row(label(result.name, evaluation), *values, bounds)
     console.results.print(heading(evaluation))
-    for line in notes(evaluation):
-        console.results.print(line)
+    for line in notes(evaluation, run):
+        console.results.print(line, markup=False)
     console.results.print(table)
     print_groups(evaluation)
 
 
-def notes(evaluation: Evaluation) -> list[str]:
-    """What a reader of the table must know."""
+def notes(evaluation: Evaluation, run: str) -> list[str]:
+    """What a reader of the table of a run must know."""
     from duetgen.evaluation.protocols import missed_targets
 
-    missed = missed_targets(evaluation.targets, evaluation.unknown_targets, evaluation.repeat_targets, evaluation.met)
+    known = evaluation.provenance
+    missed = missed_targets(
+        evaluation.targets,
+        evaluation.unknown_targets,
+        evaluation.repeat_targets,
+        evaluation.met,
+        run if known.trained_version < known.version else "training",
+    )
     return [line for line in (evaluation.note, missed) if line]
 
 

@@ -66,7 +66,7 @@ def export(
     loaded, data = load_run(run), Dataset(find_dataset(dataset, quiet or json))
     check_exportable(loaded.device_model)
     data = loaded.view(data)
-    say_version(run, data, quiet or json)
+    say_version(run, data)
     signer, place, made = key_to_sign_with(key)
     say_key(place, public_hex(signer), made)
     with console.spinner("exporting", quiet or json) as say:

@@ -62,7 +62,7 @@ def recommend(
     use_machine(threads)
     data = Dataset(find_dataset(dataset, quiet or json))
     recommender, _, data = load_model(model, data)
-    say_version(model, data, quiet or json)
+    say_version(model, data)
     device_U = choose(data, devices)
     with console.counting(quiet or json) as progress:
         item_UK, score_UK = best_items(recommender, data, device_U, k, met=met, personal=theta, progress=progress)

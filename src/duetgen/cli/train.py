@@ -72,15 +72,23 @@ def train(
     from duetgen.machine import use_machine
     from duetgen.training import ObjectiveConfig
     from duetgen.training import train as run_training
+    from duetgen.training.config import InvalidConfigError
     from duetgen.training.defaults import fill_in
     from duetgen.training.finetune_run import read_choice
     from duetgen.training.frozen_base import to_beat
     from duetgen.training.run import RunFolder
-    from duetgen.training.start import going_on
+    from duetgen.training.start import check_start, check_there, going_on
 
     start: Path | TrainConfig | None = None
     if from_ is not None:
-        start = going_on(from_, method)
+        if out is not None:
+            check_there(from_, RunFolder(out))
+        start = its = going_on(from_, method)
+        if joint and method is None and its.model.method != "duet":
+            raise InvalidConfigError(
+                f"{its.model.method} is the method of the run {from_}: it has no use for joint",
+                "leave --joint out, or train anew",
+            )
     if global_model is not None and from_ is None:
         method = method or "duet"
         RunFolder(global_model).read_environment()  # Refuses what is no run by its own name.
@@ -110,8 +118,9 @@ def train(
     chief = os.environ.get("RANK", "0") == "0"
     if chief and not (quiet or json or (tuned and settled.global_model)):
         complete = fill_in(settled, data)
-        if from_ is not None:
-            print_start(from_, data)
+        if from_ is not None:  # What is refused is not told as if it went on.
+            check_start(data, complete, RunFolder(out))
+            print_start(from_, data, complete.optimiser.epochs)
         console.notes.print(f"settings: {told_cloud(complete) if on_cloud else told(complete)}")
     with console.TrainingBar(title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
@@ -154,6 +163,12 @@ def train(
     if trust is not None:
         told_trust = "; ".join(in_words(name, curve) for name, curve in trust.items())
         console.results.print(f"  trust: {told_trust}", soft_wrap=True)
+        if not any(trust["weights"].values()):
+            console.results.print(
+                "  weights gain no more there than the error of that gain, so they count nothing, whatever the epochs "
+                "showed",
+                soft_wrap=True,
+            )
         opinions = [curve for name, curve in trust.items() if name != "weights"]
         if opinions and not any(any(curve.values()) for curve in opinions):
             console.results.print("  no opinion counts: devices lose nothing by `duet export --parts weights`")
@@ -161,17 +176,15 @@ def train(
     console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 
 
-def print_start(root: Path, data: Dataset) -> None:
-    """What a run goes on from, where that fits the dataset."""
-    from duetgen.data.view import as_of
+def print_start(root: Path, data: Dataset, epochs: int) -> None:
+    """What a run goes on from, and for how long."""
     from duetgen.training.run import RunFolder
 
     environment = RunFolder(root).read_environment()
-    if as_of(data, environment.dataset_sha256) is not None:
-        console.notes.print(
-            f"goes on from {root}, trained on version {len(environment.earlier) + 1} of {data.version}: "
-            f"{data.vocabulary - environment.vocabulary:,} items are new to it"
-        )
+    console.notes.print(
+        f"goes on from {root}, trained on version {len(environment.earlier) + 1} of {data.version}, for at most "
+        f"{epochs} passes: {data.vocabulary - environment.vocabulary:,} items are new to it"
+    )
 
 
 class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):

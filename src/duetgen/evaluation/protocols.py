@@ -35,11 +35,19 @@ def full_name(name: str, met: MetPolicy) -> str:
     return f"{name}, met {'hidden' if met == 'hide' else 'shown'}"
 
 
-def missed_targets(targets: int, unknown: int, repeats: int, met: MetPolicy) -> str:
-    """Which targets nobody can hit, or how many are repeats, in words; empty where there is nothing to say."""
+def missed_targets(targets: int, unknown: int, repeats: int, met: MetPolicy, model: str = "training") -> str:
+    """Which targets are missed in any case, or how many are repeats, in words; empty where there is nothing to say.
+
+    Args:
+        targets: how many there are.
+        unknown: of these, how many are items that the model does not know.
+        repeats: of these, how many the device had met.
+        met: the policy of met items.
+        model: what does not know them: training, or a run of an earlier version of the dataset.
+    """
     parts = []
     if unknown:
-        parts.append(f"{unknown / targets:.2%} of the targets are items that training does not know: missed by all.")
+        parts.append(f"{unknown / targets:.2%} of the targets are items that {model} does not know: all missed.")
     if repeats:
         outcome = "hidden, so missed by all" if met == "hide" else "shown; figures of new items stand beside"
         parts.append(f"{repeats / targets:.2%} are items that the device had met: {outcome}.")

@@ -15,6 +15,7 @@ import torch
 
 import duetgen
 from duetgen.data.store import Dataset
+from duetgen.data.view import EarlierView
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         config: settings of the model that was measured, as its run folder keeps them.
         dataset: name of the dataset folder's content.
         dataset_sha256: content hash of the dataset.
+        version: of the dataset, from 1.
+        trained_version: that which the model was trained on.
+        trained_sha256: its content hash.
         versions: of duetgen, torch, numpy and Python.
         date: when, UTC, ISO 8601.
     """
@@ -44,6 +48,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any] | None
     dataset: str
     dataset_sha256: str
+    version: int = 1
+    trained_version: int = 1
+    trained_sha256: str = ""
     versions: dict[str, str]
     date: str
     machine: Machine
@@ -87,12 +94,17 @@ def usable_cores() -> int:
 
 
 def collect(dataset: Dataset, device: torch.device, config: dict[str, Any] | None = None) -> Provenance:
-    """The provenance of what is measured now."""
+    """The provenance of what is measured now, on the dataset as the model knows it."""
+    number = dataset.number if isinstance(dataset, EarlierView) else dataset.version
+    contents = [*(one.content_sha256 for one in dataset.manifest.versions), dataset.manifest.content_sha256]
     return Provenance(
         commit=commit_of(Path(duetgen.__file__).parent),
         config=config,
         dataset=dataset.manifest.name,
         dataset_sha256=dataset.manifest.content_sha256,
+        version=dataset.version,
+        trained_version=number,
+        trained_sha256=contents[number - 1],
         versions={
             "duetgen": duetgen.__version__,
             "torch": str(torch.__version__),

@@ -208,6 +208,7 @@ def _provenance(run: Run) -> dict[str, str]:
         "config_sha256": hashlib.sha256(run.config.to_toml()).hexdigest(),
         "dataset": run.environment.dataset,
         "dataset_sha256": run.environment.dataset_sha256,
+        **({"earlier": " ".join(run.environment.earlier)} if run.environment.earlier else {}),
         "split": run.environment.split,
         "seed": str(run.config.seed),
         "best_epoch": str(run.environment.best_epoch),

@@ -102,6 +102,13 @@ def load_model(root: Path, dataset: Dataset) -> tuple[nn.Module, dict[str, Any],
     provenance = bundle.manifest.provenance
     view = as_of(dataset, provenance.get("dataset_sha256", dataset.manifest.content_sha256))
     if view is None:
+        earlier = provenance.get("earlier", "").split()
+        if dataset.manifest.content_sha256 in earlier:
+            raise DatasetMismatchError(
+                f"{root} was trained on version {len(earlier) + 1} of {provenance.get('dataset', 'it')}, "
+                f"{dataset.root} is version {dataset.version}",
+                "give the dataset folder as it was then or is now, or a bundle of the earlier version",
+            )
         raise DatasetMismatchError(
             f"{root} was trained on other data than {dataset.root}",
             "give the dataset folder that its run was trained on",

@@ -59,10 +59,12 @@ def check_apart(folder: RunFolder, root: Path, what: str) -> None:
         OutputExistsError: it does.
     """
     own, other = folder.root.resolve(), root.resolve()
+    if own == other:
+        raise OutputExistsError(f"{folder.root} is the {what}", "choose another --out")
     if other.is_relative_to(own):
-        raise OutputExistsError(f"{folder.root} holds the {what} {root}", "choose another --out")
+        raise OutputExistsError(f"{root}, the {what}, lies in {folder.root}", "choose another --out")
     if own.is_relative_to(other):
-        raise OutputExistsError(f"{folder.root} lies in the folder of the {what} {root}", "choose another --out")
+        raise OutputExistsError(f"{folder.root} lies in {root}, the {what}", "choose another --out")
 
 
 def freeze_global_model(model: Recommender, base: Recommender, config: TrainConfig) -> None:

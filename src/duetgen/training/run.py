@@ -200,6 +200,8 @@ class RunFolder:
             NotARunError: missing or of another version.
             DamagedError: it is malformed, or is not what was written.
         """
+        if not self.root.exists():
+            raise NotARunError(f"there is no folder {self.root}", "give the folder of a run of `duet train`")
         if not self.environment.is_file():
             raise NotARunError(
                 f"{self.root} is not a run folder: it has no {self.marker}",

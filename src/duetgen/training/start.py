@@ -17,7 +17,7 @@ from duetgen.documents import digest_of
 from duetgen.training.config import InvalidConfigError, TrainConfig
 from duetgen.training.frozen_base import check_apart, check_same, describe_device_model
 from duetgen.training.growth import grown_weights
-from duetgen.training.run import Run, RunFolder, load_run
+from duetgen.training.run import NotARunError, Run, RunFolder, load_run
 from duetgen.training.within import base_config, cloud_config
 
 WHOLES: Final = {
@@ -62,15 +62,32 @@ def check_start(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> Non
 
     Raises:
         OutputExistsError: one of them lies in the other's folder.
+        NotARunError: it is gone since `folder` was begun with it.
         DatasetMismatchError: it was trained on another dataset, or on a later version.
         InvalidConfigError: a setting that its weights depend on is another one now.
         DuetError: as `load_run` does.
     """
     root = Path(config.start_from)
-    check_apart(folder, root, "run that it goes on from")
+    check_there(root, folder)
+    check_apart(folder, root, "run to go on from")
     run = load_run(root)
     run.view(dataset)
     check_settings(run, config)
+
+
+def check_there(root: Path, folder: RunFolder) -> None:
+    """Refuse to take up a run whose weights to begin with are gone.
+
+    Raises:
+        NotARunError: `folder` was begun with the run `root`, which is no longer there.
+        DamagedError: a file of `folder` is not what it was.
+    """
+    if root.exists() or not folder.environment.is_file():
+        return
+    if folder.read_config(folder.read_environment()).start_from == str(root):
+        raise NotARunError(
+            f"{root}, the run that {folder.root} began with, is gone", "put it back, or begin again from another run"
+        )
 
 
 def check_settings(run: Run, config: TrainConfig) -> None:
@@ -87,6 +104,10 @@ def check_settings(run: Run, config: TrainConfig) -> None:
     if method == its == "duet":
         check_same(describe_generator(config), describe_generator(run.config), told, hint)
     if config.model.cloud.members and not config.cloud_model:
+        own, other = config.model.cloud, run.config.model.cloud
+        if ("sequence" in own.members) != ("sequence" in other.members):
+            kinds = "give the kind that the run has, none to go on without opinions, or train anew"
+            check_same({"model.cloud.kind": own.kind}, {"model.cloud.kind": other.kind}, told, kinds)
         check_same(describe_cloud(config), describe_cloud(run.config), told, hint)
 
 
@@ -117,9 +138,8 @@ def describe_generator(config: TrainConfig) -> dict[str, object]:
 def describe_cloud(config: TrainConfig) -> dict[str, object]:
     """The settings that a cloud model's weights depend on; tables are counted anew."""
     cloud = config.model.cloud
-    learnt = "sequence" in cloud.members
     sizes = {f"model.cloud.{name}": getattr(cloud, name) for name in ("width", "layers", "heads")}
-    return {"a sequence model in model.cloud": learnt, "model.history.length": config.model.history.length} | sizes
+    return {"model.history.length": config.model.history.length} | sizes
 
 
 def load_start(dataset: Dataset, config: TrainConfig) -> dict[str, Tensor]:
