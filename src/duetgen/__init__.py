@@ -6,7 +6,9 @@ ever trains. Importing this package is cheap: each part imports what it needs, w
 
 __version__ = "0.1.0"
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from duetgen.late import late
 
 if TYPE_CHECKING:
     from duetgen.core import personalise
@@ -14,10 +16,4 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "personalise"]
 
 
-def __getattr__(name: str) -> Any:
-    """Parts that need torch, imported when they are asked for."""
-    if name != "personalise":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from duetgen.core import personalise
-
-    return personalise
+__getattr__ = late(__name__, {"personalise": "core"})

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from duetgen.data.store import Dataset, Manifest, NotADatasetError, Rows, Targets, Version
+from duetgen.errors import MissingExtraError
+from duetgen.late import late
 
 if TYPE_CHECKING:
     from duetgen.data.leakage import check
@@ -32,26 +34,23 @@ __all__ = [
     "detect",
 ]
 
-_LATE = {
-    "SOURCES": "sources",
-    "Columns": "sources",
-    "PrepareConfig": "prepare",
-    "Reading": "sources",
-    "SyntheticConfig": "sources.synthetic",
-    "check": "leakage",
-    "detect": "sources",
-}
+_late = late(
+    __name__,
+    {
+        "SOURCES": "sources",
+        "Columns": "sources",
+        "PrepareConfig": "prepare",
+        "Reading": "sources",
+        "SyntheticConfig": "sources.synthetic",
+        "check": "leakage",
+        "detect": "sources",
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    from duetgen.errors import MissingExtraError
-
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        return _late(name)
     except ModuleNotFoundError as cause:
         if cause.name != "polars":
             raise

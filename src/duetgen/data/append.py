@@ -16,7 +16,6 @@ import polars as pl
 
 from duetgen.data.errors import BadSettingError, NotAppendableError, NothingNewError
 from duetgen.data.kept import GROWING, Standing
-from duetgen.data.manifest import source_of
 from duetgen.data.memory import Memory
 from duetgen.data.partitions import Run, in_threads
 from duetgen.data.prepare import PrepareConfig, make_dataset
@@ -175,7 +174,7 @@ def check_log(log: Log, config: PrepareConfig, standing: Standing) -> None:
                 f"the last time of the log is {last}, that of the dataset {standing.last}: only one is of a clock",
                 "say what the numbers are with --time-unit",
             )
-    read = set(source_of(log).sha256)
+    read = set(log.digests)
     for version, source in enumerate([*(one.source for one in manifest.versions), manifest.source], 1):
         if read <= set(source.sha256):
             raise NothingNewError(
@@ -190,13 +189,12 @@ def known_of(log: Log, standing: Standing) -> str:
     Raises:
         NotAppendableError: none.
     """
-    sizes, known = log.spool.sizes[1:], []
-    for name, ids in (("user", standing.users), ("item", standing.items)):
-        known.append(int((log.spool.tally[name][: len(ids)] > 0).sum()))
-    if not any(known):
+    tally, (_, all_users, all_items) = log.spool.tally, log.spool.sizes
+    users = int((tally["user"][: len(standing.users)] > 0).sum())
+    items = int((tally["item"][: len(standing.items)] > 0).sum())
+    if not (users or items):
         raise NotAppendableError(
             "no user and no item of the log stands in the dataset",
             "are its ids of another form, or its columns others? a log of its own is prepared by itself, with --out",
         )
-    (users, items), (all_users, all_items) = known, sizes
     return f"{users:,} of {all_users:,} users and {items:,} of {all_items:,} items of the log are known"

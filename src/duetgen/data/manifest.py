@@ -127,7 +127,7 @@ def make_manifest(
         format_version=FORMAT_VERSION,
         name=config.name or name_of(input, log),
         versions=versions,
-        source=source_of(log),
+        source=Source(kind=log.kind, files=[path.name for path in log.files], sha256=log.digests),
         has_time=indexed.timestamps is not None,
         split=split,
         seed=config.seed,
@@ -159,13 +159,6 @@ def tied_share(indexed: Indexed) -> float | None:
         same[indexed.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False
         tied += int(same.sum())
     return tied / len(indexed.events)
-
-
-def source_of(log: Log) -> Source:
-    """Kind, names and digests of the files of a log."""
-    return Source(
-        kind=log.kind, files=[path.name for path in log.files], sha256=[digest_of(path) for path in log.files]
-    )
 
 
 USUAL = ("interactions.", "ratings.", "train.")

@@ -68,8 +68,7 @@ class Memory(msgspec.Struct, frozen=True):
 
     def most_events(self, log: Spool) -> int:
         """Events of one partition, beside the ids of the log."""
-        ids = len(log.ids("user")) + len(log.ids("item"))
-        return min(max((self.limit - FIXED - ids * ID) // (EVENT * WORKERS), FEWEST_EVENTS), MOST_EVENTS)
+        return min(max((self.limit - FIXED - log.known_ids * ID) // (EVENT * WORKERS), FEWEST_EVENTS), MOST_EVENTS)
 
     def needed(self, input: Path, standing: int = 0) -> str | None:
         """One line on the memory that a log will need, as far as that can be told before it is read.

@@ -138,12 +138,16 @@ class Spool:
         self._check_ids(f"with the first {self.size:,} events there are")
 
     def _check_ids(self, there_are: str) -> None:
-        found = sum(map(len, self._codes.values()))
-        if self.most_ids is not None and found > self.most_ids:
+        if self.most_ids is not None and self.known_ids > self.most_ids:
             raise MemoryLimitError(
-                f"{there_are} {found:,} users and items, and memory is there for {self.most_ids:,}",
+                f"{there_are} {self.known_ids:,} users and items, and memory is there for {self.most_ids:,}",
                 "give more with --memory-limit, or prepare a part of the log",
             )
+
+    @property
+    def known_ids(self) -> int:
+        """How many users and items have a code, those without an event too."""
+        return sum(map(len, self._codes.values()))
 
     def kind(self, name: str) -> pl.Categorical:
         """See `Codes`, of the users or the items."""

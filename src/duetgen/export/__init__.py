@@ -18,7 +18,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from duetgen.late import late
 
 if TYPE_CHECKING:
     from duetgen.export.bundle import export_bundle
@@ -27,14 +29,5 @@ if TYPE_CHECKING:
 __all__ = ["export_bundle", "export_model"]
 
 
-def __getattr__(name: str) -> Any:
-    # Late, so that who only handles keys does not wait for torch.
-    if name == "export_bundle":
-        from duetgen.export.bundle import export_bundle
-
-        return export_bundle
-    if name == "export_model":
-        from duetgen.export.model import export_model
-
-        return export_model
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Late, so that who only handles keys does not wait for torch.
+__getattr__ = late(__name__, {"export_bundle": "bundle", "export_model": "model"})

@@ -12,7 +12,6 @@ import msgspec
 
 from duetgen.core import freeze
 from duetgen.data.store import Dataset
-from duetgen.documents import digest_of
 from duetgen.errors import OutputExistsError
 from duetgen.recommender import Recommender
 from duetgen.training.config import InvalidConfigError, TrainConfig
@@ -30,10 +29,7 @@ def load_global_model(dataset: Dataset, config: TrainConfig, root: Path) -> Reco
         DatasetMismatchError: it was trained on another dataset, or on a later version.
         InvalidConfigError: its device model is not the one that the configuration tells.
     """
-    run = grown(load_run(root), dataset)
-    model = run.device_model
-    check_same_device_model(run, config)
-    return model
+    return device_model_of(grown(load_run(root), dataset), config)
 
 
 def check_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> str:
@@ -48,8 +44,10 @@ def check_global_model(dataset: Dataset, config: TrainConfig, folder: RunFolder)
     """
     root = Path(config.global_model)
     check_apart(folder, root, "global model")
-    load_global_model(dataset, config, root)
-    return digest_of(RunFolder(root).weights)
+    run = load_run(root)
+    run.view(dataset)
+    device_model_of(run, config)
+    return run.environment.weights_sha256
 
 
 def check_apart(folder: RunFolder, root: Path, what: str) -> None:
@@ -100,18 +98,21 @@ def to_beat(config: TrainConfig, root: Path) -> float | None:
     return environment.best
 
 
-def check_same_device_model(kept: Run, config: TrainConfig) -> None:
-    """Refuse a run whose device model has another shape, or scores of another kind.
+def device_model_of(kept: Run, config: TrainConfig) -> Recommender:
+    """The device model of a run, refused if its shape is not what the settings tell, or its scores are of another kind.
 
     Raises:
+        NotARunError: it is a cloud model.
         InvalidConfigError: with the first setting that differs.
     """
+    model = kept.device_model
     check_same(
         describe_device_model(config),
         describe_device_model(kept.config),
         f"the global model of {kept.root}",
         "give the settings of the device model that the global model was trained with",
     )
+    return model
 
 
 def check_same(own: dict[str, object], its: dict[str, object], whose: str, hint: str) -> None:

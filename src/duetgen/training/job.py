@@ -28,7 +28,7 @@ from duetgen.training.defaults import fill_in
 from duetgen.training.distillation import Teacher
 from duetgen.training.finetune_run import FineTuning
 from duetgen.training.frozen_base import check_apart, check_global_model, load_global_model
-from duetgen.training.growth import grown
+from duetgen.training.growth import grown, grown_weights
 from duetgen.training.loop import Trainer, Validate, make_batches
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress, Silent
@@ -42,7 +42,7 @@ from duetgen.training.run import (
     job_of,
     load_run,
 )
-from duetgen.training.start import check_start, digest_of_start, load_start, of_sequence
+from duetgen.training.start import check_start, digest_of_start, of_sequence
 from duetgen.training.states import States
 from duetgen.training.trust import learn_trust
 from duetgen.training.within import base_config, cloud_config, sequence_config
@@ -95,8 +95,7 @@ def train(
     begun_from = check_global_model(dataset, config, folder) if config.global_model else ""
     advised_by = check_cloud_model(dataset, config, folder) if config.cloud_model else ""
     if config.start_from and known is None:
-        check_start(dataset, config, folder)
-        known = processes.of_first(partial(load_start, dataset, config))
+        known = processes.of_first(partial(grown_weights, check_start(dataset, config, folder), dataset))
     went_on = digest_of_start(config)
     environment = describe(dataset, config, processes.device.type, begun_from, advised_by, went_on)
     measure = validate or default_validation(config, processes)
@@ -231,7 +230,7 @@ def check_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) 
             f"{run.cloud_model.window} events",
             "give both the same",
         )
-    return digest_of(RunFolder(root).weights)
+    return run.environment.weights_sha256
 
 
 def list_measure(dataset: Dataset, config: TrainConfig) -> Measure:

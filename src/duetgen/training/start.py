@@ -13,10 +13,8 @@ import msgspec
 from torch import Tensor
 
 from duetgen.data.store import Dataset
-from duetgen.documents import digest_of
 from duetgen.training.config import InvalidConfigError, TrainConfig
 from duetgen.training.frozen_base import check_apart, check_same, describe_device_model
-from duetgen.training.growth import grown_weights
 from duetgen.training.run import NotARunError, Run, RunFolder, load_run
 from duetgen.training.within import base_config, cloud_config
 
@@ -57,8 +55,11 @@ def going_on(root: Path, method: str | None = None) -> TrainConfig:
     return config if method == config.model.method else PARTS[method](config)
 
 
-def check_start(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> None:
+def check_start(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> Run:
     """Refuse, before `folder` is made or replaced, a run that cannot be gone on from or that would go with it.
+
+    Returns:
+        The run.
 
     Raises:
         OutputExistsError: one of them lies in the other's folder.
@@ -73,6 +74,7 @@ def check_start(dataset: Dataset, config: TrainConfig, folder: RunFolder) -> Non
     run = load_run(root)
     run.view(dataset)
     check_settings(run, config)
+    return run
 
 
 def check_there(root: Path, folder: RunFolder) -> None:
@@ -142,14 +144,9 @@ def describe_cloud(config: TrainConfig) -> dict[str, object]:
     return {"model.history.length": config.model.history.length} | sizes
 
 
-def load_start(dataset: Dataset, config: TrainConfig) -> dict[str, Tensor]:
-    """The weights that a run goes on from, by name, grown to its dataset: see `growth`."""
-    return grown_weights(load_run(Path(config.start_from)), dataset)
-
-
 def digest_of_start(config: TrainConfig) -> str:
     """The digest of the weights that a run goes on from; empty where it begins anew."""
-    return digest_of(RunFolder(Path(config.start_from)).weights) if config.start_from else ""
+    return RunFolder(Path(config.start_from)).read_environment().weights_sha256 if config.start_from else ""
 
 
 def of_sequence(known: dict[str, Tensor] | None) -> dict[str, Tensor] | None:

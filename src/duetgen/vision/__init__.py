@@ -13,8 +13,9 @@ Reading images needs no torch, so what needs it is imported when it is asked for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from duetgen.late import late
 from duetgen.vision.images import Images
 from duetgen.vision.sources import read_images
 
@@ -37,21 +38,16 @@ __all__ = [
     "run_cell",
 ]
 
-_LATE = {
-    "Cell": "experiment",
-    "Fleet": "fleet",
-    "Setting": "fleet",
-    "VisionResults": "results",
-    "assemble": "results",
-    "make_digits": "made",
-    "make_fleet": "fleet",
-    "run_cell": "experiment",
-}
-
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+__getattr__ = late(
+    __name__,
+    {
+        "Cell": "experiment",
+        "Fleet": "fleet",
+        "Setting": "fleet",
+        "VisionResults": "results",
+        "assemble": "results",
+        "make_digits": "made",
+        "make_fleet": "fleet",
+        "run_cell": "experiment",
+    },
+)

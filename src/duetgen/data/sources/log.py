@@ -12,6 +12,7 @@ import polars as pl
 
 from duetgen.data.sources.duet_text.rows import TextRows
 from duetgen.data.spool import Spool
+from duetgen.documents import digest_of
 
 Progress = Callable[[str], None]
 
@@ -86,6 +87,11 @@ class Log:
     notes: list[Note] = field(default_factory=list)
     rows: TextRows | None = None
     remarks: list[str] = field(default_factory=list)
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """SHA-256 of each of the files."""
+        return [digest_of(path) for path in self.files]
 
     @cached_property
     def events(self) -> pl.DataFrame:
