@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.core import AGES, Theta
 from duetgen.data.store import Dataset
 from duetgen.evaluation import OWN, Condition

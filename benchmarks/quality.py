@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from duetgen.comparison.results import BASE, Results
+from duetgen.comparison.report.results import BASE, Results
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.store import Dataset
 from quality_pages import write_cell

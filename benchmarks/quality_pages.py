@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from duetgen.comparison.methods import METHODS
-from duetgen.comparison.results import BASE, DUET, HEADLINE, JOINTLY, Comparison, Results, Row, Table
+from duetgen.comparison.methods.table import METHODS
+from duetgen.comparison.report.results import BASE, DUET, HEADLINE, JOINTLY, Comparison, Results, Row, Table
 from duetgen.evaluation.protocols import full_name
 from duetgen.pages.svg import GRID, INK, MUTED, SERIES, VARIABLES, draw_figure
 from duetgen.wire.messages import MetPolicy

@@ -22,8 +22,8 @@ import msgspec
 import torch
 
 import duetgen
-from duetgen.comparison.numbers import interval, milliseconds
-from duetgen.comparison.results import Comparison, Estimate
+from duetgen.comparison.report.numbers import interval, milliseconds
+from duetgen.comparison.report.results import Comparison, Estimate
 from duetgen.evaluation.provenance import commit_of, cpu_name, usable_cores
 from duetgen.files import write_bytes
 from duetgen.vision.experiment import COUNTS, Cell, run_cell

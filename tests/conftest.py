@@ -182,7 +182,7 @@ def wandering(make_dataset: MakeDataset) -> Dataset:
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers of comparisons begin with torch imported."""
-    monkeypatch.setattr("duetgen.comparison.worker.CONTEXT", forked.CONTEXT)
+    monkeypatch.setattr("duetgen.comparison.cells.worker.CONTEXT", forked.CONTEXT)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["duetgen.comparison.worker", "duetgen.cli.app"])
+CONTEXT.set_forkserver_preload(["duetgen.comparison.cells.worker", "duetgen.cli.app"])
 
 # A process gets the path of the one that starts it, and has to find the tests there.
 if (root := str(Path(__file__).parents[1])) not in sys.path:

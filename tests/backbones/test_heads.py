@@ -6,7 +6,7 @@ from torch import nn
 
 from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.backbones.heads import head_layers
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.core import GeneratorConfig, Theta
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import TrainConfig, check_config

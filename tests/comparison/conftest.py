@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from duetgen.comparison.assemble import make_job, make_tables, origin_of
-from duetgen.comparison.costs import Cost
-from duetgen.comparison.methods import METHODS
-from duetgen.comparison.oscillation import Oscillation
-from duetgen.comparison.records import (
+from duetgen.comparison.cells.costs import Cost
+from duetgen.comparison.cells.oscillation import Oscillation
+from duetgen.comparison.cells.records import (
     FORMAT_VERSION,
     Cell,
     CellRecord,
@@ -23,9 +21,11 @@ from duetgen.comparison.records import (
     ProtocolRecord,
     Work,
 )
-from duetgen.comparison.results import RESULTS_VERSION, DatasetFacts, Results
-from duetgen.comparison.tables import Finished
-from duetgen.comparison.verdict import verdict
+from duetgen.comparison.methods.table import METHODS
+from duetgen.comparison.report.assemble import make_job, make_tables, origin_of
+from duetgen.comparison.report.results import RESULTS_VERSION, DatasetFacts, Results
+from duetgen.comparison.report.tables import Finished
+from duetgen.comparison.report.verdict import verdict
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset
@@ -222,8 +222,8 @@ def make_results(
 @pytest.fixture
 def run_in() -> Callable[[Path, Dataset, Job, list[Cell], int], Any]:
     """`run_in(root, dataset, job, cells, jobs)`: the outcome of running the cells in processes."""
-    from duetgen.comparison.assemble import folder_job, unfinished
-    from duetgen.comparison.runner import run_cells
+    from duetgen.comparison.cells.runner import run_cells
+    from duetgen.comparison.report.assemble import folder_job, unfinished
     from duetgen.jobfolder import work_in
 
     def run(root: Path, dataset: Dataset, job: Job, cells: list[Cell], jobs: int) -> Any:

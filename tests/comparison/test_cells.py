@@ -17,13 +17,13 @@ from tests import forked
 from tests.comparison.conftest import SETTINGS
 
 from duetgen.cli.app import main
-from duetgen.comparison import changes
-from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished
-from duetgen.comparison.cells import cell_config, conditions_of, plan_cells, run_cell, starts_of
-from duetgen.comparison.methods import METHODS, Method
-from duetgen.comparison.records import Cell, Job, Work, cell_folder
-from duetgen.comparison.results import METRICS
-from duetgen.comparison.worker import start_worker
+from duetgen.comparison.cells.cell import cell_config, conditions_of, plan_cells, run_cell, starts_of
+from duetgen.comparison.cells.records import Cell, Job, Work, cell_folder
+from duetgen.comparison.cells.worker import start_worker
+from duetgen.comparison.methods import changes
+from duetgen.comparison.methods.table import METHODS, Method
+from duetgen.comparison.report.assemble import assemble, folder_job, make_job, unfinished
+from duetgen.comparison.report.results import METRICS
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError
@@ -248,7 +248,7 @@ def test_a_failing_cell_is_told_by_its_code_and_stops_no_other(
 
 
 def test_a_process_that_is_killed_fails_its_cell_alone(tiny: Dataset, tiny_job: Job, tmp_path: Path) -> None:
-    from duetgen.comparison.runner import run_cells
+    from duetgen.comparison.cells.runner import run_cells
 
     class Killer:
         killed = False

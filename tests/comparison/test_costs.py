@@ -9,8 +9,8 @@ from torch import nn
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel import CloudConfig, CloudList, CloudModel
 from duetgen.cloudmodel.table import TableModel
-from duetgen.comparison.costs import count_bytes, count_flops, count_parameters, count_theta
-from duetgen.comparison.ensemble import BaseEnsemble
+from duetgen.comparison.cells.costs import count_bytes, count_flops, count_parameters, count_theta
+from duetgen.comparison.methods.ensemble import BaseEnsemble
 from duetgen.core import ItemBias, Theta, Trust
 from duetgen.recommender import ModelConfig, Recommender
 

@@ -7,7 +7,7 @@ import torch
 
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel.table import TableModel
-from duetgen.comparison.ensemble import BaseEnsemble, ensemble, newest, try_all
+from duetgen.comparison.methods.ensemble import BaseEnsemble, ensemble, newest, try_all
 from duetgen.data.store import Dataset
 from duetgen.evaluation import validate
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from duetgen.backbones import BackboneConfig
-from duetgen.comparison import changes
-from duetgen.comparison.methods import METHODS, encoder_note
+from duetgen.comparison.methods import changes
+from duetgen.comparison.methods.table import METHODS, encoder_note
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.evaluation import evaluate

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from duetgen.backbones import BACKBONES
-from duetgen.comparison.methods import METHODS
+from duetgen.comparison.methods.table import METHODS
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

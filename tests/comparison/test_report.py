@@ -11,16 +11,15 @@ import pytest
 from tests.comparison.conftest import finished, make_results
 from tests.pages import Page
 
-from duetgen.comparison import report
-from duetgen.comparison.changes import with_settings
-from duetgen.comparison.cost_plots import Against, cost_plot
-from duetgen.comparison.numbers import count, interval, milliseconds, signed
-from duetgen.comparison.plots import staleness_plot
-from duetgen.comparison.policies import PolicyRecord
-from duetgen.comparison.records import Failure
-from duetgen.comparison.report import render, render_all
-from duetgen.comparison.results import Results
-from duetgen.comparison.tables import Finished, make_table
+from duetgen.comparison.cells.policies import PolicyRecord
+from duetgen.comparison.cells.records import Failure
+from duetgen.comparison.methods.changes import with_settings
+from duetgen.comparison.report.cost_plots import Against, cost_plot
+from duetgen.comparison.report.numbers import count, interval, milliseconds, signed
+from duetgen.comparison.report.page import render, render_all
+from duetgen.comparison.report.plots import staleness_plot
+from duetgen.comparison.report.results import Results
+from duetgen.comparison.report.tables import Finished, make_table
 from duetgen.evaluation.significance import outcome
 from duetgen.pages import svg
 
@@ -37,7 +36,7 @@ def text() -> str:
 @pytest.fixture
 def words_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without their plots, which take nearly all of the time, for tests of what stands beside them."""
-    monkeypatch.setattr(report, "plots", lambda table, name: "")
+    monkeypatch.setattr("duetgen.comparison.report.page.plots", lambda table, name: "")
 
 
 def test_it_is_one_well_formed_page_with_all_parts(text: str) -> None:

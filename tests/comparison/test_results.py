@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tests.comparison.conftest import DEVICES, finished, make_results
 
-from duetgen.comparison.methods import METHODS, Method
-from duetgen.comparison.results import Results, ResultsFormatError
-from duetgen.comparison.tables import Finished, make_table, paired_seeds, plan_pairs
-from duetgen.comparison.verdict import listed, verdict
+from duetgen.comparison.methods.table import METHODS, Method
+from duetgen.comparison.report.results import Results, ResultsFormatError
+from duetgen.comparison.report.tables import Finished, make_table, paired_seeds, plan_pairs
+from duetgen.comparison.report.verdict import listed, verdict
 from duetgen.evaluation.significance import holm, outcome
 
 

@@ -13,17 +13,17 @@ from duetgen.cli.app import main
 from duetgen.cli.compare import open_runs
 from duetgen.cli.prepare import UsageError
 from duetgen.cli.settings import build_config
-from duetgen.comparison import changes
-from duetgen.comparison.assemble import make_tables
-from duetgen.comparison.cells import plan_cells, run_cell
-from duetgen.comparison.methods import METHODS, Method, finished_run
-from duetgen.comparison.records import Cell, Job, cell_folder
-from duetgen.comparison.report import render
-from duetgen.comparison.report_tables import quality_table
-from duetgen.comparison.results import METRICS, Results
-from duetgen.comparison.runs import FinishedRun
-from duetgen.comparison.tables import Finished
-from duetgen.comparison.verdict import verdict
+from duetgen.comparison.cells.cell import plan_cells, run_cell
+from duetgen.comparison.cells.records import Cell, Job, cell_folder
+from duetgen.comparison.methods import changes
+from duetgen.comparison.methods.runs import FinishedRun
+from duetgen.comparison.methods.table import METHODS, Method, finished_run
+from duetgen.comparison.report.assemble import make_tables
+from duetgen.comparison.report.html_tables import quality_table
+from duetgen.comparison.report.page import render
+from duetgen.comparison.report.results import METRICS, Results
+from duetgen.comparison.report.tables import Finished
+from duetgen.comparison.report.verdict import verdict
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.sources.synthetic import SyntheticConfig
 from duetgen.data.store import Dataset

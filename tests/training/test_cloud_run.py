@@ -18,7 +18,7 @@ from duetgen.baselines.item_knn import neighbours
 from duetgen.cloudmodel import CloudList
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import HALF_LIVES, TableModel, largest
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.errors import OutputExistsError
 from duetgen.evaluation import evaluate, validate

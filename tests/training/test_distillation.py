@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from duetgen.cloudmodel import CloudConfig, CloudModel
 from duetgen.cloudmodel.table import TableModel
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.data.store import Dataset
 from duetgen.training import ObjectiveConfig, TrainConfig, load_run, softmax, train
 from duetgen.training.config import InvalidConfigError, check_config

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import write_people
 from tests.training.test_frozen_base import BASE, SMALL
 
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError, encode_sealed
 from duetgen.evaluation import few_devices, validate

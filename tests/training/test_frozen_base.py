@@ -11,7 +11,7 @@ from tests.conftest import write_people
 
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel import CloudConfig
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.documents import DamagedError

@@ -15,7 +15,7 @@ from tests.training.test_frozen_base import SMALL
 from duetgen.cloud.engine import Engine
 from duetgen.cloudmodel import CloudList
 from duetgen.cloudmodel.errors import InvalidGraphError
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError
 from duetgen.evaluation import OWN, evaluate

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel import CloudConfig, CloudModel
 from duetgen.cloudmodel.table import TableModel
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import OutputExistsError

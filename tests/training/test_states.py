@@ -12,7 +12,7 @@ from tests.training.test_cloud_run import DUET, CutAt, PowerCutError, weights_of
 from torch.testing import assert_close
 
 from duetgen.cloudmodel import CloudConfig, CloudModel
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.core import Theta
 from duetgen.data.store import Dataset
 from duetgen.training import load_run, train

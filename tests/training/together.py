@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from duetgen.backbones import BackboneConfig
 from duetgen.cloudmodel import CloudConfig
-from duetgen.comparison.changes import with_settings
+from duetgen.comparison.methods.changes import with_settings
 from duetgen.core import GeneratorConfig
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError

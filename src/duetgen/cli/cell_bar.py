@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from duetgen.cli import console
 
 if TYPE_CHECKING:
-    from duetgen.comparison.records import Failure, Work
+    from duetgen.comparison.cells.records import Failure, Work
 
 MEMORY_SECONDS = 3600.0
 """The time left is told from the speed of this long: cells differ, and a shorter memory would make it jump."""

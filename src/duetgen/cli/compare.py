@@ -19,12 +19,12 @@ from duetgen.cli.datasets import find_dataset
 from duetgen.cli.evaluate import ProtocolName, parse_ages
 from duetgen.cli.prepare import UsageError
 from duetgen.cli.settings import NONE_GIVEN, Settings
-from duetgen.comparison.numbers import interval
+from duetgen.comparison.report.numbers import interval
 from duetgen.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from duetgen.comparison.methods import Method
-    from duetgen.comparison.results import Comparison, Results, Table
+    from duetgen.comparison.methods.table import Method
+    from duetgen.comparison.report.results import Comparison, Results, Table
     from duetgen.data.store import Dataset
 
 MAX_SEEDS = 100
@@ -89,11 +89,11 @@ def compare(
     results lie in results.json, and in report.html for people.
     """
     from duetgen.backbones import BACKBONES
-    from duetgen.comparison.assemble import assemble, folder_job, make_job, unfinished, write_all, write_results
-    from duetgen.comparison.cells import plan_cells
-    from duetgen.comparison.methods import METHODS, encoder_note
-    from duetgen.comparison.records import Work
-    from duetgen.comparison.runner import Outcome, run_cells
+    from duetgen.comparison.cells.cell import plan_cells
+    from duetgen.comparison.cells.records import Work
+    from duetgen.comparison.cells.runner import Outcome, run_cells
+    from duetgen.comparison.methods.table import METHODS, encoder_note
+    from duetgen.comparison.report.assemble import assemble, folder_job, make_job, unfinished, write_all, write_results
     from duetgen.jobfolder import work_in
     from duetgen.training.job import check_cloud_model
     from duetgen.training.run import RunFolder
@@ -222,8 +222,8 @@ def open_runs(texts: Sequence[str], dataset: Dataset, methods: Sequence[str]) ->
         UsageError: two rows with one name, or a name that says something else or cannot be one.
         NotARunError, DamagedError, DatasetMismatchError: it is no finished run, is damaged, or is of another dataset.
     """
-    from duetgen.comparison.methods import METHODS, finished_run
-    from duetgen.comparison.runs import open_run
+    from duetgen.comparison.methods.runs import open_run
+    from duetgen.comparison.methods.table import METHODS, finished_run
 
     found: dict[str, Method] = {}
     hint = "give the run a name of its own: --runs NAME=RUN"
@@ -324,8 +324,8 @@ def print_results(results: Results, paths: tuple[Path, Path]) -> None:
 
 def print_table(table: Table) -> None:
     """A row a method: quality, difference to base, controls, size."""
-    from duetgen.comparison.results import HEADLINE
-    from duetgen.comparison.verdict import best_row
+    from duetgen.comparison.report.results import HEADLINE
+    from duetgen.comparison.report.verdict import best_row
 
     shown = RichTable(box=None, pad_edge=False, header_style="bold")
     columns = (
@@ -367,7 +367,7 @@ def print_table(table: Table) -> None:
 
 def print_policies(table: Table) -> None:
     """A row a policy of requests, where some were replayed."""
-    from duetgen.comparison.results import HEADLINE
+    from duetgen.comparison.report.results import HEADLINE
 
     shown = RichTable(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(("", HEADLINE, "less θ = 0", "requests a device", "age of θ, events")):
@@ -388,6 +388,6 @@ def print_policies(table: Table) -> None:
 
 def difference(one: Comparison | None) -> tuple[str, str, str]:
     """A difference, its interval, and what it comes to."""
-    from duetgen.comparison.verdict import said
+    from duetgen.comparison.report.verdict import said
 
     return ("", "", "") if one is None else (f"{one.mean:+.4f}", interval(one.low, one.high), said(one))

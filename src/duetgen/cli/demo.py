@@ -17,7 +17,7 @@ from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import UsageError, print_manifest
 from duetgen.cli.settings import build_config
-from duetgen.comparison.numbers import interval
+from duetgen.comparison.report.numbers import interval
 from duetgen.documents import damaged, encode_json, encode_sealed, read_sealed
 from duetgen.files import write_bytes
 

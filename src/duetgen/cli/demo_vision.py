@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table as RichTable
 
 from duetgen.cli import console
-from duetgen.comparison.numbers import interval, milliseconds
+from duetgen.comparison.report.numbers import interval, milliseconds
 from duetgen.files import new_folder
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
-from duetgen.comparison.numbers import interval
+from duetgen.comparison.report.numbers import interval
 
 if TYPE_CHECKING:
     from torch import nn

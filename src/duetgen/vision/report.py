@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from duetgen.comparison.numbers import milliseconds, seconds
-from duetgen.comparison.report_tables import difference_cell, figure_cell, grid
+from duetgen.comparison.report.html_tables import difference_cell, figure_cell, grid
+from duetgen.comparison.report.numbers import milliseconds, seconds
 from duetgen.pages.page import escape, figure, page
 from duetgen.pages.svg import MUTED, SERIES, draw, label_ends
 from duetgen.vision.fleet import Fleet

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from duetgen.comparison.results import Comparison, Estimate
+from duetgen.comparison.report.results import Comparison, Estimate
 from duetgen.documents import encode_json
 from duetgen.evaluation import bootstrap, significance
 from duetgen.evaluation.metrics import Float64

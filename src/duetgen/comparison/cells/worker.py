@@ -21,8 +21,8 @@ from typing import Final
 
 import torch
 
-from duetgen.comparison.cells import run_cell
-from duetgen.comparison.records import Cell, Failure, Work, cell_folder
+from duetgen.comparison.cells.cell import run_cell
+from duetgen.comparison.cells.records import Cell, Failure, Work, cell_folder
 from duetgen.data.store import Dataset
 from duetgen.errors import DuetError
 from duetgen.machine import use_machine

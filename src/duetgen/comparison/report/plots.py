@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from duetgen.comparison.numbers import interval
-from duetgen.comparison.results import CLOUD_LIST, DUET, HEADLINE, PARTS, Comparison, Estimate, Row, Table
-from duetgen.comparison.verdict import said
+from duetgen.comparison.report.numbers import interval
+from duetgen.comparison.report.results import CLOUD_LIST, DUET, HEADLINE, PARTS, Comparison, Estimate, Row, Table
+from duetgen.comparison.report.verdict import said
 from duetgen.pages.svg import FONT_SIZE, GRID, INK, MUTED, PAPER, SERIES, WIDTH, draw, draw_figure, label_ends
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from typing import get_args
 
 import msgspec
 
-from duetgen.comparison.cost_plots import COSTS, cost_plot, delay_plot, oscillation_plot
-from duetgen.comparison.methods import METHODS, Start, encoder_note
-from duetgen.comparison.numbers import seconds
-from duetgen.comparison.plots import difference_plot, history_plot, seeds_plot, staleness_plot
-from duetgen.comparison.report_tables import (
+from duetgen.comparison.methods.runs import FinishedRun
+from duetgen.comparison.methods.table import METHODS, Start, encoder_note
+from duetgen.comparison.report.cost_plots import COSTS, cost_plot, delay_plot, oscillation_plot
+from duetgen.comparison.report.html_tables import (
     comparison_table,
     cost_table,
     difference_cell,
@@ -22,9 +21,10 @@ from duetgen.comparison.report_tables import (
     quality_table,
     said_plainly,
 )
-from duetgen.comparison.results import CLOUD_LIST, DUET, HEADLINE, Results, Table
-from duetgen.comparison.runs import FinishedRun
-from duetgen.comparison.verdict import best_row
+from duetgen.comparison.report.numbers import seconds
+from duetgen.comparison.report.plots import difference_plot, history_plot, seeds_plot, staleness_plot
+from duetgen.comparison.report.results import CLOUD_LIST, DUET, HEADLINE, Results, Table
+from duetgen.comparison.report.verdict import best_row
 from duetgen.evaluation.protocols import full_name, missed_targets
 from duetgen.pages.page import escape, figure, page
 

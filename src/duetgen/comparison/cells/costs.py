@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from duetgen.cloudmodel import CloudModel
 from duetgen.cloudmodel.table import TableModel
-from duetgen.comparison.methods import Family
+from duetgen.comparison.methods.table import Family
 from duetgen.core import ItemBias, Theta, Trust
 from duetgen.data.store import FIRST_ITEM, Dataset
 from duetgen.evaluation.inputs import histories, target_items, windows

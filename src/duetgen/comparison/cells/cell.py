@@ -16,11 +16,10 @@ import msgspec
 import numpy as np
 import torch
 
-from duetgen.comparison.costs import measure_cost
-from duetgen.comparison.methods import METHODS, Method, Start, finished_run
-from duetgen.comparison.oscillation import measure_oscillation
-from duetgen.comparison.policies import measure_policies
-from duetgen.comparison.records import (
+from duetgen.comparison.cells.costs import measure_cost
+from duetgen.comparison.cells.oscillation import measure_oscillation
+from duetgen.comparison.cells.policies import measure_policies
+from duetgen.comparison.cells.records import (
     FORMAT_VERSION,
     Cell,
     CellFolder,
@@ -29,6 +28,7 @@ from duetgen.comparison.records import (
     Job,
     ProtocolRecord,
 )
+from duetgen.comparison.methods.table import METHODS, Method, Start, finished_run
 from duetgen.data.store import Dataset
 from duetgen.documents import encode_sealed
 from duetgen.evaluation import Condition, Evaluation, default_conditions, evaluate

@@ -15,9 +15,9 @@ from typing import Protocol
 
 import msgspec
 
-from duetgen.comparison.cells import starts_of
-from duetgen.comparison.records import Cell, Failure, Work, cell_folder
-from duetgen.comparison.worker import Worker, crashed, start_worker
+from duetgen.comparison.cells.cell import starts_of
+from duetgen.comparison.cells.records import Cell, Failure, Work, cell_folder
+from duetgen.comparison.cells.worker import Worker, crashed, start_worker
 from duetgen.errors import DuetError
 from duetgen.files import write_bytes
 

@@ -14,10 +14,10 @@ from typing import Any, Final, Literal
 from torch import nn
 
 from duetgen.cloudmodel import CloudList, CloudModel
-from duetgen.comparison import changes, counts
-from duetgen.comparison.changes import Change, with_settings
-from duetgen.comparison.ensemble import ensemble
-from duetgen.comparison.runs import FinishedRun, open_run
+from duetgen.comparison.methods import changes, counts
+from duetgen.comparison.methods.changes import Change, with_settings
+from duetgen.comparison.methods.ensemble import ensemble
+from duetgen.comparison.methods.runs import FinishedRun, open_run
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, TrainResult, load_run, recommender_of, train
 from duetgen.training.config import InvalidConfigError

@@ -22,11 +22,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from duetgen.comparison.costs import Cost
-from duetgen.comparison.methods import Family
-from duetgen.comparison.oscillation import Oscillation
-from duetgen.comparison.policies import PolicyRecord
-from duetgen.comparison.runs import FinishedRun
+from duetgen.comparison.cells.costs import Cost
+from duetgen.comparison.cells.oscillation import Oscillation
+from duetgen.comparison.cells.policies import PolicyRecord
+from duetgen.comparison.methods.runs import FinishedRun
+from duetgen.comparison.methods.table import Family
 from duetgen.data.store import Int64
 from duetgen.documents import (
     DamagedError,

@@ -6,12 +6,12 @@ from typing import Final
 
 import msgspec
 
-from duetgen.comparison.costs import Cost
-from duetgen.comparison.methods import Family
-from duetgen.comparison.oscillation import Oscillation
-from duetgen.comparison.policies import PolicyRecord
-from duetgen.comparison.records import CellRecord, Failure, Job
-from duetgen.comparison.runs import FinishedRun
+from duetgen.comparison.cells.costs import Cost
+from duetgen.comparison.cells.oscillation import Oscillation
+from duetgen.comparison.cells.policies import PolicyRecord
+from duetgen.comparison.cells.records import CellRecord, Failure, Job
+from duetgen.comparison.methods.runs import FinishedRun
+from duetgen.comparison.methods.table import Family
 from duetgen.documents import decode_json, encode_json, format_version
 from duetgen.errors import DuetError
 from duetgen.evaluation.averages import Group, HistoryBucket

@@ -8,9 +8,9 @@ from typing import get_args
 
 import msgspec
 
-from duetgen.comparison.numbers import count, interval, milliseconds, p_value, seconds, signed
-from duetgen.comparison.results import DUET, HEADLINE, JOINTLY, METRICS, PARTS, Comparison, Estimate, Row, Table
-from duetgen.comparison.verdict import best_row, listed, said
+from duetgen.comparison.report.numbers import count, interval, milliseconds, p_value, seconds, signed
+from duetgen.comparison.report.results import DUET, HEADLINE, JOINTLY, METRICS, PARTS, Comparison, Estimate, Row, Table
+from duetgen.comparison.report.verdict import best_row, listed, said
 from duetgen.evaluation.significance import Outcome, outcome
 
 MARKS = {"ahead": "▲", "behind": "▼"}

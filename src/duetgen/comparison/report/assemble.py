@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 import msgspec
 
 from duetgen import jobfolder
-from duetgen.comparison.methods import METHODS, Method
-from duetgen.comparison.records import FORMAT_VERSION, Cell, CellRecord, Failure, Job, cell_folder
-from duetgen.comparison.results import BASE, METRICS, RESULTS_VERSION, DatasetFacts, Origin, Results, Table
-from duetgen.comparison.tables import Finished, make_table
-from duetgen.comparison.verdict import verdict
+from duetgen.comparison.cells.records import FORMAT_VERSION, Cell, CellRecord, Failure, Job, cell_folder
+from duetgen.comparison.methods.table import METHODS, Method
+from duetgen.comparison.report.results import BASE, METRICS, RESULTS_VERSION, DatasetFacts, Origin, Results, Table
+from duetgen.comparison.report.tables import Finished, make_table
+from duetgen.comparison.report.verdict import verdict
 from duetgen.data.store import Dataset
 from duetgen.documents import damaged, decode_sealed, encode_json, encode_sealed, format_version, read_document
 from duetgen.files import write_bytes
@@ -173,7 +173,7 @@ def distinct(values: Sequence[T]) -> list[T]:
 
 def write_results(root: Path, results: Results) -> tuple[Path, Path]:
     """Write `results.json` and `report.html`; returns their paths."""
-    from duetgen.comparison.report import render
+    from duetgen.comparison.report.page import render
 
     paths = root / "results.json", root / "report.html"
     write_bytes(paths[0], results.to_json())
@@ -183,7 +183,7 @@ def write_results(root: Path, results: Results) -> tuple[Path, Path]:
 
 def write_all(root: Path, comparisons: Sequence[Results]) -> tuple[Path, Path]:
     """Write the results of several datasets together: `results.json`, a list of them, and one `report.html`."""
-    from duetgen.comparison.report import render_all
+    from duetgen.comparison.report.page import render_all
 
     paths = root / "results.json", root / "report.html"
     write_bytes(paths[0], encode_json(list(comparisons)))

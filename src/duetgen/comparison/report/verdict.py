@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from duetgen.comparison.numbers import interval, p_value
-from duetgen.comparison.results import BASE, DUET, HEADLINE, Comparison, Row, Table
+from duetgen.comparison.report.numbers import interval, p_value
+from duetgen.comparison.report.results import BASE, DUET, HEADLINE, Comparison, Row, Table
 
 MOST_NAMES: Final = 5
 

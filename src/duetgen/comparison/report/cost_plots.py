@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from duetgen.comparison.costs import Cost
-from duetgen.comparison.numbers import count, milliseconds
-from duetgen.comparison.plots import colours, focus, plain_colour, rows_of, tall
-from duetgen.comparison.results import CLOUD, DUET, ENSEMBLE, HEADLINE, PARTS, Table
+from duetgen.comparison.cells.costs import Cost
+from duetgen.comparison.report.numbers import count, milliseconds
+from duetgen.comparison.report.plots import colours, focus, plain_colour, rows_of, tall
+from duetgen.comparison.report.results import CLOUD, DUET, ENSEMBLE, HEADLINE, PARTS, Table
 from duetgen.pages.svg import MUTED, PAPER, SERIES, draw, label_points
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from duetgen.comparison.costs import Cost
-from duetgen.comparison.methods import METHODS, Method, finished_run
-from duetgen.comparison.oscillation import Oscillation
-from duetgen.comparison.policies import PolicyRecord
-from duetgen.comparison.records import CellRecord, ConditionRecord, DeviceTable, ProtocolRecord
-from duetgen.comparison.results import BASE, DUET, METRICS, PARTS, Comparison, Estimate, Row, RowCondition, Table
+from duetgen.comparison.cells.costs import Cost
+from duetgen.comparison.cells.oscillation import Oscillation
+from duetgen.comparison.cells.policies import PolicyRecord
+from duetgen.comparison.cells.records import CellRecord, ConditionRecord, DeviceTable, ProtocolRecord
+from duetgen.comparison.methods.table import METHODS, Method, finished_run
+from duetgen.comparison.report.results import BASE, DUET, METRICS, PARTS, Comparison, Estimate, Row, RowCondition, Table
 from duetgen.evaluation import bootstrap, significance
 from duetgen.evaluation.averages import Group, HistoryBucket
 from duetgen.evaluation.metrics import Float64

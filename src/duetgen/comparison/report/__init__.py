@@ -1,0 +1,1 @@
+"""Report: from cells to results, tables, verdicts, plots and one page."""
