@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from tests.bundles import BLEND, untrained_run
 from tests.export.conftest import Export, Exported
 
+from duetgen.cli.train import size_word
 from duetgen.core import Theta
 from duetgen.data.store import Dataset
 from duetgen.export import graphs, parity
+from duetgen.training.config import convert_config
 
 FIXTURE_IS_CONSTANT = [HealthCheck.function_scoped_fixture]
 
@@ -252,3 +254,19 @@ def test_indices_of_a_table_take_four_bytes(export_graphs: Export) -> None:
     vocabulary = export_graphs("sasrec", "average").model.vocabulary
     tables = [tensor for tensor in graph.initializer if list(tensor.dims) == [vocabulary, BLEND["neighbours"]]]
     assert {tensor.data_type for tensor in tables} == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT32}
+
+
+@pytest.mark.parametrize("cloud", [False, True])
+def test_sizes_are_foreseen_without_weights(export_graphs: Export, cloud: bool) -> None:
+    model = export_graphs("sasrec", "average", cloud).model
+    made = max(graphs.bytes_of(graph) for graph in (graphs.DeviceGraph(model), graphs.GeneratorGraph(model)))
+    config = export_graphs("sasrec", "average", cloud).run.config.model
+    assert graphs.foreseen_bytes(model.vocabulary, config) == made
+
+
+def test_training_says_what_no_bundle_will_hold() -> None:
+    config = convert_config({"model": {"cloud": {"kind": "sequence"}}})
+    assert size_word(config, 100_000) is None
+    word = size_word(config, 3_000_000)
+    assert word is not None
+    assert "duet export` will refuse this model: its weights take" in word

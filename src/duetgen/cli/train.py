@@ -122,6 +122,8 @@ def train(
             check_start(data, complete, RunFolder(out))
             print_start(from_, data, complete.optimiser.epochs)
         console.notes.print(f"settings: {told_cloud(complete) if on_cloud else told(complete)}")
+        if settled.model.method == "duet" and (word := size_word(complete, data.vocabulary)):
+            console.notes.print(word)
     with console.TrainingBar(title, quiet or json or not chief) as bar:
         result = run_training(data, settled, out, overwrite=overwrite, progress=bar)
     if not chief:
@@ -184,6 +186,19 @@ def print_start(root: Path, data: Dataset, epochs: int) -> None:
     console.notes.print(
         f"goes on from {root}, trained on version {len(environment.earlier) + 1} of {data.version}, for at most "
         f"{epochs} passes: {data.vocabulary - environment.vocabulary:,} items are new to it"
+    )
+
+
+def size_word(config: TrainConfig, vocabulary: int) -> str | None:
+    """What there is to know before hours of training of a model that no bundle holds."""
+    from duetgen.export.graphs import MOST_BYTES, foreseen_bytes
+
+    size = foreseen_bytes(vocabulary, config.model)
+    if size <= MOST_BYTES:
+        return None
+    return (
+        f"note: `duet export` will refuse this model: its weights take {size / 2**30:.1f} GiB, and a graph holds "
+        "less than 2; train with fewer items, a smaller --width, or fewer model.cloud.neighbours"
     )
 
 

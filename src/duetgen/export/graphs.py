@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.cloudmodel.graph import GraphModel
-from duetgen.cloudmodel.model import SEQUENCE
+from duetgen.cloudmodel.model import SEQUENCE, CloudModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.core import GRUEncoder, StateEncoder
 from duetgen.export.errors import NotExportableError
@@ -34,13 +34,15 @@ from duetgen.export.quantisation import QuantisedEmbedding
 from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
 from duetgen.export.retrieval import TwoStep
 from duetgen.export.splice import splice
-from duetgen.recommender import Recommender
+from duetgen.recommender import ModelConfig, Recommender
 from duetgen.wire.bundle import OPSET
 from duetgen.wire.limits import MAX_BUNDLE_FILE_BYTES
 
 DYNAMIC: Final = torch.export.Dim.DYNAMIC
 PROTOBUF_BYTES: Final = 2**31 - 1
 """Largest ONNX file whose weights lie in the file itself."""
+MOST_BYTES: Final = int(min(PROTOBUF_BYTES, MAX_BUNDLE_FILE_BYTES) * 0.95)
+"""Of weights in a graph: the rest is for what it does with them."""
 
 
 def quantised(model: Recommender) -> Recommender:
@@ -169,6 +171,20 @@ def export_generator(model: Recommender, two_step: bool = False) -> bytes:
     return export_graph(graph, example, ({0: DYNAMIC, 1: DYNAMIC},), ({0: "B", 1: "L"},), ("history",), outputs, hint)
 
 
+def bytes_of(*parts: nn.Module | None) -> int:
+    """Of all weights of some modules."""
+    return sum(t.numel() * t.element_size() for part in parts if part for t in (*part.parameters(), *part.buffers()))
+
+
+def foreseen_bytes(vocabulary: int, config: ModelConfig) -> int:
+    """Weights of the larger graph of a model that is not there yet, all parts of theta counting."""
+    with torch.device("meta"):
+        model = Recommender(vocabulary, config)
+        if config.cloud.members and model.generator is not None:
+            model.attach(CloudModel(vocabulary, config.history.length, config.cloud, config.met))
+    return max(bytes_of(model.backbone), bytes_of(model.generator, model.cloud))
+
+
 def export_graph(
     graph: nn.Module,
     example: tuple[Tensor, ...],
@@ -192,8 +208,8 @@ def export_graph(
     Raises:
         NotExportableError: too large for one file.
     """
-    size = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
-    if size > min(PROTOBUF_BYTES, MAX_BUNDLE_FILE_BYTES) * 0.95:
+    size = bytes_of(graph)
+    if size > MOST_BYTES:
         raise NotExportableError(f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2", hint)
     graph = with_onnx_grus(graph).eval()
     own = [module for module in graph.modules() if isinstance(module, GraphModel)]
