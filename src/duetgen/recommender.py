@@ -187,6 +187,10 @@ class Recommender(nn.Module):
         scores_BV[:, 0] = -torch.inf
         return scores_BV
 
+    def added(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor | None:
+        """What opinions add to the scores of the catalogue: [B, V]."""
+        return None if theta is None else theta.bias(self.vocabulary)
+
     def forward(
         self, window_BL: Tensor, candidates_BC: Tensor, history_BL: Tensor | None = None, theta: Theta | None = None
     ) -> Tensor:

@@ -100,6 +100,11 @@ def test_each_member_has_an_opinion_of_its_own_and_shares_count_in_the_common_ra
     cloud.shares_J.copy_(torch.tensor([1.0, 0.25]))
     torch.testing.assert_close(cloud.score_catalogue(history)[:, 1:], (scores[0] + scores[1] / 4)[:, 1:])
     assert cloud.score_catalogue(history)[0, 0] == -torch.inf
+    # What the table adds is a quarter of its scores, nothing for what is near no item of the history.
+    added_BV = cloud.added(history)
+    assert added_BV is not None
+    torch.testing.assert_close(added_BV, (scores[1] - scores[1].amin()) / 4)
+    assert table().added(HISTORY) is None
     candidates = torch.tensor([[5, 2]])
     torch.testing.assert_close(cloud.score(history, candidates), cloud.score_catalogue(history)[:, [5, 2]])
     for one, other in zip(before, cloud.opinions(history), strict=True):

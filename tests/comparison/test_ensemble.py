@@ -42,6 +42,10 @@ def test_its_scores_are_those_of_both(people: Dataset) -> None:
     torch.testing.assert_close(scores_BV, base.score_catalogue(short_BL) + 0.5 * table(window_BL))
     candidates_BC = torch.tensor([[4, 9], [8, 2]])
     torch.testing.assert_close(model.score(window_BL, candidates_BC), scores_BV.gather(1, candidates_BC))
+    # Of the second device's events 2 and 3 the items 3 to 6 are near, so that all others have nothing added.
+    added_V = model.added(window_BL)[1]
+    assert added_V.nonzero().ravel().tolist() == [3, 4, 5, 6]
+    assert len((scores_BV - added_V - base.score_catalogue(short_BL))[1, 1:].round(decimals=4).unique()) == 1
 
 
 def test_what_it_tries_is_what_the_evaluation_measures(people: Dataset) -> None:

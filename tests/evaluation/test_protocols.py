@@ -32,6 +32,7 @@ class Table:
         self.scores_BV[:, 0] = -INF
         self.vocabulary, self.normalised = self.scores_BV.shape[1], normalised
         self.asked: list[str] = []
+        self.added_BV: Tensor | None = None
 
     def generate(self, history_BL: Tensor) -> Tensor:
         raise AssertionError("not personal")
@@ -43,6 +44,9 @@ class Table:
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta_BP: Tensor | None) -> Tensor:
         self.asked.append("candidates")
         return self.scores_BV.gather(1, candidates_BC)
+
+    def added(self, window_BL: Tensor, theta_BP: Tensor | None) -> Tensor | None:
+        return self.added_BV
 
 
 def scores_of(table: Table, targets: int) -> Scores:
@@ -113,6 +117,15 @@ class TestCandidates:
         assert found.rank_N.tolist() == [2]
         assert found.scores_NC is not None
         assert found.scores_NC[0].tolist() == pytest.approx([math.log(0.3), math.log(0.4), -INF], rel=1e-6)
+
+    def test_what_is_added_to_some_items_leaves_the_log_shares_of_the_others(self) -> None:
+        # The same shares, and log 5 more for item 4: item 3 keeps its 3/10.
+        table = Table([[9.0, *(math.log(n) for n in (1, 2, 3, 20))]], normalised=True)
+        table.added_BV = torch.tensor([[0.0, 0, 0, 0, math.log(5)]])
+        found = among(table, [3], [[4, 2]])
+        assert found.rank_N.tolist() == [2]
+        assert found.scores_NC is not None
+        assert found.scores_NC[0].tolist() == pytest.approx([math.log(0.3), math.log(2), math.log(0.2)], rel=1e-6)
 
     @pytest.mark.parametrize(("normalised", "asked"), [(True, ["catalogue"]), (False, ["catalogue", "candidates"])])
     def test_protocols_share_the_scores_of_the_catalogue(self, normalised: bool, asked: list[str]) -> None:

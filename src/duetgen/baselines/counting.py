@@ -52,6 +52,9 @@ class Counting(nn.Module):
         """Scores of each device's own candidates: [B, C]."""
         return self.score_catalogue(window_BL).gather(1, candidates_BC)
 
+    def added(self, window_BL: Tensor, theta: Any = None) -> None:
+        """Counts are all there is."""
+
 
 def recency(window_BL: Tensor, half_life: float | Tensor) -> Tensor:
     """What each event of right-padded windows counts: [B, L]; 1 for the newest, a half `half_life` events before it."""

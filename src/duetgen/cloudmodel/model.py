@@ -132,6 +132,15 @@ class CloudModel(nn.Module):
         """Scores of each device's own candidates: [B, C]."""
         return self.score_catalogue(window_BL).gather(1, candidates_BC)
 
+    def added(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor | None:
+        """What tables add to the likelihoods of a sequence model: [B, V]; None where they stand alone."""
+        rows = [
+            share * model.named(window_BL)
+            for share, model in zip(self.shares_J, self.members.values())
+            if isinstance(model, TableModel) and SEQUENCE in self.members
+        ]
+        return torch.stack(rows).sum(0) if rows else None
+
     def trusted(self, theta: Theta, age: int) -> Theta:
         """There is no theta to trust."""
         return theta
@@ -183,3 +192,6 @@ class CloudList(nn.Module):
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]."""
         return self.score_catalogue(window_BL, theta).gather(1, candidates_BC)
+
+    def added(self, window_BL: Tensor, theta: Theta | None = None) -> None:
+        """The list is all there is."""

@@ -55,6 +55,11 @@ class TableModel(MemberModel):
         near_BLK = self.near_VK[history_BL].to(torch.int64)
         return self.scale * standardised(empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1)))
 
+    def named(self, history_BL: Tensor) -> Tensor:
+        """Scores less that of the items that are near nothing: [B, V]."""
+        scores_BV: Tensor = self(history_BL)
+        return scores_BV - scores_BV.amin(1, keepdim=True)
+
     def along(self, events_BT: Tensor, wanted_BT: Tensor, length: int) -> Tensor:
         """See `MemberModel.along`: an event's entries are looked up once, and count less at each later position."""
         empty_BTV = self.weight_VK.new_zeros(*events_BT.shape, self.near_VK.shape[0])

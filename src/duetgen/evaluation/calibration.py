@@ -2,7 +2,7 @@
 
 Scores of a ranking model are not probabilities of a click among drawn candidates; p = σ(a s + b) makes them so, with
 (a, b) fitted once for each model, on the validation part with fresh parameters, and kept for every condition, as one
-would ship them. s is the score less the device's log-normaliser, so that devices compare.
+would ship them. s is the score less the log-normaliser of the device's trained softmax, so that devices compare.
 
 Shapes: R rows.
 """

@@ -87,6 +87,9 @@ class Recommender(Protocol):
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Any) -> Tensor:
         """Scores [B, C]."""
 
+    def added(self, window_BL: Tensor, theta: Any) -> Tensor | None:
+        """What the scores of some items have beside those of the softmax, of counts or opinions: [B, V]."""
+
 
 class Scores:
     """What a model says of the targets of one batch. The catalogue is scored once, however many protocols ask.
@@ -111,9 +114,15 @@ class Scores:
         return torch.logsumexp(self.catalogue, 1)
 
     def comparable(self, candidates_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of each target's own candidates [B, C], and what makes them comparable between devices [B]."""
+        """Scores of each target's own candidates [B, C], and what makes them comparable between devices [B].
+
+        That is the log-normaliser of the softmax that was trained: what is added to the scores of some items says
+        nothing of the others, which keep their likelihood.
+        """
         if self.model.normalised:
-            return self.catalogue.gather(1, candidates_BC), self.log_total
+            added_BV = self.model.added(self.window_BL, self.theta)
+            total_B = self.log_total if added_BV is None else torch.logsumexp(self.catalogue - added_BV, 1)
+            return self.catalogue.gather(1, candidates_BC), total_B
         scores_BC = self.model.score(self.window_BL, candidates_BC, self.theta).float()
         return scores_BC, scores_BC.new_zeros(len(scores_BC))
 
@@ -126,8 +135,8 @@ class Scored:
         rank_N: mean rank of the target; infinite where no device can show it.
         count_N: how many entries were ranked, the target included.
         loss_N: -log of the target's share of the softmax over what is ranked, in nats; `full` only.
-        scores_NC: scores less the log-normaliser, the positive first; `LAST` for what no device can show, -inf where
-            there is no candidate; not for `full`.
+        scores_NC: scores less the log-normaliser of the trained softmax, the positive first; `LAST` for what no device
+            can show, -inf where there is no candidate; not for `full`.
     """
 
     rank_N: Float64

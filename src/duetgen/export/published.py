@@ -84,6 +84,10 @@ class Published(nn.Module):
         scores_BV[:, 0] = -torch.inf
         return scores_BV
 
+    def added(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor | None:
+        """What opinions add to the scores of the catalogue: [B, V]."""
+        return None if theta is None else theta.bias(self.vocabulary)
+
 
 def load_model(root: Path, dataset: Dataset) -> tuple[nn.Module, dict[str, Any], Dataset]:
     """The recommender of a run folder or of a bundle, its settings, and the dataset as it knows it: see `data.view`.

@@ -192,6 +192,9 @@ class FineTuned(nn.Module):
         scores_BV[:, 0] = -torch.inf
         return scores_BV
 
+    def added(self, window_BL: Tensor, theta_BP: Tensor | None = None) -> None:
+        """A copy of the model has nothing beside its softmax."""
+
 
 def finetune_alone(model: FineTuned, history_L: Tensor, *, cached: bool = False) -> nn.Module:
     """Fine-tune for one device the way a device would: its own model, an ordinary optimiser, its windows as rows.

@@ -43,7 +43,7 @@ from duetgen.evaluation.provenance import Provenance
 from duetgen.training import TrainConfig
 from duetgen.wire.messages import MetPolicy
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,10 @@ class BaseEnsemble(nn.Module):
         own_BC = self.base.score(newest(window_BL, self.base.window), candidates_BC)
         return own_BC + self.factor * table_BV.gather(1, candidates_BC)
 
+    def added(self, window_BL: Tensor, theta: Any = None) -> Tensor:
+        """What the table adds to the scores of the items that it names: [B, V]."""
+        return self.factor * self.table.named(window_BL)
+
 
 def newest(window_BL: Tensor, length: int) -> Tensor:
     """The newest events of right-padded windows, right-padded: [B, L_d]."""

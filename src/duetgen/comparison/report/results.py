@@ -19,7 +19,7 @@ from duetgen.evaluation.provenance import Machine
 from duetgen.evaluation.significance import Outcome
 from duetgen.wire.messages import MetPolicy
 
-RESULTS_VERSION: Final = 4
+RESULTS_VERSION: Final = 5
 HEADLINE: Final = "ndcg@10"
 METRICS: Final = ("ndcg@10", "user_auc")
 """Metrics that are compared and tested; the more, the better."""
