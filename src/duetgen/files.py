@@ -178,9 +178,14 @@ def check_own(folder: Path, own: Collection[str]) -> None:
     for found in sorted(folder.rglob("*")):
         name = found.relative_to(folder).as_posix()
         if name not in (folders if found.is_dir() else own):
-            raise OutputExistsError(
-                f"{folder} holds {name}, which is not of it and would be lost", "move it away, or choose another --out"
-            )
+            raise not_of_it(folder, name)
+
+
+def not_of_it(folder: Path, name: str) -> OutputExistsError:
+    """The refusal to replace a folder that holds something of somebody else's."""
+    return OutputExistsError(
+        f"{folder} holds {name}, which is not of it and would be lost", "move it away, or choose another --out"
+    )
 
 
 @contextlib.contextmanager

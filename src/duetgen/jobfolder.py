@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from duetgen.errors import DuetError, OutputExistsError
-from duetgen.files import ASIDE, check_outside, folder_aside, put, sweep, unwritable
+from duetgen.files import ASIDE, check_outside, folder_aside, not_of_it, put, sweep, unwritable
 
 LOCK: Final = ".lock"
 
@@ -31,7 +31,8 @@ class Job:
         marker: name of the file by which the folder is known; it appears when the job has begun.
         begin: writes what a folder of the job begins with into a folder.
         same: whether the folder that is there, which has the marker, is of the same job.
-        early: names of files that may be there before the marker is.
+        own: names of what else the job puts there; a folder that holds anything but these is not replaced.
+        early: those that may be there before the marker is.
     """
 
     name: str
@@ -39,13 +40,15 @@ class Job:
     marker: str
     begin: Callable[[Path], None]
     same: Callable[[], bool]
+    own: frozenset[str]
     early: frozenset[str] = frozenset()
 
     def check(self, root: Path, overwrite: bool) -> None:
         """Refuse a place that the job cannot have.
 
         Raises:
-            OutputExistsError: something else is there, or it is inside a dataset folder.
+            OutputExistsError: something else is there, or in the folder that would be replaced; or the place is inside
+                a dataset folder.
         """
         check_outside(root)
         if os.path.lexists(root) and not root.is_dir():
@@ -55,10 +58,15 @@ class Job:
                 raise OutputExistsError(
                     f"{root} holds {self.other}", "give --overwrite to replace it, or choose another --out"
                 )
-        elif root.is_dir() and any(
-            path.name not in (LOCK, *self.early) and not path.name.endswith(ASIDE) for path in root.iterdir()
-        ):
+            if overwrite and (strange := self.strange(root, {self.marker, *self.own})):
+                raise not_of_it(root, strange)
+        elif root.is_dir() and self.strange(root, self.early):
             raise OutputExistsError(f"{root} exists and is not {self.name}", "choose another --out")
+
+    def strange(self, root: Path, own: Collection[str]) -> str:
+        """The name of something in the folder that has none of these names; empty where there is nothing."""
+        names = sorted(path.name for path in root.iterdir())
+        return next((name for name in names if name not in (LOCK, *own) and not name.endswith(ASIDE)), "")
 
 
 @contextlib.contextmanager

@@ -326,6 +326,10 @@ def test_a_folder_is_taken_up_by_the_same_job_only(tiny: Dataset, tiny_job: Job,
     with pytest.raises(OutputExistsError, match="other data"):
         open_folder(root, other, False)
     (root / "cells").mkdir()
+    (root / "notes").touch()
+    with pytest.raises(OutputExistsError, match="holds notes, which is not of it"):
+        open_folder(root, other, True)
+    (root / "notes").unlink()
     open_folder(root, other, True)
     assert not (root / "cells").exists()
 

@@ -415,7 +415,9 @@ class TestRefusals:
             with pytest.raises(OutputExistsError, match="inside the dataset folder"):
                 prepare(log, out, CONFIG)
         with pytest.raises(OutputExistsError, match="inside the dataset folder"):
-            Job("a job's folder", "another", "mark", Path.touch, lambda: True).check(data / "runs/a", overwrite=False)
+            Job("a job's folder", "another", "mark", Path.touch, lambda: True, frozenset()).check(
+                data / "runs/a", overwrite=False
+            )
         assert everything(data) == before
 
     def test_more_ids_than_there_is_memory_for(self, write: Write, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,6 +306,14 @@ def test_a_folder_with_other_content_is_refused_even_with_overwrite(wandering: D
     assert (tmp_path / "run/thesis.tex").read_text() == "years of work"
 
 
+def test_a_run_with_something_of_somebody_elses_in_it_is_not_replaced(wandering: Dataset, finished: RunFolder) -> None:
+    (finished.root / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputExistsError, match=r"holds thesis\.tex, which is not of it"):
+        train(wandering, msgspec.structs.replace(SMALL, seed=7), finished.root, overwrite=True)
+    assert (finished.root / "thesis.tex").read_text() == "years of work"
+    assert load_run(finished.root).config == fill_in(SMALL, wandering)
+
+
 def test_a_file_in_the_way_is_refused(wandering: Dataset, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(OutputExistsError, match="is a file"):

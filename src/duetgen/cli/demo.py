@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from duetgen.training import TrainConfig
 
 MARKER = "demo.json"
+MADE = ("dataset", "base", "duet", "bundle", "results.json")
+"""What is in a demo's folder at the end, `bundle` if it was served."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -172,7 +174,7 @@ def run_demo(
         print_result(found["duet"], rows, new)
     else:
         print_live(report)
-    made = ", ".join(("dataset", "base", "duet", *(["bundle"] if live else []), "results.json"))
+    made = ", ".join(name for name in MADE if live or name != "bundle")
     console.results.print(f"\nDone in {time.monotonic() - begun:.0f} s. Everything is in {out}/: {made}")
     console.results.print(f"  more figures: duet evaluate {out}/duet {out}/dataset --protocol candidates --by-history")
     if live:
@@ -217,6 +219,7 @@ def folder_job(out: Path, job: Job) -> jobfolder.Job:
         other="a demo of another log or with other settings",
         marker=MARKER,
         begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
+        own=frozenset((*MADE, "key", "cloud.log")),
         same=lambda: read_sealed(marker, Job, damaged(marker, "give --overwrite to begin again")) == job,
     )
 

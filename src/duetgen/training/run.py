@@ -189,6 +189,12 @@ class RunFolder:
         """The one file of `checkpoint/`."""
         return self.root / "checkpoint" / "state.safetensors"
 
+    @property
+    def contents(self) -> list[Path]:
+        """What there may be beside `environment.json`."""
+        folders = [self.base, self.cloud, self.sequence, self.checkpoint.parent]
+        return [self.config, self.metrics, self.weights, self.finetune, *folders]
+
     def write_environment(self, environment: Environment) -> None:
         """Replace `environment.json`."""
         write_bytes(self.environment, encode_sealed(environment))
@@ -268,6 +274,7 @@ def job_of(folder: RunFolder, dataset: Dataset, config: TrainConfig, environment
         marker=RunFolder.marker,
         begin=begin,
         same=lambda: is_of(folder, dataset, config),
+        own=frozenset(path.name for path in folder.contents),
         early=frozenset({folder.config.name}),
     )
 

@@ -66,6 +66,7 @@ def folder_job(root: Path, job: Job) -> jobfolder.Job:
         marker=MARKER,
         begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
         same=same,
+        own=frozenset({"cells", "results.json", "report.html"}),
     )
 
 
