@@ -17,9 +17,6 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, distributed, nn
 
 from duetgen.errors import DuetError
@@ -56,17 +53,30 @@ class Processes:
             raise TrainingFailedError(
                 f"{world} processes are not {local} on each machine", "give the same --nproc-per-node on all"
             )
+        self.rank, self.world, self.device = 0, 1, torch.device("cpu")
+        if world > 1 or torch.accelerator.is_available():
+            self._join(world, local)
+
+    def _join(self, world: int, local: int) -> None:
+        """Find the other processes, and the accelerator of this one."""
+        # Imported here: it takes as long as torch, and one process on processors has no use for it.
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+
         limit = DDPStrategy(timeout=datetime.timedelta(seconds=WAIT_SECONDS))
         with self._together():
-            fabric = Fabric(
-                accelerator="auto",
-                devices=local,
-                num_nodes=world // local,
-                strategy=limit if world > 1 else "auto",
-            )
+            try:
+                fabric = Fabric(
+                    accelerator="auto",
+                    devices=local,
+                    num_nodes=world // local,
+                    strategy=limit if world > 1 else "auto",
+                )
+            except MisconfigurationException as cause:
+                raise RuntimeError(str(cause)) from cause
             fabric.launch()
         self.rank, self.world, self.device = fabric.global_rank, fabric.world_size, fabric.device
-        self.fabric = fabric
 
     @property
     def first(self) -> bool:
@@ -77,7 +87,7 @@ class Processes:
     def _together(self) -> Iterator[None]:
         try:
             yield
-        except (RuntimeError, ValueError, MisconfigurationException) as cause:
+        except (RuntimeError, ValueError) as cause:
             raise TrainingFailedError(
                 f"the processes of the training do not work together: {str(cause).splitlines()[0]}",
                 "see what ended the others; the same command goes on from the last checkpoint",
@@ -100,8 +110,10 @@ class Processes:
             except DuetError as error:
                 refusal = error
         told = None if refusal is None else (refusal.message, refusal.hint)
+        both = [(found, told)]
         with self._together():
-            found, told = self.fabric.broadcast((found, told))
+            distributed.broadcast_object_list(both, src=0, device=self.device)
+        ((found, told),) = both
         if refusal is not None:
             raise refusal
         if told is not None:
