@@ -591,7 +591,7 @@ function ranked(places: Int32Array, ids: readonly string[], scores: Float32Array
   return found;
 }
 
-/** Places from the highest score to the lowest, equal ones in their order: sorted by eleven bits of the score at a time. */
+/** Places from the highest score to the lowest, equal ones in their order: sorted by some bits of the score at a time. */
 function bestFirst(places: Int32Array, scores: Float32Array): Int32Array {
   const { length } = places;
   const keys = new Uint32Array(length);
@@ -604,18 +604,20 @@ function bestFirst(places: Int32Array, scores: Float32Array): Int32Array {
     if (keys[at]! < 2 ** 31) keys[at] = ~keys[at]! & 0x7fffffff;
     from[at] = at;
   }
-  const begins = new Int32Array(2048);
-  for (let shift = 0; shift < 32; shift += 11) {
+  const bits = length < 4096 ? 8 : 11;
+  const begins = new Int32Array(2 ** bits);
+  const most = begins.length - 1;
+  for (let shift = 0; shift < 32; shift += bits) {
     begins.fill(0);
-    for (let at = 0; at < length; at++) begins[(keys[at]! >>> shift) & 2047]!++;
-    for (let digit = 0, begin = 0; digit < 2048; digit++) {
+    for (let at = 0; at < length; at++) begins[(keys[at]! >>> shift) & most]!++;
+    for (let digit = 0, begin = 0; digit <= most; digit++) {
       const count = begins[digit]!;
       begins[digit] = begin;
       begin += count;
     }
     for (let at = 0; at < length; at++) {
       const place = from[at]!;
-      to[begins[(keys[place]! >>> shift) & 2047]!++] = place;
+      to[begins[(keys[place]! >>> shift) & most]!++] = place;
     }
     [from, to] = [to, from];
   }

@@ -140,71 +140,109 @@ export function erf(x: number): number {
 }
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
-function dot(a: Float32Array, ao: number, b: Float32Array, bo: number, count: number): number {
-  let one = 0;
-  let two = 0;
-  let three = 0;
-  let four = 0;
+/** Vector times matrix: a sum for each of `n` lines, whose values lie `pace` apart; sums of four at a time. */
+function line(
+  vector: Float32Array, vo: number, step: number,
+  b: Float32Array, rows: Int32Array | undefined, first: number, width: number, bo: number, pace: number,
+  out: Float32Array, oo: number, k: number, n: number,
+): void {
+  const begin = (at: number): number => bo + (rows ? rows[first + at]! : first + at) * width;
   let at = 0;
-  for (; at + 3 < count; at += 4) {
-    one += a[ao + at]! * b[bo + at]!;
-    two += a[ao + at + 1]! * b[bo + at + 1]!;
-    three += a[ao + at + 2]! * b[bo + at + 2]!;
-    four += a[ao + at + 3]! * b[bo + at + 3]!;
-  }
-  for (; at < count; at++) one += a[ao + at]! * b[bo + at]!;
-  return one + two + three + four;
-}
-
-/** Rows [m, k] times the rows of a turned matrix [n, k]; of a table, those of these numbers. */
-function multiply(a: Float32Array, ao: number, rows: Int32Array | undefined, b: Float32Array, bo: number, out: Float32Array, oo: number, m: number, k: number, n: number): void {
-  let row = 0;
-  const begin = (): number => (rows ? rows[ao + row]! : ao + row) * k;
-  // Two rows by four columns at a time: each value that is read serves several products.
-  for (; n > 3 && row + 1 < m; row++) {
-    const f = begin();
-    row++;
-    const g = begin();
-    for (let at = 0; at < n; at += 4) {
-      // The last four may repeat some that are done.
-      at = Math.min(at, n - 4);
-      let [c, d, e, h] = [bo + at * k, bo + (at + 1) * k, bo + (at + 2) * k, bo + (at + 3) * k] as [number, number, number, number];
-      let p = 0;
-      let q = 0;
-      let r = 0;
-      let s = 0;
-      let t = 0;
-      let u = 0;
-      let v = 0;
-      let w = 0;
-      for (let i = 0; i < k; i++) {
-        const x = a[f + i]!;
-        const y = a[g + i]!;
-        p += x * b[c]!;
-        t += y * b[c++]!;
-        q += x * b[d]!;
-        u += y * b[d++]!;
-        r += x * b[e]!;
-        v += y * b[e++]!;
-        s += x * b[h]!;
-        w += y * b[h++]!;
-      }
-      const to = oo + at;
-      out[to] = p;
-      out[to + 1] = q;
-      out[to + 2] = r;
-      out[to + 3] = s;
-      out[to + n] = t;
-      out[to + n + 1] = u;
-      out[to + n + 2] = v;
-      out[to + n + 3] = w;
+  for (; at + 3 < n; at += 4) {
+    let c = begin(at);
+    let d = begin(at + 1);
+    let e = begin(at + 2);
+    let f = begin(at + 3);
+    let p = 0;
+    let q = 0;
+    let r = 0;
+    let s = 0;
+    for (let i = 0, from = vo; i < k; i++, from += step) {
+      const x = vector[from]!;
+      p += x * b[c]!;
+      q += x * b[d]!;
+      r += x * b[e]!;
+      s += x * b[f]!;
+      c += pace;
+      d += pace;
+      e += pace;
+      f += pace;
     }
-    oo += 2 * n;
+    const to = oo + at;
+    out[to] = p;
+    out[to + 1] = q;
+    out[to + 2] = r;
+    out[to + 3] = s;
   }
-  for (; row < m; row++) for (let at = 0, from = begin(); at < n; at++) out[oo++] = dot(a, from, b, bo + at * k, k);
+  for (; at < n; at++) {
+    let sum = 0;
+    for (let i = 0, from = vo, c = begin(at); i < k; i++, from += step, c += pace) sum += vector[from]! * b[c]!;
+    out[oo + at] = sum;
+  }
 }
 
-const turn = (x: Tensor, room: Room): Tensor => transpose([{ dims: [product(x.dims.slice(0, -2)), ...x.dims.slice(-2)], data: x.data }, x, x], { perm: [0, 2, 1] }, (kind, size) => room(kind, size, 1)) as Tensor;
+/** Two rows times four columns: each value that is read serves several products. */
+function tile(two: Float64Array, matrix: Float64Array, column: number, k: number, out: Float32Array, to: number, n: number): void {
+  const c = column * k;
+  const d = c + k;
+  const e = d + k;
+  const f = e + k;
+  let p = 0;
+  let q = 0;
+  let r = 0;
+  let s = 0;
+  let t = 0;
+  let u = 0;
+  let v = 0;
+  let w = 0;
+  for (let i = 0; i < k; i++) {
+    const x = two[i]!;
+    const y = two[k + i]!;
+    p += x * matrix[c + i]!;
+    q += x * matrix[d + i]!;
+    r += x * matrix[e + i]!;
+    s += x * matrix[f + i]!;
+    t += y * matrix[c + i]!;
+    u += y * matrix[d + i]!;
+    v += y * matrix[e + i]!;
+    w += y * matrix[f + i]!;
+  }
+  out[to] = p;
+  out[to + 1] = q;
+  out[to + 2] = r;
+  out[to + 3] = s;
+  out[to + n] = t;
+  out[to + n + 1] = u;
+  out[to + n + 2] = v;
+  out[to + n + 3] = w;
+}
+
+/** Rows [m, k], of a table those of these numbers, times a matrix [k, n], whose values lie `down` and `across` apart. */
+function multiply(
+  a: Float32Array, ao: number, rows: Int32Array | undefined,
+  b: Float32Array, bo: number, down: number, across: number,
+  out: Float32Array, oo: number, m: number, k: number, n: number,
+): void {
+  if (n === 1) return line(b, bo, down, a, rows, ao, k, 0, 1, out, oo, k, m);
+  const begin = (row: number): number => (rows ? rows[ao + row]! : ao + row) * k;
+  let row = 0;
+  if (n > 3 && m > 1) {
+    // As float64, in which all is added up, once for many products.
+    const matrix = new Float64Array(n * k);
+    const two = new Float64Array(2 * k);
+    for (let at = 0, to = 0; at < n; at++) for (let i = 0; i < k; i++) matrix[to++] = b[bo + i * down + at * across]!;
+    for (; row + 1 < m; row += 2) {
+      const [f, g] = [begin(row), begin(row + 1)];
+      for (let i = 0; i < k; i++) {
+        two[i] = a[f + i]!;
+        two[k + i] = a[g + i]!;
+      }
+      // The last four columns may repeat some that are done.
+      for (let at = 0; at < n; at += 4) tile(two, matrix, Math.min(at, n - 4), k, out, oo + row * n + Math.min(at, n - 4), n);
+    }
+  }
+  for (; row < m; row++) line(a, begin(row), 1, b, undefined, 0, across, bo, down, out, oo + row * n, k, n);
+}
 
 const matmul: Kernel = ([a, b], _, room) => {
   const [k, m] = [a.dims.at(-1)!, a.dims.at(-2) ?? refuse("a vector is multiplied")];
@@ -214,9 +252,8 @@ const matmul: Kernel = ([a, b], _, room) => {
   const lead = broadcast(one, other);
   const [ia, ib] = [one, other].map((dims) => offsets(lead, strides(dims, lead.length))) as [Int32Array, Int32Array];
   const out = room("float", ia.length * m * n) as Float32Array;
-  const turned = turn(b, room).data as Float32Array;
   for (let at = 0; at < ia.length; at++)
-    multiply(a.data as Float32Array, ia[at]! * m, (a as Gathered).rows, turned, ib[at]! * k * n, out, at * m * n, m, k, n);
+    multiply(a.data as Float32Array, ia[at]! * m, (a as Gathered).rows, b.data as Float32Array, ib[at]! * k * n, n, 1, out, at * m * n, m, k, n);
   return { dims: [...lead, m, n], data: out };
 };
 
@@ -226,8 +263,7 @@ const gemm: Kernel = ([a, b, c], { transA, transB, alpha, beta }, room) => {
   const n = b.dims[transB ? 0 : 1]!;
   if (transA || number(alpha, 1) !== 1 || number(beta, 1) !== 1 || (c && c.data.length !== n)) refuse("a Gemm that is no linear layer");
   const out = room("float", m * n) as Float32Array;
-  const turned = transB ? b : turn(b, room);
-  multiply(a.data as Float32Array, 0, undefined, turned.data as Float32Array, 0, out, 0, m, k, n);
+  multiply(a.data as Float32Array, 0, undefined, b.data as Float32Array, 0, transB ? 1 : n, transB ? k : 1, out, 0, m, k, n);
   if (c) for (let at = 0; at < out.length; at++) out[at]! += c.data[at % n]!;
   return { dims: [m, n], data: out };
 };
@@ -418,8 +454,8 @@ const gru: Kernel = ([x, w, r, b, lengths, initial], a, room) => {
   for (let row = 0; row < rows; row++) {
     const state = last.subarray(row * width, (row + 1) * width);
     for (let step = 0; step < (lengths?.data[row] ?? steps); step++) {
-      multiply(events, step * rows + row, undefined, input, 0, gates, 0, 1, inputs, 3 * width);
-      multiply(last, row, undefined, recurrent, 0, gates, 3 * width, 1, width, 3 * width);
+      multiply(events, step * rows + row, undefined, input, 0, 1, inputs, gates, 0, 1, inputs, 3 * width);
+      multiply(last, row, undefined, recurrent, 0, 1, width, gates, 3 * width, 1, width, 3 * width);
       if (b) for (let at = 0; at < gates.length; at++) gates[at]! += b.data[at]!;
       for (let at = 0; at < width; at++) {
         const update = sigmoid(gates[at]! + gates[at + 3 * width]!);
