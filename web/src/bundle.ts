@@ -1,6 +1,7 @@
 /** One published version: verified before anything of it is believed. */
 import { type Bytes, text, utf8 } from "./bytes";
 import { type Check, list, map, number, object, oneOf, string, whole } from "./check";
+import type { Limit } from "./client";
 import { product, ThetaCodec } from "./codec";
 import { sha256, verifySignature } from "./crypto";
 import { invalidBundle } from "./errors";
@@ -16,7 +17,7 @@ export const DEVICE_FILES = ["device.onnx", "items.json", "canary.json"] as cons
 const FILES = ["canary.json", "device.onnx", "generator.onnx", "items.json"];
 export type Files = Record<string, Bytes>;
 /** Where files come from: each by its name, of so many bytes at most. */
-export type Source = (name: string, limit: number) => Promise<unknown>;
+export type Source = (name: string, limit: Limit) => Promise<unknown>;
 
 export const DIGEST = /^[0-9a-f]{64}$/;
 const above0: Check<number> = number(Number.MIN_VALUE);
@@ -124,25 +125,32 @@ export class Bundle {
   /** The version of an id, or whatever is there, signed by a key that is trusted: any, where none are named. */
   static async open(source: Source, trusted: readonly string[] | null, modelId: string | null): Promise<Bundle> {
     const files: Files = {};
-    const read = async (name: string, limit: number): Promise<Bytes> => {
+    const read = async (name: string, limit: Limit): Promise<Bytes> => {
       const content = await source(name, limit);
-      if (!(content instanceof Uint8Array) || content.length > limit) throw invalidBundle(`${name} is missing, or too large`);
+      if (!(content instanceof Uint8Array) || content.length > (await limit)) throw invalidBundle(`${name} is missing, or too large`);
       return (files[name] = content as Bytes);
     };
-    const [content, signed] = await Promise.all([read(MANIFEST, limits.MAX_MANIFEST_BYTES), read(SIGNATURE, limits.MAX_SIGNATURE_BYTES)]);
-    const { public_key: key, signature: by } = json(signed, signature, SIGNATURE);
-    if (trusted && !trusted.includes(key)) throw invalidBundle(`the key ${key.slice(0, 16)}… is not trusted here`);
-    if (!(await verifySignature(key, content, by))) throw invalidBundle("the signature is not over this manifest");
-    const found = await decodeManifest(content);
-    if (modelId && found.model_id !== modelId) throw invalidBundle(`another version than ${modelId.slice(0, 16)} was sent`);
-    await Promise.all(
-      DEVICE_FILES.map(async (name) => {
-        const expected = found.files[name]!;
-        const { length } = await read(name, expected.bytes);
-        if (length !== expected.bytes || (await sha256(files[name]!)) !== expected.sha256)
-          throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
-      }),
-    );
+    const verify = async (): Promise<[Manifest, string]> => {
+      const asked = [read(MANIFEST, limits.MAX_MANIFEST_BYTES), read(SIGNATURE, limits.MAX_SIGNATURE_BYTES)] as const;
+      const [content, signed] = await Promise.all(asked);
+      const { public_key: key, signature: by } = json(signed, signature, SIGNATURE);
+      if (trusted && !trusted.includes(key)) throw invalidBundle(`the key ${key.slice(0, 16)}… is not trusted here`);
+      if (!(await verifySignature(key, content, by))) throw invalidBundle("the signature is not over this manifest");
+      const found = await decodeManifest(content);
+      if (modelId && found.model_id !== modelId) throw invalidBundle(`another version than ${modelId.slice(0, 16)} was sent`);
+      return [found, key];
+    };
+    const verified = verify();
+    // All are asked for at once, but none is read before the manifest says how long it is.
+    const checked = DEVICE_FILES.map(async (name) => {
+      const size = verified.then(([{ files }]) => files[name]!.bytes);
+      size.catch(() => undefined);
+      const content = await read(name, size);
+      const [expected] = await verified;
+      if (content.length !== (await size) || (await sha256(content)) !== expected.files[name]!.sha256)
+        throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
+    });
+    const [[found, key]] = await Promise.all([verified, ...checked]);
     const { ids, titles } = json(files["items.json"]!, items, "items.json");
     return new Bundle(found, key, files, ids, titles, json(files["canary.json"]!, canary, "canary.json"));
   }

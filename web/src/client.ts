@@ -16,11 +16,14 @@ export interface Exchange {
   cloud: number | null;
 }
 
+/** The most bytes that are taken: known at once, or when something that comes at the same time is verified. */
+export type Limit = number | Promise<number>;
+
 /** The cloud as a device sees it; anything with these methods may stand in its place, in a `LocalDevice`. */
 export interface Cloud {
   parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer>;
   models(device: string): Promise<ModelsAnswer>;
-  file(modelId: string, name: string, limit: number): Promise<Bytes>;
+  file(modelId: string, name: string, limit: Limit): Promise<Bytes>;
   close(): void;
   traffic?: { sent: number; received: number; last: Exchange | null };
 }
@@ -50,7 +53,6 @@ export async function readBody(response: Response, limit: number): Promise<Bytes
     size += part.value.length;
     parts.push(part.value);
     if (size > limit) {
-      void reader!.cancel();
       throw badAnswer(`has more than ${limit} bytes`);
     }
   }
@@ -64,8 +66,9 @@ export async function readBody(response: Response, limit: number): Promise<Bytes
 }
 
 /** `fetch` for what may be kept for ever, or must not be kept; time counts to the end of the body. */
-export async function fetchBytes(url: string, limit: number, seconds: number, init: RequestInit, aborted?: AbortSignal): Promise<[Bytes, Response]> {
-  const limits = [AbortSignal.timeout(seconds * 1000), ...(aborted ? [aborted] : [])];
+export async function fetchBytes(url: string, limit: Limit, seconds: number, init: RequestInit, aborted?: AbortSignal): Promise<[Bytes, Response]> {
+  const refused = new AbortController();
+  const limits = [AbortSignal.timeout(seconds * 1000), refused.signal, ...(aborted ? [aborted] : [])];
   try {
     const response = await fetch(url, {
       credentials: "omit",
@@ -74,8 +77,10 @@ export async function fetchBytes(url: string, limit: number, seconds: number, in
       ...init,
       signal: AbortSignal.any(limits),
     });
-    return [await readBody(response, response.ok ? limit : MAX_ERROR_BYTES), response];
+    return [await readBody(response, response.ok ? await limit : MAX_ERROR_BYTES), response];
   } catch (cause) {
+    // What is not taken shall not come.
+    refused.abort();
     if (cause instanceof DuetError) throw cause;
     const late = cause instanceof DOMException && cause.name === "TimeoutError";
     const why = late ? `no whole answer within ${seconds} s` : "no connection to the cloud, or it broke off";
@@ -111,7 +116,7 @@ export class HttpCloud implements Cloud {
     return message(content, modelsAnswer);
   }
 
-  async file(modelId: string, name: string, limit: number): Promise<Bytes> {
+  async file(modelId: string, name: string, limit: Limit): Promise<Bytes> {
     return (await this.exchange(`/v1/models/${modelId}/${name}`, limit, this.fileTimeout))[0];
   }
 
@@ -119,7 +124,7 @@ export class HttpCloud implements Cloud {
     this.closing.abort();
   }
 
-  private async exchange(path: string, limit: number, seconds: number, body?: Bytes): Promise<[Bytes, Response]> {
+  private async exchange(path: string, limit: Limit, seconds: number, body?: Bytes): Promise<[Bytes, Response]> {
     if (this.offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
     const headers: Record<string, string> = { Accept: MSGPACK };
     if (this.token) headers.Authorization = `Bearer ${this.token}`;

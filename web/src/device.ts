@@ -143,10 +143,11 @@ export class LocalDevice {
     const fresh = (): string => `web-${hex(crypto.getRandomValues(new Uint8Array(8)))}`;
     const good = typeof kept === "string" && /^web-[0-9a-f]{16}$/.test(kept);
     this.deviceId = options.deviceId ?? (good ? kept : fresh());
-    if (!options.deviceId && !good) void state.set("device", this.deviceId);
     this.versions = new Versions(options, state, this.cloud, this.deviceId, this.clock);
     const asked = [answerKey(options.token), state.events(this.log.capacity), this.readDay(), this.versions.begin()] as const;
     const [key, events] = await Promise.all(asked);
+    // Not before all is read: it would have to wait.
+    if (!options.deviceId && !good) void state.set("device", this.deviceId);
     this.key = key;
     this.log.append(events[0]);
     this.log.count = Math.max(this.log.count, events[1]);
@@ -273,10 +274,12 @@ export class LocalDevice {
     return { ...theta.at(model, this.log.count), opinions };
   }
 
-  /** The catalogue of the version in use: ids with titles, in the order of their indices. */
-  async items(): Promise<Item[]> {
-    const { ids, titles } = this.runtime.model.bundle;
-    return ids.slice(FIRST_ITEM).map((id, at) => ({ id, title: titles[at + FIRST_ITEM] ?? "" }));
+  /** Ids with titles: the catalogue of the version in use, in the order of its indices, or what it has of these ids. */
+  async items(wanted?: Iterable<string | number>): Promise<Item[]> {
+    const { model } = this.runtime;
+    const { ids, titles } = model.bundle;
+    const places = wanted ? model.indices(itemIds(wanted)) : model.catalogue;
+    return Array.from(places.filter((place) => place >= FIRST_ITEM), (place) => ({ id: ids[place]!, title: titles[place] ?? "" }));
   }
 
   /** The events that are kept, oldest first. */
@@ -448,6 +451,7 @@ export class LocalDevice {
     this.closed = true;
     clearTimeout(this.timer);
     this.cloud?.close();
+    await this.versions.close();
     await this.state.close();
   }
 

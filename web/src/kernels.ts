@@ -140,25 +140,27 @@ export function erf(x: number): number {
 }
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
-/** Vector times matrix: a sum for each of `n` lines, whose values lie `pace` apart; sums of four at a time. */
-function line(
-  vector: Float32Array, vo: number, step: number,
-  b: Float32Array, rows: Int32Array | undefined, first: number, width: number, bo: number, pace: number,
-  out: Float32Array, oo: number, k: number, n: number,
-): void {
-  const begin = (at: number): number => bo + (rows ? rows[first + at]! : first + at) * width;
+/** Where rows begin: those of these numbers, or so many one after the other. */
+function begins(rows: Int32Array | undefined, first: number, count: number, width: number, base = 0): Int32Array {
+  const found = new Int32Array(count);
+  for (let at = 0; at < count; at++) found[at] = base + (rows ? rows[first + at]! : first + at) * width;
+  return found;
+}
+
+/** Products of a vector with lines of a matrix, whose values lie `pace` apart; four at a time. */
+function line(vector: Float32Array, vo: number, step: number, b: Float32Array, from: Int32Array, pace: number, out: Float32Array, oo: number, k: number): void {
   let at = 0;
-  for (; at + 3 < n; at += 4) {
-    let c = begin(at);
-    let d = begin(at + 1);
-    let e = begin(at + 2);
-    let f = begin(at + 3);
+  for (; at + 3 < from.length; at += 4) {
+    let c = from[at]!;
+    let d = from[at + 1]!;
+    let e = from[at + 2]!;
+    let f = from[at + 3]!;
     let p = 0;
     let q = 0;
     let r = 0;
     let s = 0;
-    for (let i = 0, from = vo; i < k; i++, from += step) {
-      const x = vector[from]!;
+    for (let i = 0, place = vo; i < k; i++, place += step) {
+      const x = vector[place]!;
       p += x * b[c]!;
       q += x * b[d]!;
       r += x * b[e]!;
@@ -174,9 +176,9 @@ function line(
     out[to + 2] = r;
     out[to + 3] = s;
   }
-  for (; at < n; at++) {
+  for (; at < from.length; at++) {
     let sum = 0;
-    for (let i = 0, from = vo, c = begin(at); i < k; i++, from += step, c += pace) sum += vector[from]! * b[c]!;
+    for (let i = 0, place = vo, c = from[at]!; i < k; i++, place += step, c += pace) sum += vector[place]! * b[c]!;
     out[oo + at] = sum;
   }
 }
@@ -223,8 +225,8 @@ function multiply(
   b: Float32Array, bo: number, down: number, across: number,
   out: Float32Array, oo: number, m: number, k: number, n: number,
 ): void {
-  if (n === 1) return line(b, bo, down, a, rows, ao, k, 0, 1, out, oo, k, m);
-  const begin = (row: number): number => (rows ? rows[ao + row]! : ao + row) * k;
+  const from = begins(rows, ao, m, k);
+  if (n === 1) return line(b, bo, down, a, from, 1, out, oo, k);
   let row = 0;
   if (n > 3 && m > 1) {
     // As float64, in which all is added up, once for many products.
@@ -232,16 +234,17 @@ function multiply(
     const two = new Float64Array(2 * k);
     for (let at = 0, to = 0; at < n; at++) for (let i = 0; i < k; i++) matrix[to++] = b[bo + i * down + at * across]!;
     for (; row + 1 < m; row += 2) {
-      const [f, g] = [begin(row), begin(row + 1)];
       for (let i = 0; i < k; i++) {
-        two[i] = a[f + i]!;
-        two[k + i] = a[g + i]!;
+        two[i] = a[from[row]! + i]!;
+        two[k + i] = a[from[row + 1]! + i]!;
       }
       // The last four columns may repeat some that are done.
       for (let at = 0; at < n; at += 4) tile(two, matrix, Math.min(at, n - 4), k, out, oo + row * n + Math.min(at, n - 4), n);
     }
   }
-  for (; row < m; row++) line(a, begin(row), 1, b, undefined, 0, across, bo, down, out, oo + row * n, k, n);
+  if (row === m) return;
+  const columns = begins(undefined, 0, n, across, bo);
+  for (; row < m; row++) line(a, from[row]!, 1, b, columns, down, out, oo + row * n, k);
 }
 
 const matmul: Kernel = ([a, b], _, room) => {

@@ -12,6 +12,8 @@ import type { State } from "./state";
 const REFUSED_SECONDS = 24 * 3600;
 const ROLLED_BACK = "rolled back";
 const MOST_REFUSED = 32;
+/** The first version is written when the page has had its first ranking. */
+const WRITE_MS = 500;
 
 const id = string(64, DIGEST);
 const known = object({
@@ -30,6 +32,7 @@ export class Versions {
   model!: Model;
   private known: Known | null = null;
   private readonly models = new Map<string, Model>();
+  private later: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly options: DeviceOptions,
@@ -58,8 +61,7 @@ export class Versions {
     if (!found) throw new DuetError("nothing-to-serve", "there is no version to begin with", "name a bundle, or a cloud");
     this.model = await this.open(...found);
     this.known = { current: this.model.id, previous: [], refused: {}, key: this.known?.key ?? this.model.bundle.publicKey };
-    // Nobody need wait for the disk.
-    void this.keep();
+    this.later = setTimeout(() => void this.keep(), WRITE_MS);
   }
 
   /** Use what is kept as the one in use. Whether there is such a version, and it is good; its key is trusted anyway. */
@@ -125,6 +127,8 @@ export class Versions {
   }
 
   private async keep(): Promise<void> {
+    clearTimeout(this.later);
+    this.later = undefined;
     const { current, previous } = this.known!;
     const { bundle } = this.model;
     const files = Object.entries(bundle.files).map(([name, content]) => [folder(current) + name, content]);
@@ -140,6 +144,11 @@ export class Versions {
         this.models.delete(modelId);
         model.engine.close();
       }
+  }
+
+  /** Write what waits to be written. */
+  async close(): Promise<void> {
+    if (this.later) await this.keep();
   }
 
   /** Use a version from now on. */

@@ -233,6 +233,15 @@ test("what cannot work is refused when a device is opened, or called", async () 
   await device.close();
 });
 
+test("titles of some ids, and of the catalogue", async () => {
+  const device = await open({ state: null });
+  const all = await device.items();
+  const { ids, titles } = jsonOf("bundles/sasrec/items.json");
+  expect(all).toEqual(ids.slice(2).map((id: string, at: number) => ({ id, title: titles[at + 2] ?? "" })));
+  expect(await device.items([all[3]!.id, "nothing", all[0]!.id])).toEqual([all[3], all[0]]);
+  await device.close();
+});
+
 test("one question at a time, whoever asks", async () => {
   const device = await open({ state: null });
   await device.observe("i0");
@@ -307,6 +316,13 @@ test("over HTTP: refusals, endless answers and what is no answer", async () => {
   });
   how = "busy";
   await expect(there.models(DEVICE)).rejects.toMatchObject({ status: 503, retryAfter: 9 });
+  // A file whose length is not known yet: it is not read if its manifest turns out to be bad, nor beyond the length.
+  how = "endless";
+  let ended = 0;
+  server.on("request", (_, send) => send.on("close", () => ended++));
+  expect(await code(there.file("m", "f", Promise.reject(new DuetError("invalid-bundle", "bad"))))).toBe("invalid-bundle");
+  expect(await code(there.file("m", "f", Promise.resolve(3)))).toBe("bad-answer");
+  await expect.poll(() => ended).toBe(2);
   server.closeAllConnections();
   server.close();
 });
