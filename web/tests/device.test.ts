@@ -320,7 +320,9 @@ test("over HTTP: refusals, endless answers and what is no answer", async () => {
   how = "endless";
   let ended = 0;
   server.on("request", (_, send) => send.on("close", () => ended++));
-  expect(await code(there.file("m", "f", Promise.reject(new DuetError("invalid-bundle", "bad"))))).toBe("invalid-bundle");
+  const refused = Promise.reject(new DuetError("invalid-bundle", "bad"));
+  refused.catch(() => undefined);
+  expect(await code(there.file("m", "f", refused))).toBe("invalid-bundle");
   expect(await code(there.file("m", "f", Promise.resolve(3)))).toBe("bad-answer");
   await expect.poll(() => ended).toBe(2);
   server.closeAllConnections();
