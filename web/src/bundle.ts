@@ -2,16 +2,17 @@
 import { type Bytes, text, utf8 } from "./bytes";
 import { type Check, list, map, number, object, oneOf, string, whole } from "./check";
 import type { Limit } from "./client";
-import { product, ThetaCodec } from "./codec";
 import { sha256, verifySignature } from "./crypto";
-import { invalidBundle } from "./errors";
 import * as limits from "./limits";
 import type { MetPolicy, Parts } from "./messages";
+import { invalidBundle } from "./refusals";
 import { trust } from "./trust";
 
 const FORMAT_VERSION = 2;
 export const MANIFEST = "manifest.json";
 const SIGNATURE = "signature.json";
+export const product = (shape: readonly number[]): number => shape.reduce((one, other) => one * other, 1);
+
 /** What a device has of a bundle, beside manifest and signature. */
 export const DEVICE_FILES = ["device.onnx", "items.json", "canary.json"] as const;
 const FILES = ["canary.json", "device.onnx", "generator.onnx", "items.json"];
@@ -79,6 +80,8 @@ export function json<T>(content: Bytes, kind: Check<T>, name: string): T {
   }
 }
 
+const sizeOf = (layout: Manifest["layout"]): number => layout.reduce((sum, { shape }) => sum + product(shape), 0);
+
 /** A manifest that is consistent in itself; its signature is verified before. */
 async function decodeManifest(content: Bytes): Promise<Manifest> {
   const found = json(content, manifest, MANIFEST);
@@ -88,7 +91,7 @@ async function decodeManifest(content: Bytes): Promise<Manifest> {
   const lines = names.map((name) => `${name} ${files[name]!.bytes} ${files[name]!.sha256}\n`);
   if ((await sha256(utf8(lines.join("")))) !== found.model_id) throw invalidBundle("the manifest's model_id is not that of its files");
   // Multiplied before anything is allocated for it.
-  if (layout.reduce((sum, { shape }) => sum + product(shape), 0) > limits.MAX_PARAMETERS) throw invalidBundle("theta is too large");
+  if (sizeOf(layout) > limits.MAX_PARAMETERS) throw invalidBundle("theta is too large");
   if ((parts === "weights") !== !opinions.length || found.trust.opinions.length !== opinions.length)
     throw invalidBundle("parts, opinions and trust do not fit each other");
   if (DEVICE_FILES.reduce((sum, name) => sum + files[name]!.bytes, 0) > limits.MAX_VERSION_BYTES) throw invalidBundle("the version is too large");
@@ -97,24 +100,25 @@ async function decodeManifest(content: Bytes): Promise<Manifest> {
 
 /** A bundle's contents, all of them verified. */
 export class Bundle {
-  readonly codec: ThetaCodec;
+  /** Numbers in the weights of theta. */
+  readonly size: number;
 
   private constructor(
     readonly manifest: Manifest,
     readonly publicKey: string,
-    /** As they were read. */
+    /** As they were read, until they are kept. */
     public files: Files,
     readonly ids: string[],
     readonly titles: string[],
     readonly canary: Canary,
   ) {
-    this.codec = new ThetaCodec(manifest.layout.map((entry) => entry.shape));
+    this.size = sizeOf(manifest.layout);
     const { length } = canary.candidates;
     const fits =
       ids.length === manifest.vocabulary &&
       (!titles.length || titles.length === ids.length) &&
       canary.history.length <= manifest.history &&
-      canary.theta.length === this.codec.size &&
+      canary.theta.length === this.size &&
       canary.scores.length === length &&
       canary.fallback_scores.length === length &&
       [...canary.history, ...canary.candidates].every((item) => item < ids.length) &&

@@ -1,12 +1,10 @@
 /** What a device asks of the cloud, over fetch: bounded in time and size. */
+import type { ParametersAnswer } from "./answers";
 import type { Bytes } from "./bytes";
-import { badAnswer, DuetError } from "./errors";
+import { DuetError } from "./errors";
 import { MAX_ERROR_BYTES, MAX_LIST_BYTES, MAX_TOLD } from "./limits";
-import { errorAnswer, message, type ModelsAnswer, modelsAnswer, type ParametersAnswer, parametersAnswer, type ParametersRequest } from "./messages";
-import { encode } from "./msgpack";
-import { CloudRefusedError } from "./refusals";
-
-const MSGPACK = "application/msgpack";
+import { errorAnswer, message, type ModelsAnswer, modelsAnswer, type ParametersRequest } from "./messages";
+import { badAnswer, CloudRefusedError } from "./refusals";
 
 /** Bytes and milliseconds of one question: on the way, and of that in the cloud, as it says. */
 export interface Exchange {
@@ -88,6 +86,13 @@ export async function fetchBytes(url: string, limit: Limit, seconds: number, ini
   }
 }
 
+/** A body in a format of its own, in which it is answered. */
+export interface Packed {
+  type: string;
+  content: Bytes;
+  decode(content: Uint8Array): unknown;
+}
+
 export class HttpCloud implements Cloud {
   readonly traffic = { sent: 0, received: 0, last: null as Exchange | null };
   /** Ask nothing, as if there were no network. */
@@ -97,18 +102,13 @@ export class HttpCloud implements Cloud {
   constructor(
     private readonly url: string,
     private readonly token: string,
-    private readonly timeout = 10,
+    readonly timeout = 10,
     private readonly fileTimeout = 600,
   ) {}
 
   async parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer> {
-    const body = encode({ ...request });
-    const begun = performance.now();
-    const [content, response] = await this.exchange("/v1/parameters", limit, this.timeout, body);
-    const milliseconds = performance.now() - begun;
-    const cloud = /dur=([\d.]+)/.exec(response.headers.get("server-timing") ?? "")?.[1];
-    this.traffic.last = { sent: body.length, received: content.length, milliseconds, cloud: cloud ? Number(cloud) : null };
-    return message(content, parametersAnswer);
+    // There already: it is the half of a device that asks.
+    return (await import("./asking")).parametersBy(this, request, limit);
   }
 
   async models(device: string): Promise<ModelsAnswer> {
@@ -124,23 +124,24 @@ export class HttpCloud implements Cloud {
     this.closing.abort();
   }
 
-  private async exchange(path: string, limit: Limit, seconds: number, body?: Bytes): Promise<[Bytes, Response]> {
+  /** A question, and the whole answer; its format is JSON, or that of the body. */
+  async exchange(path: string, limit: Limit, seconds: number, body?: Packed): Promise<[Bytes, Response]> {
     if (this.offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
-    const headers: Record<string, string> = { Accept: MSGPACK };
+    const headers: Record<string, string> = { Accept: body?.type ?? "application/json" };
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
-    if (body) headers["Content-Type"] = MSGPACK;
-    const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", ...(body && { body }) };
-    this.traffic.sent += body?.length ?? 0;
+    if (body) headers["Content-Type"] = body.type;
+    const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", ...(body && { body: body.content }) };
+    this.traffic.sent += body?.content.length ?? 0;
     const [content, response] = await fetchBytes(this.url + path, limit, seconds, init, this.closing.signal);
     this.traffic.received += content.length;
-    if (response.status !== 200) throw this.refusal(response, content);
+    if (response.status !== 200) throw this.refusal(response, content, body?.decode);
     return [content, response];
   }
 
-  private refusal(response: Response, content: Bytes): CloudRefusedError {
+  private refusal(response: Response, content: Bytes, decode?: Packed["decode"]): CloudRefusedError {
     let [code, why, hint] = ["", `the cloud answers ${response.status}`, "see the cloud's log"];
     try {
-      const said = message(content, errorAnswer);
+      const said = message(content, errorAnswer, decode);
       [code, why, hint] = [told(said.code, this.token), `${why}: ${told(said.message, this.token)}`, told(said.hint, this.token)];
     } catch {
       // Something on the way answers in words of its own.

@@ -138,10 +138,9 @@ export function erf(x: number): number {
   const tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
   return Math.sign(x) * (1 - tail * Math.exp(-x * x));
 }
-const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 /** Where rows begin: those of these numbers, or so many one after the other. */
-function begins(rows: Int32Array | undefined, first: number, count: number, width: number, base = 0): Int32Array {
+export function begins(rows: Int32Array | undefined, first: number, count: number, width: number, base = 0): Int32Array {
   const found = new Int32Array(count);
   for (let at = 0; at < count; at++) found[at] = base + (rows ? rows[first + at]! : first + at) * width;
   return found;
@@ -183,71 +182,22 @@ function line(vector: Float32Array, vo: number, step: number, b: Float32Array, f
   }
 }
 
-/** Two rows times four columns: each value that is read serves several products. */
-function tile(two: Float64Array, matrix: Float64Array, column: number, k: number, out: Float32Array, to: number, n: number): void {
-  const c = column * k;
-  const d = c + k;
-  const e = d + k;
-  const f = e + k;
-  let p = 0;
-  let q = 0;
-  let r = 0;
-  let s = 0;
-  let t = 0;
-  let u = 0;
-  let v = 0;
-  let w = 0;
-  for (let i = 0; i < k; i++) {
-    const x = two[i]!;
-    const y = two[k + i]!;
-    p += x * matrix[c + i]!;
-    q += x * matrix[d + i]!;
-    r += x * matrix[e + i]!;
-    s += x * matrix[f + i]!;
-    t += y * matrix[c + i]!;
-    u += y * matrix[d + i]!;
-    v += y * matrix[e + i]!;
-    w += y * matrix[f + i]!;
-  }
-  out[to] = p;
-  out[to + 1] = q;
-  out[to + 2] = r;
-  out[to + 3] = s;
-  out[to + n] = t;
-  out[to + n + 1] = u;
-  out[to + n + 2] = v;
-  out[to + n + 3] = w;
-}
-
 /** Rows [m, k], of a table those of these numbers, times a matrix [k, n], whose values lie `down` and `across` apart. */
-function multiply(
+export type Multiply = (
   a: Float32Array, ao: number, rows: Int32Array | undefined,
   b: Float32Array, bo: number, down: number, across: number,
   out: Float32Array, oo: number, m: number, k: number, n: number,
-): void {
+) => void;
+
+export const multiply: Multiply = (a, ao, rows, b, bo, down, across, out, oo, m, k, n) => {
   const from = begins(rows, ao, m, k);
   if (n === 1) return line(b, bo, down, a, from, 1, out, oo, k);
-  let row = 0;
-  if (n > 3 && m > 1) {
-    // As float64, in which all is added up, once for many products.
-    const matrix = new Float64Array(n * k);
-    const two = new Float64Array(2 * k);
-    for (let at = 0, to = 0; at < n; at++) for (let i = 0; i < k; i++) matrix[to++] = b[bo + i * down + at * across]!;
-    for (; row + 1 < m; row += 2) {
-      for (let i = 0; i < k; i++) {
-        two[i] = a[from[row]! + i]!;
-        two[k + i] = a[from[row + 1]! + i]!;
-      }
-      // The last four columns may repeat some that are done.
-      for (let at = 0; at < n; at += 4) tile(two, matrix, Math.min(at, n - 4), k, out, oo + row * n + Math.min(at, n - 4), n);
-    }
-  }
-  if (row === m) return;
   const columns = begins(undefined, 0, n, across, bo);
-  for (; row < m; row++) line(a, from[row]!, 1, b, columns, down, out, oo + row * n, k);
-}
+  for (let row = 0; row < m; row++) line(a, from[row]!, 1, b, columns, down, out, oo + row * n, k);
+};
 
-const matmul: Kernel = ([a, b], _, room) => {
+/** Products of matrices, one for each of several. */
+export const matmul = (multiply: Multiply): Kernel => ([a, b], _, room) => {
   const [k, m] = [a.dims.at(-1)!, a.dims.at(-2) ?? refuse("a vector is multiplied")];
   const n = b.dims.at(-1)!;
   if (b.dims.at(-2) !== k) refuse("shapes do not fit");
@@ -328,7 +278,7 @@ const inTable = (place: number, count: number): number => {
 };
 
 /** Rows along an axis, by index. */
-const gather: Kernel = ([table, index], a, room) => {
+export const gather: Kernel = ([table, index], a, room) => {
   const axis = axisIn(a, table, 0);
   const { dims, data } = table;
   const [outer, count, inner] = around(table, axis);
@@ -348,11 +298,6 @@ export const gatherRows = ([table, index]: Operands): Gathered => {
   const [count, width] = table.dims as [number, number];
   for (let at = 0; at < rows.length; at++) if (!(rows[at]! >= 0 && rows[at]! < count)) refuse("an index is out of its table");
   return { dims: [...index.dims, width], data: table.data, rows };
-};
-
-const gatherNd: Kernel = ([table, { dims, data }], a, room) => {
-  if (a.batch_dims || dims.at(-1) !== 1) refuse("an index of several dimensions");
-  return gather([table, { dims: dims.slice(0, -1), data }, table], {}, room);
 };
 
 const gatherElements: Kernel = ([x, index], a, room) => {
@@ -444,41 +389,10 @@ const where: Kernel = ([condition, a, b], _, room) => {
   return { dims, data: out };
 };
 
-/** One layer in one direction, each row to its own length; gates are update, reset, new. */
-const gru: Kernel = ([x, w, r, b, lengths, initial], a, room) => {
-  if (a.linear_before_reset !== 1 || (a.direction ?? "forward") !== "forward" || a.activations || initial || a.layout)
-    refuse("a GRU of another kind");
-  const [steps, rows, inputs] = x.dims as [number, number, number];
-  const width = a.hidden_size as number;
-  const all = room("float", steps * rows * width).fill(0) as Float32Array;
-  const last = room("float", rows * width, 1).fill(0) as Float32Array;
-  const gates = room("float", 6 * width, 2) as Float32Array;
-  const [events, input, recurrent] = [x, w, r!].map(({ data }) => data) as [Float32Array, Float32Array, Float32Array];
-  for (let row = 0; row < rows; row++) {
-    const state = last.subarray(row * width, (row + 1) * width);
-    for (let step = 0; step < (lengths?.data[row] ?? steps); step++) {
-      multiply(events, step * rows + row, undefined, input, 0, 1, inputs, gates, 0, 1, inputs, 3 * width);
-      multiply(last, row, undefined, recurrent, 0, 1, width, gates, 3 * width, 1, width, 3 * width);
-      if (b) for (let at = 0; at < gates.length; at++) gates[at]! += b.data[at]!;
-      for (let at = 0; at < width; at++) {
-        const update = sigmoid(gates[at]! + gates[at + 3 * width]!);
-        const reset = sigmoid(gates[at + width]! + gates[at + 4 * width]!);
-        const fresh = Math.tanh(gates[at + 2 * width]! + reset * gates[at + 5 * width]!);
-        state[at] = (1 - update) * fresh + update * state[at]!;
-      }
-      all.set(state, (step * rows + row) * width);
-    }
-  }
-  return [
-    { dims: [steps, 1, rows, width], data: all },
-    { dims: [1, rows, width], data: last },
-  ];
-};
-
 const divide = binary((a, b) => a / b);
 const wholes = binary((a, b) => Math.trunc(a / b));
 
-/** What the backbones DIN, GRU4Rec and SASRec are made of; the others are in `operators`. */
+/** What the backbone SASRec is made of; the others are in `operators`. */
 export const KERNELS: Record<string, Kernel> = {
   Add: binary((a, b) => a + b, undefined, addFloats),
   Sub: binary((a, b) => a - b),
@@ -486,10 +400,7 @@ export const KERNELS: Record<string, Kernel> = {
   Div: (x, a, room) => (x[0].data instanceof Float32Array ? divide : wholes)(x, a, room),
   Equal: binary((a, b) => +(a === b), "truth"),
   LessOrEqual: binary((a, b) => +(a <= b), "truth"),
-  GreaterOrEqual: binary((a, b) => +(a >= b), "truth"),
   Not: unary((x) => 1 - x),
-  IsNaN: unary((x) => +Number.isNaN(x), "truth"),
-  Sigmoid: unary(sigmoid),
   Gelu: (x, a, room) =>
     unary(
       a.approximate === "tanh"
@@ -499,13 +410,11 @@ export const KERNELS: Record<string, Kernel> = {
   Clip: ([x, least, most], a, room) =>
     unary((one) => Math.min(Math.max(one, least?.data[0] ?? -Infinity), most?.data[0] ?? Infinity))([x, x, x], a, room),
   ReduceSum: reduce((sum, value) => sum + value, 0),
-  MatMul: matmul,
+  MatMul: matmul(multiply),
   Gemm: gemm,
   Softmax: softmax,
   LayerNormalization: layerNorm,
-  GRU: gru,
   Gather: gather,
-  GatherND: gatherNd,
   GatherElements: gatherElements,
   Slice: slice,
   Split: split,

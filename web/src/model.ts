@@ -1,8 +1,8 @@
 /** A verified bundle, loaded, that scores candidates with a theta. */
 import { Bundle, type Manifest, type Source } from "./bundle";
 import { type Engine, makeEngine } from "./engine";
-import { invalidBundle } from "./errors";
 import { FIRST_ITEM, PADDING, UNKNOWN } from "./items";
+import { invalidBundle } from "./refusals";
 
 const TOLERANCE = 1e-4;
 export interface EngineOptions {
@@ -27,7 +27,7 @@ export class Model {
   ) {
     this.manifest = bundle.manifest;
     this.id = this.manifest.model_id;
-    this.zeros = new Float32Array(bundle.codec.size);
+    this.zeros = new Float32Array(bundle.size);
     this.catalogue = Int32Array.from({ length: this.manifest.vocabulary }, (_, at) => at);
   }
 

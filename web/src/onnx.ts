@@ -1,6 +1,6 @@
 /** The part of ONNX that a graph of a bundle is made of, read from its protocol buffer. */
 import { type Bytes, text, view } from "./bytes";
-import { invalidBundle } from "./errors";
+import { invalidBundle } from "./refusals";
 
 export type Data = Float32Array | Int32Array | Int8Array | Uint8Array;
 /** Values by dimensions; int64 as int32, and truths as bytes. */
