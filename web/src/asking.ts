@@ -5,6 +5,7 @@
 import { answerKey } from "./answers";
 import { PAIR_BYTES } from "./bias";
 import type { Cloud } from "./client";
+import { CloudRefusedError } from "./cloud-refusal";
 import type { Asked, Change, LocalDevice } from "./device";
 import { due } from "./due";
 import { DuetError } from "./errors";
@@ -13,7 +14,6 @@ import type { EventLog } from "./log";
 import type { Model } from "./model";
 import type { DeviceOptions } from "./options";
 import { Patience } from "./patience";
-import { CloudRefusedError } from "./refusals";
 import { RefusedParametersError } from "./refused";
 import type { State } from "./state";
 import { type Origin, ParameterStore } from "./store";
@@ -22,6 +22,7 @@ import { Updates } from "./updates";
 import type { Versions } from "./versions";
 
 export { parametersBy } from "./answers";
+export { refusalOf } from "./cloud-refusal";
 
 const DAY = 86_400;
 /** The longest that a timer waits, in seconds. */

@@ -15,7 +15,7 @@ export const product = (shape: readonly number[]): number => shape.reduce((one, 
 
 /** What a device has of a bundle, beside manifest and signature. */
 export const DEVICE_FILES = ["device.onnx", "items.json", "canary.json"] as const;
-const FILES = ["canary.json", "device.onnx", "generator.onnx", "items.json"];
+const FILES = [...DEVICE_FILES, "generator.onnx"].sort();
 export type Files = Record<string, Bytes>;
 /** Where files come from: each by its name, of so many bytes at most. */
 export type Source = (name: string, limit: Limit) => Promise<unknown>;

@@ -2,9 +2,9 @@
 import type { ParametersAnswer } from "./answers";
 import type { Bytes } from "./bytes";
 import { DuetError } from "./errors";
-import { MAX_ERROR_BYTES, MAX_LIST_BYTES, MAX_TOLD } from "./limits";
-import { errorAnswer, message, type ModelsAnswer, modelsAnswer, type ParametersRequest } from "./messages";
-import { badAnswer, CloudRefusedError } from "./refusals";
+import { MAX_ERROR_BYTES, MAX_LIST_BYTES } from "./limits";
+import { message, type ModelsAnswer, modelsAnswer, type ParametersRequest } from "./messages";
+import { badAnswer } from "./refusals";
 
 /** Bytes and milliseconds of one question: on the way, and of that in the cloud, as it says. */
 export interface Exchange {
@@ -25,20 +25,6 @@ export interface Cloud {
   close(): void;
   traffic?: { sent: number; received: number; last: Exchange | null };
 }
-
-/** Seconds of a Retry-After header, a number or a date. */
-export function retryAfter(value: string | null): number | null {
-  if (!value) return null;
-  const seconds = Number(value);
-  const found = Number.isNaN(seconds) ? (Date.parse(value) - Date.now()) / 1000 : seconds;
-  return Number.isFinite(found) ? Math.max(0, found) : null;
-}
-
-/** A text of somebody else's, fit to be shown. */
-const told = (text: string, secret: string): string => {
-  const shown = text.replace(/\p{C}+/gu, " ");
-  return (secret ? shown.replaceAll(secret, "…") : shown).slice(0, MAX_TOLD);
-};
 
 /** A whole body, never more than the limit. */
 export async function readBody(response: Response, limit: number): Promise<Bytes> {
@@ -134,18 +120,7 @@ export class HttpCloud implements Cloud {
     this.traffic.sent += body?.content.length ?? 0;
     const [content, response] = await fetchBytes(this.url + path, limit, seconds, init, this.closing.signal);
     this.traffic.received += content.length;
-    if (response.status !== 200) throw this.refusal(response, content, body?.decode);
+    if (response.status !== 200) throw (await import("./asking")).refusalOf(response, content, this.token, body?.decode);
     return [content, response];
-  }
-
-  private refusal(response: Response, content: Bytes, decode?: Packed["decode"]): CloudRefusedError {
-    let [code, why, hint] = ["", `the cloud answers ${response.status}`, "see the cloud's log"];
-    try {
-      const said = message(content, errorAnswer, decode);
-      [code, why, hint] = [told(said.code, this.token), `${why}: ${told(said.message, this.token)}`, told(said.hint, this.token)];
-    } catch {
-      // Something on the way answers in words of its own.
-    }
-    return new CloudRefusedError(response.status, code, why, hint, retryAfter(response.headers.get("retry-after")));
   }
 }

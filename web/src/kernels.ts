@@ -223,7 +223,7 @@ const gemm: Kernel = ([a, b, c], { transA, transB, alpha, beta }, room) => {
 
 /** One dimension after the other, taken together. */
 export const reduce =
-  (f: (sum: number, value: number) => number, start: number, mean = false): Kernel =>
+  (f: (sum: number, value: number) => number, start: number): Kernel =>
   ([x, axes], a, room) => {
     let found = x;
     const wanted = axes ? [...axes.data] : ((a.axes as number[] | undefined) ?? found.dims.map((_, at) => at));
@@ -236,7 +236,7 @@ export const reduce =
         let sum = start;
         const from = Math.floor(at / inner) * count * inner + (at % inner);
         for (let one = 0; one < count; one++) sum = f(sum, data[from + one * inner]!);
-        out[at] = mean ? sum / count : sum;
+        out[at] = sum;
       }
       found = { dims: number(a.keepdims, 1) ? dims.with(axis, 1) : dims.toSpliced(axis, 1), data: out };
     });
@@ -294,9 +294,8 @@ export const gather: Kernel = ([table, index], a, room) => {
 
 /** The same without copying; for a table of two dimensions and products alone. */
 export const gatherRows = ([table, index]: Operands): Gathered => {
-  const rows = index.data as Int32Array;
   const [count, width] = table.dims as [number, number];
-  for (let at = 0; at < rows.length; at++) if (!(rows[at]! >= 0 && rows[at]! < count)) refuse("an index is out of its table");
+  const rows = Int32Array.from(index.data, (place) => inTable(place, count));
   return { dims: [...index.dims, width], data: table.data, rows };
 };
 
@@ -389,15 +388,13 @@ const where: Kernel = ([condition, a, b], _, room) => {
   return { dims, data: out };
 };
 
-const divide = binary((a, b) => a / b);
-const wholes = binary((a, b) => Math.trunc(a / b));
-
 /** What the backbone SASRec is made of; the others are in `operators`. */
 export const KERNELS: Record<string, Kernel> = {
   Add: binary((a, b) => a + b, undefined, addFloats),
   Sub: binary((a, b) => a - b),
   Mul: binary((a, b) => a * b, undefined, multiplyFloats),
-  Div: (x, a, room) => (x[0].data instanceof Float32Array ? divide : wholes)(x, a, room),
+  // An array of whole numbers cuts what is behind the point.
+  Div: binary((a, b) => a / b),
   Equal: binary((a, b) => +(a === b), "truth"),
   LessOrEqual: binary((a, b) => +(a <= b), "truth"),
   Not: unary((x) => 1 - x),

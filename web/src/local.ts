@@ -5,5 +5,5 @@ export type { DeviceOptions } from "./options";
 export { LocalDevice } from "./device";
 export { DuetError } from "./errors";
 export { afterSeconds, always, dailyBudget, drift, everyEvents } from "./policies";
-export { CloudRefusedError } from "./refusals";
+export { CloudRefusedError } from "./cloud-refusal";
 export { RefusedParametersError } from "./refused";

@@ -22,8 +22,6 @@ export interface ModelsAnswer {
 }
 export const modelsAnswer: Check<ModelsAnswer> = object({ latest: string(64) }, {}, true);
 
-export const errorAnswer = object({ code: string(), message: string(), hint: string() }, {}, true);
-
 const parse = (content: Uint8Array): unknown => JSON.parse(text(content));
 
 /** A message of its kind, from JSON, or as it is decoded. */

@@ -56,6 +56,7 @@ const multiplyMany: Multiply = (a, ao, rows, b, bo, down, across, out, oo, m, k,
   }
 };
 
+const sums = reduce((sum, value) => sum + value, 0);
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 const gatherNd: Kernel = ([table, { dims, data }], a, room) => {
@@ -115,7 +116,10 @@ export const OPERATORS: Record<string, Kernel> = {
   Erf: unary(erf),
   Tanh: unary(Math.tanh),
   Relu: unary((x) => Math.max(x, 0)),
-  ReduceMean: reduce((sum, value) => sum + value, 0, true),
+  ReduceMean: (x, a, room) => {
+    const { dims, data } = sums(x, a, room) as Tensor;
+    return { dims, data: data.map((sum) => (sum * data.length) / x[0].data.length) };
+  },
   ReduceMax: reduce(Math.max, -Infinity),
   Flatten: ([x], a) => {
     const lead = product(x.dims.slice(0, axisIn(a, x, 1)));

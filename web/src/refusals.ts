@@ -1,4 +1,4 @@
-/** What a device refuses, and what is refused to it: a page hears of it as codes, counted. */
+/** What a device refuses: a page hears of it as codes, counted. */
 import { DuetError } from "./errors";
 
 export const invalidBundle = (message: string): DuetError =>
@@ -9,17 +9,3 @@ export const invalidOption = (name: string, why: string): DuetError =>
 
 export const badAnswer = (why: string): DuetError =>
   new DuetError("bad-answer", `the cloud's answer ${why}`, "is this a duet cloud?");
-
-/** The cloud answers with a refusal. */
-export class CloudRefusedError extends DuetError {
-  constructor(
-    readonly status: number,
-    /** The code that the cloud gave, or an empty text. */
-    readonly said: string,
-    message: string,
-    hint: string,
-    readonly retryAfter: number | null,
-  ) {
-    super("cloud-refused", message, hint);
-  }
-}

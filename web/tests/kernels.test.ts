@@ -36,6 +36,13 @@ test("products of every shape are sums of products", () => {
   }
 });
 
+test("means are those of the axes that are left out", () => {
+  const mean = (axes: number[], keepdims: number): Tensor => run("ReduceMean", [filled(2, 3)], { axes, keepdims }, OPERATORS);
+  // -5 2 -2 / 5 1 -3
+  expect([mean([1], 0).dims, [...mean([1], 0).data]]).toEqual([[2], [-5 / 3, 1].map(Math.fround)]);
+  expect([mean([0, -1], 1).dims, [...mean([0, -1], 1).data]]).toEqual([[1, 1], [Math.fround(-1 / 3)]]);
+});
+
 test("one matrix is multiplied for each of several", () => {
   const [a, b] = [filled(2, 3, 4), filled(4, 5)];
   const whole = run("MatMul", [a, b]);
