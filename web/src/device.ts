@@ -77,6 +77,8 @@ export interface Item {
 /** What changed: events, theta, the version, or what went wrong. */
 export type Change = "observed" | "theta" | "version" | "forgotten" | "failed";
 
+/** The half that asks is loaded when the page has had its first ranking. */
+const LOAD_MS = 100;
 /** What the half that asks says of itself. */
 export type Asked = Pick<
   Status,
@@ -130,15 +132,16 @@ export class LocalDevice {
     const deviceId = options.deviceId ?? (good ? kept : fresh());
     const versions = new Versions(options, state, cloud, deviceId);
     const log = new EventLog();
-    const [[items, count]] = await Promise.all([state.events(log.capacity), versions.begin()]);
+    const [[items, count], old] = await Promise.all([state.events(log.capacity), versions.begin()]);
     // Not before all is read: it would have to wait.
     if (!options.deviceId && !good) void state.set("device", deviceId);
     log.append(items);
     log.count = Math.max(log.count, count);
     const clock = options.clock ?? (() => Date.now() / 1000);
     const device = new LocalDevice({ options, state, cloud, log, versions, deviceId, clock, tally: new Tally(), store: null, closed: false });
-    const loading = device.load().catch(() => undefined);
-    if (await state.get(`theta/${versions.model.id}`)) await loading;
+    const load = (): Promise<unknown> => device.load().catch(() => undefined);
+    if (old && (await state.get(`theta/${versions.model.id}`))) await load();
+    else setTimeout(load, LOAD_MS);
     return device;
   }
 

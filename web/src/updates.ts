@@ -69,6 +69,8 @@ export class Updates {
   /** A newer version, verified; null if there is none. What is wrong with it is remembered. */
   async look(): Promise<Model | null> {
     const { versions } = this;
+    // It may become the one to go back to.
+    await this.flush();
     const found = await versions.latest();
     if (!found || !this.wants(found[0])) return null;
     try {

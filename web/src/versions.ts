@@ -40,17 +40,18 @@ export class Versions {
     return this.options.trusted ?? (this.known ? [this.known.key] : null);
   }
 
-  /** The version that was in use, or else the first one: of the page, or of the cloud. */
-  async begin(): Promise<void> {
+  /** The version that was in use, or else the first one: of the page, or of the cloud. Whether it was kept here. */
+  async begin(): Promise<boolean> {
     const kept = await this.reload();
     if (kept) {
       this.model = kept;
-      return;
+      return true;
     }
     const found = await this.latest(true);
     if (!found) throw new DuetError("nothing-to-serve", "there is no version to begin with", "name a bundle, or a cloud");
     this.model = await this.open(...found);
     this.known = { current: this.model.id, previous: [], refused: {}, key: this.known?.key ?? this.model.bundle.publicKey };
+    return false;
   }
 
   /** The version that is kept as the one in use, if it is good; its key is trusted anyway. */

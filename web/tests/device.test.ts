@@ -189,6 +189,18 @@ describe("versions", () => {
     await device.close();
   });
 
+  test("the one before is kept, however soon the next comes", async () => {
+    const device = await open();
+    const { modelId } = await device.status();
+    cloud.files = bundleFiles("din");
+    cloud.latest = jsonOf("bundles/din/manifest.json").model_id;
+    expect(await device.update()).toBe(true);
+    await device.close();
+    const again = await open();
+    expect(await again.rollback()).toBe(modelId);
+    await again.close();
+  });
+
   test("by another key than that of the first is refused", async () => {
     const device = await open({ trusted: null });
     await device.close();

@@ -204,14 +204,15 @@ class Page {
   }
 
   private describe(status: Status, took: number): void {
-    say("about", `${status.backbone} on ${status.name}, ${this.order.length} items; version ${status.modelId.slice(0, 12)}; device ${status.device}.`);
+    const count = this.order.length || "all";
+    say("about", `${status.backbone} on ${status.name}, ${count} items; version ${status.modelId.slice(0, 12)}; device ${status.device}.`);
     say(
       "own-about",
       status.theta
         ? `The same with this browser’s own parameters, θ, made ${status.theta.ageEvents} event${status.theta.ageEvents === 1 ? "" : "s"} ago.`
         : "The same with this browser’s own parameters, θ: there are none yet, so both lists agree.",
     );
-    say("ranked", `Ranked ${this.order.length} items twice, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
+    say("ranked", `Ranked ${count} items twice, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
     const trouble = Object.entries({ ...status.failures, ...status.refused });
     if (status.lastError) {
       const wait = status.nextTrySeconds ? ` It asks again in ${Math.ceil(status.nextTrySeconds)} s.` : "";
