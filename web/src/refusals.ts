@@ -1,4 +1,4 @@
-/** What a device refuses: a page hears of it as codes, counted. */
+/** What a device refuses, with the hint that belongs to each code. */
 import { DuetError } from "./errors";
 
 export const invalidBundle = (message: string): DuetError =>
