@@ -6,8 +6,9 @@ Needs Node and Chromium, and the packages of `web/` (`npm ci` there). A bundle o
 each backbone: weights do not change the speed. Before each ranking one event is observed, so that everything but the
 list of candidates has changed. Least and median of single calls after warm-up, and the processor time of a call; ratios
 are of processor times, which other load of the machine changes least. `first` is from the navigation of a browser
-without any cache to the demo page's first ranking drawn, against a cloud on loopback; `heap` is what JavaScript holds
-after garbage was collected, along many refreshes against that cloud.
+without any cache to the demo page's first ranking drawn, against a cloud on loopback; `empty`, in turn with it, to the
+first answer of a worker on a page that does nothing else: what the browser itself takes of that. `heap` is what
+JavaScript holds after garbage was collected, along many refreshes against that cloud.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from duetgen.device import Device
 
 WEB = Path(__file__).parents[1] / "web"
 CANDIDATES = (1_000, 10_000)
+LOADS = 15
 TURNS, WARM = 500, 200
 """Calls of a series, and those of them that warm up; one that lasts ends earlier, and its first half warms up."""
 
@@ -65,7 +67,8 @@ def browser_times(bundle: Path, dist: Path, seconds: float, refreshes: int) -> d
     """What `web/speed.mjs` measures."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), "chromium")
     environment = os.environ | {"DUET_PYTHON": sys.executable, "DUET_CHROMIUM": chromium, "OMP_NUM_THREADS": "1"}
-    wanted = {"candidates": CANDIDATES, "turns": TURNS, "warm": WARM, "seconds": seconds, "refreshes": refreshes}
+    wanted = {"candidates": CANDIDATES, "turns": TURNS, "warm": WARM, "loads": LOADS}
+    wanted |= {"seconds": seconds, "refreshes": refreshes}
     done = subprocess.run(
         ["node", "speed.mjs", str(bundle), str(dist), json.dumps(wanted)],
         cwd=WEB,
@@ -110,8 +113,10 @@ def main() -> None:
                 cells = "  ".join(f"{one['least']:6.2f} {one['median']:7.2f} {one['processor']:6.2f}" for one in all_of)
                 plain, ort, other = (one["processor"] for one in all_of)
                 print(f"{name:<9} {count:>10,} {cells}  {plain / ort:5.2f}  {plain / other:6.2f}", flush=True)
-            firsts = found["first"]
-            print(f"{name:<9} first {min(firsts):.0f} ms at least, {statistics.median(firsts):.0f} ms median; {load()}")
+            for what in ("first", "empty"):
+                taken = found[what]
+                middle = statistics.median(taken)
+                print(f"{name:<9} {what} {min(taken):.0f} ms at least, {middle:.0f} ms median; {load()}")
             if found["heap"]:
                 heap = " ".join(f"{number / 1e6:.2f}" for number in found["heap"])
                 print(f"{name:<9} heap in MB along {options.refreshes:,} refreshes: {heap}")

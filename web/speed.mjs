@@ -10,12 +10,21 @@ const [bundle, dist, wanted] = process.argv.slice(2);
 const { refreshes, ...series } = JSON.parse(wanted);
 const ort = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
 const folders = { bundle, dist, ort };
+/** A page whose worker answers a message, and does nothing else: what the browser itself takes. */
+const empty = {
+  page: '<!doctype html><title>empty</title><script type="module" src="/empty/page.js"></script>',
+  "page.js": `const worker = new Worker("/empty/worker.js", { type: "module" });
+    worker.onmessage = () => performance.mark("first-ranking");
+    worker.postMessage(null);`,
+  "worker.js": "onmessage = () => postMessage(null);",
+};
 const types = { js: "text/javascript", mjs: "text/javascript", wasm: "application/wasm" };
 const server = createServer((question, answer) => {
   const [, folder, name] = question.url.split("/");
   // An isolated page has a clock that is fine enough for a single call.
   answer.setHeader("cross-origin-opener-policy", "same-origin");
   answer.setHeader("cross-origin-embedder-policy", "require-corp");
+  if (empty[name]) return answer.writeHead(200, { "content-type": types[name.split(".")[1]] ?? "text/html" }).end(empty[name]);
   if (!folders[folder]) return answer.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>speed</title>");
   try {
     const content = readFileSync(join(folders[folder], name));
@@ -35,7 +44,7 @@ const browser = await chromium.launch({
   executablePath: process.env.DUET_CHROMIUM,
   args: ["--no-sandbox", "--enable-precise-memory-info"],
 });
-const found = { plain: {}, ort: {}, first: [], heap: [] };
+const found = { plain: {}, ort: {}, first: [], empty: [], heap: [] };
 try {
   for (const engine of ["plain", "ort"]) {
     const page = await browser.newPage();
@@ -76,14 +85,17 @@ try {
     }
     await page.close();
   }
-  for (let turn = 0; turn < 7; turn++) {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    await page.goto(`${url}/demo/`);
-    await page.waitForFunction(() => performance.getEntriesByName("first-ranking").length);
-    found.first.push(await page.evaluate(() => performance.getEntriesByName("first-ranking")[0].startTime));
-    await context.close();
-  }
+  for (let turn = 0; turn < series.loads; turn++)
+    for (const [name, address] of Object.entries({ first: `${url}/demo/`, empty: `${site}/empty/page` })) {
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      // What the browser does for a new window is no part of a page's load.
+      await page.waitForTimeout(1500);
+      await page.goto(address, { waitUntil: "commit" });
+      await page.waitForFunction(() => performance.getEntriesByName("first-ranking").length);
+      found[name].push(await page.evaluate(() => performance.getEntriesByName("first-ranking")[0].startTime));
+      await context.close();
+    }
   if (refreshes) {
     const page = await browser.newPage();
     await page.goto(site);

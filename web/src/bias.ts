@@ -1,6 +1,7 @@
 /** The item bias as bytes: opinions of cloud models, each a few items with a value that is added to their scores. */
-import { float16, view } from "./bytes";
-import { RefusedParametersError } from "./refusals";
+import { view } from "./bytes";
+import { float16 } from "./codec";
+import { RefusedParametersError } from "./refused";
 
 const VARINT_BYTES = 5;
 /** The most that an item with its value takes. */

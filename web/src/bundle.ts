@@ -1,22 +1,24 @@
 /** One published version: verified before anything of it is believed. */
 import { type Bytes, text, utf8 } from "./bytes";
 import { type Check, list, map, number, object, oneOf, string, whole } from "./check";
-import { product, ThetaCodec } from "./codec";
+import type { Limit } from "./client";
 import { sha256, verifySignature } from "./crypto";
-import { invalidBundle } from "./errors";
 import * as limits from "./limits";
 import type { MetPolicy, Parts } from "./messages";
+import { invalidBundle } from "./refusals";
 import { trust } from "./trust";
 
 const FORMAT_VERSION = 2;
 export const MANIFEST = "manifest.json";
 const SIGNATURE = "signature.json";
+export const product = (shape: readonly number[]): number => shape.reduce((one, other) => one * other, 1);
+
 /** What a device has of a bundle, beside manifest and signature. */
 export const DEVICE_FILES = ["device.onnx", "items.json", "canary.json"] as const;
-const FILES = ["canary.json", "device.onnx", "generator.onnx", "items.json"];
+const FILES = [...DEVICE_FILES, "generator.onnx"].sort();
 export type Files = Record<string, Bytes>;
 /** Where files come from: each by its name, of so many bytes at most. */
-export type Source = (name: string, limit: number) => Promise<unknown>;
+export type Source = (name: string, limit: Limit) => Promise<unknown>;
 
 export const DIGEST = /^[0-9a-f]{64}$/;
 const above0: Check<number> = number(Number.MIN_VALUE);
@@ -78,6 +80,8 @@ export function json<T>(content: Bytes, kind: Check<T>, name: string): T {
   }
 }
 
+const sizeOf = (layout: Manifest["layout"]): number => layout.reduce((sum, { shape }) => sum + product(shape), 0);
+
 /** A manifest that is consistent in itself; its signature is verified before. */
 async function decodeManifest(content: Bytes): Promise<Manifest> {
   const found = json(content, manifest, MANIFEST);
@@ -87,7 +91,7 @@ async function decodeManifest(content: Bytes): Promise<Manifest> {
   const lines = names.map((name) => `${name} ${files[name]!.bytes} ${files[name]!.sha256}\n`);
   if ((await sha256(utf8(lines.join("")))) !== found.model_id) throw invalidBundle("the manifest's model_id is not that of its files");
   // Multiplied before anything is allocated for it.
-  if (layout.reduce((sum, { shape }) => sum + product(shape), 0) > limits.MAX_PARAMETERS) throw invalidBundle("theta is too large");
+  if (sizeOf(layout) > limits.MAX_PARAMETERS) throw invalidBundle("theta is too large");
   if ((parts === "weights") !== !opinions.length || found.trust.opinions.length !== opinions.length)
     throw invalidBundle("parts, opinions and trust do not fit each other");
   if (DEVICE_FILES.reduce((sum, name) => sum + files[name]!.bytes, 0) > limits.MAX_VERSION_BYTES) throw invalidBundle("the version is too large");
@@ -96,24 +100,25 @@ async function decodeManifest(content: Bytes): Promise<Manifest> {
 
 /** A bundle's contents, all of them verified. */
 export class Bundle {
-  readonly codec: ThetaCodec;
+  /** Numbers in the weights of theta. */
+  readonly size: number;
 
   private constructor(
     readonly manifest: Manifest,
     readonly publicKey: string,
-    /** As they were read. */
+    /** As they were read, until they are kept. */
     public files: Files,
     readonly ids: string[],
     readonly titles: string[],
     readonly canary: Canary,
   ) {
-    this.codec = new ThetaCodec(manifest.layout.map((entry) => entry.shape));
+    this.size = sizeOf(manifest.layout);
     const { length } = canary.candidates;
     const fits =
       ids.length === manifest.vocabulary &&
       (!titles.length || titles.length === ids.length) &&
       canary.history.length <= manifest.history &&
-      canary.theta.length === this.codec.size &&
+      canary.theta.length === this.size &&
       canary.scores.length === length &&
       canary.fallback_scores.length === length &&
       [...canary.history, ...canary.candidates].every((item) => item < ids.length) &&
@@ -124,25 +129,32 @@ export class Bundle {
   /** The version of an id, or whatever is there, signed by a key that is trusted: any, where none are named. */
   static async open(source: Source, trusted: readonly string[] | null, modelId: string | null): Promise<Bundle> {
     const files: Files = {};
-    const read = async (name: string, limit: number): Promise<Bytes> => {
+    const read = async (name: string, limit: Limit): Promise<Bytes> => {
       const content = await source(name, limit);
-      if (!(content instanceof Uint8Array) || content.length > limit) throw invalidBundle(`${name} is missing, or too large`);
+      if (!(content instanceof Uint8Array) || content.length > (await limit)) throw invalidBundle(`${name} is missing, or too large`);
       return (files[name] = content as Bytes);
     };
-    const [content, signed] = await Promise.all([read(MANIFEST, limits.MAX_MANIFEST_BYTES), read(SIGNATURE, limits.MAX_SIGNATURE_BYTES)]);
-    const { public_key: key, signature: by } = json(signed, signature, SIGNATURE);
-    if (trusted && !trusted.includes(key)) throw invalidBundle(`the key ${key.slice(0, 16)}… is not trusted here`);
-    if (!(await verifySignature(key, content, by))) throw invalidBundle("the signature is not over this manifest");
-    const found = await decodeManifest(content);
-    if (modelId && found.model_id !== modelId) throw invalidBundle(`another version than ${modelId.slice(0, 16)} was sent`);
-    await Promise.all(
-      DEVICE_FILES.map(async (name) => {
-        const expected = found.files[name]!;
-        const { length } = await read(name, expected.bytes);
-        if (length !== expected.bytes || (await sha256(files[name]!)) !== expected.sha256)
-          throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
-      }),
-    );
+    const verify = async (): Promise<[Manifest, string]> => {
+      const asked = [read(MANIFEST, limits.MAX_MANIFEST_BYTES), read(SIGNATURE, limits.MAX_SIGNATURE_BYTES)] as const;
+      const [content, signed] = await Promise.all(asked);
+      const { public_key: key, signature: by } = json(signed, signature, SIGNATURE);
+      if (trusted && !trusted.includes(key)) throw invalidBundle(`the key ${key.slice(0, 16)}… is not trusted here`);
+      if (!(await verifySignature(key, content, by))) throw invalidBundle("the signature is not over this manifest");
+      const found = await decodeManifest(content);
+      if (modelId && found.model_id !== modelId) throw invalidBundle(`another version than ${modelId.slice(0, 16)} was sent`);
+      return [found, key];
+    };
+    const verified = verify();
+    // All are asked for at once, but none is read before the manifest says how long it is.
+    const checked = DEVICE_FILES.map(async (name) => {
+      const size = verified.then(([{ files }]) => files[name]!.bytes);
+      size.catch(() => undefined);
+      const content = await read(name, size);
+      const [expected] = await verified;
+      if (content.length !== (await size) || (await sha256(content)) !== expected.files[name]!.sha256)
+        throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
+    });
+    const [[found, key]] = await Promise.all([verified, ...checked]);
     const { ids, titles } = json(files["items.json"]!, items, "items.json");
     return new Bundle(found, key, files, ids, titles, json(files["canary.json"]!, canary, "canary.json"));
   }

@@ -1,12 +1,10 @@
 /** What a device asks of the cloud, over fetch: bounded in time and size. */
+import type { ParametersAnswer } from "./answers";
 import type { Bytes } from "./bytes";
-import { badAnswer, DuetError } from "./errors";
-import { MAX_ERROR_BYTES, MAX_LIST_BYTES, MAX_TOLD } from "./limits";
-import { errorAnswer, message, type ModelsAnswer, modelsAnswer, type ParametersAnswer, parametersAnswer, type ParametersRequest } from "./messages";
-import { encode } from "./msgpack";
-import { CloudRefusedError } from "./refusals";
-
-const MSGPACK = "application/msgpack";
+import { DuetError } from "./errors";
+import { MAX_ERROR_BYTES, MAX_LIST_BYTES } from "./limits";
+import { message, type ModelsAnswer, modelsAnswer, type ParametersRequest } from "./messages";
+import { badAnswer } from "./refusals";
 
 /** Bytes and milliseconds of one question: on the way, and of that in the cloud, as it says. */
 export interface Exchange {
@@ -16,28 +14,17 @@ export interface Exchange {
   cloud: number | null;
 }
 
+/** The most bytes that are taken: known at once, or when something that comes at the same time is verified. */
+export type Limit = number | Promise<number>;
+
 /** The cloud as a device sees it; anything with these methods may stand in its place, in a `LocalDevice`. */
 export interface Cloud {
   parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer>;
   models(device: string): Promise<ModelsAnswer>;
-  file(modelId: string, name: string, limit: number): Promise<Bytes>;
+  file(modelId: string, name: string, limit: Limit): Promise<Bytes>;
   close(): void;
   traffic?: { sent: number; received: number; last: Exchange | null };
 }
-
-/** Seconds of a Retry-After header, a number or a date. */
-export function retryAfter(value: string | null): number | null {
-  if (!value) return null;
-  const seconds = Number(value);
-  const found = Number.isNaN(seconds) ? (Date.parse(value) - Date.now()) / 1000 : seconds;
-  return Number.isFinite(found) ? Math.max(0, found) : null;
-}
-
-/** A text of somebody else's, fit to be shown. */
-const told = (text: string, secret: string): string => {
-  const shown = text.replace(/\p{C}+/gu, " ");
-  return (secret ? shown.replaceAll(secret, "…") : shown).slice(0, MAX_TOLD);
-};
 
 /** A whole body, never more than the limit. */
 export async function readBody(response: Response, limit: number): Promise<Bytes> {
@@ -50,7 +37,6 @@ export async function readBody(response: Response, limit: number): Promise<Bytes
     size += part.value.length;
     parts.push(part.value);
     if (size > limit) {
-      void reader!.cancel();
       throw badAnswer(`has more than ${limit} bytes`);
     }
   }
@@ -64,8 +50,9 @@ export async function readBody(response: Response, limit: number): Promise<Bytes
 }
 
 /** `fetch` for what may be kept for ever, or must not be kept; time counts to the end of the body. */
-export async function fetchBytes(url: string, limit: number, seconds: number, init: RequestInit, aborted?: AbortSignal): Promise<[Bytes, Response]> {
-  const limits = [AbortSignal.timeout(seconds * 1000), ...(aborted ? [aborted] : [])];
+export async function fetchBytes(url: string, limit: Limit, seconds: number, init: RequestInit, aborted?: AbortSignal): Promise<[Bytes, Response]> {
+  const refused = new AbortController();
+  const limits = [AbortSignal.timeout(seconds * 1000), refused.signal, ...(aborted ? [aborted] : [])];
   try {
     const response = await fetch(url, {
       credentials: "omit",
@@ -74,13 +61,22 @@ export async function fetchBytes(url: string, limit: number, seconds: number, in
       ...init,
       signal: AbortSignal.any(limits),
     });
-    return [await readBody(response, response.ok ? limit : MAX_ERROR_BYTES), response];
+    return [await readBody(response, response.ok ? await limit : MAX_ERROR_BYTES), response];
   } catch (cause) {
+    // What is not taken shall not come.
+    refused.abort();
     if (cause instanceof DuetError) throw cause;
     const late = cause instanceof DOMException && cause.name === "TimeoutError";
     const why = late ? `no whole answer within ${seconds} s` : "no connection to the cloud, or it broke off";
     throw new DuetError("cloud-unreachable", why, "the device goes on with what it has, and asks again later");
   }
+}
+
+/** A body in a format of its own, in which it is answered. */
+export interface Packed {
+  type: string;
+  content: Bytes;
+  decode(content: Uint8Array): unknown;
 }
 
 export class HttpCloud implements Cloud {
@@ -92,18 +88,13 @@ export class HttpCloud implements Cloud {
   constructor(
     private readonly url: string,
     private readonly token: string,
-    private readonly timeout = 10,
+    readonly timeout = 10,
     private readonly fileTimeout = 600,
   ) {}
 
   async parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer> {
-    const body = encode({ ...request });
-    const begun = performance.now();
-    const [content, response] = await this.exchange("/v1/parameters", limit, this.timeout, body);
-    const milliseconds = performance.now() - begun;
-    const cloud = /dur=([\d.]+)/.exec(response.headers.get("server-timing") ?? "")?.[1];
-    this.traffic.last = { sent: body.length, received: content.length, milliseconds, cloud: cloud ? Number(cloud) : null };
-    return message(content, parametersAnswer);
+    // There already: it is the half of a device that asks.
+    return (await import("./asking")).parametersBy(this, request, limit);
   }
 
   async models(device: string): Promise<ModelsAnswer> {
@@ -111,7 +102,7 @@ export class HttpCloud implements Cloud {
     return message(content, modelsAnswer);
   }
 
-  async file(modelId: string, name: string, limit: number): Promise<Bytes> {
+  async file(modelId: string, name: string, limit: Limit): Promise<Bytes> {
     return (await this.exchange(`/v1/models/${modelId}/${name}`, limit, this.fileTimeout))[0];
   }
 
@@ -119,27 +110,17 @@ export class HttpCloud implements Cloud {
     this.closing.abort();
   }
 
-  private async exchange(path: string, limit: number, seconds: number, body?: Bytes): Promise<[Bytes, Response]> {
+  /** A question, and the whole answer; its format is JSON, or that of the body. */
+  async exchange(path: string, limit: Limit, seconds: number, body?: Packed): Promise<[Bytes, Response]> {
     if (this.offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
-    const headers: Record<string, string> = { Accept: MSGPACK };
+    const headers: Record<string, string> = { Accept: body?.type ?? "application/json" };
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
-    if (body) headers["Content-Type"] = MSGPACK;
-    const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", ...(body && { body }) };
-    this.traffic.sent += body?.length ?? 0;
+    if (body) headers["Content-Type"] = body.type;
+    const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", ...(body && { body: body.content }) };
+    this.traffic.sent += body?.content.length ?? 0;
     const [content, response] = await fetchBytes(this.url + path, limit, seconds, init, this.closing.signal);
     this.traffic.received += content.length;
-    if (response.status !== 200) throw this.refusal(response, content);
+    if (response.status !== 200) throw (await import("./asking")).refusalOf(response, content, this.token, body?.decode);
     return [content, response];
-  }
-
-  private refusal(response: Response, content: Bytes): CloudRefusedError {
-    let [code, why, hint] = ["", `the cloud answers ${response.status}`, "see the cloud's log"];
-    try {
-      const said = message(content, errorAnswer);
-      [code, why, hint] = [told(said.code, this.token), `${why}: ${told(said.message, this.token)}`, told(said.hint, this.token)];
-    } catch {
-      // Something on the way answers in words of its own.
-    }
-    return new CloudRefusedError(response.status, code, why, hint, retryAfter(response.headers.get("retry-after")));
   }
 }

@@ -1,11 +1,19 @@
 /** The weights of theta as bytes: float32, float16, or int8 with a float16 scale a row, little endian. */
-import { float16, view } from "./bytes";
+import { view } from "./bytes";
+import { product } from "./bundle";
 import type { Encoding } from "./messages";
-import { RefusedParametersError } from "./refusals";
+import { RefusedParametersError } from "./refused";
+
+/** A float16 by its bits. */
+export function float16(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+}
 
 const BYTES = { float32: 4, float16: 2, int8: 1 };
-
-export const product = (shape: readonly number[]): number => shape.reduce((one, other) => one * other, 1);
 
 /** Decodes the weights of one layout of tensors. */
 export class ThetaCodec {

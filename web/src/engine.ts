@@ -1,8 +1,8 @@
 /** What runs a bundle's graph: plain kernels, or ONNX Runtime for graphs with operators that these do not know. */
 import type { Bytes } from "./bytes";
-import { invalidBundle } from "./errors";
 import { ARRAYS, gatherRows, type Kernel, KERNELS, type Room } from "./kernels";
 import { type Data, type Graph, readGraph, type Tensor } from "./onnx";
+import { invalidBundle } from "./refusals";
 
 /** Theta, histories and candidates of some rows; every array is one row after the other. */
 export interface Inputs {

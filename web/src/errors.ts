@@ -9,12 +9,3 @@ export class DuetError extends Error {
     this.name = "DuetError";
   }
 }
-
-export const invalidBundle = (message: string): DuetError =>
-  new DuetError("invalid-bundle", message, "export the model again, or copy the bundle again");
-
-export const invalidOption = (name: string, why: string): DuetError =>
-  new DuetError("invalid-device-config", `${name}: ${why}`, "see the options of a device");
-
-export const badAnswer = (why: string): DuetError =>
-  new DuetError("bad-answer", `the cloud's answer ${why}`, "is this a duet cloud?");

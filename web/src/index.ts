@@ -3,7 +3,7 @@ import type { DeviceOptions } from "./options";
 import { type Device, openRemote } from "./remote";
 
 export type { Change, Item, Ranked, RankOptions, Status, ThetaStatus } from "./device";
-export type { Cloud, Exchange } from "./client";
+export type { Cloud, Exchange, Limit } from "./client";
 export type { DeviceOptions } from "./options";
 export type { Device } from "./remote";
 export type { OwnPolicy, Policy, Situation } from "./policy";

@@ -10,20 +10,15 @@ export const LAST = -3.4028234663852886e38;
 
 const invalid = (why: string): DuetError => new DuetError("invalid-items", why, "give ids as text or whole numbers");
 
-const EXACT = 2 ** 53;
 /** The id that a value stands for. */
 export function itemId(value: unknown): string {
-  if (typeof value === "string") {
-    if (/\p{Surrogate}/u.test(value)) throw invalid("an item's id is text that UTF-8 can hold, without lone surrogates");
-    return value;
-  }
-  if (typeof value === "number" && Number.isInteger(value) && Math.abs(value) <= EXACT) return String(value + 0);
-  if (typeof value === "bigint") return String(value);
-  throw invalid(`an item's id is text or a whole number, not ${value === null ? "null" : typeof value}`);
+  if (typeof value === "string" && !/\p{Surrogate}/u.test(value)) return value;
+  if (typeof value === "bigint" || (Number.isInteger(value) && Math.abs(value as number) <= 2 ** 53)) return String(value);
+  throw invalid("an item's id is a whole number, or text without lone surrogates");
 }
 
 export function itemIds(values: unknown): string[] {
-  if (typeof values !== "object" || values === null || !(Symbol.iterator in values)) throw invalid("no list of ids is given");
+  if (!values || typeof values !== "object" || !(Symbol.iterator in values)) throw invalid("no list of ids is given");
   return Array.from(values as Iterable<unknown>, itemId);
 }
 

@@ -138,75 +138,66 @@ export function erf(x: number): number {
   const tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
   return Math.sign(x) * (1 - tail * Math.exp(-x * x));
 }
-const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
-function dot(a: Float32Array, ao: number, b: Float32Array, bo: number, count: number): number {
-  let one = 0;
-  let two = 0;
-  let three = 0;
-  let four = 0;
+/** Where rows begin: those of these numbers, or so many one after the other. */
+export function begins(rows: Int32Array | undefined, first: number, count: number, width: number, base = 0): Int32Array {
+  const found = new Int32Array(count);
+  for (let at = 0; at < count; at++) found[at] = base + (rows ? rows[first + at]! : first + at) * width;
+  return found;
+}
+
+/** Products of a vector with lines of a matrix, whose values lie `pace` apart; four at a time. */
+function line(vector: Float32Array, vo: number, step: number, b: Float32Array, from: Int32Array, pace: number, out: Float32Array, oo: number, k: number): void {
   let at = 0;
-  for (; at + 3 < count; at += 4) {
-    one += a[ao + at]! * b[bo + at]!;
-    two += a[ao + at + 1]! * b[bo + at + 1]!;
-    three += a[ao + at + 2]! * b[bo + at + 2]!;
-    four += a[ao + at + 3]! * b[bo + at + 3]!;
-  }
-  for (; at < count; at++) one += a[ao + at]! * b[bo + at]!;
-  return one + two + three + four;
-}
-
-/** Rows [m, k] times the rows of a turned matrix [n, k]; of a table, those of these numbers. */
-function multiply(a: Float32Array, ao: number, rows: Int32Array | undefined, b: Float32Array, bo: number, out: Float32Array, oo: number, m: number, k: number, n: number): void {
-  let row = 0;
-  const begin = (): number => (rows ? rows[ao + row]! : ao + row) * k;
-  // Two rows by four columns at a time: each value that is read serves several products.
-  for (; n > 3 && row + 1 < m; row++) {
-    const f = begin();
-    row++;
-    const g = begin();
-    for (let at = 0; at < n; at += 4) {
-      // The last four may repeat some that are done.
-      at = Math.min(at, n - 4);
-      let [c, d, e, h] = [bo + at * k, bo + (at + 1) * k, bo + (at + 2) * k, bo + (at + 3) * k] as [number, number, number, number];
-      let p = 0;
-      let q = 0;
-      let r = 0;
-      let s = 0;
-      let t = 0;
-      let u = 0;
-      let v = 0;
-      let w = 0;
-      for (let i = 0; i < k; i++) {
-        const x = a[f + i]!;
-        const y = a[g + i]!;
-        p += x * b[c]!;
-        t += y * b[c++]!;
-        q += x * b[d]!;
-        u += y * b[d++]!;
-        r += x * b[e]!;
-        v += y * b[e++]!;
-        s += x * b[h]!;
-        w += y * b[h++]!;
-      }
-      const to = oo + at;
-      out[to] = p;
-      out[to + 1] = q;
-      out[to + 2] = r;
-      out[to + 3] = s;
-      out[to + n] = t;
-      out[to + n + 1] = u;
-      out[to + n + 2] = v;
-      out[to + n + 3] = w;
+  for (; at + 3 < from.length; at += 4) {
+    let c = from[at]!;
+    let d = from[at + 1]!;
+    let e = from[at + 2]!;
+    let f = from[at + 3]!;
+    let p = 0;
+    let q = 0;
+    let r = 0;
+    let s = 0;
+    for (let i = 0, place = vo; i < k; i++, place += step) {
+      const x = vector[place]!;
+      p += x * b[c]!;
+      q += x * b[d]!;
+      r += x * b[e]!;
+      s += x * b[f]!;
+      c += pace;
+      d += pace;
+      e += pace;
+      f += pace;
     }
-    oo += 2 * n;
+    const to = oo + at;
+    out[to] = p;
+    out[to + 1] = q;
+    out[to + 2] = r;
+    out[to + 3] = s;
   }
-  for (; row < m; row++) for (let at = 0, from = begin(); at < n; at++) out[oo++] = dot(a, from, b, bo + at * k, k);
+  for (; at < from.length; at++) {
+    let sum = 0;
+    for (let i = 0, place = vo, c = from[at]!; i < k; i++, place += step, c += pace) sum += vector[place]! * b[c]!;
+    out[oo + at] = sum;
+  }
 }
 
-const turn = (x: Tensor, room: Room): Tensor => transpose([{ dims: [product(x.dims.slice(0, -2)), ...x.dims.slice(-2)], data: x.data }, x, x], { perm: [0, 2, 1] }, (kind, size) => room(kind, size, 1)) as Tensor;
+/** Rows [m, k], of a table those of these numbers, times a matrix [k, n], whose values lie `down` and `across` apart. */
+export type Multiply = (
+  a: Float32Array, ao: number, rows: Int32Array | undefined,
+  b: Float32Array, bo: number, down: number, across: number,
+  out: Float32Array, oo: number, m: number, k: number, n: number,
+) => void;
 
-const matmul: Kernel = ([a, b], _, room) => {
+export const multiply: Multiply = (a, ao, rows, b, bo, down, across, out, oo, m, k, n) => {
+  const from = begins(rows, ao, m, k);
+  if (n === 1) return line(b, bo, down, a, from, 1, out, oo, k);
+  const columns = begins(undefined, 0, n, across, bo);
+  for (let row = 0; row < m; row++) line(a, from[row]!, 1, b, columns, down, out, oo + row * n, k);
+};
+
+/** Products of matrices, one for each of several. */
+export const matmul = (multiply: Multiply): Kernel => ([a, b], _, room) => {
   const [k, m] = [a.dims.at(-1)!, a.dims.at(-2) ?? refuse("a vector is multiplied")];
   const n = b.dims.at(-1)!;
   if (b.dims.at(-2) !== k) refuse("shapes do not fit");
@@ -214,9 +205,8 @@ const matmul: Kernel = ([a, b], _, room) => {
   const lead = broadcast(one, other);
   const [ia, ib] = [one, other].map((dims) => offsets(lead, strides(dims, lead.length))) as [Int32Array, Int32Array];
   const out = room("float", ia.length * m * n) as Float32Array;
-  const turned = turn(b, room).data as Float32Array;
   for (let at = 0; at < ia.length; at++)
-    multiply(a.data as Float32Array, ia[at]! * m, (a as Gathered).rows, turned, ib[at]! * k * n, out, at * m * n, m, k, n);
+    multiply(a.data as Float32Array, ia[at]! * m, (a as Gathered).rows, b.data as Float32Array, ib[at]! * k * n, n, 1, out, at * m * n, m, k, n);
   return { dims: [...lead, m, n], data: out };
 };
 
@@ -226,15 +216,14 @@ const gemm: Kernel = ([a, b, c], { transA, transB, alpha, beta }, room) => {
   const n = b.dims[transB ? 0 : 1]!;
   if (transA || number(alpha, 1) !== 1 || number(beta, 1) !== 1 || (c && c.data.length !== n)) refuse("a Gemm that is no linear layer");
   const out = room("float", m * n) as Float32Array;
-  const turned = transB ? b : turn(b, room);
-  multiply(a.data as Float32Array, 0, undefined, turned.data as Float32Array, 0, out, 0, m, k, n);
+  multiply(a.data as Float32Array, 0, undefined, b.data as Float32Array, 0, transB ? 1 : n, transB ? k : 1, out, 0, m, k, n);
   if (c) for (let at = 0; at < out.length; at++) out[at]! += c.data[at % n]!;
   return { dims: [m, n], data: out };
 };
 
 /** One dimension after the other, taken together. */
 export const reduce =
-  (f: (sum: number, value: number) => number, start: number, mean = false): Kernel =>
+  (f: (sum: number, value: number) => number, start: number): Kernel =>
   ([x, axes], a, room) => {
     let found = x;
     const wanted = axes ? [...axes.data] : ((a.axes as number[] | undefined) ?? found.dims.map((_, at) => at));
@@ -247,7 +236,7 @@ export const reduce =
         let sum = start;
         const from = Math.floor(at / inner) * count * inner + (at % inner);
         for (let one = 0; one < count; one++) sum = f(sum, data[from + one * inner]!);
-        out[at] = mean ? sum / count : sum;
+        out[at] = sum;
       }
       found = { dims: number(a.keepdims, 1) ? dims.with(axis, 1) : dims.toSpliced(axis, 1), data: out };
     });
@@ -289,7 +278,7 @@ const inTable = (place: number, count: number): number => {
 };
 
 /** Rows along an axis, by index. */
-const gather: Kernel = ([table, index], a, room) => {
+export const gather: Kernel = ([table, index], a, room) => {
   const axis = axisIn(a, table, 0);
   const { dims, data } = table;
   const [outer, count, inner] = around(table, axis);
@@ -305,15 +294,9 @@ const gather: Kernel = ([table, index], a, room) => {
 
 /** The same without copying; for a table of two dimensions and products alone. */
 export const gatherRows = ([table, index]: Operands): Gathered => {
-  const rows = index.data as Int32Array;
   const [count, width] = table.dims as [number, number];
-  for (let at = 0; at < rows.length; at++) if (!(rows[at]! >= 0 && rows[at]! < count)) refuse("an index is out of its table");
+  const rows = Int32Array.from(index.data, (place) => inTable(place, count));
   return { dims: [...index.dims, width], data: table.data, rows };
-};
-
-const gatherNd: Kernel = ([table, { dims, data }], a, room) => {
-  if (a.batch_dims || dims.at(-1) !== 1) refuse("an index of several dimensions");
-  return gather([table, { dims: dims.slice(0, -1), data }, table], {}, room);
 };
 
 const gatherElements: Kernel = ([x, index], a, room) => {
@@ -405,52 +388,16 @@ const where: Kernel = ([condition, a, b], _, room) => {
   return { dims, data: out };
 };
 
-/** One layer in one direction, each row to its own length; gates are update, reset, new. */
-const gru: Kernel = ([x, w, r, b, lengths, initial], a, room) => {
-  if (a.linear_before_reset !== 1 || (a.direction ?? "forward") !== "forward" || a.activations || initial || a.layout)
-    refuse("a GRU of another kind");
-  const [steps, rows, inputs] = x.dims as [number, number, number];
-  const width = a.hidden_size as number;
-  const all = room("float", steps * rows * width).fill(0) as Float32Array;
-  const last = room("float", rows * width, 1).fill(0) as Float32Array;
-  const gates = room("float", 6 * width, 2) as Float32Array;
-  const [events, input, recurrent] = [x, w, r!].map(({ data }) => data) as [Float32Array, Float32Array, Float32Array];
-  for (let row = 0; row < rows; row++) {
-    const state = last.subarray(row * width, (row + 1) * width);
-    for (let step = 0; step < (lengths?.data[row] ?? steps); step++) {
-      multiply(events, step * rows + row, undefined, input, 0, gates, 0, 1, inputs, 3 * width);
-      multiply(last, row, undefined, recurrent, 0, gates, 3 * width, 1, width, 3 * width);
-      if (b) for (let at = 0; at < gates.length; at++) gates[at]! += b.data[at]!;
-      for (let at = 0; at < width; at++) {
-        const update = sigmoid(gates[at]! + gates[at + 3 * width]!);
-        const reset = sigmoid(gates[at + width]! + gates[at + 4 * width]!);
-        const fresh = Math.tanh(gates[at + 2 * width]! + reset * gates[at + 5 * width]!);
-        state[at] = (1 - update) * fresh + update * state[at]!;
-      }
-      all.set(state, (step * rows + row) * width);
-    }
-  }
-  return [
-    { dims: [steps, 1, rows, width], data: all },
-    { dims: [1, rows, width], data: last },
-  ];
-};
-
-const divide = binary((a, b) => a / b);
-const wholes = binary((a, b) => Math.trunc(a / b));
-
-/** What the backbones DIN, GRU4Rec and SASRec are made of; the others are in `operators`. */
+/** What the backbone SASRec is made of; the others are in `operators`. */
 export const KERNELS: Record<string, Kernel> = {
   Add: binary((a, b) => a + b, undefined, addFloats),
   Sub: binary((a, b) => a - b),
   Mul: binary((a, b) => a * b, undefined, multiplyFloats),
-  Div: (x, a, room) => (x[0].data instanceof Float32Array ? divide : wholes)(x, a, room),
+  // An array of whole numbers cuts what is behind the point.
+  Div: binary((a, b) => a / b),
   Equal: binary((a, b) => +(a === b), "truth"),
   LessOrEqual: binary((a, b) => +(a <= b), "truth"),
-  GreaterOrEqual: binary((a, b) => +(a >= b), "truth"),
   Not: unary((x) => 1 - x),
-  IsNaN: unary((x) => +Number.isNaN(x), "truth"),
-  Sigmoid: unary(sigmoid),
   Gelu: (x, a, room) =>
     unary(
       a.approximate === "tanh"
@@ -460,13 +407,11 @@ export const KERNELS: Record<string, Kernel> = {
   Clip: ([x, least, most], a, room) =>
     unary((one) => Math.min(Math.max(one, least?.data[0] ?? -Infinity), most?.data[0] ?? Infinity))([x, x, x], a, room),
   ReduceSum: reduce((sum, value) => sum + value, 0),
-  MatMul: matmul,
+  MatMul: matmul(multiply),
   Gemm: gemm,
   Softmax: softmax,
   LayerNormalization: layerNorm,
-  GRU: gru,
   Gather: gather,
-  GatherND: gatherNd,
   GatherElements: gatherElements,
   Slice: slice,
   Split: split,

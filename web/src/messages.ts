@@ -1,7 +1,7 @@
 /** What cloud and device say to each other. */
-import { bytes, type Check, list, object, oneOf, string, whole } from "./check";
-import { badAnswer } from "./errors";
-import { decode } from "./msgpack";
+import { text } from "./bytes";
+import { type Check, object, string } from "./check";
+import { badAnswer } from "./refusals";
 
 export type Encoding = "float32" | "float16" | "int8";
 export type Parts = "both" | "weights" | "bias";
@@ -17,41 +17,18 @@ export interface ParametersRequest {
   parts: Parts;
 }
 
-const time = whole(0, Number.MAX_SAFE_INTEGER);
-
-const answer = object(
-  {
-    model_id: string(64),
-    sequence: time,
-    issued: time,
-    expires: time,
-    dtype: oneOf<Encoding>("float32", "float16", "int8"),
-    scale: bytes,
-    theta: bytes,
-    bias: bytes,
-    mac: bytes,
-  },
-  {},
-  true,
-);
-/** A device's theta, as the cloud sends it. */
-export type ParametersAnswer = ReturnType<typeof answer>;
-export const parametersAnswer: Check<ParametersAnswer> = answer;
-
 export interface ModelsAnswer {
   latest: string;
 }
 export const modelsAnswer: Check<ModelsAnswer> = object({ latest: string(64) }, {}, true);
 
-export const errorAnswer = object({ code: string(), message: string(), hint: string() }, {}, true);
+const parse = (content: Uint8Array): unknown => JSON.parse(text(content));
 
-/** A message of its kind, from msgpack. */
-export function message<T>(content: Uint8Array, kind: Check<T>): T {
+/** A message of its kind, from JSON, or as it is decoded. */
+export function message<T>(content: Uint8Array, kind: Check<T>, decode = parse): T {
   try {
     return kind(decode(content), "");
   } catch (cause) {
     throw badAnswer(`cannot be read: ${(cause as Error).message}`);
   }
 }
-
-export const strings = list(string());

@@ -1,8 +1,8 @@
 /** A verified bundle, loaded, that scores candidates with a theta. */
 import { Bundle, type Manifest, type Source } from "./bundle";
 import { type Engine, makeEngine } from "./engine";
-import { invalidBundle } from "./errors";
 import { FIRST_ITEM, PADDING, UNKNOWN } from "./items";
+import { invalidBundle } from "./refusals";
 
 const TOLERANCE = 1e-4;
 export interface EngineOptions {
@@ -19,7 +19,7 @@ export class Model {
   readonly id: string;
   readonly zeros: Float32Array;
   readonly catalogue: Int32Array;
-  private readonly index: Map<string, number>;
+  private readonly index = new Map<string, number>();
 
   private constructor(
     readonly bundle: Bundle,
@@ -27,9 +27,8 @@ export class Model {
   ) {
     this.manifest = bundle.manifest;
     this.id = this.manifest.model_id;
-    this.zeros = new Float32Array(bundle.codec.size);
+    this.zeros = new Float32Array(bundle.size);
     this.catalogue = Int32Array.from({ length: this.manifest.vocabulary }, (_, at) => at);
-    this.index = new Map(bundle.ids.map((id, at): [string, number] => [id, at]).slice(FIRST_ITEM));
   }
 
   /** Verify everything that a device uses of a bundle, and prove that it computes here what it should. */
@@ -54,6 +53,8 @@ export class Model {
   }
 
   find(id: string): number {
+    // Made when it is needed: the first ranking of a device that has seen nothing is not.
+    if (!this.index.size) for (let at = FIRST_ITEM; at < this.bundle.ids.length; at++) this.index.set(this.bundle.ids[at]!, at);
     return this.index.get(id) ?? UNKNOWN;
   }
 

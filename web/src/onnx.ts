@@ -1,6 +1,6 @@
 /** The part of ONNX that a graph of a bundle is made of, read from its protocol buffer. */
 import { type Bytes, text, view } from "./bytes";
-import { invalidBundle } from "./errors";
+import { invalidBundle } from "./refusals";
 
 export type Data = Float32Array | Int32Array | Int8Array | Uint8Array;
 /** Values by dimensions; int64 as int32, and truths as bytes. */
@@ -26,6 +26,11 @@ export interface Graph {
 /** A field of a message: its number, the number that it holds, and the bytes. */
 type Field = [field: number, number: number, content: Bytes];
 
+const NOTHING: Bytes = new Uint8Array(0);
+const cut = (): never => {
+  throw new RangeError("it is cut");
+};
+
 /** What is read from bytes, one after the other. */
 class Reader {
   private at = 0;
@@ -37,19 +42,20 @@ class Reader {
 
   take(length: number): Bytes {
     const part = this.content.subarray(this.at, (this.at += length));
-    if (length < 0 || part.length !== length) throw new RangeError("it is cut");
-    return part;
+    return length >= 0 && part.length === length ? part : cut();
   }
 
-  /** A number of 64 bits, in two's complement. */
+  /** A number of 64 bits, in two's complement: its lower 28 bits, and the others. */
   varint(): number {
-    let [found, shift, byte] = [0n, 0n, 128];
-    for (; byte & 128; shift += 7n) {
-      byte = this.take(1)[0]!;
-      found |= BigInt(byte & 127) << shift;
-      if (shift > 63n) throw new RangeError("a number is too long");
+    let low = 0;
+    let high = 0;
+    for (let place = 0; place < 10; place++) {
+      const byte = this.content[this.at++] ?? cut();
+      if (place < 4) low += (byte & 127) * 128 ** place;
+      else high += (byte & 127) * 128 ** (place - 4);
+      if (byte < 128) return (((high % 2 ** 36) + 2 ** 35) % 2 ** 36 - 2 ** 35) * 2 ** 28 + low;
     }
-    return Number(BigInt.asIntN(64, found));
+    throw new RangeError("a number is too long");
   }
 }
 
@@ -59,7 +65,7 @@ function fields(content: Bytes): Field[] {
   while (reader.more) {
     const key = reader.varint();
     const [field, wire] = [key >> 3, key & 7];
-    if (!wire) found.push([field, reader.varint(), content.subarray(0, 0)]);
+    if (!wire) found.push([field, reader.varint(), NOTHING]);
     else {
       const length = { 1: 8, 2: 0, 5: 4 }[wire] ?? -1;
       const part = reader.take(length || reader.varint());
@@ -98,7 +104,7 @@ function tensor(content: Bytes): [string, Tensor] {
   const dims = numbers(of, 1);
   const type = TYPES[first(of, 2)?.[1] ?? 0];
   if (!type || first(of, 14)?.[1]) throw new RangeError("a tensor is of no known kind");
-  const data = new type((first(of, 9)?.[2] ?? content.subarray(0, 0)).slice().buffer);
+  const data = new type((first(of, 9)?.[2] ?? NOTHING).slice().buffer);
   if (data.length !== dims.reduce((one, other) => one * other, 1)) throw new RangeError("a tensor has not its size");
   return [name(of, 8), { dims, data: data instanceof BigInt64Array ? Int32Array.from<bigint>(data, (one) => int32(Number(one))) : data }];
 }
@@ -109,7 +115,7 @@ function node(content: Bytes): Node {
     const one = fields(part);
     const kind = first(one, 20)?.[1] ?? 0;
     // Of each kind the value has the number of the kind and 1.
-    const [, number, content] = first(one, kind + 1) ?? [0, 0, part.subarray(0, 0)];
+    const [, number, content] = first(one, kind + 1) ?? [0, 0, NOTHING];
     const value = kind < 3 ? number : kind === 3 ? text(content) : kind === 4 ? tensor(content)[1] : numbers(one, 8);
     return [name(one, 1), value];
   };

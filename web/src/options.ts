@@ -1,14 +1,23 @@
 /** How a device is set up: checked when it is opened. */
 import { DIGEST } from "./bundle";
 import type { Cloud } from "./client";
-import { invalidOption } from "./errors";
 import { MAX_ADDRESS, MAX_TOKEN_BYTES } from "./limits";
 import type { Encoding, MetPolicy, Parts } from "./messages";
 import type { EngineOptions } from "./model";
-import { PATIENCE, type PatienceConfig } from "./patience";
 import { everyEvents } from "./policies";
 import { checkPolicy, type Policy } from "./policy";
-import { GRACE_SECONDS } from "./store";
+import { invalidOption } from "./refusals";
+
+export interface PatienceConfig {
+  /** Longest wait after the first failure, in seconds. */
+  first: number;
+  /** Longest wait while the circuit is closed, and longest Retry-After that is honoured. */
+  longest: number;
+  /** So many failures in a row open the circuit. */
+  failures: number;
+  cooldown: number;
+  longestCooldown: number;
+}
 
 export interface DeviceOptions extends EngineOptions {
   /** Address of the cloud, or a `Cloud` of your own (in a `LocalDevice`); null stays offline. */
@@ -38,6 +47,9 @@ export interface DeviceOptions extends EngineOptions {
   clock: (() => number) | null;
   random: (() => number) | null;
 }
+
+export const PATIENCE: PatienceConfig = { first: 1, longest: 300, failures: 5, cooldown: 60, longestCooldown: 3600 };
+const GRACE_SECONDS = 7 * 24 * 3600;
 
 const DEFAULTS: DeviceOptions = {
   cloud: null,

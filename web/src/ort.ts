@@ -1,7 +1,7 @@
 /** ONNX Runtime in WebAssembly, from an address of the page's own: for graphs that the plain kernels do not know. */
 import type { Bytes } from "./bytes";
 import { NAMES, type Engine, type Inputs } from "./engine";
-import { invalidBundle } from "./errors";
+import { invalidBundle } from "./refusals";
 
 /** What is used of onnxruntime-web. */
 interface Runtime {

@@ -1,17 +1,7 @@
 /** Waits after failures: jittered, longer each time; after some in a row the circuit opens, and one try decides. */
-export interface PatienceConfig {
-  /** Longest wait after the first failure, in seconds. */
-  first: number;
-  /** Longest wait while the circuit is closed, and longest Retry-After that is honoured. */
-  longest: number;
-  /** So many failures in a row open the circuit. */
-  failures: number;
-  cooldown: number;
-  longestCooldown: number;
-}
-export type Circuit = "closed" | "open" | "half-open";
+import { PATIENCE, type PatienceConfig } from "./options";
 
-export const PATIENCE: PatienceConfig = { first: 1, longest: 300, failures: 5, cooldown: 60, longestCooldown: 3600 };
+export type Circuit = "closed" | "open" | "half-open";
 
 /** Times are seconds of a clock that never goes back. */
 export class Patience {

@@ -1,6 +1,6 @@
-/** When a device asks for new parameters: asked after every event, from a situation alone. */
-import { invalidOption } from "./errors";
+/** When a device asks for new parameters: policies, and what they are asked with. */
 import type { Profiles } from "./model";
+import { invalidOption } from "./refusals";
 
 export interface Situation {
   /** Whether there is a theta, not expired. */
@@ -53,23 +53,4 @@ export function checkPolicy(policy: Policy): void {
   if (!policy || typeof policy !== "object" || !good()) throw invalidOption("policy", "is none that can work");
 }
 
-const loadDrift = () => import("./drift");
-
-/** Whether to ask now. */
-export async function due(policy: Policy, situation: Situation): Promise<boolean> {
-  if ("due" in policy) return policy.due(situation);
-  if (policy.kind === "DailyBudget") return situation.requestsToday < policy.n && due(policy.policy, situation);
-  if (!situation.hasTheta) return true;
-  const { events } = situation;
-  switch (policy.kind) {
-    case "Always":
-      return events > 0;
-    case "EveryEvents":
-      return events >= Math.max(policy.n, 1);
-    case "AfterSeconds":
-      return events > 0 && situation.seconds >= policy.seconds;
-    case "Drift":
-      if (!situation.madeFrom.length) return true;
-      return events > 0 && (await (await loadDrift()).driftOf(situation, policy.decay)) >= policy.threshold;
-  }
-}
+export const loadDrift = () => import("./drift");

@@ -22,7 +22,6 @@ export class State {
   private unsaved: string[] = [];
   private channel: BroadcastChannel | null = null;
   private turn: Promise<unknown> = Promise.resolve();
-  private single: Promise<unknown> = Promise.resolve();
 
   private constructor(
     readonly name: string | null,
@@ -50,6 +49,11 @@ export class State {
       state.errors++;
       return state;
     }
+  }
+
+  /** Whether there is a storage. */
+  get keeps(): boolean {
+    return this.database !== null;
   }
 
   private async read<T>(store: string, ask: (store: IDBObjectStore) => IDBRequest<T>): Promise<T | undefined> {
@@ -155,16 +159,6 @@ export class State {
   /** Tell the other tabs. */
   tell(told: Told): void {
     this.channel?.postMessage(told);
-  }
-
-  /** Do something while nobody else does, in this tab or another. */
-  alone<T>(work: () => Promise<T>): Promise<T> {
-    const locks = globalThis.navigator?.locks;
-    // A browser that forbids storage forbids locks as well.
-    const shared = this.database && locks ? () => locks.request(`duet-${this.name}`, work) as Promise<T> : work;
-    const now = this.single.then(shared);
-    this.single = now.catch(() => undefined);
-    return now;
   }
 
   async close(): Promise<void> {

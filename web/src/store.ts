@@ -1,16 +1,14 @@
 /** The one theta that a device ranks with, checked before it is used and again when it is loaded. */
+import { type ParametersAnswer, parametersAnswer, verifyAnswer } from "./answers";
 import { decodeBias, type ItemBias } from "./bias";
 import { list, number, object, whole } from "./check";
-import { verifyAnswer } from "./crypto";
+import { ThetaCodec } from "./codec";
 import { UNKNOWN } from "./items";
 import { MAX_CLOCK_SKEW_MS, MAX_HISTORY, MAX_ITEMS } from "./limits";
-import { type ParametersAnswer, parametersAnswer } from "./messages";
 import type { Model } from "./model";
-import { type Reason, RefusedParametersError } from "./refusals";
+import { type Reason, RefusedParametersError } from "./refused";
 import type { State } from "./state";
-import { atAge } from "./trust";
 
-export const GRACE_SECONDS = 7 * 24 * 3600;
 /** Bounds are learnt on exact values; encodings round. */
 const SLACK = 1.01;
 
@@ -32,6 +30,14 @@ export interface Aged {
   values: Float32Array;
   /** The opinions times their trust, added up, over the item indices; null without any. */
   bias: Float32Array | null;
+}
+
+/** A curve's value at an age. */
+export function atAge(ages: readonly number[], curve: readonly number[], age: number): number {
+  const next = ages.findIndex((one) => one > age);
+  if (next < 0) return curve.at(-1)!;
+  const [young, old, high, low] = [ages[next - 1]!, ages[next]!, curve[next - 1]!, curve[next]!];
+  return high + ((low - high) / (old - young)) * (age - young);
 }
 
 /** A theta that passed every check. */
@@ -66,6 +72,7 @@ export class Theta {
 }
 
 export class ParameterStore {
+  private readonly codec: ThetaCodec;
   current: Theta | null = null;
   /** How often theta was forgotten; an answer to a question of before is not taken. */
   cleared = 0;
@@ -76,7 +83,9 @@ export class ParameterStore {
     private readonly key: CryptoKey,
     private readonly device: string,
     private readonly grace: number,
-  ) {}
+  ) {
+    this.codec = new ThetaCodec(model.manifest.layout.map(({ shape }) => shape));
+  }
 
   private get name(): string {
     return `theta/${this.model.id}`;
@@ -87,13 +96,13 @@ export class ParameterStore {
     const refuse = (reason: Reason, why: string): never => {
       throw new RefusedParametersError(reason, why);
     };
-    const { manifest, zeros, bundle } = this.model;
+    const { manifest, zeros } = this.model;
     if (answer.model_id !== this.model.id) refuse("wrong-model", `theta is for the model ${answer.model_id.slice(0, 16)}`);
     if (!(await verifyAnswer(this.key, this.device, answer)))
       refuse("wrong-mac", "theta's code is wrong: it was changed, or is another device's");
     if (!answer.theta.length && !answer.bias.length) refuse("malformed", "theta holds neither weights nor an item bias");
     const weights = answer.theta.length || answer.scale.length;
-    const values = weights ? bundle.codec.decode(answer.scale, answer.theta, answer.dtype) : zeros;
+    const values = weights ? this.codec.decode(answer.scale, answer.theta, answer.dtype) : zeros;
     const most = manifest.opinions.map((opinion) => opinion.items);
     const opinions = answer.bias.length ? decodeBias(answer.bias, manifest.vocabulary, most) : [];
     const bounded =

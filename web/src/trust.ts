@@ -20,11 +20,3 @@ export const trust: Check<Trust> = (value, at) => {
       throw new TypeError(`${at}: a curve of trust does not fit its ages, or increases`);
   return found;
 };
-
-/** A curve's value at an age. */
-export function atAge(ages: readonly number[], curve: readonly number[], age: number): number {
-  const next = ages.findIndex((one) => one > age);
-  if (next < 0) return curve.at(-1)!;
-  const [young, old, high, low] = [ages[next - 1]!, ages[next]!, curve[next - 1]!, curve[next]!];
-  return high + ((low - high) / (old - young)) * (age - young);
-}

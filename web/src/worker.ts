@@ -14,8 +14,7 @@ async function call({ method, values }: Call): Promise<unknown> {
     globalThis.addEventListener("online", () => device!.online());
     return null;
   }
-  if (!device) throw new DuetError("internal", "the device is not open");
-  return (device[method] as (...given: unknown[]) => unknown)(...values);
+  return (device![method] as (...given: unknown[]) => unknown)(...values);
 }
 
 scope.onmessage = async ({ data }) => {

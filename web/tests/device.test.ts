@@ -3,7 +3,8 @@ import "fake-indexeddb/auto";
 import { beforeEach, describe, expect, test } from "vitest";
 import { hex } from "../src/bytes";
 import { Bundle, type Files, type Source } from "../src/bundle";
-import { type Cloud, HttpCloud, retryAfter } from "../src/client";
+import { type Cloud, HttpCloud } from "../src/client";
+import { retryAfter } from "../src/cloud-refusal";
 import { LocalDevice } from "../src/device";
 import { DuetError } from "../src/errors";
 import { EventLog } from "../src/log";
@@ -188,6 +189,18 @@ describe("versions", () => {
     await device.close();
   });
 
+  test("the one before is kept, however soon the next comes", async () => {
+    const device = await open();
+    const { modelId } = await device.status();
+    cloud.files = bundleFiles("din");
+    cloud.latest = jsonOf("bundles/din/manifest.json").model_id;
+    expect(await device.update()).toBe(true);
+    await device.close();
+    const again = await open();
+    expect(await again.rollback()).toBe(modelId);
+    await again.close();
+  });
+
   test("by another key than that of the first is refused", async () => {
     const device = await open({ trusted: null });
     await device.close();
@@ -230,6 +243,15 @@ test("what cannot work is refused when a device is opened, or called", async () 
   expect(await code(device.recommend(1, { met: "no" as never }))).toBe("invalid-device-config");
   expect(await device.recommend(-1)).toEqual([]);
   expect(await device.rank([])).toEqual([]);
+  await device.close();
+});
+
+test("titles of some ids, and of the catalogue", async () => {
+  const device = await open({ state: null });
+  const all = await device.items();
+  const { ids, titles } = jsonOf("bundles/sasrec/items.json");
+  expect(all).toEqual(ids.slice(2).map((id: string, at: number) => ({ id, title: titles[at + 2] ?? "" })));
+  expect(await device.items([all[3]!.id, "nothing", all[0]!.id])).toEqual([all[3], all[0]]);
   await device.close();
 });
 
@@ -307,6 +329,15 @@ test("over HTTP: refusals, endless answers and what is no answer", async () => {
   });
   how = "busy";
   await expect(there.models(DEVICE)).rejects.toMatchObject({ status: 503, retryAfter: 9 });
+  // A file whose length is not known yet: it is not read if its manifest turns out to be bad, nor beyond the length.
+  how = "endless";
+  let ended = 0;
+  server.on("request", (_, send) => send.on("close", () => ended++));
+  const refused = Promise.reject(new DuetError("invalid-bundle", "bad"));
+  refused.catch(() => undefined);
+  expect(await code(there.file("m", "f", refused))).toBe("invalid-bundle");
+  expect(await code(there.file("m", "f", Promise.resolve(3)))).toBe("bad-answer");
+  await expect.poll(() => ended).toBe(2);
   server.closeAllConnections();
   server.close();
 });

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Bytes } from "../src/bytes";
 import type { Files, Source } from "../src/bundle";
-import type { ParametersAnswer } from "../src/messages";
+import type { ParametersAnswer } from "../src/answers";
 
 const ROOT = new URL("../../tests/golden/", import.meta.url);
 

@@ -3,13 +3,16 @@ import { expect, test } from "vitest";
 import { decodeBias } from "../src/bias";
 import { hex, unhex, view } from "../src/bytes";
 import { ThetaCodec } from "../src/codec";
-import { answerKey, answerMessage, verifyAnswer } from "../src/crypto";
+import { answerKey, answerMessage, parametersAnswer, verifyAnswer } from "../src/answers";
 import { spread } from "../src/drift";
 import { itemId } from "../src/items";
-import { message, modelsAnswer, parametersAnswer } from "../src/messages";
-import { decode, encode } from "../src/msgpack";
-import { PATIENCE, Patience } from "../src/patience";
-import { atAge, trust } from "../src/trust";
+import { message, modelsAnswer } from "../src/messages";
+import { decode } from "../src/msgpack";
+import { encode } from "../src/packing";
+import { PATIENCE } from "../src/options";
+import { Patience } from "../src/patience";
+import { atAge } from "../src/store";
+import { trust } from "../src/trust";
 import { answerOf, bytesOf, floats, jsonOf, unbase64 } from "./golden";
 
 const wire = jsonOf("wire.json");
@@ -24,7 +27,7 @@ test("questions are written byte for byte", () => {
 test("answers are read, and their codes verified", async () => {
   expect(wire.answers.length).toBeGreaterThan(10);
   for (const { device, token, answer, msgpack } of wire.answers) {
-    const found = message(unbase64(msgpack), parametersAnswer);
+    const found = message(unbase64(msgpack), parametersAnswer, decode);
     if (answer) expect(found).toEqual(answerOf(answer));
     const key = await answerKey(token);
     expect(await verifyAnswer(key, device, found)).toBe(true);
@@ -44,7 +47,7 @@ test("the key of the codes is that of Python", async () => {
 });
 
 test("what is in service is read", () => {
-  expect(message(unbase64(wire.models.msgpack), modelsAnswer)).toEqual({ latest: wire.models.fields.latest });
+  expect(message(unbase64(wire.models.msgpack), modelsAnswer, decode)).toEqual({ latest: wire.models.fields.latest });
 });
 
 test("msgpack that is cut, longer, repeated or too deep is refused", () => {

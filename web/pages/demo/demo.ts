@@ -1,5 +1,5 @@
 /** The demo page: what a person watches, two rankings side by side, and what each answer of the cloud costs. */
-import { type Device, DuetError, everyEvents, openDevice, type Ranked, type Status } from "../../src/index";
+import { type Device, DuetError, everyEvents, type Item, openDevice, type Ranked, type Status } from "../../src/index";
 import { byId, bytes, make, milliseconds, say, storage } from "../dom";
 import { drawTheta } from "./theta";
 
@@ -8,13 +8,18 @@ const PICKS = 12;
 /** How far down the other list the page looks for where an item stood. */
 const REACH = 1000;
 const KEPT_ANSWERS = 12;
-const begun = performance.now();
 const settings = storage("localStorage");
+
+/** The script runs at once; what it draws into may come after it. */
+const parsed = new Promise<unknown>((resolve) => {
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", resolve);
+  else resolve(null);
+});
 
 type Answer = NonNullable<Status["last"]>;
 
 class Page {
-  private titles = new Map<string, string>();
+  private readonly titles = new Map<string, string>();
   private order: string[] = [];
   private showsMet = false;
   private readonly answers: Answer[] = [];
@@ -25,16 +30,25 @@ class Page {
   constructor(private readonly device: Device) {}
 
   async begin(): Promise<void> {
-    await this.readItems();
+    await this.draw();
+    byId("page").hidden = false;
+    performance.mark("first-ranking");
     this.connect();
+    await this.readItems();
     await this.draw();
     this.pick("");
   }
 
+  /** The whole catalogue, to search in. */
   private async readItems(): Promise<void> {
     const items = await this.device.items();
-    this.titles = new Map(items.map(({ id, title }) => [id, title || id]));
+    this.titles.clear();
+    this.name(items);
     this.order = items.map(({ id }) => id);
+  }
+
+  private name(items: Item[]): void {
+    for (const { id, title } of items) this.titles.set(id, title || id);
   }
 
   private title(id: string): string {
@@ -133,15 +147,17 @@ class Page {
     const { device } = this;
     const met = this.showsMet ? "show" : "hide";
     const start = performance.now();
-    const [own, everyone, status, theta, events] = await Promise.all([
+    const [own, status, theta, events] = await Promise.all([
       device.recommend(SHOWN, { met }),
-      device.recommend(REACH, { met, personal: false }),
       device.status(),
       device.theta(),
       device.events(200),
     ]);
+    const everyone = theta ? await device.recommend(REACH, { met, personal: false }) : own;
     const took = performance.now() - start;
     const watched = new Set(events);
+    const unnamed = [...own, ...everyone.slice(0, SHOWN)].map(([id]) => id).concat(events).filter((id) => !this.titles.has(id));
+    if (unnamed.length) this.name(await device.items(unnamed));
     this.rank("global", everyone, null, watched);
     this.rank("own", own, new Map(everyone.map(([id], at) => [id, at])), watched);
     this.describe(status, took);
@@ -188,14 +204,15 @@ class Page {
   }
 
   private describe(status: Status, took: number): void {
-    say("about", `${status.backbone} on ${status.name}, ${this.order.length} items; version ${status.modelId.slice(0, 12)}; device ${status.device}.`);
+    const count = this.order.length || "all";
+    say("about", `${status.backbone} on ${status.name}, ${count} items; version ${status.modelId.slice(0, 12)}; device ${status.device}.`);
     say(
       "own-about",
       status.theta
         ? `The same with this browser’s own parameters, θ, made ${status.theta.ageEvents} event${status.theta.ageEvents === 1 ? "" : "s"} ago.`
         : "The same with this browser’s own parameters, θ: there are none yet, so both lists agree.",
     );
-    say("ranked", `Ranked ${this.order.length} items twice, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
+    say("ranked", `Ranked ${count} items twice, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
     const trouble = Object.entries({ ...status.failures, ...status.refused });
     if (status.lastError) {
       const wait = status.nextTrySeconds ? ` It asks again in ${Math.ceil(status.nextTrySeconds)} s.` : "";
@@ -243,22 +260,23 @@ async function start(credentials: { deviceId?: string; token?: string } = {}): P
       updateSeconds: Number(new URLSearchParams(location.search).get("update")) || 15,
       ...credentials,
     });
+    await parsed;
     byId("sign-in").hidden = true;
-    byId("page").hidden = false;
     await new Page(device).begin();
-    document.documentElement.dataset.firstRanking = String(performance.now() - begun);
-    performance.mark("first-ranking");
     Object.assign(globalThis, { duetDevice: device });
   } catch (cause) {
     const said = cause instanceof DuetError ? `${cause.message} [${cause.code}]. ${cause.hint}` : String(cause);
+    await parsed;
     byId("sign-in").hidden = !/answers 40[13]/.test(said);
     say("about", `No device: ${said}`);
   }
 }
 
-byId("sign-in-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  void start({ deviceId: byId<HTMLInputElement>("device-id").value, token: byId<HTMLInputElement>("token").value });
-});
+void parsed.then(() =>
+  byId("sign-in-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    void start({ deviceId: byId<HTMLInputElement>("device-id").value, token: byId<HTMLInputElement>("token").value });
+  }),
+);
 // Only now, so that it takes no time from the first ranking.
 void start().then(() => navigator.serviceWorker?.register("sw.js").catch(() => undefined));

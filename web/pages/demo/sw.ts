@@ -12,8 +12,8 @@ interface Scope {
 const scope = globalThis as unknown as Scope;
 const CACHE = "duet-page";
 const ASSETS = ["demo.js", "dom.js", "dom.css", "demo.css", "icon.svg"];
-// A worker is a client of its own: its script lies in the scope of this one, or it would not come without a network.
-const KEPT = ["./", "worker.js", ...ASSETS.map((name) => `../assets/${name}`)];
+// A worker is a client of its own: its scripts lie in the scope of this one, or they would not come without a network.
+const KEPT = ["./", "worker.js", "asking-worker.js", "operators-worker.js", ...ASSETS.map((name) => `../assets/${name}`)];
 
 scope.addEventListener("install", (event) =>
   event.waitUntil(

@@ -146,6 +146,7 @@ test("the switch for offline, with the cloud at hand", async ({ page }) => {
 
 test("the cloud goes while the page is open: it ranks on, backs off, and asks when the cloud is back", async ({ page }) => {
   await visit(page);
+  await page.evaluate(async () => void (await navigator.serviceWorker.ready));
   way.cut = true;
   await watch(page, 2);
   await expect.poll(async () => (await status(page)).failures["cloud-unreachable"]).toBeGreaterThan(0);
