@@ -17,7 +17,16 @@ BROWSER = Path(__file__).parent.parent.parent / "web/src/kernels.ts"
 
 
 @pytest.mark.parametrize(
-    ("name", "head"), [("din", "low-rank"), ("din", "prefix"), ("sasrec", "scale"), ("sasrec", "prefix")]
+    ("name", "head"),
+    [
+        ("din", "low-rank"),
+        ("din", "prefix"),
+        ("din", "window-prefix"),
+        ("sasrec", "scale"),
+        ("sasrec", "prefix"),
+        ("sasrec", "window-prefix"),
+        ("gru4rec", "window-prefix"),
+    ],
 )
 def test_the_device_graph_is_the_model(name: str, head: str) -> None:
     torch.manual_seed(0)
@@ -30,7 +39,7 @@ def test_the_device_graph_is_the_model(name: str, head: str) -> None:
     model = Recommender(60, config).eval()
     content = graphs.export_device(model)
     session = parity.session(content)
-    window, candidates = np.array([[3, 4, 5, 0], [7, 8, 9, 10]]), np.array([[1, 2, 3]] * 2)
+    window, candidates = np.array([[3, 4, 5, 0], [7, 8, 9, 10], [0] * 4]), np.array([[1, 2, 3]] * 3)
     with torch.inference_mode():
         own_BP = model.generate(torch.from_numpy(window)).weights_BP
         assert own_BP is not None
