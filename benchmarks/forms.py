@@ -1,4 +1,4 @@
-"""How theta changes the head, and what its generator reads: quality at equal bytes and ages, on the validation part.
+"""What theta changes, and what its generator reads: quality at equal bytes and ages, on the validation part.
 
     python benchmarks/forms.py DATASET BASE CLOUD [--passes 12] [--out out/forms] [--forms scale,full]
         [--encoders average,cloud]
@@ -41,7 +41,7 @@ MEASURED: Final = (0, 5, 20)
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of head, and how its values are coded."""
+    """A kind of theta, and how its values are coded."""
 
     head: str
     rank: int
