@@ -1,4 +1,4 @@
-"""How theta changes the head, and what its generator reads: quality at equal bytes and ages, on the validation part.
+"""What theta changes, and what its generator reads: quality at equal bytes and ages, on the validation part.
 
     python benchmarks/forms.py DATASET BASE CLOUD [--passes 12] [--out out/forms] [--forms scale,full]
         [--encoders average,cloud]
@@ -41,7 +41,7 @@ MEASURED: Final = (0, 5, 20)
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of head, and how its values are coded."""
+    """A kind of theta, and how its values are coded."""
 
     head: str
     rank: int
@@ -52,9 +52,10 @@ FORMS: Final = {
     "scale": Form("scale", 8, "float16"),
     "low-rank": Form("low-rank", 8, "float16"),
     "prefix": Form("prefix", 2, "float16"),
+    "window-prefix": Form("window-prefix", 2, "float16"),
     "full": Form("full", 8, "int8"),
 }
-"""At the default width the first three have 256 values, 512 bytes, each."""
+"""At the default width all but the last have 256 values, 512 bytes, each."""
 
 
 class Coded(nn.Module):
@@ -67,7 +68,7 @@ class Coded(nn.Module):
         super().__init__()
         self.model, self.encoding = model, encoding
         self.vocabulary, self.window, self.generator_history = model.vocabulary, model.window, model.generator_history
-        self.codec = ThetaCodec([entry.shape for entry in model.backbone.head.layout.entries])
+        self.codec = ThetaCodec([entry.shape for entry in model.backbone.layout.entries])
 
     @property
     def bytes(self) -> int:
@@ -130,7 +131,7 @@ def main() -> None:
         f"{dataset.manifest.name}: {len(base_U):,} devices of the validation part, base ndcg@10 {base_U.mean():.4f}\n"
     )
     ages = "".join(f"{name:>17}" for name in ("weights, fresh", "5 old", "20 old", "trusted, fresh", "5 old", "20 old"))
-    print(f"{'form':<10}{'encoder':<9}{'values':>7}{'bytes':>7}{ages}   trust by age of {', '.join(map(str, AGES))}")
+    print(f"{'form':<14}{'encoder':<9}{'values':>7}{'bytes':>7}{ages}   trust by age of {', '.join(map(str, AGES))}")
     shape = base.config.model.backbone
     for encoder in options.encoders.split(","):
         for name in options.forms.split(","):
@@ -163,7 +164,7 @@ def main() -> None:
                 f"{part} {' '.join(f'{factor:g}' for factor in curve.tolist())}" for part, curve in curves
             )
             values = f"{coded.codec.size:>7,}{coded.bytes:>7,}"
-            print(f"{name:<10}{encoder:<9}{values}{''.join(f'{gain:>17}' for gain in gains)}   {trust}", flush=True)
+            print(f"{name:<14}{encoder:<9}{values}{''.join(f'{gain:>17}' for gain in gains)}   {trust}", flush=True)
 
 
 if __name__ == "__main__":

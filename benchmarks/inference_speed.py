@@ -79,7 +79,7 @@ def device(items: int, name: str, count: int, int8: bool, goal: float | None, se
     graph = session(export_device(quantised(model) if int8 else model))
     rng = np.random.default_rng(0)
     inputs = {
-        "theta": rng.normal(0, 0.05, (1, model.backbone.head.layout.size)).astype(np.float32),
+        "theta": rng.normal(0, 0.05, (1, model.backbone.layout.size)).astype(np.float32),
         "history": rng.integers(2, items + 2, (1, model.window)),
         "candidates": rng.integers(2, items + 2, (1, count)),
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.cloudmodel import CloudConfig, CloudModel
-from duetgen.core import ENCODERS, Duet, GeneratorConfig, ParameterGenerator, StateEncoder, Theta, Trust
+from duetgen.core import ENCODERS, GeneratorConfig, ParameterGenerator, StateEncoder, Theta, Trust
 from duetgen.wire.messages import MetPolicy
 
 
@@ -76,7 +76,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recommender(nn.Module):
-    """Backbone and generator, joined by the layout of the backbone's head, and what else the cloud gives.
+    """Backbone and generator, joined by the layout of what theta changes, and what else the cloud gives.
 
     Args:
         vocabulary: V; index 0 is padding, 1 the unknown item.
@@ -123,7 +123,10 @@ class Recommender(nn.Module):
         # A state is one payload: to hide it is to hide everything.
         hidden = 0.0 if config.of_state else history.event_dropout
         encoder = ENCODERS[history.encoder](embed, width, history.width, history.dropout, hidden)
-        return Duet(self.backbone.head, encoder, config.generator, shared=self.backbone.parameters()).generator
+        generator = ParameterGenerator(encoder, self.backbone.layout, config.generator)
+        generator.start_from(self.backbone.origin())
+        generator.freeze_where_told(self.backbone.parameters())
+        return generator
 
     @property
     def personal(self) -> bool:
@@ -168,7 +171,7 @@ class Recommender(nn.Module):
 
     def origin(self) -> Tensor | None:
         """The global parameters of the head, where weights replace them: [P]; None where they shift them."""
-        return None if self.backbone.head.residual else self.backbone.head.origin()
+        return None if self.backbone.head.residual else self.backbone.origin()
 
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]. What a device runs; theta None is the global model."""

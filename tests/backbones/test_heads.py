@@ -13,7 +13,8 @@ from duetgen.training import TrainConfig, check_config
 from duetgen.training.config import InvalidConfigError
 
 V = 30
-HEADS = ["full", "low-rank", "scale", "prefix", "concat"]
+INSIDE = ["full", "low-rank", "scale", "prefix", "concat"]
+HEADS = [*INSIDE, "window-prefix"]
 
 
 def make(name: str, head: str, frozen: bool = False, share: bool = False) -> Recommender:
@@ -27,7 +28,7 @@ def make(name: str, head: str, frozen: bool = False, share: bool = False) -> Rec
     return Recommender(V, config).eval()
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", INSIDE)
 def test_layers_by_kind(kind: str) -> None:
     head = head_layers(kind, [4, 8, 2, 1], 3, True, nn.SiLU)  # type: ignore[arg-type]
     assert [type(layer) for layer in head.module.children()] == [nn.Linear, nn.SiLU, nn.Linear, nn.SiLU, nn.Linear]
@@ -46,10 +47,13 @@ def test_layers_by_kind(kind: str) -> None:
         ("din", "scale", 2 * (32 + 16 + 1)),
         ("din", "prefix", 3 * (32 + 16 + 1)),
         ("din", "concat", 3),
+        ("sasrec", "window-prefix", 3 * 2 * 8),
+        ("gru4rec", "window-prefix", 8),
+        ("din", "window-prefix", 3 * 8),
     ],
 )
 def test_sizes_of_theta_by_hand(name: str, head: str, size: int) -> None:
-    assert make(name, head).backbone.head.layout.size == size
+    assert make(name, head).backbone.layout.size == size
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -57,7 +61,7 @@ def test_sizes_of_theta_by_hand(name: str, head: str, size: int) -> None:
 class TestHead:
     def test_theta_zero_is_the_global_model_bit_for_bit(self, name: str, head: str) -> None:
         model, window, candidates = make(name, head), torch.tensor([[3, 9, 0, 0]]), torch.arange(1, V)[None]
-        zero = Theta(torch.zeros(1, model.backbone.head.layout.size))
+        zero = Theta(torch.zeros(1, model.backbone.layout.size))
         assert torch.equal(model.score(window, candidates, zero), model.score(window, candidates))
 
     def test_every_parameter_learns_and_theta_matters(self, name: str, head: str) -> None:

@@ -70,6 +70,15 @@ def test_methods_without_a_cloud_model_are_named_where_its_state_is_to_be_read(d
     assert duet_here("compare", data, *words, "--quiet").stderr == ""
 
 
+@pytest.mark.parametrize("kind", ["none", "ease"])
+def test_an_encoder_of_a_state_that_no_cloud_model_has_is_refused_before_the_first_cell(
+    data: Path, tmp_path: Path, kind: str
+) -> None:
+    words = ["--cloud-model", kind, "--set", "model.history.encoder=cloud", "--methods", "base,duet"]
+    refused(duet_here("compare", data, *words, "--out", tmp_path / "out"), "invalid-config")
+    assert not (tmp_path / "out").exists()
+
+
 def test_several_datasets_are_compared_at_once_in_one_report(data: Path, tmp_path: Path) -> None:
     second, out = tmp_path / "second", tmp_path / "out"
     made = ("prepare", "synthetic", "--people", "30", "--split", "leave-one-out", "--name", "second", "--out", second)

@@ -13,11 +13,21 @@ from duetgen.core import GeneratorConfig, Theta
 from duetgen.export import graphs, parity
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 
-BROWSER = Path(__file__).parent.parent.parent / "web/src/kernels.ts"
+PLAIN = ("kernels", "operators")
+BROWSER = Path(__file__).parent.parent.parent / "web/src"
 
 
 @pytest.mark.parametrize(
-    ("name", "head"), [("din", "low-rank"), ("din", "prefix"), ("sasrec", "scale"), ("sasrec", "prefix")]
+    ("name", "head"),
+    [
+        ("din", "low-rank"),
+        ("din", "prefix"),
+        ("din", "window-prefix"),
+        ("sasrec", "scale"),
+        ("sasrec", "prefix"),
+        ("sasrec", "window-prefix"),
+        ("gru4rec", "window-prefix"),
+    ],
 )
 def test_the_device_graph_is_the_model(name: str, head: str) -> None:
     torch.manual_seed(0)
@@ -30,7 +40,7 @@ def test_the_device_graph_is_the_model(name: str, head: str) -> None:
     model = Recommender(60, config).eval()
     content = graphs.export_device(model)
     session = parity.session(content)
-    window, candidates = np.array([[3, 4, 5, 0], [7, 8, 9, 10]]), np.array([[1, 2, 3]] * 2)
+    window, candidates = np.array([[3, 4, 5, 0], [7, 8, 9, 10], [0] * 4]), np.array([[1, 2, 3]] * 3)
     with torch.inference_mode():
         own_BP = model.generate(torch.from_numpy(window)).weights_BP
         assert own_BP is not None
@@ -39,7 +49,6 @@ def test_the_device_graph_is_the_model(name: str, head: str) -> None:
             (found,) = parity.run(session, theta=theta_BP.numpy(), history=window, candidates=candidates)
             np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
     # What a page runs without ONNX Runtime.
-    _, kernels = BROWSER.read_text().split("KERNELS", 1)
-    assert {node.op_type for node in onnx.load_from_string(content).graph.node} <= set(
-        re.findall(r"^  ([A-Z]\w+)[,:]", kernels, re.M)
-    )
+    tables = [(BROWSER / f"{name}.ts").read_text().split("const " + name.upper(), 1)[1] for name in PLAIN]
+    known = {name for table in tables for name in re.findall(r"^  ([A-Z]\w+)[,:]", table, re.M)}
+    assert {node.op_type for node in onnx.load_from_string(content).graph.node} <= known

@@ -61,6 +61,8 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     "sasrec-int8": {"name": "sasrec", "embeddings": "int8", "backbone": {"layers": 2, "head": "scale"}},
     "gru4rec-replaced": {"name": "gru4rec", "backbone": {"layers": 2, "residual": False}},
     "din-low-rank": {"name": "din", "backbone": {"head": "low-rank", "rank": 2}},
+    "sasrec-window-prefix": {"name": "sasrec", "backbone": {"heads": 2, "head": "window-prefix", "rank": 2}},
+    "gru4rec-window-prefix": {"name": "gru4rec", "backbone": {"layers": 2, "head": "window-prefix"}},
 }
 """The bundles by folder; `ties` is made by hand, so that scores are equal to the last bit."""
 

@@ -47,7 +47,7 @@ def on(base: Path, **settings: object) -> TrainConfig:
     return with_settings(SMALL, {"global_model": str(base)} | named)
 
 
-@pytest.mark.parametrize("head", ["full", "low-rank", "scale", "prefix", "concat"])
+@pytest.mark.parametrize("head", ["full", "low-rank", "scale", "prefix", "concat", "window-prefix"])
 def test_without_theta_it_is_the_kept_model_bit_for_bit(people: Dataset, base: Path, tmp_path: Path, head: str) -> None:
     result = train(people, on(base, model__backbone__head=head), tmp_path / "run")
     run, kept = load_run(result.root), load_run(base).model

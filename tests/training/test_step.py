@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from duetgen.backbones import DIN, BackboneConfig
+from duetgen.backbones.heads import HeadKind
 from duetgen.core import GeneratorConfig
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training.batches import Batch
@@ -16,12 +17,12 @@ from duetgen.training.step import Blocks, TrainingStep, anchors, to_blocks
 V = 20
 
 
-def make_step(name: str = "sasrec", method: str = "duet", **objective: object) -> TrainingStep:
+def make_step(name: str = "sasrec", method: str = "duet", head: HeadKind = "auto", **objective: object) -> TrainingStep:
     torch.manual_seed(0)
     config = ModelConfig(
         name=name,  # type: ignore[arg-type]
         method=method,  # type: ignore[arg-type]
-        backbone=BackboneConfig(width=8, window=4, dropout=0.0),
+        backbone=BackboneConfig(width=8, window=4, dropout=0.0, head=head, rank=3),
         history=HistoryConfig(length=12, width=8, embedding_width=6, dropout=0.0, event_dropout=0.0),
         generator=GeneratorConfig(width=8, decoder_scale=0.2),
     )
@@ -57,9 +58,10 @@ def plain_losses(
     return torch.stack(losses).mean()
 
 
+@pytest.mark.parametrize("head", ["full", "window-prefix"])
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "din"])
-def test_all_positions_at_once_equal_one_row_at_a_time(name: str) -> None:
-    step, batch = make_step(name, fallback_weight=0.5), make_batch()
+def test_all_positions_at_once_equal_one_row_at_a_time(name: str, head: HeadKind) -> None:
+    step, batch = make_step(name, head=head, fallback_weight=0.5), make_batch()
     total, personal, fallback = step(batch, seed=0)
     torch.testing.assert_close(personal, plain_losses(step, batch, None, fallback=False))
     assert fallback is not None
@@ -96,8 +98,13 @@ def test_a_binary_cross_entropy_is_added_by_its_weight(kind: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_theta_is_held_for_a_block_as_on_a_device_that_asks_every_few_events(seed: int) -> None:
-    step, batch = make_step(staleness=3), make_batch()
+@pytest.mark.parametrize(
+    ("name", "head"), [("sasrec", "full"), ("sasrec", "window-prefix"), ("gru4rec", "window-prefix")]
+)
+def test_theta_is_held_for_a_block_as_on_a_device_that_asks_every_few_events(
+    seed: int, name: str, head: HeadKind
+) -> None:
+    step, batch = make_step(name, head=head, staleness=3), make_batch()
     offset = int(torch.randint(4, (), generator=torch.Generator().manual_seed(seed)))
     ages = {t: (t - offset) % 4 if t >= offset else t for t in range(9)}
     _, personal, _ = step(batch, seed=seed)

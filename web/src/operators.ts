@@ -66,12 +66,13 @@ const gatherNd: Kernel = ([table, { dims, data }], a, room) => {
 
 /** One layer in one direction, each row to its own length; gates are update, reset, new. */
 const gru: Kernel = ([x, w, r, b, lengths, initial], a, room) => {
-  if (a.linear_before_reset !== 1 || (a.direction ?? "forward") !== "forward" || a.activations || initial || a.layout)
+  if (a.linear_before_reset !== 1 || (a.direction ?? "forward") !== "forward" || a.activations || a.layout)
     refuse("a GRU of another kind");
   const [steps, rows, inputs] = x.dims as [number, number, number];
   const width = a.hidden_size as number;
   const all = room("float", steps * rows * width).fill(0) as Float32Array;
   const last = room("float", rows * width, 1).fill(0) as Float32Array;
+  if (initial) last.set(initial.data);
   const gates = room("float", 6 * width, 2) as Float32Array;
   const [events, input, recurrent] = [x, w, r!].map(({ data }) => data) as [Float32Array, Float32Array, Float32Array];
   for (let row = 0; row < rows; row++) {

@@ -1,7 +1,8 @@
 """What every device model has in common: a window of recent items becomes a context, a context scores candidates.
 
-The static part (`context`) is shared by all devices; only the head takes theta. So one pass
-of the static part serves the personal and the global model alike.
+The static part (`context`) is shared by all devices; only what follows takes theta: the head, or the reading of the
+window, to which it adds a prefix (`prefix`). So one pass of the static part serves the personal and the global model
+alike.
 
 Shapes: B devices, T events of a sequence, L window length (L_d), C candidates of a row, M candidates shared by all
 rows, V items with padding and unknown, D width, P values in theta; `*` any leading dimensions (devices, rows,
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duetgen.backbones.heads import HeadKind, head_layers
-from duetgen.core import Personal
+from duetgen.backbones.prefix import WindowPrefix
+from duetgen.core import ParameterLayout, Personal
 
 PIECE: Final = 2**16
 """Shared candidates that a pairwise backbone reads at a time, at most: each costs its memory some hundred values."""
@@ -35,10 +37,10 @@ class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
         layers: attention or recurrent layers; DIN has none.
         heads: attention heads of SASRec.
         residual: theta shifts the head's global parameters (True) or replaces them (False, the form of the paper).
-        head: how theta changes the head's layers, see `heads.head_layers`; `auto`: `scale` for a generator of a global
-            model that is kept, else `full`.
+        head: how theta changes the head's layers, see `heads.head_layers`, or `window-prefix`: the window in their
+            place, see `prefix`; `auto`: `scale` for a generator of a global model that is kept, else `full`.
         rank: of a `low-rank` head's generated cores; number of vectors of a `prefix` head; size of the vector of a
-            `concat` head.
+            `concat` head; number of events of a `window-prefix`, of which GRU4Rec has only the state that they leave.
     """
 
     width: int = 64
@@ -68,6 +70,14 @@ def windows(events_BT: Tensor, length: int) -> Tensor:
     return rows_BTL.masked_fill(index_TL > position_T1, 0)
 
 
+def without_empty(rows_NL: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows [N, L], an empty one as one unknown item, so that no softmax or gather meets an empty row; and which of
+    them were not empty: [N, 1].
+    """
+    seen_N1 = rows_NL[:, :1] != 0
+    return torch.cat([rows_NL[:, :1].masked_fill(~seen_N1, 1), rows_NL[:, 1:]], dim=1), seen_N1
+
+
 class Backbone(nn.Module):
     """A device model: `score(context(window), candidates, theta)`.
 
@@ -91,11 +101,26 @@ class Backbone(nn.Module):
         with torch.no_grad():
             self.item_embedding.weight[0].zero_()
         self.head = head
+        self.prefix = self.make_prefix(config) if config.head == "window-prefix" else None
 
     @staticmethod
     @abstractmethod
     def make_head(config: BackboneConfig) -> Personal:
-        """What theta changes: the last layers."""
+        """The last layers, which theta changes where it is not for the window."""
+
+    @staticmethod
+    @abstractmethod
+    def make_prefix(config: BackboneConfig) -> WindowPrefix:
+        """What theta puts before the window, where it is for that."""
+
+    @property
+    def layout(self) -> ParameterLayout:
+        """What theta holds."""
+        return self.head.layout if self.prefix is None else self.prefix.layout
+
+    def origin(self) -> Tensor:
+        """The theta that is the global model, see `Personal.origin`: [P]."""
+        return self.head.origin() if self.prefix is None else torch.zeros(self.layout.size)
 
     @abstractmethod
     def context(self, window_BL: Tensor) -> Tensor:
@@ -136,27 +161,32 @@ class SequenceBackbone(Backbone):
 
     @abstractmethod
     def encode(self, rows_NL: Tensor) -> Tensor:
-        """States of right-padded windows [N, L], none of them empty: [N, D]."""
+        """States of right-padded windows [N, L], none of them empty: [N, D]; with a prefix, what `read` needs."""
+
+    @abstractmethod
+    def read(self, context_x: Tensor, theta_P: Tensor | None) -> Tensor:
+        """The states of windows whose prefix theta is: [*, D]; see `context`."""
 
     def context(self, window_BL: Tensor) -> Tensor:
-        """The state of each window: [B, L] to [B, D]; zeros for an empty window."""
+        """The state of each window: [B, L] to [B, D]; zeros for an empty window. With a prefix, what `read` needs."""
         return self._encode_all(window_BL)
 
     def contexts(self, events_BT: Tensor) -> Tensor:
-        """States at every position: [B, T, D]; the windows run as rows of one batch."""
-        batch, count = events_BT.shape
-        rows_NL = windows(events_BT, self.config.window).flatten(0, 1)
-        return self._encode_all(rows_NL).reshape(batch, count, self.config.width)
+        """The context at every position: [B, T, x]; the windows run as rows of one batch."""
+        rows_BTL = windows(events_BT, self.config.window)
+        context_BTx: Tensor = self._encode_all(rows_BTL.flatten(0, 1)).unflatten(0, rows_BTL.shape[:2])
+        return context_BTx
 
     def _encode_all(self, rows_NL: Tensor) -> Tensor:
-        seen_N1 = rows_NL[:, :1] != 0
-        # An empty window runs as one unknown item, so that no softmax or gather meets an empty row.
-        state_ND = self.encode(torch.cat([rows_NL[:, :1].masked_fill(~seen_N1, 1), rows_NL[:, 1:]], dim=1))
+        rows_NL, seen_N1 = without_empty(rows_NL)
+        state_ND = self.encode(rows_NL)
         return state_ND * seen_N1.to(state_ND.dtype)
 
-    def query(self, state_D: Tensor, theta_P: Tensor | None) -> Tensor:
-        """What candidates are compared with: the head on top of the state, [*, D] to [*, D]."""
-        query_D: Tensor = state_D + self.head(theta_P, state_D)
+    def query(self, context_x: Tensor, theta_P: Tensor | None) -> Tensor:
+        """What candidates are compared with: the head on top of the state, [*, x] to [*, D]."""
+        if self.prefix is not None:
+            context_x, theta_P = self.read(context_x, theta_P), None
+        query_D: Tensor = context_x + self.head(theta_P, context_x)
         return query_D
 
     def score(self, context_x: Tensor, candidates_C: Tensor, theta_P: Tensor | None) -> Tensor:
@@ -187,8 +217,14 @@ class PairwiseBackbone(Backbone):
         candidates, or [M, D] of shared ones, to [*, C, F].
         """
 
+    @abstractmethod
+    def widened(self, features_CF: Tensor, theta_P: Tensor) -> Tensor:
+        """`features` of windows whose prefix theta is: [*, C, F]."""
+
     def rate(self, features_CF: Tensor, theta_P: Tensor | None) -> Tensor:
         """The head on top of what was read: [*, C, F] and theta (first dimensions of `*`) to scores [*, C]."""
+        if self.prefix is not None and theta_P is not None:
+            features_CF, theta_P = self.widened(features_CF, theta_P), None
         score_C: Tensor = self.head(theta_P, features_CF).squeeze(-1)
         return score_C
 

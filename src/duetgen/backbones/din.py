@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from duetgen.backbones.backbone import BackboneConfig, PairwiseBackbone, windows
 from duetgen.backbones.heads import head_layers
+from duetgen.backbones.prefix import KeyPrefix, WindowPrefix
 from duetgen.core import Personal
 
 
@@ -74,6 +75,11 @@ class DIN(PairwiseBackbone):
         widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
         return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
 
+    @staticmethod
+    def make_prefix(config: BackboneConfig) -> WindowPrefix:
+        """Events more for the activation unit; M of them have M D values."""
+        return KeyPrefix(config.rank, config.width)
+
     def context(self, window_BL: Tensor) -> Tensor:
         """The window itself: everything after it depends on the candidate."""
         return window_BL
@@ -91,3 +97,9 @@ class DIN(PairwiseBackbone):
         weight_CL = self.unit(key_LD, candidate_CD) * real_L.unsqueeze(-2).to(key_LD.dtype)
         interest_CD = weight_CL @ key_LD
         return torch.cat([interest_CD, candidate_CD.expand_as(interest_CD)], dim=-1)
+
+    def widened(self, features_CF: Tensor, theta_P: Tensor) -> Tensor:
+        """The same with the interest that the prefix tells of: [*, C, 2D]."""
+        assert self.prefix is not None
+        interest_CD, candidate_CD = features_CF.chunk(2, -1)
+        return torch.cat([interest_CD + self.prefix(theta_P, candidate_CD, self.unit), candidate_CD], dim=-1)

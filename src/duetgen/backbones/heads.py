@@ -9,7 +9,7 @@ from torch import nn
 
 from duetgen.core import Personal, make_change
 
-HeadKind = Literal["auto", "full", "low-rank", "scale", "prefix", "concat"]
+HeadKind = Literal["auto", "full", "low-rank", "scale", "prefix", "concat", "window-prefix"]
 
 
 def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, activation: type[nn.Module]) -> Personal:
@@ -19,7 +19,7 @@ def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, ac
         kind: `full` (and `auto`, where nothing has decided it), theta shifts or replaces all weights; `low-rank`, it
             shifts them by a small core between shared matrices (APG); `scale`, it scales and shifts each layer's output
             (FiLM); `prefix`, it is a few vectors that each layer looks at; `concat`, it is one more input of the first
-            layer, and the others are static.
+            layer, and the others are static; `window-prefix`, it does not reach the head, see `prefix`.
         widths: sizes of input, hidden layers and output.
         rank: of the small core, number of vectors of a prefix, or size of the vector that is appended.
         residual: see `personalise`; the other kinds know the residual form alone.
@@ -32,6 +32,6 @@ def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, ac
         layers.append(nn.Linear(inputs, outputs))
     head = nn.Sequential(*layers)
     names = [name for name, layer in head.named_children() if isinstance(layer, nn.Linear)]
-    personal, made = names[:1] if kind == "concat" else names, "full" if kind == "auto" else kind
+    personal, made = names[:1] if kind == "concat" else names, "full" if kind in ("auto", "window-prefix") else kind
     # Its layers keep the devices first, so there is nothing to prove.
     return Personal(head, {name: make_change(head, name, made, rank, residual) for name in personal}, proved=True)

@@ -11,16 +11,33 @@ reaches, L window length, D width, H heads, F width of a head.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone
+from duetgen.backbones.prefix import AttentionPrefix, WindowPrefix
 
 BLOCK: Final = 32
 """Positions whose banded attention is one product of matrices."""
+
+
+class Attended(NamedTuple):
+    """What an attention makes of windows, before anything follows.
+
+    Attributes:
+        x_D: the newest events.
+        found_D: what they attend to.
+        query_D: with what, all heads side by side.
+        logits_HL: of each event of the window, -inf where there is none.
+    """
+
+    x_D: Tensor
+    found_D: Tensor
+    query_D: Tensor
+    logits_HL: Tensor
 
 
 class AttentionBlock(nn.Module):
@@ -59,8 +76,8 @@ class AttentionBlock(nn.Module):
         attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_N1LL)
         return self.finish(x_NLD, attended.transpose(1, 2).flatten(-2))
 
-    def newest(self, x_NLD: Tensor, position_NLD: Tensor, last_N1: Tensor) -> Tensor:
-        """The layer at the newest event of each window alone: [N, D].
+    def newest(self, x_NLD: Tensor, position_NLD: Tensor, last_N1: Tensor) -> Attended:
+        """The attention of the newest event of each window alone.
 
         One query needs no keys and no values: it is carried back through the keys' weights and meets the events
         themselves, and the values' weights meet the mean of the events.
@@ -73,14 +90,13 @@ class AttentionBlock(nn.Module):
         bias_NH1 = (q_NHF * self.split_heads(self.key.bias)).sum(-1, keepdim=True)
         logits_NHL = carried_NHD @ u_NLD.transpose(1, 2) + bias_NH1
         before_NL = torch.arange(x_NLD.shape[1], device=x_NLD.device) <= last_N1
-        share_NHL = torch.softmax(
-            logits_NHL.masked_fill(~before_NL.unsqueeze(1), -torch.inf) / math.sqrt(q_NHF.shape[-1]), dim=-1
-        )
-        attended_NHF = (value_HFD @ (share_NHL @ u_NLD).unsqueeze(-1)).squeeze(-1)
-        return self.finish(at(x_NLD, last_N1), attended_NHF.flatten(-2) + self.value.bias)
+        logits_NHL = logits_NHL.masked_fill(~before_NL.unsqueeze(1), -torch.inf) / math.sqrt(q_NHF.shape[-1])
+        share_NHL = torch.softmax(logits_NHL, dim=-1)
+        found_NHF = (value_HFD @ (share_NHL @ u_NLD).unsqueeze(-1)).squeeze(-1)
+        return Attended(at(x_NLD, last_N1), found_NHF.flatten(-2) + self.value.bias, q_NHF.flatten(-2), logits_NHL)
 
-    def banded(self, x_BTD: Tensor, position_LD: Tensor) -> Tensor:
-        """The layer at every position of whole sequences, each seeing its last L events: [B, T, D].
+    def banded(self, x_BTD: Tensor, position_LD: Tensor) -> Attended:
+        """The attention of every position of whole sequences, each seeing its last L events.
 
         Args:
             x_BTD: embedded events.
@@ -107,11 +123,15 @@ class AttentionBlock(nn.Module):
         logits_BNHCL = band(q_BNHCF @ k_BNHRF.transpose(-1, -2), length) + q_BNHCF @ offsets(self.key).transpose(-1, -2)
         position_NC1 = torch.arange(count + behind, device=x_BTD.device).view(-1, block, 1)
         before_NCL = torch.arange(length, device=x_BTD.device) < length - 1 - position_NC1
-        share_BNHCL = torch.softmax(
-            logits_BNHCL.masked_fill(before_NCL.unsqueeze(1), -torch.inf) / math.sqrt(q_BNHCF.shape[-1]), dim=-1
-        )
-        attended_BNHCF = unband(share_BNHCL, reach) @ v_BNHRF + share_BNHCL @ offsets(self.value)
-        return self.finish(x_BTD, attended_BNHCF.transpose(2, 3).flatten(-2).flatten(1, 2)[:, :count])
+        logits_BNHCL = logits_BNHCL.masked_fill(before_NCL.unsqueeze(1), -torch.inf) / math.sqrt(q_BNHCF.shape[-1])
+        share_BNHCL = torch.softmax(logits_BNHCL, dim=-1)
+        found_BNHCF = unband(share_BNHCL, reach) @ v_BNHRF + share_BNHCL @ offsets(self.value)
+
+        def joined(of_BNHCx: Tensor) -> Tensor:
+            """The inverse of `blocks`: [B, T, H, x]."""
+            return of_BNHCx.transpose(2, 3).flatten(1, 2)[:, :count]
+
+        return Attended(x_BTD, joined(found_BNHCF).flatten(-2), joined(q_BNHCF).flatten(-2), joined(logits_BNHCL))
 
 
 def at(x_NLD: Tensor, place_N1: Tensor) -> Tensor:
@@ -146,13 +166,25 @@ class SASRec(SequenceBackbone):
         self.blocks = nn.ModuleList(AttentionBlock(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
+    @staticmethod
+    def make_prefix(config: BackboneConfig) -> WindowPrefix:
+        """Keys and values in the top attention; M events have 2 M D values."""
+        return AttentionPrefix(config.rank, config.heads, config.width)
+
+    @property
+    def top(self) -> AttentionBlock:
+        """The last layer."""
+        block = self.blocks[-1]
+        assert isinstance(block, AttentionBlock)
+        return block
+
     def embed(self, events: Tensor) -> Tensor:
         """Scaled item embeddings (ICDM 2018, section 3.1): [*] to [*, D]."""
         embedded: Tensor = self.dropout(self.item_embedding(events) * math.sqrt(self.config.width))
         return embedded
 
     def encode(self, rows_NL: Tensor) -> Tensor:
-        """The state of the newest event of each window: [N, D]."""
+        """The state of the newest event of each window: [N, D]; with a prefix, what `read` needs for it."""
         length = rows_NL.shape[1]
         last_N1 = (rows_NL != 0).sum(1, keepdim=True) - 1
         step_L = torch.arange(length, device=rows_NL.device)
@@ -160,20 +192,41 @@ class SASRec(SequenceBackbone):
         # Causal; right padding lies after every real event, so no real event sees it.
         mask_LL = step_L[:, None] >= step_L
         x_NLD = self.embed(rows_NL)
-        *below, top = self.blocks
-        for block in below:
+        for block in self.blocks[:-1]:
             assert isinstance(block, AttentionBlock)
             x_NLD = block.rows(x_NLD, position_NLD, mask_LL)
-        assert isinstance(top, AttentionBlock)
-        state_ND: Tensor = self.norm(top.newest(x_NLD, position_NLD, last_N1))
-        return state_ND
+        return self.context_of(self.top.newest(x_NLD, position_NLD, last_N1))
 
     def contexts(self, events_BT: Tensor) -> Tensor:
-        """States at every position: [B, T, D]."""
+        """The context at every position: [B, T, x]."""
         if len(self.blocks) > 1:
             return super().contexts(events_BT)
-        block = self.blocks[0]
-        assert isinstance(block, AttentionBlock)
         # Of a sequence shorter than the window no event looks further back than its first.
-        state_BTD: Tensor = self.norm(block.banded(self.embed(events_BT), self.position[: events_BT.shape[1]]))
-        return state_BTD
+        return self.context_of(self.top.banded(self.embed(events_BT), self.position[: events_BT.shape[1]]))
+
+    def context_of(self, attended: Attended) -> Tensor:
+        """The states of newest events: [*, D]; with a prefix, a 1, which an empty window has not, and what was attended
+        to and how: [*, 1 + 3 D + H L].
+        """
+        x_D, found_D, query_D, logits_HL = attended
+        if self.prefix is None:
+            return self.state(x_D, found_D)
+        # An empty window's context is zeros, which -inf would not become.
+        logits_HL = logits_HL.clamp(min=torch.finfo(logits_HL.dtype).min).flatten(-2)
+        return torch.cat([torch.ones_like(x_D[..., :1]), x_D, found_D, query_D, logits_HL], -1)
+
+    def state(self, x_D: Tensor, found_D: Tensor) -> Tensor:
+        """What follows the top attention: [*, D]."""
+        state_D: Tensor = self.norm(self.top.finish(x_D, found_D))
+        return state_D
+
+    def read(self, context_x: Tensor, theta_P: Tensor | None) -> Tensor:
+        """The states of newest events whose attention has a prefix: [*, D]."""
+        width = self.config.width
+        events = context_x.shape[-1] - 1 - 3 * width
+        seen_1, x_D, found_D, query_D, logits_HL = context_x.split([1, width, width, width, events], -1)
+        if theta_P is not None:
+            assert isinstance(self.prefix, AttentionPrefix)
+            found_D = found_D + self.prefix(theta_P, query_D, logits_HL)
+        state_D: Tensor = self.state(x_D, found_D) * seen_1
+        return state_D

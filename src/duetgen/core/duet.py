@@ -5,7 +5,7 @@ Shapes: B devices, L history length, P values in theta.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from typing import Any
 
 from torch import Tensor, nn
@@ -53,8 +53,6 @@ class Duet(nn.Module):
         config: of the generator.
         weight: λ of the joint objective; of no use where the model is kept.
         keep: the global model is finished: it is not trained, and stays in evaluation mode.
-        shared: parameters of a larger model around `personal` that the encoder may use: a frozen generator leaves them
-            to be trained.
     """
 
     def __init__(
@@ -64,17 +62,13 @@ class Duet(nn.Module):
         config: GeneratorConfig | None = None,
         weight: float = 0.5,
         keep: bool = False,
-        shared: Iterable[nn.Parameter] = (),
     ) -> None:
         super().__init__()
         self.personal, self.keep = personal, keep
         self.generator = ParameterGenerator(encoder, personal.layout, config)
         self.weight = 0.0 if keep else weight
         self.start()
-        if self.generator.config.frozen:
-            trained = {id(parameter) for parameter in (*personal.module.parameters(), *shared)}
-            for parameter in self.generator.parameters():
-                parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
+        self.generator.freeze_where_told(personal.module.parameters())
         if keep:
             freeze(personal.module)
             self.train(self.training)

@@ -7,6 +7,7 @@ embedding, G candidate parameter sets, P values in theta, P_l those of one layer
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 import torch
@@ -144,6 +145,15 @@ class ParameterGenerator(nn.Module):
             for layer, (offset, size) in zip(self.layers, slices, strict=True):
                 assert isinstance(layer, LayerGenerator)
                 layer.decoder.bias.copy_(theta_P[offset : offset + size])
+
+    def freeze_where_told(self, trained: Iterable[nn.Parameter]) -> None:
+        """Never train it, where the configuration says so; what it shares with a model that is trained stays that
+        model's.
+        """
+        if self.config.frozen:
+            kept = {id(parameter) for parameter in trained}
+            for parameter in self.parameters():
+                parameter.requires_grad_(parameter.requires_grad and id(parameter) in kept)
 
     def constant(self) -> Tensor:
         """What of theta is the same for every device, before any history counts: [P]."""

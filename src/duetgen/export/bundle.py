@@ -112,9 +112,9 @@ def check_exportable(model: Recommender) -> None:
             "this run is a base model: it has no generator, so there is nothing for a cloud to serve",
             "train with `duet train DATASET --method duet --out RUN`",
         )
-    if model.backbone.head.layout.size > MAX_PARAMETERS:
+    if model.backbone.layout.size > MAX_PARAMETERS:
         raise NotExportableError(
-            f"theta has {model.backbone.head.layout.size} values, at most {MAX_PARAMETERS} are served",
+            f"theta has {model.backbone.layout.size} values, at most {MAX_PARAMETERS} are served",
             "train with a smaller --width",
         )
 
@@ -128,7 +128,7 @@ def _make(
     measure: bool,
     say: Say,
 ) -> tuple[Manifest, dict[str, bytes]]:
-    layout = model.backbone.head.layout
+    layout = model.backbone.layout
     small = graphs.quantised(model) if embeddings == "int8" else None
     published = small or model
     say("exporting the device's graph")

@@ -87,7 +87,7 @@ class GeneratorGraph(nn.Module):
     def __init__(self, model: Recommender, two_step: bool = False) -> None:
         super().__init__()
         assert model.generator is not None
-        self.size = model.backbone.head.layout.size
+        self.size = model.backbone.layout.size
         self.generator = None if parts_of(model) == "bias" else copy.deepcopy(model.generator)
         self.cloud = copy.deepcopy(model.cloud)
         if self.cloud is not None:
@@ -145,7 +145,7 @@ def export_device(model: Recommender) -> bytes:
     Raises:
         NotExportableError: too large for one file.
     """
-    layout = model.backbone.head.layout
+    layout = model.backbone.layout
     # Nothing runs on the example, so its history may be longer than the window; a 0, 1 or 2 would pass for a constant.
     example = (torch.zeros(3, layout.size), torch.ones(3, 7, dtype=torch.int64), torch.ones(3, 11, dtype=torch.int64))
     shapes = ({0: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC}, {0: DYNAMIC, 1: DYNAMIC})

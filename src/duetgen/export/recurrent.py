@@ -42,15 +42,24 @@ class OnnxGRU(nn.Module):
             self.register_buffer(f"recurrent_{layer}", weights["weight_hh"].unsqueeze(0))
             self.register_buffer(f"bias_{layer}", bias.unsqueeze(0))
 
-    def run(self, input_NLE: Tensor, length_N: Tensor | None) -> tuple[Tensor, Tensor]:
-        """States after each event [N, L, W], and the last layer's after the last event [N, W]."""
+    def run(self, input_NLE: Tensor, length_N: Tensor | None, first_KNW: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """States after each event [N, L, W], and the last layer's after the last event [N, W]; layers begin with zeros,
+        or with states of their own.
+        """
         states_LNW, last_NW = input_NLE.transpose(0, 1), input_NLE
         length, rows = states_LNW.shape[0], states_LNW.shape[1]
         for layer in range(self.layers):
-            weights = [self.get_buffer(f"{name}_{layer}") for name in ("input", "recurrent", "bias")]
+            weights: list[Tensor | None] = [
+                self.get_buffer(f"{name}_{layer}") for name in ("input", "recurrent", "bias")
+            ]
+            inputs = [states_LNW, *weights]
+            if length_N is not None or first_KNW is not None:
+                inputs.append(None if length_N is None else length_N.to(torch.int32))
+            if first_KNW is not None:
+                inputs.append(first_KNW[layer].unsqueeze(0))
             states_L1NW, last_1NW = torch.onnx.ops.symbolic_multi_out(
                 "GRU",
-                (states_LNW, *weights, *(() if length_N is None else (length_N.to(torch.int32),))),
+                inputs,
                 # torch applies the reset gate after the recurrent product.
                 {"hidden_size": self.width, "linear_before_reset": 1},
                 dtypes=(FLOAT, FLOAT),
@@ -59,9 +68,9 @@ class OnnxGRU(nn.Module):
             states_LNW, last_NW = states_L1NW.squeeze(1), last_1NW.squeeze(0)
         return states_LNW.transpose(0, 1), last_NW
 
-    def forward(self, input_NLE: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, input_NLE: Tensor, first_KNW: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What `nn.GRU` returns, but for states of layers below the last one."""
-        return self.run(input_NLE, None)
+        return self.run(input_NLE, None, first_KNW)
 
     def last(self, input_NLE: Tensor, length_N: Tensor) -> Tensor:
         """The state after the last of each row's `length_N` (1 or more) events: [N, W]."""

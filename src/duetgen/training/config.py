@@ -9,6 +9,7 @@ import msgspec
 import msgspec.inspect
 
 from duetgen.backbones import BACKBONES
+from duetgen.cloudmodel.model import SEQUENCE
 from duetgen.core import ENCODERS, SequenceEncoder
 from duetgen.documents import decode_toml
 from duetgen.errors import DuetError, did_you_mean, nearest
@@ -333,12 +334,14 @@ def check_config(config: TrainConfig) -> None:
 
 
 def check_cloud(config: TrainConfig) -> None:
-    """Refuse a cloud model that nothing is made of, and distillation without one.
+    """Refuse a cloud model that nothing is made of, and distillation or an encoder that has none to read.
 
     Raises:
-        InvalidConfigError: either.
+        InvalidConfigError: one of them.
     """
     method, kind, distilled = config.model.method, config.model.cloud.kind, config.objective.distillation > 0
+    if not config.cloud_model and (kind != "auto" or config.feed == "rows"):
+        check_state(config.model)
     if distilled and method not in ("base", "duet"):
         raise InvalidConfigError(
             f"the method {method} has no use for objective.distillation", "use it with the method base or duet"
@@ -362,4 +365,17 @@ def check_cloud(config: TrainConfig) -> None:
     if named and (method == "finetune" or (method == "cloud" and config.cloud_model)):
         raise InvalidConfigError(
             f"the method {method} has no use for {named}", "leave it out, or use it with the method duet"
+        )
+
+
+def check_state(model: ModelConfig) -> None:
+    """Refuse a generator that reads the state of a cloud model where no sequence model has one.
+
+    Raises:
+        InvalidConfigError: so it is.
+    """
+    if model.of_state and SEQUENCE not in model.cloud.members:
+        raise InvalidConfigError(
+            f"model.history.encoder {model.history.encoder!r} needs a cloud model with a sequence model",
+            "give --cloud-model blend or sequence, or choose another encoder",
         )

@@ -18,10 +18,16 @@ from duetgen.backbones import BACKBONES
 from duetgen.backbones.heads import HeadKind
 from duetgen.baselines.ease import check_catalogue
 from duetgen.cloudmodel import CloudConfig
-from duetgen.cloudmodel.model import SEQUENCE
 from duetgen.data.store import Dataset
 from duetgen.recommender import ModelConfig
-from duetgen.training.config import FineTuneConfig, InvalidConfigError, ObjectiveConfig, OptimiserConfig, TrainConfig
+from duetgen.training.config import (
+    FineTuneConfig,
+    InvalidConfigError,
+    ObjectiveConfig,
+    OptimiserConfig,
+    TrainConfig,
+    check_state,
+)
 from duetgen.training.run import RunFolder
 
 FULL_SOFTMAX_ITEMS: Final = 5_000
@@ -99,11 +105,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     complete: ModelConfig = msgspec.structs.replace(
         model, backbone=backbone, history=history, cloud=fill_in_cloud(config, dataset), met=dataset.manifest.met
     )
-    if complete.of_state and SEQUENCE not in complete.cloud.members:
-        raise InvalidConfigError(
-            f"model.history.encoder {history.encoder!r} needs a cloud model with a sequence model",
-            "give --cloud-model blend or sequence, or choose another encoder",
-        )
+    check_state(complete)
     finetune = fill_in_finetune(config.finetune, model) if model.method == "finetune" else config.finetune
     devices = min(config.validation_devices, max(FEWEST_DEVICES, VALIDATION_SCORES // dataset.vocabulary))
     return msgspec.structs.replace(

@@ -71,11 +71,11 @@ def freeze_global_model(model: Recommender, base: Recommender, config: TrainConf
     What it does not have is trained with the generator, as the shared matrices of a low-rank head. Of parameters that
     replace the head's, a generator keeps how far they were from it.
     """
-    kept, before_P = base.backbone.state_dict(), model.backbone.head.origin()
+    kept, before_P = base.backbone.state_dict(), model.backbone.origin()
     model.backbone.load_state_dict(kept, strict=False)
     freeze(model.backbone, kept)
     if model.generator is not None:
-        model.generator.start_from(model.backbone.head.origin() + (model.generator.constant() - before_P))
+        model.generator.start_from(model.backbone.origin() + (model.generator.constant() - before_P))
 
 
 def to_beat(config: TrainConfig, root: Path) -> float | None:
