@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from duetgen.export import export_model
 from duetgen.vision import Setting, assemble, make_digits, make_fleet, run_cell
 from duetgen.vision.adapting import Adaptation, finetune, tent, with_statistics
+from duetgen.vision.experiment import served
 from duetgen.vision.model import ImageEncoder, SmallNet
 from duetgen.vision.report import render
 from duetgen.vision.results import ACCURACY, BASE, DUET, WORST, differ, mean_over_devices, worst_tenth
@@ -103,6 +104,8 @@ def test_what_images_make_personal_is_published(model: SmallNet, images: torch.T
     )
     theta = np.array(bundle.model_canary().theta, dtype=np.float32)
     np.testing.assert_allclose(theta, duet.generate(images[None, :6])[0].detach(), atol=1e-4)
+    # What is timed is that graph.
+    np.testing.assert_allclose(served(duet, pixels[:6])()[0][0], theta, atol=1e-5)
     assert np.abs(theta).max() > 0.1
 
 
@@ -198,7 +201,7 @@ def test_a_difference_that_is_the_same_everywhere_is_certain() -> None:
 
 def test_a_cell_measures_every_method_and_the_report_shows_them() -> None:
     made = make_digits(600)
-    cells = [run_cell(made, SETTING, seed, counts=(1, 4), labelled=(4,)) for seed in range(1)]
+    cells = [run_cell(made, SETTING, seed, counts=(1, 4), labelled=(4,), as_served=False) for seed in range(1)]
     results = assemble(cells)
     assert [(table.part, table.devices, table.seeds) for table in results.tables] == [
         ("seen", 6, [0]),

@@ -105,8 +105,19 @@ def run_cell(
     counts: Sequence[int] = COUNTS,
     labelled: Sequence[int] = LABELLED,
     say: Say = lambda line: None,
+    as_served: bool = True,
 ) -> Cell:
-    """Train, choose and measure every method."""
+    """Train, choose and measure every method.
+
+    Args:
+        images: of the setting.
+        setting: how devices differ.
+        seed: of training and of the devices that train.
+        counts: how many images a device gives.
+        labelled: how many with labels fine-tuning has.
+        say: told what is being done.
+        as_served: whether theta is timed in the graph that a cloud runs, which takes seconds to export, or in torch.
+    """
     begun = time.process_time()
     classes = len(images.classes)
     train = make_fleet(images, setting, "train", seed)
@@ -134,7 +145,11 @@ def run_cell(
             costs[name],
             device_values=values_of(duet.personal.module),
             theta_bytes=2 * duet.personal.layout.size,
-            delay_ms=milliseconds(served(duet, parts["seen"].pixels[0, :TIMED])),
+            delay_ms=milliseconds(
+                served(duet, parts["seen"].pixels[0, :TIMED])
+                if as_served
+                else partial(duet.generate, sample(parts["seen"])[None])
+            ),
         )
         for count in counts:
             learnt_DP, rest_DP = thetas(duet, parts["valid"], count)
