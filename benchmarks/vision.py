@@ -4,8 +4,9 @@
         [--out out/vision] [--finished] [--write]
 
 A cell is a setting and a seed, some three minutes of one core; finished cells are kept in `--out` and not run again,
-and with `--finished` no other is run. The first seed of every setting goes before the second of any. With `--write` the
-results go to `benchmarks/results/vision.json` and `vision.md`, without any image.
+and with `--finished` no other is run: the page names the settings that it lacks. The first seed of every setting goes
+before the second of any. With `--write` the results go to `benchmarks/results/vision.json` and `vision.md`, without any
+image.
 """
 
 from __future__ import annotations
@@ -169,6 +170,8 @@ def page(results: VisionResults, record: dict[str, Any], command: str) -> str:
         f"Fine-tuning has {GIVEN} images with labels.",
         "",
     ]
+    if lacking := sorted(set(SETTINGS) - {table.setting for table in results.tables}):
+        lines += [f"Not run: {', '.join(lacking)}.", ""]
     for metric in (ACCURACY, WORST):
         lines += [f"## {metric.capitalize()}, {READ} images a device", ""]
         lines += ["| setting | shift costs | " + " | ".join(COLUMNS) + " | another's θ | DUET less base | |"]
@@ -196,6 +199,9 @@ def page(results: VisionResults, record: dict[str, Any], command: str) -> str:
     lines += [
         "",
         "## Costs",
+        "",
+        f"From {READ} images of a device, or {GIVEN} with labels, to its own model: processor time of one thread.",
+        "θ comes from the exported generator, as a cloud runs it; all else is torch.",
         "",
         "| method | values on the device | θ, bytes | images to a model | training, s of a core |",
     ]

@@ -109,6 +109,17 @@ def test_many_rows_a_theta_give_the_gradients_of_few() -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_many_rows_of_theta_zero_are_the_layer_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(33, 17), torch.randn(3, MERGED_ROWS, 33)
+    model = personal(layer)
+    theta = torch.randn(3, model.layout.size)
+    theta[1] = 0
+    with torch.no_grad():
+        assert torch.equal(model(theta, x)[1], layer(x)[1])
+        assert not torch.allclose(model(theta, x)[2], layer(x)[2], atol=0.1)
+
+
 @pytest.mark.parametrize(("lead", "rest"), LEADS)
 def test_replacing_parameters_equal_one_linear_each(lead: tuple[int, ...], rest: tuple[int, ...]) -> None:
     torch.manual_seed(0)

@@ -92,11 +92,14 @@ class TestLayer:
         model, x = made(kind, name)
         plain = model(None, x)
         assert torch.equal(model(torch.zeros(model.layout.size), x), plain)
-        of_many = model(torch.zeros(N, model.layout.size), x)
-        if name.startswith("attention") and kind in ("full", "low-rank"):
-            torch.testing.assert_close(of_many, plain)
-        else:
-            assert torch.equal(of_many, plain)
+        theta = torch.zeros(N, model.layout.size)
+        assert torch.equal(model(theta, x), plain)
+        # Beside a device that has one.
+        theta[1] = 0.3
+        output, rows = model(theta, x), slice(len(x) // N, 2 * (len(x) // N))
+        assert not torch.allclose(output[rows], plain[rows], atol=1e-3)
+        output[rows] = plain[rows]
+        assert torch.equal(output, plain)
 
     def test_gradients_reach_theta_in_training(self, kind: str, name: str) -> None:
         model, x = made(kind, name)

@@ -41,7 +41,7 @@ LOOK: Final = 12
 """Steps of it between looks at the rest."""
 
 
-def with_statistics(model: SmallNet, image_NCHW: Tensor, prior: int) -> SmallNet:
+def with_statistics(model: SmallNet, image_NCHW: Tensor, prior: float) -> SmallNet:
     """A copy whose batch norms have the statistics of these images mixed with those of training: the statistics of
     training count as so many images more (Schneider et al., NeurIPS 2020, equation 1; 0 is Nado et al., 2020).
     """

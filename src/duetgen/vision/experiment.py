@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.core import Duet
+from duetgen.export import parity
+from duetgen.export.model import GeneratorGraph, export_generator
 from duetgen.vision.adapting import BATCH_NORM, FINETUNE, TENT, Adaptation, finetune, tent, with_statistics
 from duetgen.vision.fleet import GIVEN, Fleet, Part, Setting, make_fleet
-from duetgen.vision.images import Images
-from duetgen.vision.model import WIDE, SmallNet
+from duetgen.vision.images import Images, Pixels
+from duetgen.vision.model import WIDE, ImageGenerator, SmallNet
 from duetgen.vision.training import APPENDED, LAYERS, make_duet, to_float, train_base, train_duet
+from duetgen.wire.samples import SampleSpec
 
 COUNTS: Final = (1, 4, 16, 64)
 """How many images a device gives."""
@@ -46,8 +49,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         device_values: parameters and statistics on the device.
         theta_bytes: of one theta, as float16; 0 without one.
-        delay_ms: from 16 images of a device, or its labelled ones, to its own model, on one thread; None where there is
-            nothing to wait for.
+        delay_ms: from 16 images of a device, or its labelled ones, to its own model, processor time of one thread: of
+            theta through the graph that a cloud runs, else in torch; None where there is nothing to wait for.
         fit_seconds: of training, processor time.
     """
 
@@ -63,7 +66,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         another: with the theta of another device.
         chosen: how it adapts, chosen on devices that validate.
-        trust: what theta from so many images is multiplied by, chosen on devices that validate.
+        trust: what the learnt part of theta from so many images is multiplied by, chosen on devices that validate.
     """
 
     method: str
@@ -102,8 +105,19 @@ def run_cell(
     counts: Sequence[int] = COUNTS,
     labelled: Sequence[int] = LABELLED,
     say: Say = lambda line: None,
+    as_served: bool = True,
 ) -> Cell:
-    """Train, choose and measure every method."""
+    """Train, choose and measure every method.
+
+    Args:
+        images: of the setting.
+        setting: how devices differ.
+        seed: of training and of the devices that train.
+        counts: how many images a device gives.
+        labelled: how many with labels fine-tuning has.
+        say: told what is being done.
+        as_served: whether theta is timed in the graph that a cloud runs, which takes seconds to export, or in torch.
+    """
     begun = time.process_time()
     classes = len(images.classes)
     train = make_fleet(images, setting, "train", seed)
@@ -131,18 +145,23 @@ def run_cell(
             costs[name],
             device_values=values_of(duet.personal.module),
             theta_bytes=2 * duet.personal.layout.size,
-            delay_ms=milliseconds(partial(duet.generate, sample(parts["seen"])[None])),
+            delay_ms=milliseconds(
+                served(duet, parts["seen"].pixels[0, :TIMED])
+                if as_served
+                else partial(duet.generate, sample(parts["seen"])[None])
+            ),
         )
         for count in counts:
+            learnt_DP, rest_DP = thetas(duet, parts["valid"], count)
             tried = [
-                statistics.fmean(personal_accuracies(duet, parts["valid"], count, trust)[0])
-                if keep or trust == 1
-                else 0
-                for trust in TRUSTS
+                statistics.fmean(personal_accuracies(duet, parts["valid"], trust * learnt_DP + rest_DP))
+                for trust in (TRUSTS if keep else TRUSTS[:1])
             ]
             trust = TRUSTS[int(np.argmax(tried))]
             for part in MEASURED:
-                own, another = personal_accuracies(duet, parts[part], count, trust)
+                learnt_DP, rest_DP = thetas(duet, parts[part], count)
+                theta_DP = trust * learnt_DP + rest_DP
+                own, another = (personal_accuracies(duet, parts[part], one) for one in (theta_DP, theta_DP.roll(1, 0)))
                 found.append(Found(method=name, part=part, images=count, accuracy=own, another=another, trust=trust))
     adapting: dict[str, tuple[Sequence[Adaptation], Sequence[int], Adapt]] = {
         "batch-norm": (BATCH_NORM, counts, lambda x, y, how: with_statistics(base, x, how.prior or 0)),
@@ -182,6 +201,15 @@ def sample(fleet: Fleet, count: int = TIMED) -> Tensor:
     return to_float(fleet.pixels[0, :count])
 
 
+def served(duet: Duet, pixels_KCHW: Pixels) -> Callable[[], Any]:
+    """What a cloud does to make theta of a device's images as they travel: it runs the exported graph."""
+    sample = SampleSpec("uint8", list(pixels_KCHW.shape[1:]), 1 / 255)
+    packed = sample.join([sample.pack(one) for one in pixels_KCHW])
+    history = sample.read(packed, len(pixels_KCHW), 0)
+    graph = parity.session(export_generator(GeneratorGraph(duet).eval(), sample, history))
+    return lambda: parity.run(graph, history=sample.read(packed, len(pixels_KCHW), 0)[None])
+
+
 def values_of(model: nn.Module) -> int:
     """Parameters and statistics."""
     return sum(value.numel() for value in model.state_dict().values())
@@ -201,16 +229,29 @@ def accuracy(logits: Tensor, labels: Any) -> float:
 
 
 @torch.no_grad()
-def personal_accuracies(duet: Duet, fleet: Fleet, count: int, trust: float) -> tuple[list[float], list[float]]:
-    """With each device's own theta, and with that of the next device."""
-    theta_DP = trust * torch.cat([duet.generate(to_float(pixels[None, :count])) for pixels in fleet.pixels])
-    return tuple(  # type: ignore[return-value]
-        [
-            accuracy(duet.personal(theta_P, to_float(pixels[GIVEN:])), labels[GIVEN:])
-            for theta_P, pixels, labels in zip(theta, fleet.pixels, fleet.labels)
-        ]
-        for theta in (theta_DP, theta_DP.roll(1, 0))
-    )
+def thetas(duet: Duet, fleet: Fleet, count: int) -> tuple[Tensor, Tensor]:
+    """Each device's theta from so many images, as a sum: what is learnt of it, which may count less, and the rest:
+    [D, P] both.
+    """
+    found = []
+    for pixels in fleet.pixels:
+        image_BKCHW = to_float(pixels[None, :count])
+        if isinstance(duet.generator, ImageGenerator):
+            found.append(torch.stack(duet.generator.parts(image_BKCHW)))
+        else:
+            theta_BP = duet.generate(image_BKCHW)
+            found.append(torch.stack([theta_BP, torch.zeros_like(theta_BP)]))
+    learnt_DP, rest_DP = torch.cat(found, dim=1)
+    return learnt_DP, rest_DP
+
+
+@torch.no_grad()
+def personal_accuracies(duet: Duet, fleet: Fleet, theta_DP: Tensor) -> list[float]:
+    """Of every device, with a theta of its own."""
+    return [
+        accuracy(duet.personal(theta_P, to_float(pixels[GIVEN:])), labels[GIVEN:])
+        for theta_P, pixels, labels in zip(theta_DP, fleet.pixels, fleet.labels)
+    ]
 
 
 def adapted(fleet: Fleet, count: int, how: Adaptation, adapt: Adapt, most: int | None = None) -> list[float]:
@@ -224,13 +265,13 @@ def adapted(fleet: Fleet, count: int, how: Adaptation, adapt: Adapt, most: int |
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
-    """Median time of a few turns, on one thread."""
+    """Median processor time of a few turns, on one thread: what is waited for where a core is free."""
     threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     work()
     for _ in range(TURNS):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     torch.set_num_threads(threads)
     return 1000 * statistics.median(times)

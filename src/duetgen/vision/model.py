@@ -26,8 +26,6 @@ USUAL: Final = 0.99
 """Share of the training devices that count as usual."""
 MOST_STRANGE: Final = 100.0
 """Squared deviations count as no more, so that no feature decides alone."""
-PRIOR: Final = 16
-"""How many images the statistics of training count for, where a device's own take their place."""
 
 
 class SmallNet(nn.Module):
@@ -130,33 +128,42 @@ class ImageEncoder(Encoder):
         squared_BF = mean_BF.square() / (self.between_F + self.within_F / count_B1)
         return squared_BF.clamp(max=MOST_STRANGE).mean(1)
 
-    def familiarity(self, feature_BKF: Tensor, real_BK: Tensor) -> Tensor:
-        """1 for devices as usual as those of training, 0 for those twice as strange, between in proportion: [B]."""
-        familiar_B: Tensor = (2 - self.strangeness(feature_BKF, real_BK) / self.usual).clamp(0, 1)
+    def familiarity(self, strange_B: Tensor) -> Tensor:
+        """1 for devices as near as those of training are on average, 0 from twice as far as the usual ones, between in
+        proportion: [B].
+        """
+        familiar_B: Tensor = (1 - (strange_B - 1) / (2 * self.usual - 1)).clamp(0, 1)
         return familiar_B
 
     @torch.no_grad()
-    def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor) -> dict[str, Tensor]:
+    def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> dict[str, Tensor]:
         """Batch-norm adaptation as theta: scale and shift by which each norm, as it is, does what it would do with the
         device's statistics, mixed with those of training: [B, 2 C_l] by name.
+
+        The mixture is empirical Bayes, for each channel by itself: the statistics of training count for as many images
+        as one image is less certain than devices differ, which they do by as much more as this one is strange.
         """
-        size, count_B11 = image_BKCHW.shape[:2], real_BK.sum(1)[:, None, None]
-        share_BK1 = (real_BK / real_BK.sum(1, keepdim=True).clamp(min=1)).unsqueeze(2)
-        mixed_B1 = (count_B11 / (count_B11 + PRIOR)).squeeze(2)
+        size, count_B1 = image_BKCHW.shape[:2], real_BK.sum(1, keepdim=True).clamp(min=1)
+        weight_BK1 = (real_BK / count_B1).unsqueeze(2)
+        known_B1 = strange_B.unsqueeze(1) * count_B1
+        share_BF = known_B1 / (known_B1 + self.within_F / self.between_F)
+        first = 4 * self.model.conv1.in_channels
         found, value = {}, image_BKCHW.flatten(0, 1)
         for name, (conv, norm) in zip(("norm1", "norm2", "norm3"), self.model.stages()):
+            last = first + 2 * norm.num_features
+            mean_share_BC, square_share_BC = share_BF[:, first:last].chunk(2, dim=1)
             unit = normalised(norm, conv(value))
             mean_BC, square_BC = (
-                (part.mean((2, 3)).unflatten(0, size) * share_BK1).sum(1) for part in (unit, unit.square())
+                (part.mean((2, 3)).unflatten(0, size) * weight_BK1).sum(1) for part in (unit, unit.square())
             )
-            factor_BC = (1 + mixed_B1 * (square_BC - mean_BC.square() - 1)).clamp(min=norm.eps).rsqrt()
-            mean_BC = mixed_B1 * mean_BC
+            spread_BC = 1 + square_share_BC * (square_BC - mean_BC.square() - 1)
+            factor_BC = spread_BC.clamp(min=norm.eps).rsqrt()
             scale_BC = factor_BC - 1
-            shift_BC = norm.bias - (norm.bias + norm.weight * mean_BC) * factor_BC
+            shift_BC = norm.bias - (norm.bias + norm.weight * mean_share_BC * mean_BC) * factor_BC
             found[name] = torch.cat([scale_BC, shift_BC], dim=1)
             output = norm.weight[:, None, None] * unit + norm.bias[:, None, None]
             own = output.unflatten(0, size) * factor_BC[:, None, :, None, None] + shift_BC[:, None, :, None, None]
-            value = functional.relu(own.flatten(0, 1))
+            first, value = last, functional.relu(own.flatten(0, 1))
         return found
 
     def read(self, history_BLx: Tensor, real_BL: Tensor) -> Tensor:
@@ -185,22 +192,28 @@ class ImageGenerator(ParameterGenerator):
     """Theta by what the generator has learnt, for devices like those of training; by statistics alone for all others.
 
     What is learnt says nothing of devices unlike any that training had. There the device gets batch-norm adaptation,
-    which needs no training; between the two, theta is a mixture.
+    which needs no labels; between the two, theta is a mixture.
     """
 
     def forward(self, history_BLx: Tensor) -> Tensor:
         """Images [B, K, C, H, W] to theta [B, P]; of descriptions [B, K, F], what is learnt alone."""
-        encoder = self.encoder
-        assert isinstance(encoder, ImageEncoder)
         if history_BLx.dim() == 3:
             return super().forward(history_BLx)
-        real_BK = encoder.real(history_BLx)
-        feature_BKF = encoder.described(history_BLx, real_BK)
+        learnt_BP, found_BP = self.parts(history_BLx)
+        return learnt_BP + found_BP
+
+    def parts(self, image_BKCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """What theta is the sum of: what is learnt and what statistics give, each as much as it counts: [B, P] both."""
+        encoder = self.encoder
+        assert isinstance(encoder, ImageEncoder)
+        real_BK = encoder.real(image_BKCHW)
+        feature_BKF = encoder.described(image_BKCHW, real_BK)
+        strange_B = encoder.strangeness(feature_BKF, real_BK)
         learnt_BP = super().forward(feature_BKF)
-        found = encoder.by_statistics(history_BLx, real_BK)
-        parts = [
+        found = encoder.by_statistics(image_BKCHW, real_BK, strange_B)
+        slices = [
             found.get(name, learnt_BP.new_zeros(learnt_BP.shape[0], size))
             for name, (_, size) in self.layout.layers.items()
         ]
-        familiar_B1 = encoder.familiarity(feature_BKF, real_BK).unsqueeze(1)
-        return familiar_B1 * learnt_BP + (1 - familiar_B1) * torch.cat(parts, dim=1)
+        familiar_B1 = encoder.familiarity(strange_B).unsqueeze(1)
+        return familiar_B1 * learnt_BP, (1 - familiar_B1) * torch.cat(slices, dim=1)

@@ -58,6 +58,22 @@ class Change(nn.Module):
     def forward(self, call: Call, own: Own) -> Tensor:
         """The layer's output with theta, [N, *] by name; exactly the layer's own where theta is 0 and residual."""
 
+    def together(self, call: Call, own: Own, merged: Own) -> Tensor:
+        """What the layer gives with the parameters of many devices, all computed at once; where theta is zeros its own
+        output, which rounding would else differ from.
+        """
+        found = self.site.own(call, merged)
+        # A graph has no such choice, and where theta is trained, zeros need a gradient.
+        trained = any(value.requires_grad for value in own.values())
+        if not self.residual or trained or torch.compiler.is_compiling():
+            return call.rows.join(found)
+        zero_N = ~torch.stack([value.flatten(1).any(1) for value in own.values()]).any(0)
+        if bool(zero_N.any()):
+            rest = call.rest
+            plain = call.rows.split(call.output())
+            found, call.rest = torch.where(zero_N.view(-1, *(1,) * (found.dim() - 1)), plain, found), rest
+        return call.rows.join(found)
+
     def refuse(self, layer: nn.Module, why: str) -> NotPersonalisableError:
         """The refusal of a layer that this kind does not fit."""
         return NotPersonalisableError(f"{type(layer).__name__} takes no {self.kind}: {why}", "give it the kind scale")

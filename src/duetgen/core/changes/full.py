@@ -44,7 +44,7 @@ class Full(Change):
         if not call.rows.lead and self.site.whole:
             return call.output_with(self.merged(call, own))
         if not self.residual or self.merges(call):
-            return call.rows.join(self.site.own(call, self.merged(call, own)))
+            return self.together(call, own, self.merged(call, own))
         return call.output() + call.rows.join(self.site.own(call, own))
 
     def merged(self, call: Call, own: Own) -> Own:

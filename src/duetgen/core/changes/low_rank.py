@@ -65,7 +65,7 @@ class LowRank(Change):
         if call.rows.lead and self.site.linear:
             return call.output() + call.rows.join(self.site.own(call, whole))
         merged = {name: value + call.layer.get_parameter(name) for name, value in whole.items()}
-        return call.rows.join(self.site.own(call, merged)) if call.rows.lead else call.output_with(merged)
+        return self.together(call, own, merged) if call.rows.lead else call.output_with(merged)
 
     def whole(self, call: Call, name: str, value: Tensor) -> Tensor:
         """A parameter's shift: [N, *]."""
