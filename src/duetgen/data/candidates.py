@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from duetgen.data.sequences import sort_by
 from duetgen.data.store import FIRST_ITEM, PADDING, Int32, Int64, Targets
 
 NEGATIVES: Final = 99
@@ -23,6 +24,7 @@ KEPT: Final = 32
 """Chunks that are kept once they are drawn, of 3 MB each."""
 
 CELLS: Final = 2**23
+HASHES: Final = 2**22
 
 
 class Met:
@@ -36,15 +38,23 @@ class Met:
 
     def __init__(self, events: Int32, offsets: Int64, vocabulary: int) -> None:
         device_E = np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
-        # unique() gives the first position of each pair, for events are in order within a device.
-        self.keys, self.first = np.unique(device_E * vocabulary + events, return_index=True)
+        key_E = device_E * vocabulary + events
+        # Events are in order within a device, so the first place of each pair is that of its first event.
+        place_E = sort_by(key_E)
+        new_E = np.diff(key_E[place_E], prepend=-1) > 0
+        self.keys, self.first = key_E[place_E[new_E]], place_E[new_E]
         self.vocabulary = vocabulary
+        self._perhaps = np.zeros(HASHES, dtype=bool)
+        self._perhaps[self.keys % HASHES] = True
 
     def before(self, device: Int64, item: Int64, position: Int64) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """Whether the device met the item before the (absolute) position; shapes broadcast."""
-        key = device * self.vocabulary + item
+        key, position = np.broadcast_arrays(device * self.vocabulary + item, position)
+        met = self._perhaps[key % HASHES]  # Few are looked for among the keys, which takes longer.
+        key, position = key[met], position[met]
         at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
-        return np.asarray((self.keys[at] == key) & (self.first[at] < position))
+        met[met] = (self.keys[at] == key) & (self.first[at] < position)
+        return np.asarray(met)
 
 
 class Drawn:
@@ -119,12 +129,10 @@ def _by_rejection(
     drawn_ND = rng.integers(FIRST_ITEM, met.vocabulary, size=(len(targets), DRAWS))
     allowed_ND = drawn_ND != events[targets.position_N][:, None]
     allowed_ND &= ~met.before(targets.device_N[:, None], drawn_ND, targets.position_N[:, None])
-    # A stable sort puts equal items side by side, the earlier draw first: the others are repeats.
-    by_item_ND = np.argsort(drawn_ND, axis=1, kind="stable")
-    sorted_ND = np.take_along_axis(drawn_ND, by_item_ND, axis=1)
-    repeat_ND = np.zeros_like(allowed_ND)
-    np.put_along_axis(repeat_ND, by_item_ND[:, 1:], sorted_ND[:, 1:] == sorted_ND[:, :-1], axis=1)
-    allowed_ND &= ~repeat_ND
+    # Sorted with their draws, equal items stand side by side, the earlier draw first: the others are repeats.
+    item_ND, draw_ND = np.divmod(np.sort(drawn_ND * DRAWS + np.arange(DRAWS), axis=1), DRAWS)
+    row, at = np.nonzero(item_ND[:, 1:] == item_ND[:, :-1])
+    allowed_ND[row, draw_ND[row, at + 1]] = False
     full_N = allowed_ND.sum(axis=1) >= NEGATIVES
     first_NC = np.argsort(~allowed_ND, axis=1, kind="stable")[:, :NEGATIVES]
     return np.take_along_axis(drawn_ND, first_NC, axis=1).astype(np.int32), full_N
