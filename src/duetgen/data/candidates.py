@@ -25,6 +25,9 @@ KEPT: Final = 32
 
 CELLS: Final = 2**23
 HASHES: Final = 2**22
+DRAW_BITS: Final = DRAWS.bit_length()
+BLOCK: Final = 512
+"""Targets whose draws are looked at at once, which the processor keeps near."""
 
 
 class Met:
@@ -45,12 +48,12 @@ class Met:
         self.keys, self.first = key_E[place_E[new_E]], place_E[new_E]
         self.vocabulary = vocabulary
         self._perhaps = np.zeros(HASHES, dtype=bool)
-        self._perhaps[self.keys % HASHES] = True
+        self._perhaps[self.keys & (HASHES - 1)] = True
 
     def before(self, device: Int64, item: Int64, position: Int64) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """Whether the device met the item before the (absolute) position; shapes broadcast."""
         key, position = np.broadcast_arrays(device * self.vocabulary + item, position)
-        met = self._perhaps[key % HASHES]  # Few are looked for among the keys, which takes longer.
+        met = self._perhaps[key & (HASHES - 1)]  # Few are looked for among the keys, which takes longer.
         key, position = key[met], position[met]
         at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
         met[met] = (self.keys[at] == key) & (self.first[at] < position)
@@ -127,12 +130,20 @@ def _by_rejection(
 ) -> tuple[Int32, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """The first 99 that are allowed among a fixed number of draws; and for which targets there were as many."""
     drawn_ND = rng.integers(FIRST_ITEM, met.vocabulary, size=(len(targets), DRAWS))
+    rows = [slice(first, first + BLOCK) for first in range(0, len(targets), BLOCK)]
+    found = [_allowed(events, targets.take(some), met, drawn_ND[some]) for some in rows]
+    return np.concatenate([first_NC for first_NC, _ in found]), np.concatenate([full_N for _, full_N in found])
+
+
+def _allowed(
+    events: Int32, targets: Targets, met: Met, drawn_ND: Int64
+) -> tuple[Int32, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     allowed_ND = drawn_ND != events[targets.position_N][:, None]
     allowed_ND &= ~met.before(targets.device_N[:, None], drawn_ND, targets.position_N[:, None])
     # Sorted with their draws, equal items stand side by side, the earlier draw first: the others are repeats.
-    item_ND, draw_ND = np.divmod(np.sort(drawn_ND * DRAWS + np.arange(DRAWS), axis=1), DRAWS)
-    row, at = np.nonzero(item_ND[:, 1:] == item_ND[:, :-1])
-    allowed_ND[row, draw_ND[row, at + 1]] = False
+    sorted_ND = np.sort(drawn_ND << DRAW_BITS | np.arange(DRAWS), axis=1)
+    row, at = np.nonzero(np.diff(sorted_ND >> DRAW_BITS) == 0)
+    allowed_ND[row, sorted_ND[row, at + 1] & ((1 << DRAW_BITS) - 1)] = False
     full_N = allowed_ND.sum(axis=1) >= NEGATIVES
     first_NC = np.argsort(~allowed_ND, axis=1, kind="stable")[:, :NEGATIVES]
     return np.take_along_axis(drawn_ND, first_NC, axis=1).astype(np.int32), full_N

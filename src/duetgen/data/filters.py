@@ -27,10 +27,12 @@ class Core:
     Attributes:
         stays: by partition, which of its users stay: bool [U].
         known_I: which raw items are known.
+        counts_I: their training events, of the users that stay.
     """
 
     stays: list[Bool]
     known_I: Bool
+    counts_I: Int64
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def find_core(divided: Iterable[Sequences], items: int, min_user_events: int, mi
         min_item_events: of an item.
     """
     stays = [np.ones(len(sequences.users), dtype=bool) for sequences in divided]
-    known_I = _count(divided, stays, items) >= max(min_item_events, 1)
+    counts_I = _count(divided, stays, items)
+    known_I = counts_I >= max(min_item_events, 1)
     changed = min_user_events > 1
     while changed:
         changed = False
@@ -96,10 +99,11 @@ def find_core(divided: Iterable[Sequences], items: int, min_user_events: int, mi
             stays_U = stays[number] & (sequences.count(training_E) >= min_user_events)
             changed |= not np.array_equal(stays_U, stays[number])
             stays[number] = stays_U
-        known_next_I = _count(divided, stays, items) >= max(min_item_events, 1)
+        counts_I = _count(divided, stays, items)
+        known_next_I = counts_I >= max(min_item_events, 1)
         changed |= not np.array_equal(known_next_I, known_I)
         known_I = known_next_I
-    return Core(stays, known_I)
+    return Core(stays, known_I, counts_I)
 
 
 def _count(divided: Iterable[Sequences], stays: list[Bool], items: int) -> Int64:
@@ -121,8 +125,7 @@ def make_vocabulary(divided: Iterable[Sequences], core: Core, known: int = 0) ->
 
     The first `known` raw items are known already, and their indices come before.
     """
-    items = len(core.known_I)
-    counts_I = _count(divided, core.stays, items)
+    items, counts_I = len(core.known_I), core.counts_I
     first_I = np.full(items, np.iinfo(np.int64).max)
     for stays_U, sequences in zip(core.stays, divided):
         new_E = _training(sequences, stays_U) & (sequences.item_E >= known)

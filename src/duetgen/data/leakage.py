@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from duetgen.data.candidates import CHUNK
 from duetgen.data.filters import Indexed
 from duetgen.data.sequences import pieces
 from duetgen.data.splits import TEST, TRAIN, VALID
@@ -170,14 +171,17 @@ def _by_device(times: Int64, offsets: Int64) -> Int64:
 def check_candidates(dataset: Dataset, part: Part) -> Check:
     """No negative is the target, something met before it, a repeat, or an item that training does not know.
 
-    Of a large part, the first targets and the last are looked at: negatives are drawn by one rule.
+    Of a large part, the first targets and some of the last are looked at: negatives are drawn by one rule, and as many
+    as `candidates.CHUNK` at once.
     """
-    whole, drawn = dataset.targets(part), dataset.candidates(part)
+    drawn = dataset.candidates(part)
+    whole = drawn.targets
     index_N = np.arange(len(whole))
     if len(whole) > 2 * SAMPLED:
-        index_N = np.concatenate([index_N[:SAMPLED], index_N[-SAMPLED:]])
+        last = (len(whole) - SAMPLED) // CHUNK * CHUNK
+        index_N = np.concatenate([index_N[:SAMPLED], index_N[last : last + SAMPLED]])
     targets, drawn_NC = whole.take(index_N), drawn[index_N]
-    events = dataset.events
+    events = np.asarray(dataset.events)
     real_NC = drawn_NC != PADDING
     sorted_NC = np.sort(drawn_NC, axis=1)
     bad_N = (real_NC[:, 1:] & ~real_NC[:, :-1]).any(axis=1)

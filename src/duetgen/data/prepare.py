@@ -214,7 +214,7 @@ def make_dataset(
     manifest = make_manifest(folder, input, log, config, made, steps, standing)
     write_manifest(folder, manifest)
     say("checking for leakage")
-    checks = leakage.check(Dataset(folder)) + check_some(spool, how, work)
+    checks = leakage.check(Dataset(folder, manifest.files)) + check_some(spool, how, work)
     failed = [check for check in checks if not check.passed]
     if failed:
         raise LeakageError(
@@ -249,7 +249,7 @@ def check_some(log: Spool, how: Arrangement, work: Path) -> list[Check]:
     if earlier is not None:
         sequences = earlier.runs.take(np.arange(0, len(earlier.runs.lengths), every)).join(sequences)
         table = table_of(sequences)
-        sequences = replace(sequences, row_E=np.arange(len(table)))
+        sequences = replace(sequences, row_E=np.arange(len(table), dtype=np.int32))
     if how.drop_repeats:
         table = table[np.sort(sequences.row_E[~exact_repeats(sequences)])]
         how = replace(how, drop_repeats=False)

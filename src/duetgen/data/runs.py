@@ -37,10 +37,11 @@ class Runs:
         """The runs of users whose codes ascend; rows are places among all events that stand."""
         begin_U, end_U = (self._load(self.aside, "offsets")[users + step] for step in (0, 1))
         offsets = offsets_of(end_U - begin_U)
-        row_E = np.repeat(begin_U - offsets[:-1], end_U - begin_U) + np.arange(offsets[-1])
+        row_E = np.arange(offsets[-1])
+        row_E += np.repeat(begin_U - offsets[:-1], end_U - begin_U)
         timed = (self.sequences / "timestamps.npy").exists()
         time_E = self._gather("timestamps", row_E) if timed else None
-        return Sequences(users, offsets, self._items(row_E), time_E, row_E, part_E=None)
+        return Sequences(users, offsets, self._items(row_E), time_E, row_E.astype(np.int32), part_E=None)
 
     def _items(self, row_E: Int64) -> Int32:
         item_E: Int32 = self._gather("events", row_E) - np.int32(FIRST_ITEM)

@@ -16,8 +16,8 @@ import polars as pl
 
 from duetgen.data.store import Bool, Int8, Int32, Int64
 
-PIECE: Final = 2**21
-"""Events that are looked at at once, where arrays of all are not to be held."""
+PIECE: Final = 2**18
+"""Events that are looked at at once, where arrays of all are not to be held: as many as the processor keeps near."""
 EVENT_COLUMNS: Final = ("item_E", "time_E", "row_E", "part_E")
 
 
@@ -40,7 +40,7 @@ class Sequences:
     offsets: Int64
     item_E: Int32
     time_E: Int64 | None
-    row_E: Int64
+    row_E: Int32
     part_E: Int8 | None
     bounds: Int64 | None = None
 
@@ -67,7 +67,7 @@ class Sequences:
 
     def count(self, some_E: Bool) -> Int64:
         """How many of each user's events are among some: int64 [U]."""
-        return np.diff(np.append(0, np.cumsum(some_E))[self.offsets])
+        return np.add.reduceat(some_E, self.offsets[:-1], dtype=np.int64)
 
     def keep(self, keep_U: Bool) -> Self:
         """Only the users where `keep_U`."""
@@ -221,6 +221,6 @@ def order(events: pl.DataFrame | dict[str, np.ndarray[Any, np.dtype[Any]]]) -> S
         offsets=np.append(first, len(user_E)).astype(np.int64),
         item_E=columns["item"][place].astype(np.int32),
         time_E=columns["timestamp"][place].astype(np.int64) if "timestamp" in columns else None,
-        row_E=columns["row"][place].astype(np.int64),
+        row_E=columns["row"][place].astype(np.int32),
         part_E=columns["part"][place].astype(np.int8) if "part" in columns else None,
     )

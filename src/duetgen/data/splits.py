@@ -11,14 +11,14 @@ Shapes: E events, U users, S spans of time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from duetgen.data.errors import NoBoundaryError, NoEventsLeftError, NoTimeError, TestInputMissingError
-from duetgen.data.sequences import Sequences
+from duetgen.data.sequences import PIECE, Sequences
 from duetgen.data.store import Int64, Split
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -103,9 +103,8 @@ def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_sh
         NoTimeError: the log has no time.
         NoBoundaryError: there are fewer than three different times.
     """
-    test_from = _not_before(since.test_from, boundary(partitions, test_share))
-    valid_from = None if test_from is None else boundary(partitions, valid_share, test_from)
-    valid_from = _not_before(since.valid_from, valid_from)
+    test_from = boundary(partitions, test_share, since=since.test_from)
+    valid_from = None if test_from is None else boundary(partitions, valid_share, test_from, since.valid_from)
     if test_from is None or valid_from is None:
         moments = 1 if test_from is None else 2
         raise NoBoundaryError(
@@ -115,26 +114,26 @@ def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_sh
     return Split(kind="temporal", valid_from=valid_from, test_from=test_from)
 
 
-def _not_before(since: int | None, time: int | None) -> int | None:
-    return max((one for one in (since, time) if one is not None), default=None)
-
-
-def boundary(partitions: Iterable[Sequences], share: float, before: int | None = None) -> int | None:
+def boundary(
+    partitions: Iterable[Sequences], share: float, before: int | None = None, since: int | None = None
+) -> int | None:
     """The time for which the share of events at or after it is nearest to `share`, with some on both sides.
 
     Among equal distances the earlier time, so that the part after it is not the smaller one; None if all times are
-    equal. With `before`, only the events before that time count.
+    equal. With `before`, only the events before that time count. With `since`, the time of an event that was a boundary
+    once, none before it.
     """
-    low, high, events = _extent(partitions, before=before)
-    first, later, shift = low, 0, 1
+    first, high, events = _extent(partitions, before=before)
+    low, later, shift = first if since is None else since, 0, 1
     while shift:
         # Equal spans of time from `low` to `high`; the last that has so many events from its beginning on is the next.
         shift = max((high - low).bit_length() - BINS_BITS, 0)
         events_S = np.zeros(1 << BINS_BITS, dtype=np.int64)
-        for sequences in partitions:
-            time = _times(sequences)
+        for time in _blocks(partitions):
             events_S += np.bincount((time[(time >= low) & (time <= high)] - low) >> shift, minlength=len(events_S))
         after_S = later + np.cumsum(events_S[::-1])[::-1]
+        if after_S[0] < share * events:
+            return since
         crossed = int(np.flatnonzero(after_S >= share * events)[-1])
         low, later = low + (crossed << shift), int(after_S[crossed] - events_S[crossed])
         high = min(high, low + (1 << shift) - 1)
@@ -150,13 +149,19 @@ def _extent(
     """The first and the last time of some events, and how many there are."""
     ends: list[int] = []
     events = 0
-    for sequences in partitions:
-        time = _times(sequences)
+    for time in _blocks(partitions):
         time = time if before is None else time[time < before]
         time = time if above is None else time[time > above]
         ends += [int(time.min()), int(time.max())] if len(time) else []
         events += len(time)
     return min(ends), max(ends), events
+
+
+def _blocks(partitions: Iterable[Sequences]) -> Iterator[Int64]:
+    """The times of all events, some at once."""
+    for sequences in partitions:
+        time = _times(sequences)
+        yield from (time[first : first + PIECE] for first in range(0, len(time), PIECE))
 
 
 def _times(sequences: Sequences) -> Int64:
