@@ -435,5 +435,5 @@ def content_hash(root: Path, met: MetPolicy, seed: int, files: dict[str, str], v
             digest.update(f"{name} {of_file}\0".encode())
     for name, column in (("items.parquet", "item"), ("devices.parquet", "user")):
         for ids in pl.read_parquet(root / name, columns=[column]).iter_slices(2**16):
-            digest.update("".join(f"{one}\0" for one in ids[column].to_list()).encode())
+            digest.update("\0".join([*ids[column].to_list(), ""]).encode())
     return digest.hexdigest()
