@@ -15,6 +15,7 @@ Shapes: E events, U users of a partition, I raw items.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +88,15 @@ def table_of(sequences: Sequences) -> pl.DataFrame:
     return table if sequences.time_E is None else table.with_columns(timestamp=np.asarray(sequences.time_E))
 
 
+RUNS: Final[dict[str, type[np.generic]]] = {
+    "events": np.int32,
+    "timestamps": np.int64,
+    "unknown_at": np.int64,
+    "unknown": np.int32,
+}
+"""Arrays of `Runs` that are written a piece at a time."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """A dataset that a log is appended to.
@@ -145,22 +155,21 @@ class Standing:
             folder: to write into what the arrays lack.
         """
         folder.mkdir()
-        dataset, unknown_at = self.dataset, [np.zeros(0, dtype=np.int64)]
-        for _, events in pieces(dataset.offsets, dataset.events):
-            unknown_at.append(events.start + np.flatnonzero(dataset.events[events] == UNKNOWN))
-        unknown = dataset.manifest.counts.items + dataset.kept("unknown").collect()["item"].to_numpy().astype(np.int32)
+        dataset, known = self.dataset, self.dataset.manifest.counts.items
         lengths = np.zeros(len(self.users), dtype=np.int64)
         lengths[: dataset.devices] = np.diff(dataset.offsets)
-        with (
-            GrowingArray(folder / "events.npy", np.int32) as items,
-            GrowingArray(folder / "timestamps.npy", np.int64) as times,
-        ):
-            for some in dataset.kept("events").collect_batches():
+        with ExitStack() as stack:
+            items, times, places, unknown = (
+                stack.enter_context(GrowingArray(folder / f"{name}.npy", dtype)) for name, dtype in RUNS.items()
+            )
+            for some in dataset.kept("events").collect_batches(maintain_order=True):
                 lengths[dataset.devices :] += np.bincount(some["user"], minlength=len(lengths) - dataset.devices)
-                items.append(some["item"].to_numpy().astype(np.int32) + FIRST_ITEM)
+                items.append(some["item"].to_numpy() + FIRST_ITEM)
                 if dataset.timestamps is not None:
                     times.append(some["timestamp"].to_numpy())
+            for _, events in pieces(dataset.offsets, dataset.events):
+                places.append(events.start + np.flatnonzero(dataset.events[events] == UNKNOWN))
+            for some in dataset.kept("unknown").collect_batches(maintain_order=True):
+                unknown.append(some["item"].to_numpy() + known)
         np.save(folder / "offsets.npy", offsets_of(lengths))
-        np.save(folder / "unknown_at.npy", np.concatenate(unknown_at))
-        np.save(folder / "unknown.npy", unknown)
         return Runs(dataset.root / "sequences", folder)

@@ -174,8 +174,7 @@ def check_candidates(dataset: Dataset, part: Part) -> Check:
     Of a large part, the first targets and some of the last are looked at: negatives are drawn by one rule, and as many
     as `candidates.CHUNK` at once.
     """
-    drawn = dataset.candidates(part)
-    whole = drawn.targets
+    whole, drawn = dataset.targets(part), dataset.candidates(part)
     index_N = np.arange(len(whole))
     if len(whole) > 2 * SAMPLED:
         last = (len(whole) - SAMPLED) // CHUNK * CHUNK

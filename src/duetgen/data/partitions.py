@@ -92,14 +92,14 @@ def partition(
     events_U[: len(standing_U)] += standing_U
     first = cut(events_U, most)
     batches = Batches.write(events, first, len(events_U), folder / "batches")
-    ordered = run(
-        partial(_order, batches, np.minimum(np.append(first, len(events_U)), len(standing_U)), runs), len(first)
-    )
+    bounds = np.minimum(np.append(first, len(events_U)), len(standing_U))
+    ordered = run(partial(_order, batches, bounds, runs), len(first))
     shutil.rmtree(batches.folder)
     return Partitions(ordered, run)
 
 
 def _order(batches: Batches, bounds: Int64, runs: Runs | None, number: int) -> Path:
+    """A partition of the log; `bounds` are the users of the partitions as far as they stand."""
     sequences = order(batches.read(number))
     if runs is not None:
         sequences = runs.take(np.arange(*bounds[number : number + 2])).join(sequences)
