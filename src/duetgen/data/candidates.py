@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from duetgen.data.sequences import sort_by
+from duetgen.data.sequences import sorted_with_places
 from duetgen.data.store import FIRST_ITEM, PADDING, Int32, Int64, Targets
 
 NEGATIVES: Final = 99
@@ -41,11 +41,10 @@ class Met:
 
     def __init__(self, events: Int32, offsets: Int64, vocabulary: int) -> None:
         device_E = np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
-        key_E = device_E * vocabulary + events
         # Events are in order within a device, so the first place of each pair is that of its first event.
-        place_E = sort_by(key_E)
-        new_E = np.diff(key_E[place_E], prepend=-1) > 0
-        self.keys, self.first = key_E[place_E[new_E]], place_E[new_E]
+        key_E, place_E = sorted_with_places(device_E * vocabulary + events)
+        new_E = np.diff(key_E, prepend=-1) > 0
+        self.keys, self.first = key_E[new_E], place_E[new_E]
         self.vocabulary = vocabulary
         self._perhaps = np.zeros(HASHES, dtype=bool)
         self._perhaps[self.keys & (HASHES - 1)] = True

@@ -10,7 +10,7 @@ Shapes: E events, U devices, V items, N targets, C candidates, R rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,9 +23,6 @@ from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64,
 
 Stage = Callable[[pl.DataFrame], tuple[Int64, Indexed]]
 """Gives the part of each row of an event table, -1 where its user is dropped, and the arrays made of them."""
-
-SAMPLED: Final = 4_096
-"""Targets of a part whose negatives are looked at together."""
 
 
 def check(dataset: Dataset) -> list[Check]:
@@ -121,7 +118,7 @@ def check_vocabulary(dataset: Dataset) -> Check:
             return Check(name="vocabulary", passed=False, evidence="an event has an index outside the vocabulary")
         starts = dataset.offsets[devices] - some.start
         trained = [events[start : start + n] for start, n in zip(starts, dataset.bounds[devices, 0])]
-        np.add.at(counts, np.concatenate(trained), 1)
+        counts += np.bincount(np.concatenate(trained), minlength=len(counts))
     known = counts[FIRST_ITEM:]
     wrong = int((items["count"].to_numpy() != known).sum()) if len(items) == len(known) else len(known)
     unseen = int((known == 0).sum())
@@ -171,14 +168,12 @@ def _by_device(times: Int64, offsets: Int64) -> Int64:
 def check_candidates(dataset: Dataset, part: Part) -> Check:
     """No negative is the target, something met before it, a repeat, or an item that training does not know.
 
-    Of a large part, the first targets and some of the last are looked at: negatives are drawn by one rule, and as many
-    as `candidates.CHUNK` at once.
+    Of a large part, as many targets are looked at as are drawn for at once, for negatives are drawn by one rule: the
+    first of validation, and of the test the last.
     """
     whole, drawn = dataset.targets(part), dataset.candidates(part)
-    index_N = np.arange(len(whole))
-    if len(whole) > 2 * SAMPLED:
-        last = (len(whole) - SAMPLED) // CHUNK * CHUNK
-        index_N = np.concatenate([index_N[:SAMPLED], index_N[last : last + SAMPLED]])
+    first = 0 if part == "valid" else max(len(whole) // CHUNK - 1, 0) * CHUNK
+    index_N = np.arange(first, min(first + CHUNK, len(whole)))
     targets, drawn_NC = whole.take(index_N), drawn[index_N]
     events = np.asarray(dataset.events)
     real_NC = drawn_NC != PADDING
@@ -191,12 +186,12 @@ def check_candidates(dataset: Dataset, part: Part) -> Check:
     met: set[int] = set()
     device, reached = -1, 0
     of_N, start_N, position_N = (a.tolist() for a in (targets.device_N, targets.start_N, targets.position_N))
-    for row, (owner, start, position) in enumerate(zip(of_N, start_N, position_N)):
+    for row, (owner, start, position, drawn_C) in enumerate(zip(of_N, start_N, position_N, drawn_NC.tolist())):
         if owner != device:
             device, reached, met = owner, start, set()
         met.update(events[reached:position].tolist())
         reached = position
-        bad_N[row] |= not met.isdisjoint(drawn_NC[row].tolist())
+        bad_N[row] |= not met.isdisjoint(drawn_C)
     bad = int(bad_N.sum())
     of = f"{len(targets):,} targets" + (f" (of {len(whole):,})" if len(targets) < len(whole) else "")
     evidence = f"{bad} of {of} have a negative that is the target, met before it, or no known item"
