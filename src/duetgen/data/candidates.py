@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from duetgen.data.sequences import sorted_with_places
+from duetgen.data.sequences import offsets_of, places_of, sorted_with_places
 from duetgen.data.store import FIRST_ITEM, PADDING, Int32, Int64, Targets
 
 NEGATIVES: Final = 99
@@ -23,7 +23,8 @@ CHUNK: Final = 8_192
 KEPT: Final = 32
 """Chunks that are kept once they are drawn, of 3 MB each."""
 
-CELLS: Final = 2**23
+CELLS: Final = 2**20
+"""Items by targets that are put in a random order at once."""
 HASHES: Final = 2**22
 DRAW_BITS: Final = DRAWS.bit_length()
 BLOCK: Final = 512
@@ -91,12 +92,13 @@ class Drawn:
     def _draw_chunk(self, chunk: int) -> Int32:
         targets = self.targets.take(slice(chunk * CHUNK, (chunk + 1) * CHUNK))
         # What the devices of these targets met, and no other's.
-        first, end = int(targets.device_N[0]), int(targets.device_N[-1]) + 1
-        begin = int(self.offsets[first])
-        own = Targets(targets.device_N - first, targets.position_N - begin, targets.start_N - begin)
-        events = np.asarray(self.events[begin : self.offsets[end]])
-        rng = np.random.default_rng([*self.seed, chunk])
-        return draw(events, self.offsets[first : end + 1] - begin, own, self.vocabulary, rng)
+        device_D, own_N = np.unique(targets.device_N, return_inverse=True)
+        begin_D = self.offsets[device_D]
+        lengths = self.offsets[device_D + 1] - begin_D
+        events, offsets = np.asarray(self.events)[places_of(begin_D, lengths)], offsets_of(lengths)
+        moved_N = (offsets[:-1] - begin_D)[own_N]
+        own = Targets(own_N, targets.position_N + moved_N, targets.start_N + moved_N)
+        return draw(events, offsets, own, self.vocabulary, np.random.default_rng([*self.seed, chunk]))
 
 
 def draw(events: Int32, offsets: Int64, targets: Targets, vocabulary: int, rng: np.random.Generator) -> Int32:
@@ -156,6 +158,10 @@ def _exactly(events: Int32, targets: Targets, met: Met, rng: np.random.Generator
     allowed_NV[np.arange(rows), events[targets.position_N]] = False
     for row, (start, position) in enumerate(zip(targets.start_N, targets.position_N)):
         allowed_NV[row, events[start:position]] = False
-    order_NV = np.argsort(np.where(allowed_NV, rng.random(allowed_NV.shape), np.inf), axis=1)[:, :NEGATIVES]
-    chosen = np.where(np.take_along_axis(allowed_NV, order_NV, axis=1), order_NV, PADDING).astype(np.int32)
-    return np.pad(chosen, ((0, 0), (0, NEGATIVES - chosen.shape[1])), constant_values=PADDING)
+    place_NV = np.where(allowed_NV, rng.random(allowed_NV.shape), np.inf)
+    count = min(NEGATIVES, met.vocabulary)
+    first_NC = np.argpartition(place_NV, count - 1, axis=1)[:, :count]
+    place_NC = np.take_along_axis(place_NV, first_NC, axis=1)
+    first_NC = np.take_along_axis(first_NC, np.argsort(place_NC, axis=1), axis=1)
+    chosen = np.where(np.isfinite(np.sort(place_NC, axis=1)), first_NC, PADDING).astype(np.int32)
+    return np.pad(chosen, ((0, 0), (0, NEGATIVES - count)), constant_values=PADDING)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from duetgen.data.sequences import Sequences, offsets_of
+from duetgen.data.sequences import Sequences, offsets_of, places_of
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Int32, Int64
 
 
@@ -36,9 +36,7 @@ class Runs:
     def take(self, users: Int64) -> Sequences:
         """The runs of users whose codes ascend; rows are places among all events that stand."""
         begin_U, end_U = (self._load(self.aside, "offsets")[users + step] for step in (0, 1))
-        offsets = offsets_of(end_U - begin_U)
-        row_E = np.arange(offsets[-1])
-        row_E += np.repeat(begin_U - offsets[:-1], end_U - begin_U)
+        offsets, row_E = offsets_of(end_U - begin_U), places_of(begin_U, end_U - begin_U)
         timed = (self.sequences / "timestamps.npy").exists()
         time_E = self._gather("timestamps", row_E) if timed else None
         return Sequences(users, offsets, self._items(row_E), time_E, row_E.astype(np.int32), part_E=None)

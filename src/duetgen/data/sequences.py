@@ -165,6 +165,13 @@ def offsets_of(lengths: Int64) -> Int64:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
+def places_of(begin_U: Int64, lengths: Int64) -> Int64:
+    """The places of the events of some runs, one run after the other: int64 [E]."""
+    place_E = np.arange(lengths.sum(), dtype=np.int64)
+    place_E += np.repeat(begin_U - offsets_of(lengths)[:-1], lengths)
+    return place_E
+
+
 def cut(lengths_U: Int64, most: int) -> Int64:
     """Where pieces of consecutive users begin, of which none has more than `most` events unless one user has them."""
     ends = np.cumsum(lengths_U)
