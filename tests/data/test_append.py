@@ -261,7 +261,7 @@ class TestMerging:
         rows[:, :2] = np.minimum(rows[:, :2], 4 + np.arange(size)[:, None] // 9)
         frame = pl.DataFrame(rows, schema=["user", "item", "timestamp"])
         # Some events come late, several fall into one second, and some are there twice.
-        frame = frame.sort("timestamp") if rng.random() < 0.5 else frame
+        frame = frame.sort("timestamp", maintain_order=True) if rng.random() < 0.5 else frame
         frame = frame.with_columns(1_600_000_000.0 + pl.col("timestamp") + pl.lit(rng.choice([0, 0.25, 0.5], size)))
         frame = pl.concat([frame, frame[size // 2 : size // 2 + 9]])
         frame = frame if timed else frame.drop("timestamp")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duetgen.data import sequences
-from duetgen.data.sequences import Sequences, order, pieces, sort_by
+from duetgen.data.places import sort_by
+from duetgen.data.sequences import Sequences, order, pieces
 
 Event = tuple[int, int, int]
 

@@ -15,7 +15,8 @@ import polars as pl
 
 from duetgen.data.errors import NoTargetsError
 from duetgen.data.filters import Core, Indexed, Vocabulary
-from duetgen.data.sequences import Sequences, offsets_of
+from duetgen.data.places import offsets_of
+from duetgen.data.sequences import Sequences
 from duetgen.data.sources.duet_text.placing import place_given, place_rows
 from duetgen.data.sources.duet_text.rows import TextRows
 from duetgen.data.store import FIRST_ITEM, PARTS, Step, find_targets

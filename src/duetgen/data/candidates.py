@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from duetgen.data.sequences import offsets_of, places_of, sorted_with_places
+from duetgen.data.places import offsets_of, places_of, sorted_with_places
 from duetgen.data.store import FIRST_ITEM, PADDING, Int32, Int64, Targets
 
 NEGATIVES: Final = 99

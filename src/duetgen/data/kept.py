@@ -26,8 +26,9 @@ import polars as pl
 
 from duetgen.data.arrange import Arranged, Earlier
 from duetgen.data.arrays import GrowingArray
+from duetgen.data.places import offsets_of
 from duetgen.data.runs import Runs
-from duetgen.data.sequences import Sequences, offsets_of, pieces
+from duetgen.data.sequences import Sequences, pieces
 from duetgen.data.splits import Rule
 from duetgen.data.spool import Spool
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from duetgen.data.places import mapped
 from duetgen.data.runs import Runs
 from duetgen.data.sequences import Sequences, cut, order
 from duetgen.data.store import Int64
@@ -141,6 +142,5 @@ class Batches:
         pieces: dict[str, list[Any]] = {}
         for of_batch, bounds in zip(sorted(self.folder.iterdir()), self.bounds_BP):
             for path in of_batch.iterdir():
-                column = np.load(path, mmap_mode="r")
-                pieces.setdefault(path.stem, []).append(column[bounds[number] : bounds[number + 1]])
+                pieces.setdefault(path.stem, []).append(mapped(path)[bounds[number] : bounds[number + 1]])
         return {name: np.concatenate(some) for name, some in pieces.items()}

@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.filters import Indexed
-from duetgen.data.sequences import Sequences, first_of, pieces, sorted_with_places
+from duetgen.data.places import first_of, sorted_with_places
+from duetgen.data.sequences import Sequences, pieces
 from duetgen.data.store import FIRST_ITEM, Bool, Repeats
 from duetgen.wire.messages import MetPolicy
 

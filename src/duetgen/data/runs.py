@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from duetgen.data.sequences import Sequences, offsets_of, places_of
+from duetgen.data.places import mapped, offsets_of, places_of
+from duetgen.data.sequences import Sequences
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Int32, Int64
 
 
@@ -58,4 +59,4 @@ class Runs:
 
     @staticmethod
     def _load(folder: Path, name: str) -> Any:
-        return np.load(folder / f"{name}.npy", mmap_mode="r")
+        return mapped(folder / f"{name}.npy")
