@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import shutil
 import subprocess
@@ -148,26 +149,22 @@ def measure(name: str, log: Path, out: Path, limit: str | None) -> None:
     print(json.dumps(found | {"megabytes": used.ru_maxrss / 1024}))
 
 
-def part_log(whole: Path, events: int, folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Divide a log into its first events, which are prepared, and two logs to append: the rest of it, and that of few.
+def part_log(whole: Path, events: int, folder: Path) -> None:
+    """Divide a log into its first events, which are prepared, and two logs to append: `late`, the rest, and `few`.
 
-    Returns:
-        By name the log to append, beside its dataset, and the log of all events.
+    Each lies in the folder beside its dataset, and beside the log of all events.
     """
-    scan = pl.scan_csv(whole) if whole.suffix == ".csv" else pl.scan_parquet(whole)
+    form = whole.suffix
+    scan = pl.scan_csv(whole) if form == ".csv" else pl.scan_parquet(whole)
     first, late = scan.slice(0, events), scan.slice(events).collect()
     users = first.select(pl.col("user").unique(maintain_order=True)).collect()["user"].gather_every(20)
     place = (len(users) * np.random.default_rng(0).random(len(late)) ** 1.5).astype(np.int64)
-    few = late.with_columns(users.gather(place).alias("user"))
-    found = {}
-    save(first, folder / f"first{whole.suffix}")
-    prepare(folder / f"first{whole.suffix}", folder / "late.data", PrepareConfig())
+    save(first, folder / f"first{form}")
+    prepare(folder / f"first{form}", folder / "late.data", PrepareConfig())
     (folder / "few.data").symlink_to(folder / "late.data")
-    for name, some in (("late", late), ("few", few)):
-        save(some.lazy(), folder / f"{name}{whole.suffix}")
-        save(pl.concat([first, some.lazy()]), folder / f"{name}-all{whole.suffix}")
-        found[name] = (folder / f"{name}{whole.suffix}", folder / f"{name}-all{whole.suffix}")
-    return found
+    for name, some in (("late", late), ("few", late.with_columns(users.gather(place).alias("user")))):
+        save(some.lazy(), folder / f"{name}{form}")
+        save(pl.concat([first, some.lazy()]), folder / f"{name}-all{form}")
 
 
 def save(log: pl.LazyFrame, path: Path) -> None:
@@ -177,9 +174,13 @@ def save(log: pl.LazyFrame, path: Path) -> None:
 
 def compare_append(whole: Path, events: int, folder: Path, limit: str | None) -> None:
     """Appending, and preparing all anew."""
-    for name, (log, every) in part_log(whole, events, folder).items():
-        anew = run_way("duet", every, folder / "out", limit)
-        appended = run_way("append", log, folder / "out", limit)
+    # In a process of its own, for those that it starts begin with the peak memory of this one.
+    parting = multiprocessing.get_context("spawn").Process(target=part_log, args=(whole, events, folder))
+    parting.start()
+    parting.join()
+    for name in ("late", "few"):
+        anew = run_way("duet", folder / f"{name}-all{whole.suffix}", folder / "out", limit)
+        appended = run_way("append", folder / f"{name}{whole.suffix}", folder / "out", limit)
         for way, found in (("anew", anew), ("append", appended)):
             found = {key: value for key, value in found.items() if key not in ("arrays", "wall")}
             tell(events, whole, f"{name} {way}", found, anew.get("processor"))
