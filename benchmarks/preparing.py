@@ -2,7 +2,7 @@
 same order and indices by plain polars (streaming) and pandas.
 
     python benchmarks/preparing.py [--events 1000000 10000000] [--format csv parquet] [--memory-limit 3GB]
-        [--ways duet polars pandas] [--others-up-to 10000000] [--folder DIR]
+        [--ways duet polars pandas] [--others-up-to 10000000] [--append 0.05] [--folder DIR]
 
 The log has the skew of real ones: a few users and items have much of it, most have little; it is in order of time. Each
 way runs in a process of its own. `processor` is its time on all cores, which others on the machine lengthen less than
@@ -10,12 +10,17 @@ way runs in a process of its own. `processor` is its time on all cores, which ot
 indexed and in order, and `wall` the seconds that passed until then. `M/s` are the million events a second up to there
 of two cores that have nothing else to do, if both are busy: events over half of `arrays`. `MB` is the peak of memory,
 `own` without the pages of files that are mapped. With `--folder` logs are kept, and found again.
+
+With `--append SHARE` a log of that share more is appended to the prepared one (`duet prepare --append`), beside all of
+it prepared anew, to which `ratio` is then: `late` is the end of the log, in which most users are; `few` has its events
+by one user of twenty.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import shutil
 import subprocess
@@ -30,6 +35,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from duetgen.data.append import append
 from duetgen.data.memory import size_of
 from duetgen.data.prepare import PrepareConfig, prepare
 
@@ -99,11 +105,18 @@ def by_pandas(log: Path, out: Path, _: str | None) -> dict[str, float]:
     return {}
 
 
+def by_append(log: Path, out: Path, limit: str | None) -> dict[str, float]:
+    """`duet prepare --append`, onto the dataset that lies beside the log."""
+    append(log, log.with_suffix(".data"), out=out, memory_limit=None if limit is None else size_of(limit))
+    return {}
+
+
 WAYS: Final[dict[str, Callable[[Path, Path, str | None], dict[str, float]]]] = {
     "polars": by_polars,
     "duet": by_duet,
     "pandas": by_pandas,
 }
+ALL_WAYS: Final = WAYS | {"append": by_append}
 
 
 def run_way(name: str, log: Path, out: Path, limit: str | None) -> dict[str, Any]:
@@ -129,11 +142,54 @@ def measure(name: str, log: Path, out: Path, limit: str | None) -> None:
     """What the process of a way does."""
     begun, pages = time.perf_counter(), [0]
     threading.Thread(target=watch_own, args=(pages,), daemon=True).start()
-    laps = WAYS[name](log, out, limit)
+    laps = ALL_WAYS[name](log, out, limit)
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {"seconds": time.perf_counter() - begun, "processor": used.ru_utime + used.ru_stime, **laps}
     found["own"] = pages[0] * resource.getpagesize() / 2**20
     print(json.dumps(found | {"megabytes": used.ru_maxrss / 1024}))
+
+
+def part_log(whole: Path, events: int, folder: Path) -> None:
+    """Divide a log into its first events, which are prepared, and two logs to append: `late`, the rest, and `few`.
+
+    Each lies in the folder beside its dataset, and beside the log of all events.
+    """
+    form = whole.suffix
+    scan = pl.scan_csv(whole) if form == ".csv" else pl.scan_parquet(whole)
+    first, late = scan.slice(0, events), scan.slice(events).collect()
+    users = first.select(pl.col("user").unique(maintain_order=True)).collect()["user"].gather_every(20)
+    place = (len(users) * np.random.default_rng(0).random(len(late)) ** 1.5).astype(np.int64)
+    save(first, folder / f"first{form}")
+    prepare(folder / f"first{form}", folder / "late.data", PrepareConfig())
+    (folder / "few.data").symlink_to(folder / "late.data")
+    for name, some in (("late", late), ("few", late.with_columns(users.gather(place).alias("user")))):
+        save(some.lazy(), folder / f"{name}{form}")
+        save(pl.concat([first, some.lazy()]), folder / f"{name}-all{form}")
+
+
+def save(log: pl.LazyFrame, path: Path) -> None:
+    """Write a log in the format of its name."""
+    log.sink_csv(path) if path.suffix == ".csv" else log.sink_parquet(path)
+
+
+def compare_append(whole: Path, events: int, folder: Path, limit: str | None) -> None:
+    """Appending, and preparing all anew."""
+    # In a process of its own, for those that it starts begin with the peak memory of this one.
+    parting = multiprocessing.get_context("spawn").Process(target=part_log, args=(whole, events, folder))
+    parting.start()
+    parting.join()
+    for name in ("late", "few"):
+        anew = run_way("duet", folder / f"{name}-all{whole.suffix}", folder / "out", limit)
+        appended = run_way("append", folder / f"{name}{whole.suffix}", folder / "out", limit)
+        for way, found in (("anew", anew), ("append", appended)):
+            found = {key: value for key, value in found.items() if key not in ("arrays", "wall")}
+            tell(events, whole, f"{name} {way}", found, anew.get("processor"))
+
+
+def tell(events: int, log: Path, way: str, found: dict[str, Any], base: float | None) -> None:
+    """One line of figures."""
+    begin, size = f"{events:>12,} {log.suffix[1:]:>8} {way:>11}", log.stat().st_size / 2**20
+    print(f"{begin} {found.get('failed') or row(events, found, base)}   {size:,.0f} MB", flush=True)
 
 
 def main() -> None:
@@ -148,27 +204,32 @@ def main() -> None:
     parser.add_argument("--memory-limit")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--others-up-to", type=int, default=10**7)
+    parser.add_argument("--append", type=float, help="share of events to append")
     parser.add_argument("--folder", type=Path)
     chosen = parser.parse_args()
+    if chosen.folder is not None:
+        chosen.folder.mkdir(parents=True, exist_ok=True)
     print(HEAD)
     for events in chosen.events:
         for form in chosen.format:
             with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-                log = (chosen.folder or Path(folder)) / f"log-{events}.{form}"
+                size = events + int((chosen.append or 0) * events)
+                log = (chosen.folder or Path(folder)) / f"log-{size}.{form}"
                 if not log.exists():
-                    make_log(log, events)
-                size = log.stat().st_size / 2**20
+                    make_log(log, size)
+                if chosen.append:
+                    compare_append(log, events, Path(folder), chosen.memory_limit)
+                    continue
                 others = events <= chosen.others_up_to
                 plain: float | None = None
                 for name in (way for way in WAYS if way == "duet" or (others and way in chosen.ways)):
                     found = run_way(name, log, Path(folder) / "out", chosen.memory_limit)
                     plain = found.get("processor") if name == "polars" else plain
-                    begin = f"{events:>12,} {form:>8} {name:>7}"
-                    print(f"{begin} {found.get('failed') or row(events, found, plain)}   {size:,.0f} MB", flush=True)
+                    tell(events, log, name, found, plain)
 
 
 HEAD: Final = (
-    f"{'events':>12} {'format':>8} {'way':>7} {'seconds':>8} {'processor':>9} {'ratio':>6} {'wall':>7} {'arrays':>7} "
+    f"{'events':>12} {'format':>8} {'way':>11} {'seconds':>8} {'processor':>9} {'ratio':>6} {'wall':>7} {'arrays':>7} "
     f"{'M/s':>5} {'MB':>6} {'own':>6}   input"
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,24 @@ def test_a_run_goes_on_with_its_own_settings(shop: Path, tmp_path: Path) -> None
     command = ("train", shop / "tuesday", "--from", shop / "old", *QUICK, "--out", tmp_path / "new")
     made = duet(*command)
     assert made.returncode == 0, made.stderr
-    told = f"goes on from {shop / 'old'}, trained on version 1 of 2, for at most 1 passes: 8 items are new to it"
+    told = f"goes on from {shop / 'old'}, trained on version 1 of 2, for at most 1 pass: 8 items are new to it"
     assert told in made.stderr
     assert "width 8" in made.stderr
     again = duet(*command, "--json")
     assert json.loads(again.stdout)["already_finished"]
+
+
+def test_the_run_that_the_folder_by_default_began_with_is_gone(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shop / "old", tmp_path / "old")
+    command = ("train", shop / "tuesday", "--from", "old", *QUICK)
+    assert duet(*command).returncode == 0
+    shutil.rmtree(tmp_path / "old")
+    assert "old, the run that runs/tuesday-sasrec-base began with, is gone" in refused(duet(*command), "not-a-run")
+    other = duet("train", shop / "tuesday", "--from", "other", *QUICK)
+    assert "there is no folder other" in refused(other, "not-a-run")
 
 
 def test_old_and_new_runs_are_measured_on_the_later_version(shop: Path, tmp_path: Path) -> None:

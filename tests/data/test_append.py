@@ -16,10 +16,13 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from duetgen.data import errors, kept, splits
+from duetgen.data import arrange, errors, kept, splits
 from duetgen.data.append import append, settings_of
+from duetgen.data.kept import table_of
 from duetgen.data.memory import Memory
+from duetgen.data.partitions import Partitions, Run, partition
 from duetgen.data.prepare import PrepareConfig, prepare
+from duetgen.data.runs import Runs
 from duetgen.data.sources.log import Columns
 from duetgen.data.store import Dataset, NotADatasetError
 from duetgen.errors import DuetError, OutputExistsError
@@ -245,6 +248,61 @@ class TestAnyDivision:
         left = Dataset(tmp_path / "100").kept("users").collect()
         assert len(left) > 0
         assert seen[0] == seen[1]
+
+
+class TestMerging:
+    """Events that are put into the runs that stand give the bytes that ordering all of them anew gives."""
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_is_the_order_of_everything(self, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root, rng = tmp_path, np.random.default_rng(seed)
+        size, timed = int(rng.integers(60, 150)), rng.random() < 0.7
+        rows = rng.integers((0, 0, 0), (12, 14, 50), (size, 3))
+        rows[:, :2] = np.minimum(rows[:, :2], 4 + np.arange(size)[:, None] // 9)
+        frame = pl.DataFrame(rows, schema=["user", "item", "timestamp"])
+        # Some events come late, several fall into one second, and some are there twice.
+        frame = frame.sort("timestamp", maintain_order=True) if rng.random() < 0.5 else frame
+        frame = frame.with_columns(1_600_000_000.0 + pl.col("timestamp") + pl.lit(rng.choice([0, 0.25, 0.5], size)))
+        frame = pl.concat([frame, frame[size // 2 : size // 2 + 9]])
+        frame = frame if timed else frame.drop("timestamp")
+        config = PrepareConfig(
+            split=rng.choice([None, "leave-one-out"]),
+            min_user_events=int(rng.integers(1, 4)),
+            min_item_events=int(rng.integers(1, 4)),
+            drop_repeats=bool(rng.random() < 0.5),
+            test_share=float(rng.choice([0.1, 0.3])),
+            name="any",
+        )
+        most = int(rng.choice([60, 10**6]))
+        monkeypatch.setattr(Memory, "most_events", lambda *_: most)
+        monkeypatch.setattr(splits, "VALIDATING", int(rng.choice([2, 5_000])))
+        data = root / "0/data"
+        for first, end in pairwise((0, size // 2, 3 * size // 4, size)):
+            log = root / f"{first}/log.csv"
+            log.parent.mkdir()
+            frame[first:end].write_csv(log)
+            titles = pl.DataFrame({"item": range(first % 5, 14), "title": [f"{first}"] * (14 - first % 5)})
+            titles.write_csv(log.with_name("items.csv"))
+            if not first:
+                prepare(log, data, config)
+                continue
+            append(log, data, out=root / f"{first}/data")
+            with pytest.MonkeyPatch.context() as sorting:
+                sorting.setattr(arrange, "partition", ordered_anew)
+                append(log, data, out=root / f"{first}/anew")
+            data = root / f"{first}/data"
+            assert everything(data) == everything(root / f"{first}/anew")
+
+
+def ordered_anew(events: pl.LazyFrame, folder: Path, most: int, run: Run, runs: Runs | None) -> Partitions:
+    """As `partition`: what stands is handed back as a log that the events are behind."""
+    if runs is None:
+        return partition(events, folder, most, run)
+    standing, kinds = table_of(runs.take(np.arange(len(runs.lengths)))), events.collect_schema()
+    if "moment" in kinds:
+        standing = standing.with_columns(moment=kinds["moment"].min())  # type: ignore[attr-defined]
+    whole = pl.concat([standing.lazy(), events.select(standing.columns)], how="vertical_relaxed")
+    return partition(whole, folder, most, run)
 
 
 class TestWhoIsLeftOut:

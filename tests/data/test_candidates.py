@@ -103,6 +103,12 @@ class TestDrawn:
         assert np.array_equal(self.drawn()[12], whole[12])
         assert not np.array_equal(self.drawn(1)[12], whole[12])
 
+    def test_devices_between_those_of_the_targets_change_nothing(self) -> None:
+        whole = self.drawn()
+        some = whole.targets.take(np.array([6, 7, 70]))
+        among_all = draw(whole.events, whole.offsets, some, 300, np.random.default_rng([0, 1, 0]))
+        assert np.array_equal(Drawn(whole.events, whole.offsets, some, 300, (0, 1))[np.arange(3)], among_all)
+
     def test_never_met_before_across_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(candidates, "CHUNK", 7)
         drawn = self.drawn()

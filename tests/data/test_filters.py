@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ class Divided:
         spool = Spool.of(pl.DataFrame(rows, schema=schema, orient="row"))
         self.users, self.items = spool.ids("user"), spool.ids("item")
         table = spool.events.with_row_index("row").collect()
-        self.partitions: list[Sequences] = [order(one) for one in table.partition_by("user", maintain_order=True)]
+        self.partitions: list[Sequences] = []
+        for one in table.partition_by("user", maintain_order=True):
+            bounds = np.array([[int((one["part"] <= part).sum()) for part in (0, 1)]])
+            self.partitions.append(replace(order(one), bounds=bounds))
 
     def index(self, folder: Path, min_user_events: int = 1, min_item_events: int = 1) -> Indexed:
         core, vocabulary = find_vocabulary(self.partitions, len(self.items), min_user_events, min_item_events)

@@ -173,7 +173,8 @@ class Stage:
         indexed = write_sequences(folder, [divided], core, vocabulary, spool.ids("user"), spool.ids("item"))
         part = np.full(len(table), -1, dtype=np.int64)
         kept = divided.keep(core.stays[0])
-        part[kept.row_E] = np.asarray(kept.part_E)
+        assert kept.bounds is not None
+        part[kept.row_E] = (kept.within_E[:, None] >= kept.bounds[kept.user_E]).sum(axis=1)
         return part, indexed
 
     def counted(self, divided: Sequences) -> Sequences:
@@ -187,12 +188,13 @@ class Stage:
 
 class CountsAll(Stage):
     def counted(self, divided: Sequences) -> Sequences:
-        return replace(divided, part_E=np.zeros(len(divided.item_E), dtype=np.int8))
+        return replace(divided, bounds=np.stack([divided.lengths] * 2, axis=1))
 
 
 class CountsValidation(Stage):
     def counted(self, divided: Sequences) -> Sequences:
-        return replace(divided, part_E=np.where(divided.part_E == 1, 0, divided.part_E).astype(np.int8))
+        assert divided.bounds is not None
+        return replace(divided, bounds=divided.bounds[:, [1, 1]])
 
 
 class BreaksTiesByAll(Stage):

@@ -26,9 +26,9 @@ def times(some: Sequence[int]) -> list[Sequences]:
 
 
 def parts(sequences: Sequences) -> list[int]:
-    assert sequences.part_E is not None
-    found: list[int] = sequences.part_E.tolist()
-    return found
+    assert sequences.bounds is not None
+    edges = zip(sequences.bounds.tolist(), sequences.lengths.tolist())
+    return [part for (first, end), count in edges for part in [0] * first + [1] * (end - first) + [2] * (count - end)]
 
 
 def divided(sequences: Sequences, kind: str, valid_share: float = 0.1, test_share: float = 0.1) -> Sequences:
@@ -196,5 +196,5 @@ class TestLargeLogs:
     def test_is_the_same_in_any_partitions(self, kind: str) -> None:
         (whole,) = self.divide(10_001, kind)
         pieces = self.divide(10_001, kind, cuts=7)
-        for name in ("users", "item_E", "row_E", "part_E"):
+        for name in ("users", "item_E", "row_E", "bounds"):
             assert np.array_equal(getattr(whole, name), np.concatenate([getattr(piece, name) for piece in pieces]))

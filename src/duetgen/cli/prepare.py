@@ -37,7 +37,7 @@ def prepare(
         Path | None, Parameter(help="Dataset folder to make [of a data set by name: kept under its name in the cache].")
     ] = None,
     append: Annotated[
-        Path | None,
+        str | None,
         Parameter(
             help="Dataset to append the log to: it grows in place, or beside it with --out, as one by name must."
         ),
@@ -148,15 +148,17 @@ def prepare(
     if append is not None and (source in KINDS or input is None or test_input is not None or people is not None):
         images = ", and images cannot grow" if source in KINDS else ""
         raise UsageError(f"--append takes one log of events{images}", "write `duet prepare LOG --append DATASET`")
+    if append == "":
+        raise UsageError("--append names no dataset", "write `duet prepare LOG --append DATASET`")
     if input is not None and (log := find_named_log(input)) is not None:
         if append is None:
             name = name or canonical(input.name)
             out = out or prepared_at(name)
         input = log
-    root = None if append is None else find_dataset(append, silent)
+    root = None if append is None else find_dataset(Path(append), silent)
     if root is not None and (root / MARKER).is_file():
         raise NotAppendableError(f"{root} is an image folder, and images cannot grow", "prepare all images anew")
-    if root != append and out is None:
+    if append is not None and root != Path(append) and out is None:
         raise UsageError(f"{append} is found by its name, and does not grow in its place", "give --out DIR")
     out = out or root
     if out is None:

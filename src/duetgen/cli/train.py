@@ -81,8 +81,10 @@ def train(
 
     start: Path | TrainConfig | None = None
     if from_ is not None:
-        if out is not None:
-            check_there(from_, RunFolder(out))
+        if not from_.exists():
+            runs = Path("runs").glob(f"{find_dataset(dataset, quiet or json).name}-*") if out is None else [out]
+            for begun in sorted(runs):
+                check_there(from_, RunFolder(begun))
         start = its = going_on(from_, method)
         if joint and method is None and its.model.method != "duet":
             raise InvalidConfigError(
@@ -185,7 +187,7 @@ def print_start(root: Path, data: Dataset, epochs: int) -> None:
     environment = RunFolder(root).read_environment()
     console.notes.print(
         f"goes on from {root}, trained on version {len(environment.earlier) + 1} of {data.version}, for at most "
-        f"{epochs} passes: {data.vocabulary - environment.vocabulary:,} items are new to it"
+        f"{told_passes(epochs)}: {data.vocabulary - environment.vocabulary:,} items are new to it"
     )
 
 
@@ -200,6 +202,11 @@ def size_word(config: TrainConfig, vocabulary: int) -> str | None:
         f"note: `duet export` will refuse this model: its weights take {size / 2**30:.1f} GiB, and a graph holds "
         "less than 2; train with fewer items, a smaller --width, or fewer model.cloud.neighbours"
     )
+
+
+def told_passes(passes: int) -> str:
+    """So many passes, in words."""
+    return f"{passes} pass{'es' * (passes != 1)}"
 
 
 class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,5 +276,5 @@ def told(config: TrainConfig) -> str:
     met = "; what a device has met is left out of the loss" if objective.met == "hide" else ""
     return (
         f"width {backbone.width}, window {backbone.window}, dropout {backbone.dropout}, {loss}, at most "
-        f"{optimiser.epochs} passes, batches of {optimiser.batch_positions:,} positions{met}"
+        f"{told_passes(optimiser.epochs)}, batches of {optimiser.batch_positions:,} positions{met}"
     )

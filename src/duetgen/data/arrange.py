@@ -18,9 +18,10 @@ from duetgen.data.errors import NothingNewError
 from duetgen.data.filters import Core, Indexed, Vocabulary, find_vocabulary
 from duetgen.data.partitions import Partitions, Run, in_threads, partition
 from duetgen.data.repeats import exact_repeats
+from duetgen.data.runs import Runs
 from duetgen.data.sequences import Sequences
 from duetgen.data.splits import FEWEST, Rule, divide, find_rule
-from duetgen.data.store import Int64, Split
+from duetgen.data.store import Int64
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Earlier:
         rule: of its split.
         known: how many items are known; their codes come first, in the order of their indices.
         events: how many there are.
+        runs: the events.
     """
 
     rule: Rule
     known: int
     events: int
+    runs: Runs
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Arrangement:
         seed: of what the split draws.
         most: events of one partition, at most.
         run: works on partitions.
-        earlier: of the version that the events are appended to, whose own come first; None: there is none.
+        earlier: of the version that the events are appended to; None: there is none.
     """
 
     split: str
@@ -73,7 +76,7 @@ class Arranged:
 
     Attributes:
         rule: of the split.
-        divided: sequences with the part of each event.
+        divided: sequences with their bounds.
         divided_sizes: events, users and items of them.
         short: sequences of the users that the split drops, a folder a partition; none if it drops none.
         core: which users stay.
@@ -81,6 +84,7 @@ class Arranged:
         indexed: the arrays.
         exact_rows: exact repeats among the events.
         exact_appended: how many of them are appended.
+        once: without time, the share of events whose item has no other.
     """
 
     rule: Rule
@@ -92,13 +96,16 @@ class Arranged:
     indexed: Indexed
     exact_rows: int
     exact_appended: int
+    once: float
 
     def part_of_row(self, rows: int) -> Int64:
         """The part of each row of the log, -1 where its event or its user is left out: int64 [rows]."""
         part = np.full(rows, -1, dtype=np.int64)
         for stays_U, sequences in zip(self.core.stays, self.divided):
             kept = sequences.keep(stays_U)
-            part[kept.row_E] = np.asarray(kept.part_E)
+            assert kept.bounds is not None
+            before_U, after_U = kept.bounds[kept.user_E].T
+            part[kept.row_E] = (kept.within_E >= before_U).astype(int) + (kept.within_E >= after_U)
         return part
 
 
@@ -118,31 +125,35 @@ def arrange(
     Raises:
         DuetError: any refusal of `splits` and `filters`.
     """
-    earlier = how.earlier or Earlier(Rule(Split(kind=how.split)), known=0, events=0)
-    ordered = partition(events, work, how.most, how.run)
+    earlier = how.earlier
+    known, stood, since = (earlier.known, earlier.events, earlier.rule) if earlier else (0, 0, None)
+    ordered = partition(events, work, how.most, how.run, earlier.runs if earlier else None)
     exact = appended = new = 0
-    timed = False
+    timed, events_I = False, np.zeros(len(items), dtype=np.int64)
     for sequences in ordered:
-        repeat_E = exact_repeats(sequences)
+        repeat_E, new_E = exact_repeats(sequences), sequences.row_E >= stood
         exact += int(repeat_E.sum())
-        appended += int((repeat_E & (sequences.row_E >= earlier.events)).sum())
-        new += int((~repeat_E & (sequences.row_E >= earlier.events)).sum())
+        appended += int((repeat_E & new_E).sum())
+        new += int((~repeat_E & new_E).sum())
         timed = sequences.time_E is not None
+        if not timed:
+            events_I += np.bincount(sequences.item_E, minlength=len(items))
     if not new and (timed or how.drop_repeats):
         raise NothingNewError(
             f"all {appended:,} events of the log stand in the dataset already", "append a log of events that are new"
         )
     if how.drop_repeats and exact:
         ordered = ordered.change("once", _once)
-    rule = find_rule(ordered, how.split, how.valid_share, how.test_share, how.seed, earlier.rule)
+    rule = find_rule(ordered, how.split, how.valid_share, how.test_share, how.seed, since)
     users_before = before([int((sequences.lengths >= FEWEST).sum()) for sequences in ordered])
     events_before = before([len(sequences.item_E) for sequences in ordered])
     short = [work / f"short-{number:04}" for number in range(len(ordered.folders))] if rule.reason else []
     divided = ordered.change("parts", partial(_in_parts, rule, users_before, events_before, short))
-    core, vocabulary = find_vocabulary(divided, len(items), how.min_user_events, how.min_item_events, earlier.known)
+    core, vocabulary = find_vocabulary(divided, len(items), how.min_user_events, how.min_item_events, known)
     indexed = write_sequences(folder, divided, core, vocabulary, users, items)
     left = sizes_of(divided, len(items))
-    return Arranged(rule, divided, left, short, core, vocabulary, indexed, exact, appended)
+    once = float((events_I == 1).sum() / max(events_I.sum(), 1))
+    return Arranged(rule, divided, left, short, core, vocabulary, indexed, exact, appended, once)
 
 
 def _once(sequences: Sequences, _: int) -> Sequences:

@@ -15,10 +15,10 @@ import polars as pl
 
 from duetgen.data.errors import NoTargetsError
 from duetgen.data.filters import Core, Indexed, Vocabulary
-from duetgen.data.sequences import Sequences, offsets_of
+from duetgen.data.places import offsets_of
+from duetgen.data.sequences import Sequences
 from duetgen.data.sources.duet_text.placing import place_given, place_rows
 from duetgen.data.sources.duet_text.rows import TextRows
-from duetgen.data.splits import bounds_of
 from duetgen.data.store import FIRST_ITEM, PARTS, Step, find_targets
 
 
@@ -29,7 +29,7 @@ def write_sequences(
 
     Args:
         folder: of the dataset.
-        divided: sequences with the part of each event.
+        divided: sequences with their bounds.
         core: which users stay.
         vocabulary: index of each raw item.
         users: ids by code.
@@ -50,7 +50,7 @@ def write_sequences(
             met_I[kept.item_E] = True
             codes.append(kept.users)
             lengths.append(kept.lengths)
-            bounds.append(bounds_of(kept))
+            bounds.append(np.asarray(kept.bounds))
     if not times.size:
         times.path.unlink()
     offsets = offsets_of(np.concatenate(lengths))

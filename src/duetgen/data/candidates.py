@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from duetgen.data.places import offsets_of, places_of, sorted_with_places
 from duetgen.data.store import FIRST_ITEM, PADDING, Int32, Int64, Targets
 
 NEGATIVES: Final = 99
@@ -22,7 +23,12 @@ CHUNK: Final = 8_192
 KEPT: Final = 32
 """Chunks that are kept once they are drawn, of 3 MB each."""
 
-CELLS: Final = 2**23
+CELLS: Final = 2**20
+"""Items by targets that are put in a random order at once."""
+HASHES: Final = 2**22
+DRAW_BITS: Final = DRAWS.bit_length()
+BLOCK: Final = 512
+"""Targets whose draws are looked at at once, which the processor keeps near."""
 
 
 class Met:
@@ -36,15 +42,22 @@ class Met:
 
     def __init__(self, events: Int32, offsets: Int64, vocabulary: int) -> None:
         device_E = np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
-        # unique() gives the first position of each pair, for events are in order within a device.
-        self.keys, self.first = np.unique(device_E * vocabulary + events, return_index=True)
+        # Events are in order within a device, so the first place of each pair is that of its first event.
+        key_E, place_E = sorted_with_places(device_E * vocabulary + events)
+        new_E = np.diff(key_E, prepend=-1) > 0
+        self.keys, self.first = key_E[new_E], place_E[new_E]
         self.vocabulary = vocabulary
+        self._perhaps = np.zeros(HASHES, dtype=bool)
+        self._perhaps[self.keys & (HASHES - 1)] = True
 
     def before(self, device: Int64, item: Int64, position: Int64) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """Whether the device met the item before the (absolute) position; shapes broadcast."""
-        key = device * self.vocabulary + item
+        key, position = np.broadcast_arrays(device * self.vocabulary + item, position)
+        met = self._perhaps[key & (HASHES - 1)]  # Few are looked for among the keys, which takes longer.
+        key, position = key[met], position[met]
         at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
-        return np.asarray((self.keys[at] == key) & (self.first[at] < position))
+        met[met] = (self.keys[at] == key) & (self.first[at] < position)
+        return np.asarray(met)
 
 
 class Drawn:
@@ -79,12 +92,13 @@ class Drawn:
     def _draw_chunk(self, chunk: int) -> Int32:
         targets = self.targets.take(slice(chunk * CHUNK, (chunk + 1) * CHUNK))
         # What the devices of these targets met, and no other's.
-        first, end = int(targets.device_N[0]), int(targets.device_N[-1]) + 1
-        begin = int(self.offsets[first])
-        own = Targets(targets.device_N - first, targets.position_N - begin, targets.start_N - begin)
-        events = np.asarray(self.events[begin : self.offsets[end]])
-        rng = np.random.default_rng([*self.seed, chunk])
-        return draw(events, self.offsets[first : end + 1] - begin, own, self.vocabulary, rng)
+        device_D, own_N = np.unique(targets.device_N, return_inverse=True)
+        begin_D = self.offsets[device_D]
+        lengths = self.offsets[device_D + 1] - begin_D
+        events, offsets = np.asarray(self.events)[places_of(begin_D, lengths)], offsets_of(lengths)
+        moved_N = (offsets[:-1] - begin_D)[own_N]
+        own = Targets(own_N, targets.position_N + moved_N, targets.start_N + moved_N)
+        return draw(events, offsets, own, self.vocabulary, np.random.default_rng([*self.seed, chunk]))
 
 
 def draw(events: Int32, offsets: Int64, targets: Targets, vocabulary: int, rng: np.random.Generator) -> Int32:
@@ -117,14 +131,20 @@ def _by_rejection(
 ) -> tuple[Int32, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """The first 99 that are allowed among a fixed number of draws; and for which targets there were as many."""
     drawn_ND = rng.integers(FIRST_ITEM, met.vocabulary, size=(len(targets), DRAWS))
+    rows = [slice(first, first + BLOCK) for first in range(0, len(targets), BLOCK)]
+    found = [_allowed(events, targets.take(some), met, drawn_ND[some]) for some in rows]
+    return np.concatenate([first_NC for first_NC, _ in found]), np.concatenate([full_N for _, full_N in found])
+
+
+def _allowed(
+    events: Int32, targets: Targets, met: Met, drawn_ND: Int64
+) -> tuple[Int32, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     allowed_ND = drawn_ND != events[targets.position_N][:, None]
     allowed_ND &= ~met.before(targets.device_N[:, None], drawn_ND, targets.position_N[:, None])
-    # A stable sort puts equal items side by side, the earlier draw first: the others are repeats.
-    by_item_ND = np.argsort(drawn_ND, axis=1, kind="stable")
-    sorted_ND = np.take_along_axis(drawn_ND, by_item_ND, axis=1)
-    repeat_ND = np.zeros_like(allowed_ND)
-    np.put_along_axis(repeat_ND, by_item_ND[:, 1:], sorted_ND[:, 1:] == sorted_ND[:, :-1], axis=1)
-    allowed_ND &= ~repeat_ND
+    # Sorted with their draws, equal items stand side by side, the earlier draw first: the others are repeats.
+    sorted_ND = np.sort(drawn_ND << DRAW_BITS | np.arange(DRAWS), axis=1)
+    row, at = np.nonzero(np.diff(sorted_ND >> DRAW_BITS) == 0)
+    allowed_ND[row, sorted_ND[row, at + 1] & ((1 << DRAW_BITS) - 1)] = False
     full_N = allowed_ND.sum(axis=1) >= NEGATIVES
     first_NC = np.argsort(~allowed_ND, axis=1, kind="stable")[:, :NEGATIVES]
     return np.take_along_axis(drawn_ND, first_NC, axis=1).astype(np.int32), full_N
@@ -138,6 +158,10 @@ def _exactly(events: Int32, targets: Targets, met: Met, rng: np.random.Generator
     allowed_NV[np.arange(rows), events[targets.position_N]] = False
     for row, (start, position) in enumerate(zip(targets.start_N, targets.position_N)):
         allowed_NV[row, events[start:position]] = False
-    order_NV = np.argsort(np.where(allowed_NV, rng.random(allowed_NV.shape), np.inf), axis=1)[:, :NEGATIVES]
-    chosen = np.where(np.take_along_axis(allowed_NV, order_NV, axis=1), order_NV, PADDING).astype(np.int32)
-    return np.pad(chosen, ((0, 0), (0, NEGATIVES - chosen.shape[1])), constant_values=PADDING)
+    place_NV = np.where(allowed_NV, rng.random(allowed_NV.shape), np.inf)
+    count = min(NEGATIVES, met.vocabulary)
+    first_NC = np.argpartition(place_NV, count - 1, axis=1)[:, :count]
+    place_NC = np.take_along_axis(place_NV, first_NC, axis=1)
+    first_NC = np.take_along_axis(first_NC, np.argsort(place_NC, axis=1), axis=1)
+    chosen = np.where(np.isfinite(np.sort(place_NC, axis=1)), first_NC, PADDING).astype(np.int32)
+    return np.pad(chosen, ((0, 0), (0, NEGATIVES - count)), constant_values=PADDING)

@@ -17,7 +17,6 @@ import polars as pl
 
 from duetgen.data.errors import BadSettingError, NoEventsLeftError
 from duetgen.data.sequences import Sequences
-from duetgen.data.splits import TRAIN
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Bool, Int32, Int64
 
 
@@ -28,10 +27,12 @@ class Core:
     Attributes:
         stays: by partition, which of its users stay: bool [U].
         known_I: which raw items are known.
+        counts_I: their training events, of the users that stay.
     """
 
     stays: list[Bool]
     known_I: Bool
+    counts_I: Int64
 
 
 @dataclass(frozen=True)
@@ -82,37 +83,41 @@ def find_core(divided: Iterable[Sequences], items: int, min_user_events: int, mi
     training event: a new device, which the generator serves without having trained on it.
 
     Args:
-        divided: sequences with the part of each event, by partition; gone through once for each step of the core.
+        divided: sequences with their bounds, by partition; gone through once for each step of the core.
         items: I.
         min_user_events: of a user.
         min_item_events: of an item.
     """
     stays = [np.ones(len(sequences.users), dtype=bool) for sequences in divided]
-    known_I = _count(divided, stays, items) >= max(min_item_events, 1)
+    counts_I = _count(divided, stays, items)
+    known_I = counts_I >= max(min_item_events, 1)
     changed = min_user_events > 1
     while changed:
         changed = False
         for number, sequences in enumerate(divided):
-            training_E = (sequences.part_E == TRAIN) & known_I[sequences.item_E]
-            counts_U = np.bincount(sequences.user_E[training_E], minlength=len(sequences.users))
-            stays_U = stays[number] & (counts_U >= min_user_events)
+            training_E = sequences.training_E & known_I[sequences.item_E]
+            stays_U = stays[number] & (sequences.count(training_E) >= min_user_events)
             changed |= not np.array_equal(stays_U, stays[number])
             stays[number] = stays_U
-        known_next_I = _count(divided, stays, items) >= max(min_item_events, 1)
+        counts_I = _count(divided, stays, items)
+        known_next_I = counts_I >= max(min_item_events, 1)
         changed |= not np.array_equal(known_next_I, known_I)
         known_I = known_next_I
-    return Core(stays, known_I)
+    return Core(stays, known_I, counts_I)
 
 
 def _count(divided: Iterable[Sequences], stays: list[Bool], items: int) -> Int64:
     """Training events of each raw item, of users that stay: int64 [I]."""
     counts_I = np.zeros(items, dtype=np.int64)
     for stays_U, sequences in zip(stays, divided):
-        training_E = np.asarray(sequences.part_E) == TRAIN
-        if not stays_U.all():
-            training_E &= np.repeat(stays_U, sequences.lengths)
-        counts_I += np.bincount(sequences.item_E[training_E], minlength=items)
+        counts_I += np.bincount(sequences.item_E[_training(sequences, stays_U)], minlength=items)
     return counts_I
+
+
+def _training(sequences: Sequences, stays_U: Bool) -> Bool:
+    """Which events are training, of users that stay: bool [E]."""
+    training_E = sequences.training_E
+    return training_E if stays_U.all() else training_E & np.repeat(stays_U, sequences.lengths)
 
 
 def make_vocabulary(divided: Iterable[Sequences], core: Core, known: int = 0) -> Vocabulary:
@@ -120,12 +125,11 @@ def make_vocabulary(divided: Iterable[Sequences], core: Core, known: int = 0) ->
 
     The first `known` raw items are known already, and their indices come before.
     """
-    items = len(core.known_I)
-    counts_I = _count(divided, core.stays, items)
+    items, counts_I = len(core.known_I), core.counts_I
     first_I = np.full(items, np.iinfo(np.int64).max)
     for stays_U, sequences in zip(core.stays, divided):
-        training_E = (sequences.part_E == TRAIN) & np.repeat(stays_U, sequences.lengths)
-        np.minimum.at(first_I, sequences.item_E[training_E], sequences.row_E[training_E])
+        new_E = _training(sequences, stays_U) & (sequences.item_E >= known)
+        np.minimum.at(first_I, sequences.item_E[new_E], sequences.row_E[new_E])
     new = known + np.flatnonzero(core.known_I[known:])
     chosen = np.append(np.arange(known), new[np.lexsort((first_I[new], -counts_I[new]))])
     index_I = np.full(items, UNKNOWN, dtype=np.int32)

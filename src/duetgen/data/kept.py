@@ -8,13 +8,14 @@ kept/events.parquet   user, item, timestamp: their events, user by user in order
                       items.parquet with kept/items.parquet behind it
 ```
 
-`write_kept` writes that, and `Standing` gives it back: ids whose codes come first, and events that come before a log.
+`write_kept` writes that, and `Standing` gives it back: ids whose codes come first, and runs of events.
 
 Shapes: E events, U users of a partition, I raw items.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +25,12 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.arrange import Arranged, Earlier
+from duetgen.data.arrays import GrowingArray
+from duetgen.data.places import offsets_of
+from duetgen.data.runs import Runs
 from duetgen.data.sequences import Sequences, pieces
 from duetgen.data.splits import Rule
+from duetgen.data.spool import Spool
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
 
 GROWING: Final = ("temporal", "leave-one-out")
@@ -84,6 +89,15 @@ def table_of(sequences: Sequences) -> pl.DataFrame:
     return table if sequences.time_E is None else table.with_columns(timestamp=np.asarray(sequences.time_E))
 
 
+RUNS: Final[dict[str, type[np.generic]]] = {
+    "events": np.int32,
+    "timestamps": np.int64,
+    "unknown_at": np.int64,
+    "unknown": np.int32,
+}
+"""Arrays of `Runs` that are written a piece at a time."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """A dataset that a log is appended to.
@@ -114,12 +128,18 @@ class Standing:
         left: int = dataset.kept("events").select(pl.len()).collect().item()
         return cls(dataset, users["user"], items["item"], items.drop_nulls(), len(dataset.events) + left)
 
-    @property
-    def earlier(self) -> Earlier:
-        """The rule of its split, the known items and the events."""
+    def sizes_with(self, log: Spool) -> tuple[int, int, int]:
+        """Events, users and items of what stands and a log, whose first codes are those that stand."""
+        users, items = self.users, self.items
+        new = (int((log.tally[name][len(ids) :] > 0).sum()) for name, ids in (("user", users), ("item", items)))
+        return self.size + log.size, len(users) + next(new), len(items) + next(new)
+
+    def earlier(self, folder: Path) -> Earlier:
+        """What holds of it for events that come behind; the folder is for `runs`."""
         bounds, split = self.dataset.bounds, self.dataset.manifest.split
         drawn = None if split.validating is None else np.flatnonzero(bounds[:, 1] > bounds[:, 0])
-        return Earlier(Rule(split, validating=drawn), self.dataset.manifest.counts.items, self.size)
+        known = self.dataset.manifest.counts.items
+        return Earlier(Rule(split, validating=drawn), known, self.size, self.runs(folder))
 
     @cached_property
     def last(self) -> int | None:
@@ -129,32 +149,28 @@ class Standing:
         left = self.dataset.kept("events").select(pl.col("timestamp").max()).collect(engine="streaming")
         return int(max([times.max(), *left["timestamp"].drop_nulls()]))
 
-    def events(self, folder: Path) -> pl.LazyFrame:
-        """All events that stand, device by device and then of who was left out; `user` and `item` are codes.
+    def runs(self, folder: Path) -> Runs:
+        """All events that stand.
 
         Args:
-            folder: to write them to.
+            folder: to write into what the arrays lack.
         """
-        dataset, unknown, done = self.dataset, self.dataset.kept("unknown"), 0
-        known = dataset.manifest.counts.items
-        blocks: list[pl.LazyFrame] = []
         folder.mkdir()
-        for devices, events in pieces(dataset.offsets, dataset.events, dataset.timestamps):
-            lengths = np.diff(dataset.offsets[devices.start : devices.stop + 1])
-            item_E = dataset.events[events] - FIRST_ITEM
-            other_E = item_E == UNKNOWN - FIRST_ITEM
-            others = int(other_E.sum())
-            item_E[other_E] = known + unknown.slice(done, others).collect()["item"].to_numpy()
-            done += others
-            table = pl.DataFrame(
-                {
-                    "user": np.repeat(np.arange(devices.start, devices.stop, dtype=np.uint32), lengths),
-                    "item": item_E.astype(np.uint32),
-                }
+        dataset, known = self.dataset, self.dataset.manifest.counts.items
+        lengths = np.zeros(len(self.users), dtype=np.int64)
+        lengths[: dataset.devices] = np.diff(dataset.offsets)
+        with ExitStack() as stack:
+            items, times, places, unknown = (
+                stack.enter_context(GrowingArray(folder / f"{name}.npy", dtype)) for name, dtype in RUNS.items()
             )
-            if dataset.timestamps is not None:
-                table = table.with_columns(timestamp=np.asarray(dataset.timestamps[events]))
-            path = folder / f"{len(blocks):06}.arrow"
-            table.write_ipc(path, compression="uncompressed")
-            blocks.append(pl.scan_ipc(path))
-        return pl.concat([*blocks, dataset.kept("events").with_columns(pl.col("user") + dataset.devices)])
+            for some in dataset.kept("events").collect_batches(maintain_order=True):
+                lengths[dataset.devices :] += np.bincount(some["user"], minlength=len(lengths) - dataset.devices)
+                items.append(some["item"].to_numpy() + FIRST_ITEM)
+                if dataset.timestamps is not None:
+                    times.append(some["timestamp"].to_numpy())
+            for _, events in pieces(dataset.offsets, dataset.events):
+                places.append(events.start + np.flatnonzero(dataset.events[events] == UNKNOWN))
+            for some in dataset.kept("unknown").collect_batches(maintain_order=True):
+                unknown.append(some["item"].to_numpy() + known)
+        np.save(folder / "offsets.npy", offsets_of(lengths))
+        return Runs(dataset.root / "sequences", folder)

@@ -10,11 +10,12 @@ Shapes: E events, U devices, V items, N targets, C candidates, R rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from duetgen.data.candidates import CHUNK
 from duetgen.data.filters import Indexed
 from duetgen.data.sequences import pieces
 from duetgen.data.splits import TEST, TRAIN, VALID
@@ -22,9 +23,6 @@ from duetgen.data.store import FIRST_ITEM, PADDING, Bool, Check, Dataset, Int64,
 
 Stage = Callable[[pl.DataFrame], tuple[Int64, Indexed]]
 """Gives the part of each row of an event table, -1 where its user is dropped, and the arrays made of them."""
-
-SAMPLED: Final = 4_096
-"""Targets of a part whose negatives are looked at together."""
 
 
 def check(dataset: Dataset) -> list[Check]:
@@ -46,13 +44,17 @@ def check_order(dataset: Dataset) -> Check:
         return Check(name="order", passed=True, evidence="the log has no time; file order stands for it")
     wrong = 0
     for devices, events in pieces(dataset.offsets, dataset.timestamps):
-        time = dataset.timestamps[events]
-        back = time[1:] < time[:-1]
-        back[dataset.offsets[devices.start + 1 : devices.stop] - events.start - 1] = False
-        wrong += int(back.sum())
+        wrong += _steps_back(dataset.timestamps[events], dataset.offsets[devices.start : devices.stop + 1])
     steps = len(dataset.events) - 1
     evidence = f"time runs backwards at {wrong:,} of {steps:,} steps within devices"
     return Check(name="order", passed=not wrong, evidence=evidence)
+
+
+def _steps_back(times: Int64, offsets: Int64) -> int:
+    """How often time runs backwards within a device."""
+    back = times[1:] < times[:-1]
+    back[offsets[1:-1] - offsets[0] - 1] = False
+    return int(back.sum())
 
 
 def check_boundary(dataset: Dataset) -> Check:
@@ -96,14 +98,13 @@ def _ends_of_parts(timestamps: Int64, offsets: Int64, bounds: Int64) -> tuple[li
     """The first and the last time of training, validation and test."""
     ends: list[list[int]] = [[], [], []]
     for devices, events in pieces(offsets, timestamps):
-        lengths = np.diff(offsets[devices.start : devices.stop + 1])
-        device_E = np.repeat(np.arange(devices.start, devices.stop), lengths)
-        within_E = np.arange(events.start, events.stop) - offsets[device_E]
-        part_E = (within_E >= bounds[device_E, 0]).astype(int) + (within_E >= bounds[device_E, 1])
-        for part in range(3):
-            times = timestamps[events][part_E == part]
-            if len(times):
-                ends[part] += [int(times.min()), int(times.max())]
+        start_D3 = offsets[devices, None] + np.pad(bounds[devices], ((0, 0), (1, 0))) - events.start
+        some_D3 = np.diff(start_D3.ravel(), append=events.stop - events.start).reshape(-1, 3) > 0
+        part = np.nonzero(some_D3)[1]
+        for least in (np.minimum, np.maximum):
+            end = least.reduceat(timestamps[events], start_D3[some_D3])
+            for number in np.unique(part).tolist():
+                ends[number].append(int(least.reduce(end[part == number])))
     return [min(some, default=None) for some in ends], [max(some, default=None) for some in ends]
 
 
@@ -117,7 +118,7 @@ def check_vocabulary(dataset: Dataset) -> Check:
             return Check(name="vocabulary", passed=False, evidence="an event has an index outside the vocabulary")
         starts = dataset.offsets[devices] - some.start
         trained = [events[start : start + n] for start, n in zip(starts, dataset.bounds[devices, 0])]
-        np.add.at(counts, np.concatenate(trained), 1)
+        counts += np.bincount(np.concatenate(trained), minlength=len(counts))
     known = counts[FIRST_ITEM:]
     wrong = int((items["count"].to_numpy() != known).sum()) if len(items) == len(known) else len(known)
     unseen = int((known == 0).sum())
@@ -140,8 +141,11 @@ def check_histories(dataset: Dataset, part: Part) -> Check:
     ok &= (targets.position_N - begin >= bound) & (targets.position_N < dataset.offsets[targets.device_N + 1])
     if dataset.timestamps is not None:
         for devices, events in pieces(dataset.offsets, dataset.timestamps):
-            time = _by_device(dataset.timestamps[events], dataset.offsets[devices.start : devices.stop + 1])
-            latest = np.maximum.accumulate(time)
+            offsets = dataset.offsets[devices.start : devices.stop + 1]
+            latest = time = dataset.timestamps[events]
+            if _steps_back(time, offsets):
+                time = _by_device(time, offsets)
+                latest = np.maximum.accumulate(time)
             some = slice(*np.searchsorted(targets.device_N, [devices.start, devices.stop]))
             position = targets.position_N[some] - events.start
             ok[some] &= latest[position - 1] <= time[position]
@@ -164,14 +168,14 @@ def _by_device(times: Int64, offsets: Int64) -> Int64:
 def check_candidates(dataset: Dataset, part: Part) -> Check:
     """No negative is the target, something met before it, a repeat, or an item that training does not know.
 
-    Of a large part, the first targets and the last are looked at: negatives are drawn by one rule.
+    Of a large part, as many targets are looked at as are drawn for at once, for negatives are drawn by one rule: the
+    first of validation, and of the test the last.
     """
     whole, drawn = dataset.targets(part), dataset.candidates(part)
-    index_N = np.arange(len(whole))
-    if len(whole) > 2 * SAMPLED:
-        index_N = np.concatenate([index_N[:SAMPLED], index_N[-SAMPLED:]])
+    first = 0 if part == "valid" else max(len(whole) // CHUNK - 1, 0) * CHUNK
+    index_N = np.arange(first, min(first + CHUNK, len(whole)))
     targets, drawn_NC = whole.take(index_N), drawn[index_N]
-    events = dataset.events
+    events = np.asarray(dataset.events)
     real_NC = drawn_NC != PADDING
     sorted_NC = np.sort(drawn_NC, axis=1)
     bad_N = (real_NC[:, 1:] & ~real_NC[:, :-1]).any(axis=1)
@@ -182,12 +186,12 @@ def check_candidates(dataset: Dataset, part: Part) -> Check:
     met: set[int] = set()
     device, reached = -1, 0
     of_N, start_N, position_N = (a.tolist() for a in (targets.device_N, targets.start_N, targets.position_N))
-    for row, (owner, start, position) in enumerate(zip(of_N, start_N, position_N)):
+    for row, (owner, start, position, drawn_C) in enumerate(zip(of_N, start_N, position_N, drawn_NC.tolist())):
         if owner != device:
             device, reached, met = owner, start, set()
         met.update(events[reached:position].tolist())
         reached = position
-        bad_N[row] |= not met.isdisjoint(drawn_NC[row].tolist())
+        bad_N[row] |= not met.isdisjoint(drawn_C)
     bad = int(bad_N.sum())
     of = f"{len(targets):,} targets" + (f" (of {len(whole):,})" if len(targets) < len(whole) else "")
     evidence = f"{bad} of {of} have a negative that is the target, met before it, or no known item"
@@ -237,7 +241,7 @@ def with_nonsense(events: pl.DataFrame, replaced: Bool) -> pl.DataFrame:
     """The log with other items in the events `replaced`: new ones, and ones that training knows."""
     row = np.arange(len(events))
     known = events["item"].gather(np.flatnonzero(~replaced)[row % max(int((~replaced).sum()), 1)])
-    new = pl.Series([f"nonsense {i % 7}" for i in range(len(events))])
+    new = pl.Series([f"nonsense {i}" for i in range(7)]).gather(row % 7)
     even = pl.Series(row % 2 == 0)
     other = pl.select(pl.when(even).then(new).otherwise(known)).to_series()
     item = pl.select(pl.when(pl.Series(replaced)).then(other).otherwise(events["item"])).to_series()

@@ -19,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from duetgen.data.places import mapped
+from duetgen.data.runs import Runs
 from duetgen.data.sequences import Sequences, cut, order
 from duetgen.data.store import Int64
 
@@ -60,13 +62,19 @@ class Partitions:
 
 
 def _change(folders: list[Path], name: str, change: Change, number: int) -> Path:
-    changed = folders[number].with_name(f"{name}-{number:04}")
-    change(Sequences.load(folders[number]), number).save(changed)
-    shutil.rmtree(folders[number])
+    folder, changed = folders[number], folders[number].with_name(f"{name}-{number:04}")
+    before = Sequences.load(folder)
+    change(before, number).save(changed, but=before)
+    for path in folder.iterdir():
+        if not (changed / path.name).exists():
+            path.rename(changed / path.name)
+    shutil.rmtree(folder)
     return changed
 
 
-def partition(events: pl.LazyFrame, folder: Path, most: int, run: Run = in_threads) -> Partitions:
+def partition(
+    events: pl.LazyFrame, folder: Path, most: int, run: Run = in_threads, runs: Runs | None = None
+) -> Partitions:
     """Sequences of all users.
 
     Args:
@@ -74,25 +82,30 @@ def partition(events: pl.LazyFrame, folder: Path, most: int, run: Run = in_threa
         folder: to work in.
         most: events that one partition should have at most.
         run: works on partitions.
+        runs: events that stand before those of the log, in order already; their users have the first codes.
     """
+    standing_U = np.zeros(0, dtype=np.int64) if runs is None else runs.lengths
     columns = [name for name in ("timestamp", "moment", "part") if name in events.collect_schema().names()]
-    events = events.with_row_index("row").select("user", "item", "row", *columns)
+    events = events.with_row_index("row", int(standing_U.sum())).select("user", "item", "row", *columns)
     counts = events.group_by("user").len().collect(engine="streaming")
-    events_U = np.zeros(int(counts["user"].max()) + 1, dtype=np.int64)  # type: ignore[arg-type]
+    events_U = np.zeros(max(int(counts["user"].max()) + 1, len(standing_U)), dtype=np.int64)  # type: ignore[arg-type]
     events_U[counts["user"].to_numpy()] = counts["len"].to_numpy()
+    events_U[: len(standing_U)] += standing_U
     first = cut(events_U, most)
-    if len(first) == 1:
-        order(events.collect(engine="streaming")).save(folder / "log-0000")
-        return Partitions([folder / "log-0000"], run)
     batches = Batches.write(events, first, len(events_U), folder / "batches")
-    ordered = run(partial(_order, batches), len(first))
+    bounds = np.minimum(np.append(first, len(events_U)), len(standing_U))
+    ordered = run(partial(_order, batches, bounds, runs), len(first))
     shutil.rmtree(batches.folder)
     return Partitions(ordered, run)
 
 
-def _order(batches: Batches, number: int) -> Path:
+def _order(batches: Batches, bounds: Int64, runs: Runs | None, number: int) -> Path:
+    """A partition of the log; `bounds` are the users of the partitions as far as they stand."""
+    sequences = order(batches.read(number))
+    if runs is not None:
+        sequences = runs.take(np.arange(*bounds[number : number + 2])).join(sequences)
     ordered = batches.folder.with_name(f"log-{number:04}")
-    order(batches.read(number)).save(ordered)
+    sequences.save(ordered)
     return ordered
 
 
@@ -129,6 +142,5 @@ class Batches:
         pieces: dict[str, list[Any]] = {}
         for of_batch, bounds in zip(sorted(self.folder.iterdir()), self.bounds_BP):
             for path in of_batch.iterdir():
-                column = np.load(path, mmap_mode="r")
-                pieces.setdefault(path.stem, []).append(column[bounds[number] : bounds[number + 1]])
+                pieces.setdefault(path.stem, []).append(mapped(path)[bounds[number] : bounds[number + 1]])
         return {name: np.concatenate(some) for name, some in pieces.items()}

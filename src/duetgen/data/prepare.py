@@ -32,7 +32,7 @@ from duetgen.data.arrange import Arrangement, arrange
 from duetgen.data.arrays import write_rows, write_tables
 from duetgen.data.errors import BadSettingError, LeakageError, NoTimeError
 from duetgen.data.filters import Indexed, keep_rated
-from duetgen.data.kept import GROWING, Standing, write_kept
+from duetgen.data.kept import GROWING, Standing, table_of, write_kept
 from duetgen.data.manifest import divide_steps, make_manifest, read_steps, step, write_manifest
 from duetgen.data.memory import Memory
 from duetgen.data.partitions import Run, in_threads
@@ -176,10 +176,9 @@ def make_dataset(
         rated = spool.sizes
         steps.append(step("rating", f"rated less than {config.min_rating:g}, or not rated", left, rated))
         left = rated
-    split = choose_split(log, config.split)
+    split, earlier = choose_split(log, config.split), None
     if standing is not None:
-        spool.append_to(standing.events(work / "standing"))
-        whole = spool.sizes
+        earlier, whole = standing.earlier(work / "standing"), standing.sizes_with(spool)
         steps.append(
             step("append", f"onto the {standing.size:,} events of version {standing.dataset.version}", left, whole)
         )
@@ -194,7 +193,7 @@ def make_dataset(
         seed=config.seed,
         most=memory.most_events(spool),
         run=run,
-        earlier=None if standing is None else standing.earlier,
+        earlier=earlier,
     )
     say(f"dividing {left[0]:,} events ({how.split})")
     users, items = spool.ids("user"), spool.ids("item")
@@ -215,7 +214,7 @@ def make_dataset(
     manifest = make_manifest(folder, input, log, config, made, steps, standing)
     write_manifest(folder, manifest)
     say("checking for leakage")
-    checks = leakage.check(Dataset(folder)) + check_some(spool, how, work)
+    checks = leakage.check(Dataset(folder, manifest.files)) + check_some(spool, how, work)
     failed = [check for check in checks if not check.passed]
     if failed:
         raise LeakageError(
@@ -240,13 +239,18 @@ def check_some(log: Spool, how: Arrangement, work: Path) -> list[Check]:
 
     Of a large log every n-th user is looked at, and the core, which such a part may not have, is left out.
     """
-    every = -(-log.size // SAMPLED)
+    earlier = how.earlier
+    every = -(-(log.size + (earlier.events if earlier else 0)) // SAMPLED)
     if every > 1:
         how = replace(how, min_user_events=1, min_item_events=1)
     how = replace(how, earlier=None)
     table = log.events.filter(pl.col("user") % every == 0).collect(engine="streaming")
+    sequences = order(table.with_row_index("row"))
+    if earlier is not None:
+        sequences = earlier.runs.take(np.arange(0, len(earlier.runs.lengths), every)).join(sequences)
+        table = table_of(sequences)
+        sequences = replace(sequences, row_E=np.arange(len(table), dtype=np.int32))
     if how.drop_repeats:
-        sequences = order(table.with_row_index("row"))
         table = table[np.sort(sequences.row_E[~exact_repeats(sequences)])]
         how = replace(how, drop_repeats=False)
     table = table.with_columns(log.ids(name).gather(table[name]).alias(name) for name in ("user", "item"))

@@ -49,7 +49,7 @@ def remarks(made: Arranged, log: Spool, counts: Counts, config: PrepareConfig, u
     if not timed and kind == "random":
         lines.append("no time in this log: the order of the events was drawn at random, and says nothing of trends")
     elif not timed:
-        lines += of_order(log, next(iter(made.divided)), unseen)
+        lines += of_order(next(iter(made.divided)), log.ids("item"), made.once, unseen)
     return lines + of_device_ids(made.indexed.users)
 
 
@@ -58,14 +58,14 @@ def of_growth(made: Arranged, log: Spool, standing: Standing, met: MetPolicy) ->
 
     Args:
         made: of all events.
-        log: all events.
-        standing: those of before, which come first.
+        log: those appended.
+        standing: those of before.
         met: the policy of now.
     """
     lines = []
     if standing.last is not None:
         late = pl.col("timestamp") < standing.last
-        if count := log.events.slice(standing.size).select(late.sum()).collect(engine="streaming").item():
+        if count := log.events.select(late.sum()).collect(engine="streaming").item():
             lines.append(f"{count:,} appended events are older than the last that stood: they are put in order")
     if made.exact_appended:
         lines.append(
@@ -93,14 +93,20 @@ def of_shares(counts: Counts, valid_share: float, test_share: float) -> list[str
     return lines
 
 
-def of_order(log: Spool, some: Sequences, unseen: float) -> list[str]:
-    """A log without time: its order stands for it, and may mean nothing; the sequences are of its first users."""
+def of_order(some: Sequences, items: pl.Series, once: float, unseen: float) -> list[str]:
+    """A log without time: its order stands for it, and may mean nothing.
+
+    Args:
+        some: sequences of its first users.
+        items: ids by code.
+        once: share of events whose item has no other.
+        unseen: share of new items among the test targets.
+    """
     lines = ["no time in this log: the order of the file stands for it; if that means nothing, choose --split random"]
-    if sorted_by_item(some, log.ids("item")):
+    if sorted_by_item(some, items):
         lines.append(
             "the events of a user are sorted by item, so their order is no order in time: choose --split random"
         )
-    once = int((log.counts("item")["events"] == 1).sum()) / log.size
     if unseen >= UNSEEN and unseen > 2 * once:
         lines.append(
             f"{unseen:.0%} of the test targets are items that training does not know; drawn at random, about "

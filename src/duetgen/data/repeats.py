@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.filters import Indexed
-from duetgen.data.sequences import Sequences, pieces, sort_by
+from duetgen.data.places import first_of, sorted_with_places
+from duetgen.data.sequences import Sequences, pieces
 from duetgen.data.store import FIRST_ITEM, Bool, Repeats
 from duetgen.wire.messages import MetPolicy
 
@@ -56,20 +57,19 @@ def count_repeats(indexed: Indexed, exact_rows: int, dropped: bool) -> Repeats:
     events = again = 0
     vocabulary = FIRST_ITEM + len(indexed.items)
     for devices, some in pieces(indexed.offsets, indexed.events, indexed.timestamps):
-        lengths = np.diff(indexed.offsets[devices.start : devices.stop + 1])
-        device_E = np.repeat(np.arange(devices.start, devices.stop), lengths)
-        within_E = np.arange(some.start, some.stop) - indexed.offsets[device_E]
-        item_E = np.asarray(indexed.events[some])
-        counted_E = (within_E < indexed.bounds[device_E, 0]) & (item_E >= FIRST_ITEM)
-        pair_M = device_E[counted_E] * vocabulary + item_E[counted_E]
+        training_D, lengths = indexed.bounds[devices, 0], np.diff(indexed.offsets[devices.start : devices.stop + 1])
+        counted_E = first_of(lengths, training_D) & (indexed.events[some] >= FIRST_ITEM)
+        device_E = np.repeat(np.arange(len(lengths)), lengths)
+        pair_M = device_E[counted_E] * vocabulary + indexed.events[some][counted_E]
         # A device's training events are in order of time, and so are those of one of its items then.
-        order_M = sort_by(pair_M)
-        same = np.diff(pair_M[order_M]) == 0
+        pair_M, place_M = sorted_with_places(pair_M)
+        same = np.flatnonzero(np.diff(pair_M) == 0)
         exact = 0
         if indexed.timestamps is not None:
-            exact = int((np.diff(indexed.timestamps[some][counted_E][order_M])[same] == 0).sum())
+            time_M = indexed.timestamps[some][counted_E]
+            exact = int((time_M[place_M[same]] == time_M[place_M[same + 1]]).sum())
         events += len(pair_M) - exact
-        again += int(same.sum()) - exact
+        again += len(same) - exact
     return Repeats(share=again / max(1, events), events=events, exact_rows=exact_rows, dropped=dropped)
 
 

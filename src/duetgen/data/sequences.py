@@ -14,10 +14,21 @@ from typing import Any, Final, Self
 import numpy as np
 import polars as pl
 
+from duetgen.data.places import first_of, offsets_of, sort_by
 from duetgen.data.store import Bool, Int8, Int32, Int64
 
-PIECE: Final = 2**21
-"""Events that are looked at at once, where arrays of all are not to be held."""
+PIECE: Final = 2**18
+"""Events that are looked at at once, where arrays of all are not to be held: as many as the processor keeps near."""
+EVENT_COLUMNS: Final = ("item_E", "time_E", "row_E", "part_E")
+DTYPES: Final[dict[str, type[np.generic]]] = {
+    "users": np.int64,
+    "offsets": np.int64,
+    "item_E": np.int32,
+    "time_E": np.int64,
+    "row_E": np.int32,
+    "part_E": np.int8,
+    "bounds": np.int64,
+}
 
 
 @dataclass(frozen=True)
@@ -30,15 +41,18 @@ class Sequences:
         item_E: int32: code of each event's item.
         time_E: seconds, or None.
         row_E: the event's row in the log.
-        part_E: 0 training, 1 validation, 2 test; before the events are divided as the log has it, or None.
+        part_E: 0 training, 2 test, where the log came divided, or None.
+        bounds: once they are divided, how many events of each user are training, and training or validation: int64
+            [U, 2]; None before.
     """
 
     users: Int64
     offsets: Int64
     item_E: Int32
     time_E: Int64 | None
-    row_E: Int64
+    row_E: Int32
     part_E: Int8 | None
+    bounds: Int64 | None = None
 
     @property
     def lengths(self) -> Int64:
@@ -55,11 +69,22 @@ class Sequences:
         """Position of each event among its user's."""
         return np.arange(len(self.item_E), dtype=np.int64) - np.repeat(self.offsets[:-1], self.lengths)
 
+    @property
+    def training_E(self) -> Bool:  # noqa: N802
+        """Whether each event of divided sequences is training."""
+        assert self.bounds is not None
+        return first_of(self.lengths, self.bounds[:, 0])
+
+    def count(self, some_E: Bool) -> Int64:
+        """How many of each user's events are among some: int64 [U]."""
+        return np.add.reduceat(some_E, self.offsets[:-1], dtype=np.int64)
+
     def keep(self, keep_U: Bool) -> Self:
         """Only the users where `keep_U`."""
         if keep_U.all():
             return self
-        kept = replace(self, users=self.users[keep_U], offsets=offsets_of(self.lengths[keep_U]))
+        bounds = None if self.bounds is None else self.bounds[keep_U]
+        kept = replace(self, users=self.users[keep_U], offsets=offsets_of(self.lengths[keep_U]), bounds=bounds)
         return kept._of_events(np.repeat(keep_U, self.lengths), self)
 
     def only(self, keep_E: Bool) -> Self:
@@ -68,27 +93,67 @@ class Sequences:
         return replace(self, offsets=offsets_of(lengths))._of_events(keep_E, self)
 
     def _of_events(self, keep_E: Bool, whole: Self) -> Self:
-        columns = ("item_E", "time_E", "row_E", "part_E")
-        kept = {name: array[keep_E] for name in columns if (array := getattr(whole, name)) is not None}
+        kept = {name: array[keep_E] for name in EVENT_COLUMNS if (array := getattr(whole, name)) is not None}
         return replace(self, **kept)
 
-    def save(self, folder: Path) -> None:
-        """Write the arrays as files of a new folder."""
+    def join(self, other: Sequences) -> Sequences:
+        """The events of both, each user's in order: of equal times these come first, and without time all of them."""
+        users = np.union1d(self.users, other.users)
+        lengths = np.zeros(len(users), dtype=np.int64)
+        for one in (self, other):
+            lengths[np.searchsorted(users, one.users)] += one.lengths
+        offsets = offsets_of(lengths)
+        begin_U = offsets[np.searchsorted(users, other.users)]
+        place_E = np.repeat(begin_U, other.lengths) + other.within_E + self._not_after(other)
+        own_E = np.ones(int(offsets[-1]), dtype=bool)
+        own_E[place_E] = False
+        joined: dict[str, Any] = {}
+        for name in EVENT_COLUMNS:
+            if (mine := getattr(self, name)) is not None:
+                joined[name] = np.empty(len(own_E), dtype=mine.dtype)
+                joined[name][own_E] = mine
+                joined[name][place_E] = getattr(other, name)
+        return replace(self, users=users, offsets=offsets, **joined)
+
+    def _not_after(self, other: Sequences) -> Int64:
+        """How many events of each other event's user are not after it: int64, one for each event of `other`."""
+        ends = np.append(self.offsets[:-1], 0), np.append(self.offsets[1:], 0)
+        at_U = np.searchsorted(self.users, other.users)
+        at_U[~np.isin(other.users, self.users)] = len(self.users)
+        begin_E, high_E = (np.repeat(end_U[at_U], other.lengths) for end_U in ends)
+        if self.time_E is None or other.time_E is None:
+            return np.asarray(high_E - begin_E)
+        low_E, middle_E = np.copy(begin_E), high_E - 1  # Most come after all that stands: the last is looked at first.
+        while len(open_E := np.flatnonzero(low_E < high_E)):
+            middle = middle_E[open_E]
+            later = self.time_E[middle] > other.time_E[open_E]
+            high_E[open_E] = np.where(later, middle, high_E[open_E])
+            low_E[open_E] = np.where(later, low_E[open_E], middle + 1)
+            middle_E = (low_E + high_E) // 2
+        return np.asarray(low_E - begin_E)
+
+    def save(self, folder: Path, but: Self | None = None) -> None:
+        """Write the arrays as files of a new folder, `but` those that are another's too."""
         folder.mkdir(parents=True)
         for field in fields(self):
-            if (array := getattr(self, field.name)) is not None:
-                np.save(folder / f"{field.name}.npy", array)
+            array = getattr(self, field.name)
+            if array is not None and array is not getattr(but, field.name, None):
+                np.asarray(array, DTYPES[field.name]).tofile(folder / field.name)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
         arrays: dict[str, Any] = {field.name: None for field in fields(cls)}
-        return cls(**arrays | {path.stem: np.load(path, mmap_mode="r") for path in folder.iterdir()})
+        return cls(**arrays | {path.name: _mapped(path) for path in folder.iterdir()})
 
 
-def offsets_of(lengths: Int64) -> Int64:
-    """Where each of some pieces begins, and the last ends: int64 [U+1]."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+def _mapped(path: Path) -> Any:
+    """An array of sequences from its file: with nothing around it, so that it is there at once."""
+    array = np.zeros(0, dtype=DTYPES[path.name])
+    if path.stat().st_size:
+        with path.open("rb") as file:
+            array = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=array.dtype)
+    return array.reshape(-1, 2) if path.name == "bounds" else array
 
 
 def cut(lengths_U: Int64, most: int) -> Int64:
@@ -126,28 +191,6 @@ def codes(column: pl.Series) -> tuple[Int64, pl.Series]:
     return code.to_numpy().astype(np.int64), distinct
 
 
-def sort_by(*keys_E: np.ndarray[Any, np.dtype[Any]]) -> Int64:
-    """As `numpy.lexsort`: places in order of the last key, ties by the one before it, and at last as they stand.
-
-    A whole number is sorted together with its place, in one word: more than ten times faster than sorting places by it.
-    """
-    count = len(keys_E[0])
-    place_E, bits = np.arange(count, dtype=np.int64), count.bit_length()
-    for key_E in keys_E:
-        key_E = key_E[place_E]
-        if (key_E[1:] >= key_E[:-1]).all():
-            continue
-        if key_E.dtype.kind == "f" or (int(key_E.max()) - int(key_E.min())).bit_length() + bits > 63:
-            place_E = place_E[np.argsort(key_E, kind="stable")]
-            continue
-        word_E = (key_E.astype(np.int64) - int(key_E.min())) << bits
-        word_E |= np.arange(count)
-        word_E.sort()
-        word_E &= (1 << bits) - 1
-        place_E = place_E[word_E]
-    return place_E
-
-
 def order(events: pl.DataFrame | dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Sequences:
     """Group by user and sort by (part, time), stable.
 
@@ -165,6 +208,6 @@ def order(events: pl.DataFrame | dict[str, np.ndarray[Any, np.dtype[Any]]]) -> S
         offsets=np.append(first, len(user_E)).astype(np.int64),
         item_E=columns["item"][place].astype(np.int32),
         time_E=columns["timestamp"][place].astype(np.int64) if "timestamp" in columns else None,
-        row_E=columns["row"][place].astype(np.int64),
+        row_E=columns["row"][place].astype(np.int32),
         part_E=columns["part"][place].astype(np.int8) if "part" in columns else None,
     )

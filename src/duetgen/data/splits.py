@@ -11,14 +11,14 @@ Shapes: E events, U users, S spans of time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from duetgen.data.errors import NoBoundaryError, NoEventsLeftError, NoTimeError, TestInputMissingError
-from duetgen.data.sequences import Sequences
+from duetgen.data.sequences import PIECE, Sequences
 from duetgen.data.store import Int64, Split
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -103,9 +103,8 @@ def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_sh
         NoTimeError: the log has no time.
         NoBoundaryError: there are fewer than three different times.
     """
-    test_from = _not_before(since.test_from, boundary(partitions, test_share))
-    valid_from = None if test_from is None else boundary(partitions, valid_share, test_from)
-    valid_from = _not_before(since.valid_from, valid_from)
+    test_from = boundary(partitions, test_share, since=since.test_from)
+    valid_from = None if test_from is None else boundary(partitions, valid_share, test_from, since.valid_from)
     if test_from is None or valid_from is None:
         moments = 1 if test_from is None else 2
         raise NoBoundaryError(
@@ -115,58 +114,54 @@ def find_boundaries(partitions: Iterable[Sequences], valid_share: float, test_sh
     return Split(kind="temporal", valid_from=valid_from, test_from=test_from)
 
 
-def _not_before(since: int | None, time: int | None) -> int | None:
-    return max((one for one in (since, time) if one is not None), default=None)
-
-
-def boundary(partitions: Iterable[Sequences], share: float, before: int | None = None) -> int | None:
+def boundary(
+    partitions: Iterable[Sequences], share: float, before: int | None = None, since: int | None = None
+) -> int | None:
     """The time for which the share of events at or after it is nearest to `share`, with some on both sides.
 
     Among equal distances the earlier time, so that the part after it is not the smaller one; None if all times are
-    equal. With `before`, only the events before that time count.
+    equal. With `before`, only the events before that time count. With `since`, the time of an event that was a boundary
+    once, none before it.
     """
-    first_S, last_S, events_S = _spans(partitions, *_ends(partitions, before))
-    total = int(events_S.sum())
-    while True:
-        # A span stands for its times by the first of them: how many events are at or after that is exact.
-        after_S = np.cumsum(events_S[::-1])[::-1]
-        crossed = int(np.flatnonzero(after_S >= share * total)[-1])
-        if first_S[crossed] == last_S[crossed]:
-            break
-        within = _spans(partitions, int(first_S[crossed]), int(last_S[crossed]))
-        first_S, last_S, events_S = (
-            np.concatenate([whole[:crossed], inner, whole[crossed + 1 :]])
-            for whole, inner in zip((first_S, last_S, events_S), within)
-        )
-    if len(first_S) < 2:
-        return None
-    return int(first_S[1 + int(np.argmin(np.abs(after_S[1:] - share * total)))])
+    first, high, events = _extent(partitions, before=before)
+    low, later, shift = first if since is None else since, 0, 1
+    while shift:
+        # Equal spans of time from `low` to `high`; the last that has so many events from its beginning on is the next.
+        shift = max((high - low).bit_length() - BINS_BITS, 0)
+        events_S = np.zeros(1 << BINS_BITS, dtype=np.int64)
+        for time in _blocks(partitions):
+            events_S += np.bincount((time[(time >= low) & (time <= high)] - low) >> shift, minlength=len(events_S))
+        after_S = later + np.cumsum(events_S[::-1])[::-1]
+        if after_S[0] < share * events:
+            return since
+        crossed = int(np.flatnonzero(after_S >= share * events)[-1])
+        low, later = low + (crossed << shift), int(after_S[crossed] - events_S[crossed])
+        high = min(high, low + (1 << shift) - 1)
+    reached = int(after_S[crossed])
+    if low > first and reached - share * events <= share * events - later:
+        return low
+    return _extent(partitions, above=low, before=before)[0] if later else low if low > first else None
 
 
-def _ends(partitions: Iterable[Sequences], before: int | None) -> tuple[int, int]:
-    """The first and the last time, of those before a time."""
+def _extent(
+    partitions: Iterable[Sequences], before: int | None = None, above: int | None = None
+) -> tuple[int, int, int]:
+    """The first and the last time of some events, and how many there are."""
     ends: list[int] = []
-    for sequences in partitions:
-        time = _times(sequences)
+    events = 0
+    for time in _blocks(partitions):
         time = time if before is None else time[time < before]
+        time = time if above is None else time[time > above]
         ends += [int(time.min()), int(time.max())] if len(time) else []
-    return min(ends), max(ends)
+        events += len(time)
+    return min(ends), max(ends), events
 
 
-def _spans(partitions: Iterable[Sequences], low: int, high: int) -> tuple[Int64, Int64, Int64]:
-    """Equal spans of time from `low` to `high` that have events: their first and last times, and how many events."""
-    shift = max((high - low).bit_length() - BINS_BITS, 0)
-    first_S, last_S = (np.full(1 << BINS_BITS, end) for end in (high, low))
-    events_S = np.zeros(1 << BINS_BITS, dtype=np.int64)
+def _blocks(partitions: Iterable[Sequences]) -> Iterator[Int64]:
+    """The times of all events, some at once."""
     for sequences in partitions:
         time = _times(sequences)
-        time = time[(time >= low) & (time <= high)]
-        span = (time - low) >> shift
-        events_S += np.bincount(span, minlength=len(events_S))
-        np.minimum.at(first_S, span, time)
-        np.maximum.at(last_S, span, time)
-    some = events_S > 0
-    return first_S[some], last_S[some], events_S[some]
+        yield from (time[first : first + PIECE] for first in range(0, len(time), PIECE))
 
 
 def _times(sequences: Sequences) -> Int64:
@@ -176,7 +171,7 @@ def _times(sequences: Sequences) -> Int64:
 
 
 def divide(sequences: Sequences, rule: Rule, users: int = 0, events: int = 0) -> Sequences:
-    """The sequences of some users with the part of each event, non-decreasing within a user; see the module.
+    """The sequences of some users with the bounds of their parts; see the module.
 
     Args:
         sequences: of the users.
@@ -186,14 +181,18 @@ def divide(sequences: Sequences, rule: Rule, users: int = 0, events: int = 0) ->
     """
     kind = rule.split.kind
     if kind == "temporal":
-        time, split = _times(sequences), rule.split
-        assert split.valid_from is not None
-        assert split.test_from is not None
-        part = (time >= split.valid_from).astype(np.int8) + (time >= split.test_from)
-        return replace(sequences, part_E=part.astype(np.int8))
+        return _at_moments(sequences, rule.split)
     if kind == "given":
         return _given(sequences)
     return _leave_one_out(_shuffled(sequences, rule.seed, events) if kind == "random" else sequences, rule, users)
+
+
+def _at_moments(sequences: Sequences, split: Split) -> Sequences:
+    assert split.valid_from is not None
+    assert split.test_from is not None
+    time = _times(sequences)
+    bounds = [sequences.count(time < moment) for moment in (split.valid_from, split.test_from)]
+    return replace(sequences, bounds=np.stack(bounds, axis=1))
 
 
 def _leave_one_out(sequences: Sequences, rule: Rule, before: int) -> Sequences:
@@ -203,14 +202,12 @@ def _leave_one_out(sequences: Sequences, rule: Rule, before: int) -> Sequences:
     last trains: events that nobody looks at would else be lost to every model, the newest ones at that.
     """
     sequences = sequences.keep(sequences.lengths >= FEWEST)
-    left_E = np.repeat(sequences.lengths, sequences.lengths) - sequences.within_E
     validates_U = np.full(len(sequences.users), rule.validating is None)
     if rule.validating is not None:
         first, end = np.searchsorted(rule.validating, [before, before + len(validates_U)])
         validates_U[rule.validating[first:end] - before] = True
-    second_last = np.where(np.repeat(validates_U, sequences.lengths), VALID, TRAIN)
-    part = np.where(left_E == 1, TEST, np.where(left_E == 2, second_last, TRAIN)).astype(np.int8)
-    return replace(sequences, part_E=part)
+    last_U = sequences.lengths - 1
+    return replace(sequences, bounds=np.stack([last_U - validates_U, last_U], axis=1))
 
 
 def _shuffled(sequences: Sequences, seed: int, before: int) -> Sequences:
@@ -222,17 +219,7 @@ def _shuffled(sequences: Sequences, seed: int, before: int) -> Sequences:
 
 
 def _given(sequences: Sequences) -> Sequences:
-    """Test events as they came; the last of two or more other events of each user is validation."""
+    """Test events as they came, which stand last; the last of two or more other events of each user is validation."""
     assert sequences.part_E is not None
-    part = np.array(sequences.part_E)
-    training_U = np.bincount(sequences.user_E[part == TRAIN], minlength=len(sequences.users))
-    last_U = sequences.offsets[:-1] + training_U - 1
-    part[last_U[training_U >= 2]] = VALID
-    return replace(sequences, part_E=part)
-
-
-def bounds_of(sequences: Sequences) -> Int64:
-    """How many events of each user are training, and training or validation: int64 [U, 2]."""
-    assert sequences.part_E is not None
-    ends = [np.bincount(sequences.user_E[sequences.part_E <= part], minlength=len(sequences.users)) for part in (0, 1)]
-    return np.stack(ends, axis=1).astype(np.int64)
+    training_U = sequences.count(sequences.part_E == TRAIN)
+    return replace(sequences, bounds=np.stack([training_U - (training_U >= 2), training_U], axis=1))

@@ -168,14 +168,6 @@ class Spool:
         vars(self).pop("tally", None)
         self.size = int(self.tally["user"].sum())
 
-    def append_to(self, standing: pl.LazyFrame) -> None:
-        """Put events that stand before these; of equal times, also those that are equal in seconds, they come first."""
-        columns = [name for name in ("user", "item", "timestamp", "moment") if name in self.columns]
-        if "moment" in columns:
-            first = self.events.collect_schema()["moment"].min()  # type: ignore[attr-defined]
-            standing = standing.with_columns(moment=first)
-        self.hold(pl.concat([standing.select(columns), self.events.select(columns)]))
-
     def ids(self, name: str) -> pl.Series:
         """The ids of the users or the items, by code; some may have no event any more."""
         return self._codes[name].ids()

@@ -21,6 +21,7 @@ Shapes: E events, U devices, V items with padding and unknown, N targets of a pa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -214,12 +215,16 @@ def find_targets(offsets: Int64, bounds: Int64, part: Part, limit: int = MAX_TAR
     first = np.maximum(first, offsets[:-1] + 1)
     count = np.clip(last - first, 0, limit)
     device = np.repeat(np.arange(len(count), dtype=np.int64), count)
-    within = np.arange(len(device), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
-    return Targets(device, first[device] + within, offsets[:-1][device])
+    position = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(len(device), dtype=np.int64)
+    return Targets(device, position, np.repeat(offsets[:-1], count))
 
 
 class Dataset:
     """A dataset folder, opened: arrays are memory-mapped, nothing is copied, and a file is verified when it is opened.
+
+    Args:
+        root: the folder.
+        verified: files whose digests were just made.
 
     Raises:
         NotADatasetError: the folder is missing or of another version.
@@ -228,7 +233,7 @@ class Dataset:
 
     marker: ClassVar[str] = "manifest.json"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, verified: Iterable[str] = ()) -> None:
         self.root = Path(root)
         path = self.root / self.marker
         if not path.is_file():
@@ -244,7 +249,7 @@ class Dataset:
                 "prepare the logs again with this version of duetgen",
             )
         self.manifest = decode_sealed(content, Manifest, refuse)
-        self._verified: set[str] = set()
+        self._verified = set(verified)
         self.events = self._array("sequences/events.npy", np.int32, (None,))
         self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
         self.bounds: Int64 = np.asarray(self._array("sequences/bounds.npy", np.int64, (len(self.offsets) - 1, 2)))
@@ -430,5 +435,5 @@ def content_hash(root: Path, met: MetPolicy, seed: int, files: dict[str, str], v
             digest.update(f"{name} {of_file}\0".encode())
     for name, column in (("items.parquet", "item"), ("devices.parquet", "user")):
         for ids in pl.read_parquet(root / name, columns=[column]).iter_slices(2**16):
-            digest.update("".join(f"{one}\0" for one in ids[column].to_list()).encode())
+            digest.update("\0".join([*ids[column].to_list(), ""]).encode())
     return digest.hexdigest()

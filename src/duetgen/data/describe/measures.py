@@ -17,7 +17,8 @@ from duetgen.data.describe.description import Description, Lengths, Popularity, 
 from duetgen.data.describe.ranks import at_ranks, median
 from duetgen.data.describe.tastes import measure_drift, measure_reach, place_items
 from duetgen.data.describe.warnings import warn
-from duetgen.data.sequences import pieces, sort_by
+from duetgen.data.places import sort_by
+from duetgen.data.sequences import pieces
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset, Int32, Int64
 
 QUANTILES: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
