@@ -185,7 +185,8 @@ def page(results: VisionResults, record: dict[str, Any], command: str) -> str:
             assert own is not None
             assert one is not None
             other = f"{own.another:.3f}" if metric == ACCURACY and own.another is not None else ""
-            name = f"{table.setting}, {table.part} ({len(table.seeds)} seeds)"
+            seeds = len(table.seeds)
+            name = f"{table.setting}, {table.part} ({seeds} seed{'s' if seeds > 1 else ''})"
             told += [other, f"{one.mean:+.3f} ({interval(one.low, one.high)})", one.outcome]
             lines.append(f"| {name} | {table.shift_cost:+.3f} | {' | '.join(told)} |")
         lines.append("")
