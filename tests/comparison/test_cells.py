@@ -308,7 +308,7 @@ def test_one_changed_digit_of_a_record_is_no_finished_cell(whole: Path, tmp_path
     assert unfinished(tmp_path / "copy", CELLS) == CELLS[:1]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format_version": 4}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format_version": 5}'])
 def test_a_comparison_whose_job_is_damaged_is_told_so(tiny_job: Job, tmp_path: Path, content: bytes) -> None:
     root = tmp_path / "out"
     open_folder(root, tiny_job, False)

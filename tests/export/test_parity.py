@@ -126,7 +126,7 @@ def test_another_dataset_is_refused(bundle_dataset: Dataset, make_dataset: MakeD
 
 
 def test_weights_that_no_file_holds_are_refused(bundle_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "PROTOBUF_BYTES", 1_000)
+    monkeypatch.setattr(graphs, "MOST_BYTES", 1_000)
     with pytest.raises(NotExportableError, match="weights take"):
         graphs.export_device(untrained_run(bundle_dataset).model)
 
