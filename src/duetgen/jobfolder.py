@@ -58,15 +58,16 @@ class Job:
                 raise OutputExistsError(
                     f"{root} holds {self.other}", "give --overwrite to replace it, or choose another --out"
                 )
-            if overwrite and (strange := self.strange(root, {self.marker, *self.own})):
-                raise not_of_it(root, strange)
-        elif root.is_dir() and self.strange(root, self.early):
+            if overwrite and (name := strange(root, {self.marker, *self.own})):
+                raise not_of_it(root, name)
+        elif root.is_dir() and strange(root, self.early):
             raise OutputExistsError(f"{root} exists and is not {self.name}", "choose another --out")
 
-    def strange(self, root: Path, own: Collection[str]) -> str:
-        """The name of something in the folder that has none of these names; empty where there is nothing."""
-        names = sorted(path.name for path in root.iterdir())
-        return next((name for name in names if name not in (LOCK, *own) and not name.endswith(ASIDE)), "")
+
+def strange(root: Path, own: Collection[str]) -> str:
+    """The name of something in the folder of a job that has none of these names; empty where there is nothing."""
+    names = sorted(path.name for path in root.iterdir())
+    return next((name for name in names if name not in (LOCK, *own) and not name.endswith(ASIDE)), "")
 
 
 @contextlib.contextmanager

@@ -123,10 +123,9 @@ class Recommender(nn.Module):
         # A state is one payload: to hide it is to hide everything.
         hidden = 0.0 if config.of_state else history.event_dropout
         encoder = ENCODERS[history.encoder](embed, width, history.width, history.dropout, hidden)
-        generator = ParameterGenerator(encoder, self.backbone.layout, config.generator)
-        generator.start_from(self.backbone.origin())
-        generator.freeze_where_told(self.backbone.parameters())
-        return generator
+        return ParameterGenerator.joined(
+            encoder, self.backbone.layout, config.generator, self.backbone.origin(), self.backbone.parameters()
+        )
 
     @property
     def personal(self) -> bool:
@@ -177,14 +176,14 @@ class Recommender(nn.Module):
         """Scores of each device's own candidates: [B, C]. What a device runs; theta None is the global model."""
         weights_BP = None if theta is None else theta.weights_BP
         scores_BC = self.backbone.score(self.backbone.context(window_BL), candidates_BC, weights_BP)
-        bias_BV = None if theta is None else theta.bias(self.vocabulary)
+        bias_BV = self.added(window_BL, theta)
         return scores_BC if bias_BV is None else scores_BC + bias_BV.gather(1, candidates_BC)
 
     def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of all item indices: [B, V]; padding scores -inf."""
         weights_BP = None if theta is None else theta.weights_BP
         scores_BV = self.backbone.score_shared(self.backbone.context(window_BL), slice(None), weights_BP)
-        bias_BV = None if theta is None else theta.bias(self.vocabulary)
+        bias_BV = self.added(window_BL, theta)
         if bias_BV is not None:
             scores_BV = scores_BV + bias_BV
         scores_BV[:, 0] = -torch.inf

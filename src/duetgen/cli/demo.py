@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from duetgen.training import TrainConfig
 
 MARKER = "demo.json"
-MADE = ("dataset", "base", "duet", "bundle", "results.json")
+FOLDERS, RESULTS = ("dataset", "base", "duet", "bundle"), "results.json"
 """What is in a demo's folder at the end, `bundle` if it was served."""
 
 
@@ -157,16 +157,17 @@ def run_demo(
             print_result(found["duet"], rows, new)
         step(silent, 5, "Serve it", f"a cloud on this machine, and {DEVICES} devices that live their part of the log")
         report = run_live(runs["duet"], dataset, out, seed, silent)
+    folders = [name for name in FOLDERS if live or name != "bundle"]
     result = {
         "dataset": manifest.name,
         "rows": rows,
         "new_items": new,
         "seconds": time.monotonic() - begun,
         "live": report,
-        "folders": {name: str(out / name) for name in ("dataset", "base", "duet", *(["bundle"] if live else []))},
+        "folders": {name: str(out / name) for name in folders},
         "evaluations": list(found.values()),
     }
-    write_bytes(out / "results.json", encode_json(result))
+    write_bytes(out / RESULTS, encode_json(result))
     if json:
         console.print_json(result)
         return
@@ -174,7 +175,7 @@ def run_demo(
         print_result(found["duet"], rows, new)
     else:
         print_live(report)
-    made = ", ".join(name for name in MADE if live or name != "bundle")
+    made = ", ".join([*folders, RESULTS])
     console.results.print(f"\nDone in {time.monotonic() - begun:.0f} s. Everything is in {out}/: {made}")
     console.results.print(f"  more figures: duet evaluate {out}/duet {out}/dataset --protocol candidates --by-history")
     if live:
@@ -219,7 +220,7 @@ def folder_job(out: Path, job: Job) -> jobfolder.Job:
         other="a demo of another log or with other settings",
         marker=MARKER,
         begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
-        own=frozenset((*MADE, "key", "cloud.log")),
+        own=frozenset((*FOLDERS, RESULTS, "key", "cloud.log")),
         same=lambda: read_sealed(marker, Job, damaged(marker, "give --overwrite to begin again")) == job,
     )
 

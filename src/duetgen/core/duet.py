@@ -65,17 +65,13 @@ class Duet(nn.Module):
     ) -> None:
         super().__init__()
         self.personal, self.keep = personal, keep
-        self.generator = ParameterGenerator(encoder, personal.layout, config)
+        self.generator = ParameterGenerator.joined(
+            encoder, personal.layout, config, personal.origin(), personal.module.parameters()
+        )
         self.weight = 0.0 if keep else weight
-        self.start()
-        self.generator.freeze_where_told(personal.module.parameters())
         if keep:
             freeze(personal.module)
             self.train(self.training)
-
-    def start(self) -> None:
-        """Let training start from the global model, layer by layer: see `Personal.origin`."""
-        self.generator.start_from(self.personal.origin())
 
     def train(self, mode: bool = True) -> Duet:
         """As of any module; a model that is kept stays in evaluation mode."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Self
 
 import msgspec
 import torch
@@ -138,6 +139,32 @@ class ParameterGenerator(nn.Module):
             LayerGenerator(encoder.width, encoder.views, size, self.config) for _, size in layout.layers.values()
         )
 
+    @classmethod
+    def joined(
+        cls,
+        encoder: Encoder,
+        layout: ParameterLayout,
+        config: GeneratorConfig | None,
+        origin_P: Tensor,
+        trained: Iterable[nn.Parameter],
+    ) -> Self:
+        """The generator of a model, whose training starts from that model layer by layer.
+
+        Args:
+            encoder: reads a history.
+            layout: what theta holds.
+            config: of the generator; a frozen one is never trained.
+            origin_P: the theta that is the global model, see `Personal.origin`.
+            trained: parameters of the model: those that the encoder shares are trained, frozen or not.
+        """
+        generator = cls(encoder, layout, config)
+        generator.start_from(origin_P)
+        if generator.config.frozen:
+            kept = {id(parameter) for parameter in trained}
+            for parameter in generator.parameters():
+                parameter.requires_grad_(parameter.requires_grad and id(parameter) in kept)
+        return generator
+
     def start_from(self, theta_P: Tensor) -> None:
         """Let training start from `theta_P` [P] for every device: the replacing form starts from the global layers."""
         slices = self.layout.layers.values()
@@ -145,15 +172,6 @@ class ParameterGenerator(nn.Module):
             for layer, (offset, size) in zip(self.layers, slices, strict=True):
                 assert isinstance(layer, LayerGenerator)
                 layer.decoder.bias.copy_(theta_P[offset : offset + size])
-
-    def freeze_where_told(self, trained: Iterable[nn.Parameter]) -> None:
-        """Never train it, where the configuration says so; what it shares with a model that is trained stays that
-        model's.
-        """
-        if self.config.frozen:
-            kept = {id(parameter) for parameter in trained}
-            for parameter in self.parameters():
-                parameter.requires_grad_(parameter.requires_grad and id(parameter) in kept)
 
     def constant(self) -> Tensor:
         """What of theta is the same for every device, before any history counts: [P]."""

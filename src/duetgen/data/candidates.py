@@ -162,6 +162,7 @@ def _exactly(events: Int32, targets: Targets, met: Met, rng: np.random.Generator
     count = min(NEGATIVES, met.vocabulary)
     first_NC = np.argpartition(place_NV, count - 1, axis=1)[:, :count]
     place_NC = np.take_along_axis(place_NV, first_NC, axis=1)
-    first_NC = np.take_along_axis(first_NC, np.argsort(place_NC, axis=1), axis=1)
-    chosen = np.where(np.isfinite(np.sort(place_NC, axis=1)), first_NC, PADDING).astype(np.int32)
+    order_NC = np.argsort(place_NC, axis=1)
+    place_NC, first_NC = (np.take_along_axis(one_NC, order_NC, axis=1) for one_NC in (place_NC, first_NC))
+    chosen = np.where(np.isfinite(place_NC), first_NC, PADDING).astype(np.int32)
     return np.pad(chosen, ((0, 0), (0, NEGATIVES - count)), constant_values=PADDING)

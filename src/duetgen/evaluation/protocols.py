@@ -113,16 +113,19 @@ class Scores:
         """The log-normaliser of the softmax over the catalogue: [B]."""
         return torch.logsumexp(self.catalogue, 1)
 
-    def comparable(self, candidates_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of each target's own candidates [B, C], and what makes them comparable between devices [B].
+    @cached_property
+    def trained_total(self) -> Tensor:
+        """The log-normaliser of the softmax that was trained, without what is added to the scores of some items: [B].
 
-        That is the log-normaliser of the softmax that was trained: what is added to the scores of some items says
-        nothing of the others, which keep their likelihood.
+        That says nothing of the others, which keep their likelihood.
         """
+        added_BV = self.model.added(self.window_BL, self.theta)
+        return self.log_total if added_BV is None else torch.logsumexp(self.catalogue - added_BV, 1)
+
+    def comparable(self, candidates_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of each target's own candidates [B, C], and what makes them comparable between devices [B]."""
         if self.model.normalised:
-            added_BV = self.model.added(self.window_BL, self.theta)
-            total_B = self.log_total if added_BV is None else torch.logsumexp(self.catalogue - added_BV, 1)
-            return self.catalogue.gather(1, candidates_BC), total_B
+            return self.catalogue.gather(1, candidates_BC), self.trained_total
         scores_BC = self.model.score(self.window_BL, candidates_BC, self.theta).float()
         return scores_BC, scores_BC.new_zeros(len(scores_BC))
 

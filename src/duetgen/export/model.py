@@ -137,7 +137,7 @@ def export_model(
             shown = device_graph(torch.zeros(1, layout.size), *made.values())
             contents = {
                 "device.onnx": export_device(device_graph, layout.size, made, axes),
-                "generator.onnx": export_generator(generator_graph, sample, read[0]),
+                "generator.onnx": export_generator(generator_graph, read[0]),
             }
     except NotExportableError:
         raise
@@ -263,7 +263,7 @@ def export_device(
     )
 
 
-def export_generator(graph: GeneratorGraph, sample: SampleSpec, history: Values) -> bytes:
+def export_generator(graph: GeneratorGraph, history: Values) -> bytes:
     """`generator.onnx`; devices and samples are dynamic.
 
     Raises:

@@ -62,8 +62,9 @@ class Published(nn.Module):
 
     def score(self, window_BL: Tensor, candidates_BC: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of each device's own candidates: [B, C]; theta None is the global model."""
-        theta = theta or Theta()
-        weights_BP = torch.zeros(len(window_BL), self.size) if theta.weights_BP is None else theta.weights_BP
+        weights_BP = None if theta is None else theta.weights_BP
+        if weights_BP is None:
+            weights_BP = torch.zeros(len(window_BL), self.size)
         rows = max(1, SCORES // max(1, candidates_BC.shape[1]))
         parts = [
             parity.run(
@@ -75,7 +76,7 @@ class Published(nn.Module):
             for begin in range(0, len(window_BL), rows)
         ]
         scores_BC = torch.from_numpy(np.concatenate(parts))
-        bias_BV = theta.bias(self.vocabulary)
+        bias_BV = self.added(window_BL, theta)
         return scores_BC if bias_BV is None else scores_BC + bias_BV.gather(1, candidates_BC)
 
     def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:

@@ -65,16 +65,13 @@ class Processes:
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
         limit = DDPStrategy(timeout=datetime.timedelta(seconds=WAIT_SECONDS))
-        with self._together():
-            try:
-                fabric = Fabric(
-                    accelerator="auto",
-                    devices=local,
-                    num_nodes=world // local,
-                    strategy=limit if world > 1 else "auto",
-                )
-            except MisconfigurationException as cause:
-                raise RuntimeError(str(cause)) from cause
+        with self._together(MisconfigurationException):
+            fabric = Fabric(
+                accelerator="auto",
+                devices=local,
+                num_nodes=world // local,
+                strategy=limit if world > 1 else "auto",
+            )
             fabric.launch()
         self.rank, self.world, self.device = fabric.global_rank, fabric.world_size, fabric.device
 
@@ -84,10 +81,11 @@ class Processes:
         return self.rank == 0
 
     @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
+    def _together(self, *others: type[Exception]) -> Iterator[None]:
+        failures: tuple[type[Exception], ...] = (RuntimeError, ValueError, *others)
         try:
             yield
-        except (RuntimeError, ValueError) as cause:
+        except failures as cause:
             raise TrainingFailedError(
                 f"the processes of the training do not work together: {str(cause).splitlines()[0]}",
                 "see what ended the others; the same command goes on from the last checkpoint",

@@ -206,7 +206,7 @@ def served(duet: Duet, pixels_KCHW: Pixels) -> Callable[[], Any]:
     sample = SampleSpec("uint8", list(pixels_KCHW.shape[1:]), 1 / 255)
     packed = sample.join([sample.pack(one) for one in pixels_KCHW])
     history = sample.read(packed, len(pixels_KCHW), 0)
-    graph = parity.session(export_generator(GeneratorGraph(duet).eval(), sample, history))
+    graph = parity.session(export_generator(GeneratorGraph(duet).eval(), history))
     return lambda: parity.run(graph, history=sample.read(packed, len(pixels_KCHW), 0)[None])
 
 
