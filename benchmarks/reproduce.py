@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from duetgen.data.store import Dataset
+from paper_measure import print_measure
+
 COMMAND: Final = [sys.executable, "-c", "from duetgen.cli import main; main()"]
 
 
@@ -79,11 +82,6 @@ MARKS: Final = {
         ),
     ),
 }
-DRAWN: Final = {"auc": 0.9375, "user_auc": 0.9308, "ndcg@10": 0.584, "hr@10": 0.812}
-"""SASRec of width 32 on MovieLens 1M with 3,706 items by the published DUET code: public logs of a third party, the
-best pass chosen on the test part."""
-ALL_ITEMS: Final = 3706
-"""Items of MovieLens 1M with those of fewer than 5 ratings, which the version without ratings leaves out."""
 
 
 def duet(*words: str) -> Any:
@@ -91,16 +89,16 @@ def duet(*words: str) -> Any:
     return json.loads(subprocess.run([*COMMAND, *words, "--json"], check=True, capture_output=True, text=True).stdout)
 
 
-def run(name: str, data: Path, out: Path, width: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The dataset's manifest, and both protocols of the base model that the defaults train."""
+def run(name: str, data: Path, out: Path, width: int | None) -> tuple[Dataset, Path, dict[str, Any]]:
+    """The dataset folder, the run of the base model that the defaults train, and its full ranking."""
     folder, root = out / "data" / name, out / f"{name}-{width or 'default'}"
     if not (folder / "manifest.json").is_file():
         split = ("--split", "leave-one-out")
         duet("prepare", str(data / name / "interactions.csv.gz"), *split, "--name", name, "--out", str(folder))
     size = () if width is None else ("--width", str(width))
     duet("train", str(folder), "--method", "base", *size, "--out", str(root))
-    protocols = ("--protocol", "full", "--protocol", "candidates")
-    return json.loads((folder / "manifest.json").read_text()), duet("evaluate", str(root), str(folder), *protocols)
+    (full,) = duet("evaluate", str(root), str(folder), "--protocol", "full")
+    return Dataset(folder), root, full
 
 
 def value(evaluation: dict[str, Any], metric: str) -> float:
@@ -112,18 +110,6 @@ def value(evaluation: dict[str, Any], metric: str) -> float:
 def line(model: str, ndcg: float, hr: float, note: str) -> str:
     """A line of a table."""
     return f"  {model:<34} {ndcg:.4f}   {hr:.4f}   {note}"
-
-
-def print_drawn(manifest: dict[str, Any], drawn: dict[str, Any]) -> None:
-    """The measure of the paper on MovieLens 1M, and how much of a difference is the data."""
-    items = manifest["counts"]["items"]
-    print(f"\nml-1m, one positive among 99 drawn negatives: ours on {items:,} items, theirs on {ALL_ITEMS:,}")
-    rare = 1 - items / ALL_ITEMS
-    for metric, theirs in DRAWN.items():
-        ours = value(drawn, metric)
-        # The rare items are negatives that every model ranks last.
-        same = f", with their share of rare items {ours * (1 - rare) + rare:.4f}" if "auc" in metric else ""
-        print(f"  {metric:<10} {ours:.4f}{same}; published code {theirs:.4f}")
 
 
 def main() -> None:
@@ -138,12 +124,9 @@ def main() -> None:
     missed = []
     for name in options.sets:
         mark, data = MARKS[name], Path(os.environ["DUETGEN_DATA"])
-        manifest, (full, drawn) = run(name, data, options.out, options.width)
-        counts, ours = manifest["counts"], value(full, "ndcg@10")
-        print(
-            f"\n{name}, leave-one-out: {counts['devices']:,} devices, {counts['items']:,} items; "
-            f"full, met {full['met']}"
-        )
+        dataset, root, full = run(name, data, options.out, options.width)
+        counts, ours = dataset.manifest.counts, value(full, "ndcg@10")
+        print(f"\n{name}, leave-one-out: {counts.devices:,} devices, {counts.items:,} items; full, met {full['met']}")
         print(f"  {'':<34} ndcg@10  hr@10")
         print(line("duetgen, base by the defaults", ours, value(full, "hr@10"), f"mark {mark.least}"))
         for other in mark.published:
@@ -156,7 +139,8 @@ def main() -> None:
                 )
             )
         if name == "ml-1m":
-            print_drawn(manifest, drawn)
+            print()
+            print_measure(dataset, [root])
         if ours < mark.least:
             missed.append(f"{name} {ours:.4f} < {mark.least}")
         sys.stdout.flush()
