@@ -133,7 +133,8 @@ class TestBackbone:
         scores.square().sum().backward()
         for key, parameter in model.named_parameters():
             assert parameter.grad is not None, key
-            assert parameter.grad.abs().sum() > 0, key
+            # A softmax is blind to what all keys have in common: only rounding gives that a gradient.
+            assert parameter.grad.abs().sum() > 0 or key.endswith("key.bias"), key
 
     def test_the_replacing_form_starts_from_the_global_model(self, name: str, layers: int) -> None:
         torch.manual_seed(0)

@@ -73,7 +73,8 @@ class TestHead:
         scores.square().sum().backward()
         for key, parameter in model.named_parameters():
             assert parameter.grad is not None, key
-            assert parameter.grad.abs().sum() > 0, key
+            # A softmax is blind to what all keys have in common: only rounding gives that a gradient.
+            assert parameter.grad.abs().sum() > 0 or key.endswith("key.bias"), key
 
     @pytest.mark.parametrize("share", [False, True])
     def test_a_frozen_generator_trains_nothing_but_the_device_model(self, name: str, head: str, share: bool) -> None:

@@ -39,8 +39,10 @@ HISTORY = torch.tensor([[2, 3, 1, 0]])
 
 def test_an_opinion_is_what_the_best_exceed_the_last_of_them_by() -> None:
     opinion = best(torch.tensor([[5.0, 2.0, 7.0, 4.0], [1.0, 1.5, 0.0, 9.0]]), 3)
-    assert opinion.items_BK.tolist() == [[2, 0, 3], [3, 1, 0]]
-    assert opinion.values_BK.tolist() == [[3.0, 1.0, 0.0], [8.0, 0.5, 0.0]]
+    # They come in any order.
+    assert opinion.items_BK.sort().values.tolist() == [[0, 2, 3], [0, 1, 3]]
+    row = torch.zeros(2, 4).scatter(1, opinion.items_BK, opinion.values_BK)
+    assert row.tolist() == [[1.0, 0.0, 3.0, 0.0], [0.0, 0.5, 0.0, 8.0]]
 
 
 @pytest.mark.parametrize(

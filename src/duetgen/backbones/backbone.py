@@ -70,12 +70,9 @@ def windows(events_BT: Tensor, length: int) -> Tensor:
     return rows_BTL.masked_fill(index_TL > position_T1, 0)
 
 
-def without_empty(rows_NL: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows [N, L], an empty one as one unknown item, so that no softmax or gather meets an empty row; and which of
-    them were not empty: [N, 1].
-    """
-    seen_N1 = rows_NL[:, :1] != 0
-    return torch.cat([rows_NL[:, :1].masked_fill(~seen_N1, 1), rows_NL[:, 1:]], dim=1), seen_N1
+def seen(rows_NL: Tensor, state_Nx: Tensor) -> Tensor:
+    """What was made of windows [N, L], zeros where one is empty: [N, x]."""
+    return state_Nx * (rows_NL[:, :1] != 0).to(state_Nx.dtype)
 
 
 class Backbone(nn.Module):
@@ -161,7 +158,7 @@ class SequenceBackbone(Backbone):
 
     @abstractmethod
     def encode(self, rows_NL: Tensor) -> Tensor:
-        """States of right-padded windows [N, L], none of them empty: [N, D]; with a prefix, what `read` needs."""
+        """States of right-padded windows [N, L]: [N, D], of an empty one any; with a prefix, what `read` needs."""
 
     @abstractmethod
     def read(self, context_x: Tensor, theta_P: Tensor | None) -> Tensor:
@@ -178,9 +175,7 @@ class SequenceBackbone(Backbone):
         return context_BTx
 
     def _encode_all(self, rows_NL: Tensor) -> Tensor:
-        rows_NL, seen_N1 = without_empty(rows_NL)
-        state_ND = self.encode(rows_NL)
-        return state_ND * seen_N1.to(state_ND.dtype)
+        return seen(rows_NL, self.encode(rows_NL))
 
     def query(self, context_x: Tensor, theta_P: Tensor | None) -> Tensor:
         """What candidates are compared with: the head on top of the state, [*, x] to [*, D]."""

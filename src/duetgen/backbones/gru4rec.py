@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone, windows, without_empty
+from duetgen.backbones.backbone import BackboneConfig, SequenceBackbone, seen, windows
 from duetgen.backbones.prefix import StatePrefix, WindowPrefix
 
 
@@ -35,7 +35,7 @@ class GRU4Rec(SequenceBackbone):
     def encode(self, rows_NL: Tensor, first_KND: Tensor | None = None) -> Tensor:
         """The GRU's state after the last real event: [N, D]."""
         states_NLD = self.states(rows_NL, first_KND)
-        last_N11 = ((rows_NL != 0).sum(1) - 1)[:, None, None]
+        last_N11 = ((rows_NL != 0).sum(1) - 1).clamp(min=0)[:, None, None]
         return states_NLD.gather(1, last_N11.expand(-1, -1, states_NLD.shape[-1])).squeeze(1)
 
     def context(self, window_BL: Tensor) -> Tensor:
@@ -60,7 +60,6 @@ class GRU4Rec(SequenceBackbone):
         """The states of windows [*, L] that begin with what theta says: [*, D]."""
         assert self.prefix is not None
         first_KND = None if theta_P is None else self.prefix(theta_P, context_x)
-        rows_NL, seen_N1 = without_empty(context_x.flatten(0, -2))
-        state_ND = self.encode(rows_NL, first_KND)
-        state_D: Tensor = (state_ND * seen_N1.to(state_ND.dtype)).unflatten(0, context_x.shape[:-1])
+        rows_NL = context_x.flatten(0, -2)
+        state_D: Tensor = seen(rows_NL, self.encode(rows_NL, first_KND)).unflatten(0, context_x.shape[:-1])
         return state_D

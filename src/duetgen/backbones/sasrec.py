@@ -69,31 +69,33 @@ class AttentionBlock(nn.Module):
         finished_D: Tensor = x_D + self.dropout(fed_D)
         return finished_D
 
-    def rows(self, x_NLD: Tensor, position_NLD: Tensor, mask_N1LL: Tensor) -> Tensor:
-        """The layer on windows as rows: [N, L, D]."""
-        u_NLD = self.attention_norm(x_NLD) + position_NLD
+    def rows(self, x_NLD: Tensor, position_LD: Tensor, real_NL: Tensor) -> Tensor:
+        """The layer on windows as rows, newest event first: [N, L, D]."""
+        step_L = torch.arange(real_NL.shape[1], device=real_NL.device)
+        # Causal; what stands for no event sees its like, so that no softmax is empty, and is seen by no event.
+        mask_NLL = (step_L[:, None] <= step_L) & (real_NL.unsqueeze(1) | ~real_NL.unsqueeze(2))
+        u_NLD = self.attention_norm(x_NLD) + position_LD
         q, k, v = (self.split_heads(part(u_NLD)).transpose(1, 2) for part in (self.query, self.key, self.value))
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_N1LL)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_NLL.unsqueeze(1))
         return self.finish(x_NLD, attended.transpose(1, 2).flatten(-2))
 
-    def newest(self, x_NLD: Tensor, position_NLD: Tensor, last_N1: Tensor) -> Attended:
-        """The attention of the newest event of each window alone.
+    def newest(self, x_NLD: Tensor, position_LD: Tensor, real_NL: Tensor) -> Attended:
+        """The same of the newest event of each window alone, before anything follows.
 
         One query needs no keys and no values: it is carried back through the keys' weights and meets the events
         themselves, and the values' weights meet the mean of the events.
         """
-        u_NLD = self.attention_norm(x_NLD) + position_NLD
+        u_NLD = self.attention_norm(x_NLD) + position_LD
         key_HFD, value_HFD = (part.weight.unflatten(0, (self.heads, -1)) for part in (self.key, self.value))
-        q_NHF = self.split_heads(self.query(at(u_NLD, last_N1)))
+        q_NHF = self.split_heads(self.query(u_NLD[:, 0]))
         carried_NHD = (q_NHF.unsqueeze(-2) @ key_HFD).squeeze(-2)
         # The bias adds the same for all events: a softmax is blind to it.
         bias_NH1 = (q_NHF * self.split_heads(self.key.bias)).sum(-1, keepdim=True)
         logits_NHL = carried_NHD @ u_NLD.transpose(1, 2) + bias_NH1
-        before_NL = torch.arange(x_NLD.shape[1], device=x_NLD.device) <= last_N1
-        logits_NHL = logits_NHL.masked_fill(~before_NL.unsqueeze(1), -torch.inf) / math.sqrt(q_NHF.shape[-1])
+        logits_NHL = logits_NHL.masked_fill(~real_NL.unsqueeze(1), -torch.inf) / math.sqrt(q_NHF.shape[-1])
         share_NHL = torch.softmax(logits_NHL, dim=-1)
         found_NHF = (value_HFD @ (share_NHL @ u_NLD).unsqueeze(-1)).squeeze(-1)
-        return Attended(at(x_NLD, last_N1), found_NHF.flatten(-2) + self.value.bias, q_NHF.flatten(-2), logits_NHL)
+        return Attended(x_NLD[:, 0], found_NHF.flatten(-2) + self.value.bias, q_NHF.flatten(-2), logits_NHL)
 
     def banded(self, x_BTD: Tensor, position_LD: Tensor) -> Attended:
         """The attention of every position of whole sequences, each seeing its last L events.
@@ -132,11 +134,6 @@ class AttentionBlock(nn.Module):
             return of_BNHCx.transpose(2, 3).flatten(1, 2)[:, :count]
 
         return Attended(x_BTD, joined(found_BNHCF).flatten(-2), joined(q_BNHCF).flatten(-2), joined(logits_BNHCL))
-
-
-def at(x_NLD: Tensor, place_N1: Tensor) -> Tensor:
-    """One event of each row: [N, D]."""
-    return x_NLD.gather(1, place_N1[..., None].expand(-1, -1, x_NLD.shape[-1])).squeeze(1)
 
 
 def band(square_CR: Tensor, length: int) -> Tensor:
@@ -185,17 +182,16 @@ class SASRec(SequenceBackbone):
 
     def encode(self, rows_NL: Tensor) -> Tensor:
         """The state of the newest event of each window: [N, D]; with a prefix, what `read` needs for it."""
-        length = rows_NL.shape[1]
-        last_N1 = (rows_NL != 0).sum(1, keepdim=True) - 1
-        step_L = torch.arange(length, device=rows_NL.device)
-        position_NLD = functional.embedding((last_N1 - step_L).clamp(min=0), self.position)
-        # Causal; right padding lies after every real event, so no real event sees it.
-        mask_LL = step_L[:, None] >= step_L
-        x_NLD = self.embed(rows_NL)
+        last_N1 = ((rows_NL != 0).sum(1, keepdim=True) - 1).clamp(min=0)
+        step_L = torch.arange(rows_NL.shape[1], device=rows_NL.device)
+        # Newest first, so that offsets are the same in all windows.
+        x_NLD = self.embed(rows_NL.gather(1, (last_N1 - step_L).clamp(min=0)))
+        position_LD = functional.embedding(step_L.clamp(max=len(self.position) - 1), self.position)
+        real_NL = step_L <= last_N1
         for block in self.blocks[:-1]:
             assert isinstance(block, AttentionBlock)
-            x_NLD = block.rows(x_NLD, position_NLD, mask_LL)
-        return self.context_of(self.top.newest(x_NLD, position_NLD, last_N1))
+            x_NLD = block.rows(x_NLD, position_LD, real_NL)
+        return self.context_of(self.top.newest(x_NLD, position_LD, real_NL))
 
     def contexts(self, events_BT: Tensor) -> Tensor:
         """The context at every position: [B, T, x]."""

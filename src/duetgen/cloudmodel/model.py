@@ -147,8 +147,8 @@ class CloudModel(nn.Module):
 
 
 def best(scores_BV: Tensor, count: int) -> ItemBias:
-    """The best items and what they exceed the last of them by; met ones, far below, by nothing."""
-    found = scores_BV.topk(count, dim=1)
+    """The best items in any order and what they exceed the last of them by; met ones, far below, by nothing."""
+    found = scores_BV.topk(count, dim=1, sorted=False)
     # Where fewer can be shown than were asked for, the last that can be is the measure.
     least_B1 = torch.where(found.values > -1e8, found.values, torch.inf).amin(1, keepdim=True)
     values_BK = (found.values - least_B1).clamp(min=0)

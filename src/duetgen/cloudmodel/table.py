@@ -1,6 +1,7 @@
 """For each item its nearest ones: EASE or item-based neighbours as their largest entries, which one gather reads.
 
-Shapes: B devices, T events of a sequence, L history length, N positions, K neighbours of an item, V items.
+Shapes: B devices, T events of a sequence, L history length, N positions, K neighbours of an item, E those of a
+history, V items.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from duetgen.baselines.counting import recency
 from duetgen.cloudmodel.member import MemberModel
@@ -50,10 +52,12 @@ class TableModel(MemberModel):
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Scores of all items, in nats but for a constant of each device: [B, V]."""
-        weight_BLK = self.weight_VK[history_BL] * recency(history_BL, self.half_life).unsqueeze(-1)
+        # `embedding` becomes an operator of ONNX that copies whole rows; an index does not.
+        near_BLK, weight_BLK = (functional.embedding(history_BL, table) for table in (self.near_VK, self.weight_VK))
+        near_BE = near_BLK.to(torch.int64).flatten(1)
+        weight_BE = (weight_BLK * recency(history_BL, self.half_life).unsqueeze(-1)).flatten(1)
         empty_BV = self.weight_VK.new_zeros(history_BL.shape[0], self.near_VK.shape[0])
-        near_BLK = self.near_VK[history_BL].to(torch.int64)
-        return self.scale * standardised(empty_BV.scatter_add(1, near_BLK.flatten(1), weight_BLK.flatten(1)))
+        return self.scale * standardised(empty_BV.scatter_add(1, near_BE, weight_BE))
 
     def named(self, history_BL: Tensor) -> Tensor:
         """Scores less that of the items that are near nothing: [B, V]."""

@@ -1,17 +1,18 @@
 """Where events stand: in files, in runs that lie one after the other, and in order.
 
-Shapes: E events, U runs.
+Shapes: E events, U runs, S spans.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from duetgen.data.store import Bool, Int64
+if TYPE_CHECKING:
+    from duetgen.data.store import Bool, Int64
 
 LOADING: Final = Lock()
 """Held while a header of NumPy's is read: in several threads Python 3.11 loses count of how deep `literal_eval` is."""
@@ -38,6 +39,12 @@ def places_of(begin_U: Int64, lengths: Int64) -> Int64:
 def first_of(lengths: Int64, counts: Int64) -> Bool:
     """Which events are among the first `counts` of their run: bool [E]."""
     return np.repeat(np.tile([True, False], len(lengths)), np.stack([counts, lengths - counts], axis=1).ravel())
+
+
+def count_spans(counts_S: Int64, values_E: Int64, low: int, high: int, bits: int) -> None:
+    """Add to `counts_S` how many values from `low` to `high` lie in each span; a span is two to the power of `bits`."""
+    within = values_E[(values_E >= low) & (values_E <= high)]
+    counts_S += np.bincount((within - low) >> bits, minlength=len(counts_S))
 
 
 def sort_by(*keys_E: np.ndarray[Any, np.dtype[Any]]) -> Int64:

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from duetgen.data.errors import NoBoundaryError, NoEventsLeftError, NoTimeError, TestInputMissingError
+from duetgen.data.places import count_spans
 from duetgen.data.sequences import PIECE, Sequences
 from duetgen.data.store import Int64, Split
 
@@ -130,7 +131,7 @@ def boundary(
         shift = max((high - low).bit_length() - BINS_BITS, 0)
         events_S = np.zeros(1 << BINS_BITS, dtype=np.int64)
         for time in _blocks(partitions):
-            events_S += np.bincount((time[(time >= low) & (time <= high)] - low) >> shift, minlength=len(events_S))
+            count_spans(events_S, time, low, high, shift)
         after_S = later + np.cumsum(events_S[::-1])[::-1]
         if after_S[0] < share * events:
             return since

@@ -31,6 +31,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from duetgen.data.places import places_of
 from duetgen.documents import (
     DamagedError,
     check_digest,
@@ -215,8 +216,7 @@ def find_targets(offsets: Int64, bounds: Int64, part: Part, limit: int = MAX_TAR
     first = np.maximum(first, offsets[:-1] + 1)
     count = np.clip(last - first, 0, limit)
     device = np.repeat(np.arange(len(count), dtype=np.int64), count)
-    position = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(len(device), dtype=np.int64)
-    return Targets(device, position, np.repeat(offsets[:-1], count))
+    return Targets(device, places_of(first, count), np.repeat(offsets[:-1], count))
 
 
 class Dataset:

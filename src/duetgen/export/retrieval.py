@@ -79,7 +79,7 @@ class TwoStep(nn.Module):
         assert isinstance(model, SequenceModel)
         query_BD, table_VD = model.query(state_BD), model.backbone.item_embedding.weight
         rough_BV = self.rough(query_BD) if torch.compiler.is_exporting() else functional.linear(query_BD, table_VD)
-        found = cloud.shown(rough_BV, history_BL).topk(min(MORE * cloud.items, cloud.vocabulary), dim=1)
+        found = cloud.shown(rough_BV, history_BL).topk(min(MORE * cloud.items, cloud.vocabulary), dim=1, sorted=False)
         exact_BN = (table_VD[found.indices] @ query_BD.unsqueeze(-1)).squeeze(-1)
         opinion = best(exact_BN.where(found.values > -1e8, -1e9), cloud.items)
         return ItemBias(found.indices.gather(1, opinion.items_BK), opinion.values_BK)

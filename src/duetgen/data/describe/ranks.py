@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from duetgen.data.places import count_spans
 from duetgen.data.store import Int64
 
 Values = Callable[[], Iterator[Int64]]
@@ -30,8 +31,7 @@ def at_ranks(values: Values, ranks: Iterable[int]) -> list[tuple[int, int]]:
         counts = {first: np.zeros(1 << (bits - shift), dtype=np.int64) for first, _, _ in spans}
         for piece in values():
             for first, counts_S in counts.items():
-                within = piece[(piece >= first) & (piece < first + (1 << bits))]
-                counts_S += np.bincount((within - first) >> shift, minlength=len(counts_S))
+                count_spans(counts_S, piece, first, first + (1 << bits) - 1, shift)
         ends_of = {first: np.cumsum(counts_S) for first, counts_S in counts.items()}
         spans = [
             (first + (span << shift), before + int(ends_of[first][span] - counts[first][span]), rank)
