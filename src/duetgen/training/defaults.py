@@ -19,6 +19,7 @@ from duetgen.backbones.heads import HeadKind
 from duetgen.baselines.ease import check_catalogue
 from duetgen.cloudmodel import CloudConfig
 from duetgen.data.store import Dataset
+from duetgen.evaluation.validation import few_devices
 from duetgen.recommender import ModelConfig
 from duetgen.training.config import (
     FineTuneConfig,
@@ -38,6 +39,8 @@ EASE_ITEMS: Final = 5_000
 
 VALIDATION_SCORES: Final = 2**29
 """Devices times items of the catalogue that a validation scores, at most: 5,000 devices up to 107,374 items."""
+PAIRWISE_SCORES: Final = 2**24
+"""The same for a backbone that scores each item anew: 2,000 devices up to 8,388 items; about 20 seconds of a core."""
 FEWEST_DEVICES: Final = 500
 
 MOST_ADVISED: Final = 2**42
@@ -66,7 +69,8 @@ would else memorise."""
 SLOW_RATE: Final = 0.2
 
 NEGATIVES, PAIRWISE_NEGATIVES, BINARY_NEGATIVES = 64, 8, 4
-"""Items that a step of fine-tuning draws: few where each costs a reading of the window, or their share matters."""
+"""Items that a step of fine-tuning draws, and the last two a position of training: few where each costs a reading of
+the window, or their share matters."""
 
 
 def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -138,7 +142,8 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
             f"objective.distillation would score {dataset.vocabulary:,} items at each of {positions:,} positions",
             "leave distillation out, or filter rare items when preparing",
         )
-    negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
+    drawn = {"sampled": PAIRWISE_NEGATIVES if pairwise else 1024, "bce": BINARY_NEGATIVES}
+    negatives = objective.negatives or drawn.get(kind, 0)
     bce_weight = objective.bce_weight if kind == "softmax" or (kind == "sampled" and not pairwise) else 0.0
     # A global model that is kept has no loss of its own to be trained by.
     weight = 0.0 if config.keeps_base else objective.fallback_weight
@@ -196,6 +201,14 @@ def training_positions(config: TrainConfig, dataset: Dataset) -> int:
     if config.feed == "rows":
         return len(dataset.rows().label_R) if dataset.has_rows else 0
     return int(np.maximum(dataset.bounds[:, 0] - 1, 0).sum())
+
+
+def measured_devices(config: TrainConfig, dataset: Dataset) -> int:
+    """How many devices of the validation part are measured, at most: few where each is dear."""
+    most, pairwise = config.validation_devices, BACKBONES[config.model.name].pairwise
+    if pairwise:
+        most = min(most, max(FEWEST_DEVICES, PAIRWISE_SCORES // dataset.vocabulary))
+    return few_devices(dataset, most) if pairwise or config.model.method == "finetune" else most
 
 
 def events_each(dataset: Dataset, number: int) -> float:
