@@ -144,18 +144,15 @@ class DIN(PairwiseBackbone):
 
     def attend(self, window_L: Tensor, candidate_CD: Tensor) -> Interest:
         """The keys of the window, and how much each matters to each candidate; all with dropout."""
-        candidate_CD = self.drop(candidate_CD) if candidate_CD.dim() > 2 else self.dropout(candidate_CD)
+        if self.training:
+            # The same values of all candidates of a position; shared ones lose their own.
+            alike_CD = candidate_CD[..., :1, :] if candidate_CD.dim() > 2 else candidate_CD
+            candidate_CD = candidate_CD * self.dropout(torch.ones_like(alike_CD))
         real_L = window_L != 0
         newest_first_L = real_L.sum(-1, keepdim=True) - 1 - torch.arange(window_L.shape[-1], device=window_L.device)
-        key_LD = self.drop(self.item_embedding(window_L) + self.position[newest_first_L.clamp(min=0)])
+        key_LD = self.dropout(self.item_embedding(window_L) + self.position[newest_first_L.clamp(min=0)])
         weight_CL = self.unit(key_LD, candidate_CD) * real_L.unsqueeze(-2).to(key_LD.dtype)
         return Interest(weight_CL, key_LD, candidate_CD)
-
-    def drop(self, x_CD: Tensor) -> Tensor:
-        """Dropout of the same values of all keys of a window, or of all candidates of a position: [*, C, D]. Drawing
-        them for each took a tenth of the time of training.
-        """
-        return x_CD * self.dropout(torch.ones_like(x_CD[..., :1, :])) if self.training else x_CD
 
     def score_piece(self, context_x: Tensor, candidate_MD: Tensor, theta_P: Tensor | None) -> Tensor:
         """The head reads the parts of what it reads where theta does not ask for the whole: [*, M]."""

@@ -19,7 +19,6 @@ from duetgen.backbones.heads import HeadKind
 from duetgen.baselines.ease import check_catalogue
 from duetgen.cloudmodel import CloudConfig
 from duetgen.data.store import Dataset
-from duetgen.evaluation.validation import few_devices
 from duetgen.recommender import ModelConfig
 from duetgen.training.config import (
     FineTuneConfig,
@@ -39,8 +38,6 @@ EASE_ITEMS: Final = 5_000
 
 VALIDATION_SCORES: Final = 2**29
 """Devices times items of the catalogue that a validation scores, at most: 5,000 devices up to 107,374 items."""
-PAIRWISE_SCORES: Final = 2**24
-"""The same for a backbone that scores each item anew: 2,000 devices up to 8,388 items; about 20 seconds of a core."""
 FEWEST_DEVICES: Final = 500
 
 MOST_ADVISED: Final = 2**42
@@ -201,14 +198,6 @@ def training_positions(config: TrainConfig, dataset: Dataset) -> int:
     if config.feed == "rows":
         return len(dataset.rows().label_R) if dataset.has_rows else 0
     return int(np.maximum(dataset.bounds[:, 0] - 1, 0).sum())
-
-
-def measured_devices(config: TrainConfig, dataset: Dataset) -> int:
-    """How many devices of the validation part are measured, at most: few where each is dear."""
-    most, pairwise = config.validation_devices, BACKBONES[config.model.name].pairwise
-    if pairwise:
-        most = min(most, max(FEWEST_DEVICES, PAIRWISE_SCORES // dataset.vocabulary))
-    return few_devices(dataset, most) if pairwise or config.model.method == "finetune" else most
 
 
 def events_each(dataset: Dataset, number: int) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from duetgen.data.store import Dataset
 from duetgen.documents import digest_of
+from duetgen.evaluation.validation import few_devices
 from duetgen.evaluation.validation import validate as validate_model
 from duetgen.files import write_bytes
 from duetgen.jobfolder import sweep_lock, work_in
@@ -23,7 +24,7 @@ from duetgen.recommender import Recommender
 from duetgen.training.checkpoint import Counters
 from duetgen.training.cloud_run import CloudFitting, Measure
 from duetgen.training.config import InvalidConfigError, TrainConfig, check_config
-from duetgen.training.defaults import fill_in, measured_devices
+from duetgen.training.defaults import fill_in
 from duetgen.training.distillation import Teacher
 from duetgen.training.finetune_run import FineTuning
 from duetgen.training.frozen_base import check_apart, check_global_model, load_global_model
@@ -201,7 +202,9 @@ def settle(
     model.to(device).eval()
     best = trainer.counters.best
     if len(dataset.targets("valid")):
-        best = learn_trust(model, dataset, measured_devices(config, dataset), config.seed)
+        devices = config.validation_devices
+        few = few_devices(dataset, devices) if model.backbone.pairwise else devices
+        best = learn_trust(model, dataset, few, config.seed)
     trainer.best = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return best
 
@@ -271,10 +274,13 @@ def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainR
 
 
 def default_validation(config: TrainConfig, processes: Processes) -> Validate:
-    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta, shared out over the processes."""
+    """`ndcg@10` of the `full` protocol on the validation part, with fresh theta, shared out over the processes; of few
+    devices where each is dear.
+    """
 
     def measure(model: nn.Module, dataset: Dataset) -> float:
-        devices = measured_devices(config, dataset)
-        return validate_model(model, dataset, limit_devices=devices, seed=config.seed, helpers=processes)
+        devices = config.validation_devices
+        few = few_devices(dataset, devices) if config.model.method == "finetune" else devices
+        return validate_model(model, dataset, limit_devices=few, seed=config.seed, helpers=processes)
 
     return measure
