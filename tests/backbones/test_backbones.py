@@ -247,7 +247,7 @@ def test_din_drops_the_same_values_of_all_candidates_of_a_position() -> None:
     alike = model.features(windows, model.item_embedding(torch.full((2, 3), 7)))
     assert torch.equal(alike, alike[:, :1].expand_as(alike))
     assert not torch.equal(alike[0], alike[1])
-    shared = model.attend(windows, model.item_embedding(torch.full((3,), 7))).candidate_MD
+    shared = model.attend(windows, model.item_embedding(torch.full((3,), 7))).candidate_CD
     assert not torch.equal(shared[0], shared[1])
 
 

@@ -85,18 +85,16 @@ class ActivationUnit(nn.Module):
 
 
 class Interest(NamedTuple):
-    """What the head reads of candidates [M, D] that windows share, before the keys are weighed: weights [*, M, L] of
-    keys [*, L, D].
-    """
+    """How much each key of a window [*, L, D] matters to each candidate, [*, C, D] or shared [M, D]: [*, C, L]."""
 
     weight_CL: Tensor
     key_LD: Tensor
-    candidate_MD: Tensor
+    candidate_CD: Tensor
 
 
 class InterestLinear(nn.Linear):
-    """The head's first layer, on (interest, candidate) side by side: [*, C, 2D]. Of an `Interest` it multiplies the
-    keys and the shared candidates once, rather than what becomes of them for each window and candidate.
+    """The head's first layer, on (interest, candidate) side by side: [*, C, 2D]. Of an `Interest` in shared candidates
+    it multiplies keys and candidates once, rather than what becomes of them for each window and candidate.
     """
 
     def forward(self, input: Tensor | Interest) -> Tensor:
@@ -105,7 +103,7 @@ class InterestLinear(nn.Linear):
             return super().forward(input)
         of_interest, of_candidate = self.weight.chunk(2, 1)
         found_CF: Tensor = input.weight_CL @ functional.linear(input.key_LD, of_interest)
-        return found_CF + functional.linear(input.candidate_MD, of_candidate, self.bias)
+        return found_CF + functional.linear(input.candidate_CD, of_candidate, self.bias)
 
 
 class DIN(PairwiseBackbone):
