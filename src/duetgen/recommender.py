@@ -181,13 +181,16 @@ class Recommender(nn.Module):
 
     def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
         """Scores of all item indices: [B, V]; padding scores -inf."""
-        weights_BP = None if theta is None else theta.weights_BP
-        scores_BV = self.backbone.score_shared(self.backbone.context(window_BL), slice(None), weights_BP)
-        bias_BV = self.added(window_BL, theta)
-        if bias_BV is not None:
-            scores_BV = scores_BV + bias_BV
+        scores_BV = self.score_items(window_BL, slice(None), theta)
         scores_BV[:, 0] = -torch.inf
         return scores_BV
+
+    def score_items(self, window_BL: Tensor, items_M: Tensor | slice, theta: Theta | None = None) -> Tensor:
+        """Scores of the same items for every device: [B, M]."""
+        weights_BP = None if theta is None else theta.weights_BP
+        scores_BM = self.backbone.score_shared(self.backbone.context(window_BL), items_M, weights_BP)
+        bias_BV = self.added(window_BL, theta)
+        return scores_BM if bias_BV is None else scores_BM + bias_BV[:, items_M]
 
     def added(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor | None:
         """What opinions add to the scores of the catalogue: [B, V]."""

@@ -7,7 +7,7 @@ import torch
 
 from duetgen.backbones import BACKBONES, BackboneConfig, SASRec, backbone, windows
 from duetgen.backbones.backbone import SequenceBackbone
-from duetgen.backbones.din import ActivationUnit
+from duetgen.backbones.din import DIN, ActivationUnit
 from duetgen.backbones.gru4rec import GRU4Rec
 from duetgen.backbones.sasrec import BLOCK, band, unband
 from duetgen.core import GeneratorConfig, Theta
@@ -180,12 +180,16 @@ def test_training_scores_are_the_catalogues_scores_at_trained_positions(name: st
     torch.testing.assert_close(few, model.backbone.score_shared(contexts, items, None)[trained])
 
 
-def test_a_catalogue_in_pieces_has_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make("din")
-    window = torch.randint(1, V, (2, 4))
-    whole = model.score_catalogue(window)
-    monkeypatch.setattr(backbone, "PIECE", 3)
-    torch.testing.assert_close(model.score_catalogue(window), whole)
+@pytest.mark.parametrize("head", [None, "full", "scale", "concat", "window-prefix"])
+def test_a_catalogue_in_pieces_has_the_scores_of_its_items(head: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("din", head=head or "auto")
+    window = torch.cat([window_of([3, 9, 4, 1, 7]), window_of([2]), window_of([])])
+    theta = None if head is None else Theta(torch.randn(3, model.backbone.layout.size) * 0.1)
+    each = model.score(window, torch.arange(V).expand(3, V), theta)[:, 1:]
+    torch.testing.assert_close(model.score_catalogue(window, theta)[:, 1:], each)
+    monkeypatch.setattr(backbone, "CACHED_SCORES", 21)
+    monkeypatch.setattr(backbone, "CACHED_ITEMS", 4)
+    torch.testing.assert_close(model.score_catalogue(window, theta)[:, 1:], each)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
@@ -211,17 +215,49 @@ def test_a_long_window_is_trained_exactly_too(kind: type[SequenceBackbone]) -> N
         torch.testing.assert_close(contexts[:, t], seen, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_din_attends_alike_whether_candidates_or_keys_come_first(shared: bool) -> None:
+def by_hand(unit: ActivationUnit, keys: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+    """The weights of keys [B, L, D] for candidates [B, C, D], one after the other."""
+    found = []
+    for row, candidate, key in itertools.product(*map(range, (len(keys), candidates.shape[1], keys.shape[1]))):
+        k, c = keys[row, key], candidates[row, candidate]
+        hidden = unit.of_key(k) + unit.of_candidate(c) + unit.of_product @ (k * c)
+        found.append(unit.output(torch.nn.functional.silu(hidden)))
+    return torch.cat(found).view(len(keys), candidates.shape[1], keys.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("way", "count", "length", "hidden"), [("by_pair", 4, 5, 8), ("by_key", 40, 2, 3), ("by_candidate", 4, 20, 3)]
+)
+def test_din_attends_alike_whatever_comes_first(
+    way: str, count: int, length: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    unit = ActivationUnit(width=8, hidden=hidden)
+    keys, candidates = torch.randn(2, length, 8), torch.randn(2, count, 8)
+    expected = by_hand(unit, keys, candidates)
+    torch.testing.assert_close(getattr(unit, way)(keys, candidates), expected)
+    # The one that forward takes.
+    monkeypatch.setattr(ActivationUnit, way, lambda *_: "taken")
+    assert unit(keys, candidates) == "taken"
+
+
+def test_din_drops_the_same_values_of_all_candidates_of_a_position() -> None:
+    model = make("din", dropout=0.5).train().backbone
+    assert isinstance(model, DIN)
+    windows = torch.tensor([[3, 9, 4, 1]] * 2)
+    alike = model.features(windows, model.item_embedding(torch.full((2, 3), 7)))
+    assert torch.equal(alike, alike[:, :1].expand_as(alike))
+    assert not torch.equal(alike[0], alike[1])
+    shared = model.attend(windows, model.item_embedding(torch.full((3,), 7))).candidate_CD
+    assert not torch.equal(shared[0], shared[1])
+
+
+@pytest.mark.parametrize("rows", [(), (2,), (2, 3)])
+def test_din_attends_alike_to_candidates_that_rows_share(rows: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     unit = ActivationUnit(width=8, hidden=3)
-    keys, candidates = torch.randn(2, 5, 8), torch.randn(4, 8) if shared else torch.randn(2, 4, 8)
-    few = unit(keys, candidates)
-    assert few.shape == (2, 4, 5)
-    torch.testing.assert_close(few, torch.cat([unit(keys[:, :2], candidates), unit(keys[:, 2:], candidates)], dim=-1))
-    by_hand = torch.zeros(2, 4, 5)
-    for row, candidate, key in itertools.product(range(2), range(4), range(5)):
-        k, c = keys[row, key], candidates[candidate] if shared else candidates[row, candidate]
-        hidden = unit.of_key(k) + unit.of_candidate(c) + unit.of_product @ (k * c)
-        by_hand[row, candidate, key] = unit.output(torch.nn.functional.silu(hidden))
-    torch.testing.assert_close(few, by_hand.detach())
+    keys, candidates = torch.randn(*rows, 5, 8), torch.randn(4, 8)
+    found = unit(keys, candidates)
+    assert found.shape == (*rows, 4, 5)
+    flat = keys.view(-1, 5, 8)
+    torch.testing.assert_close(found.view(-1, 4, 5), by_hand(unit, flat, candidates.expand(len(flat), 4, 8)))

@@ -90,3 +90,12 @@ def test_what_contradicts_is_refused_by_name(shop: Path, tmp_path: Path) -> None
 def test_a_run_that_is_none(shop: Path, tmp_path: Path) -> None:
     told = refused(duet("train", shop / "tuesday", "--from", tmp_path / "none", "--out", tmp_path / "new"), "not-a-run")
     assert f"there is no folder {tmp_path / 'none'}" in told
+
+
+def test_nothing_is_prepared_for_a_run_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("DUETGEN_DATA", "DUETGEN_CACHE"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    (tmp_path / "DUETGEN_DATA/shop").mkdir(parents=True)
+    (tmp_path / "DUETGEN_DATA/shop/log.csv").write_text("user,item,time\n" + "u,i,1\nu,j,2\nu,k,3\n" * 9)
+    assert "there is no folder none" in refused(duet("train", "shop", "--from", "none"), "not-a-run")
+    assert not (tmp_path / "DUETGEN_CACHE").exists()

@@ -14,7 +14,14 @@ from duetgen.data.store import Dataset
 from duetgen.recommender import HistoryConfig, ModelConfig
 from duetgen.training import ObjectiveConfig, OptimiserConfig, TrainConfig, check_config, decode_config
 from duetgen.training.config import InvalidConfigError
-from duetgen.training.defaults import batch_size, dropout, fill_in, passes, patience, training_positions
+from duetgen.training.defaults import (
+    batch_size,
+    dropout,
+    fill_in,
+    passes,
+    patience,
+    training_positions,
+)
 
 
 @pytest.mark.parametrize(

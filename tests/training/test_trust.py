@@ -224,7 +224,7 @@ def test_gains_against_a_loop_over_the_catalogue(
     dataset = hidden if met == "hide" else make_dataset(wandering_sequences(30, V, seed=2), vocabulary=V)
     model, selection = make(dataset, kind=kind), select(dataset, "valid", None, 0)
     factors = (0.0, 0.5, 1.0)
-    scored = score_at(model, dataset, selection, age, factors)
+    (scored,) = score_at(model, dataset, selection, (age,), factors)
     targets = selection.targets
     assert 0 < len(scored.row_N) <= len(targets)
     opinions = [()] if kind == "none" else [(0.0, 0.0), (2.0, 0.35), (0.1, 2.0)]

@@ -25,6 +25,8 @@ from duetgen.core import ParameterLayout, Personal
 
 PIECE: Final = 2**16
 """Shared candidates that a pairwise backbone reads at a time, at most: each costs its memory some hundred values."""
+CACHED_SCORES, CACHED_ITEMS = 2**11, 2**6
+"""The same on a processor, so that these values stay in its cache: so many scores, and candidates at the least."""
 
 
 class BackboneConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +231,12 @@ class PairwiseBackbone(Backbone):
 
     def score_shared(self, context_x: Tensor, items_M: Tensor | slice, theta_P: Tensor | None) -> Tensor:
         """Scores of the same candidates [M] for every row: [*, M]."""
-        pieces = self.item_embedding.weight[items_M].split(PIECE)
-        scores = [self.rate(self.features(context_x, piece_MD), theta_P) for piece_MD in pieces]
+        items_MD = self.item_embedding.weight[items_M]
+        rows = max(1, context_x.shape[:-1].numel())
+        size = max(CACHED_ITEMS, CACHED_SCORES // rows) if items_MD.device.type == "cpu" else PIECE
+        scores = [self.score_piece(context_x, piece_MD, theta_P) for piece_MD in items_MD.split(size)]
         return torch.cat(scores, -1)
+
+    def score_piece(self, context_x: Tensor, candidate_MD: Tensor, theta_P: Tensor | None) -> Tensor:
+        """`score_shared` of some items, by their embeddings: [*, M]."""
+        return self.rate(self.features(context_x, candidate_MD), theta_P)

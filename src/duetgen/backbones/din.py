@@ -9,8 +9,11 @@ P values in theta, X candidates times A, N candidates of all rows; `*` leading d
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from duetgen.backbones.backbone import BackboneConfig, PairwiseBackbone, windows
 from duetgen.backbones.heads import head_layers
@@ -33,21 +36,42 @@ class ActivationUnit(nn.Module):
 
     def forward(self, key_LD: Tensor, candidate_CD: Tensor) -> Tensor:
         """Keys [*, L, D] and candidates [*, C, D] or [M, D] to weights [*, C, L], not normalised (as in the paper)."""
-        # The same sums either way; a graph that is exported must not depend on the sizes.
-        if not torch.compiler.is_exporting() and candidate_CD.shape[-2] < key_LD.shape[-2]:
-            return self.by_candidate(key_LD, candidate_CD)
-        product_LAD = key_LD.unsqueeze(-2) * self.of_product
-        hidden_CLA = (candidate_CD @ product_LAD.flatten(-3, -2).transpose(-1, -2)).unflatten(
-            -1, (key_LD.shape[-2], -1)
-        )
-        hidden_CLA = hidden_CLA + self.of_key(key_LD).unsqueeze(-3) + self.of_candidate(candidate_CD).unsqueeze(-2)
+        count, length, hidden = candidate_CD.shape[-2], key_LD.shape[-2], len(self.of_product)
+        # The same sums whichever way; a graph that is exported must not depend on the sizes.
+        if torch.compiler.is_exporting() or candidate_CD.dim() == 2:
+            return self.by_key(key_LD, candidate_CD)
+        # Where a key or a candidate meets all hidden values, gradients are sums over products, in twice the time.
+        ways = {
+            self.by_pair: count * length,
+            self.by_key: 2 * length * hidden,
+            self.by_candidate: 2 * count * hidden,
+        }
+        return min(ways, key=ways.__getitem__)(key_LD, candidate_CD)
+
+    def by_key(self, key_LD: Tensor, candidate_CD: Tensor) -> Tensor:
+        """What each key does to any candidate is made first: for many candidates; shared ones are one product."""
+        on_candidate_LAD = key_LD.unsqueeze(-2) * self.of_product + self.of_candidate.weight
+        alone_LA = self.of_key(key_LD)
+        if candidate_CD.dim() == 2:
+            hidden_MX = functional.linear(candidate_CD, on_candidate_LAD.flatten(0, -2), alone_LA.flatten())
+            hidden_CLA = hidden_MX.unflatten(-1, alone_LA.shape).movedim(0, -3)
+        else:
+            on_candidate_XD, alone_X = on_candidate_LAD.flatten(-3, -2), alone_LA.flatten(-2)
+            hidden_CX = candidate_CD @ on_candidate_XD.transpose(-1, -2) + alone_X.unsqueeze(-2)
+            hidden_CLA = hidden_CX.unflatten(-1, alone_LA.shape[-2:])
+        weight_CL: Tensor = self.output(self.activation(hidden_CLA)).squeeze(-1)
+        return weight_CL
+
+    def by_pair(self, key_LD: Tensor, candidate_CD: Tensor) -> Tensor:
+        """Each product of a key and a candidate is made first: for few of both, as in training on a short window."""
+        product_CLD = candidate_CD.unsqueeze(-2) * key_LD.unsqueeze(-3)
+        alone_CLA = self.of_key(key_LD).unsqueeze(-3) + self.of_candidate(candidate_CD).unsqueeze(-2)
+        hidden_CLA = functional.linear(product_CLD, self.of_product) + alone_CLA
         weight_CL: Tensor = self.output(self.activation(hidden_CLA)).squeeze(-1)
         return weight_CL
 
     def by_candidate(self, key_LD: Tensor, candidate_CD: Tensor) -> Tensor:
-        """The same for fewer candidates than keys: what each candidate does to any key is made first. In training on a
-        window of a hundred events, where a position has a few candidates, that takes half the time.
-        """
+        """What each candidate does to any key is made first: for a few candidates of a long window."""
         count = candidate_CD.shape[-2]
         on_key_XD = (candidate_CD.unsqueeze(-2) * self.of_product + self.of_key.weight).flatten(-3, -2)
         alone_X1 = (self.of_candidate(candidate_CD) + self.of_key.bias).flatten(-2).unsqueeze(-1)
@@ -58,6 +82,28 @@ class ActivationUnit(nn.Module):
         weight_N1L = torch.bmm(self.output.weight.expand(len(flat_NAL), -1, -1), flat_NAL)
         weight_CL: Tensor = weight_N1L.view(*hidden_CAL.shape[:-2], -1) + self.output.bias
         return weight_CL
+
+
+class Interest(NamedTuple):
+    """How much each key of a window [*, L, D] matters to each candidate, [*, C, D] or shared [M, D]: [*, C, L]."""
+
+    weight_CL: Tensor
+    key_LD: Tensor
+    candidate_CD: Tensor
+
+
+class InterestLinear(nn.Linear):
+    """The head's first layer, on (interest, candidate) side by side: [*, C, 2D]. Of an `Interest` in shared candidates
+    it multiplies keys and candidates once, rather than what becomes of them for each window and candidate.
+    """
+
+    def forward(self, input: Tensor | Interest) -> Tensor:
+        """The layer's output: [*, C, 4D]."""
+        if isinstance(input, Tensor):
+            return super().forward(input)
+        of_interest, of_candidate = self.weight.chunk(2, 1)
+        found_CF: Tensor = input.weight_CL @ functional.linear(input.key_LD, of_interest)
+        return found_CF + functional.linear(input.candidate_CD, of_candidate, self.bias)
 
 
 class DIN(PairwiseBackbone):
@@ -73,7 +119,7 @@ class DIN(PairwiseBackbone):
     def make_head(config: BackboneConfig) -> Personal:
         """The network on (interest, candidate): 2D to 4D to 2D to 1; full layers at width 32 have 16,641 values."""
         widths = [2 * config.width, 4 * config.width, 2 * config.width, 1]
-        return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU)
+        return head_layers(config.head, widths, config.rank, config.residual, nn.SiLU, InterestLinear)
 
     @staticmethod
     def make_prefix(config: BackboneConfig) -> WindowPrefix:
@@ -90,13 +136,28 @@ class DIN(PairwiseBackbone):
 
     def features(self, context_x: Tensor, candidate_CD: Tensor) -> Tensor:
         """The interest in each candidate that the window [*, L] tells of, and the candidate: [*, C, 2D]."""
-        window_L, candidate_CD = context_x, self.dropout(candidate_CD)
+        weight_CL, key_LD, candidate_CD = self.attend(context_x, candidate_CD)
+        interest_CD = weight_CL @ key_LD
+        return torch.cat([interest_CD, candidate_CD.expand_as(interest_CD)], dim=-1)
+
+    def attend(self, window_L: Tensor, candidate_CD: Tensor) -> Interest:
+        """The keys of the window, and how much each matters to each candidate; all with dropout."""
+        if self.training:
+            # The same values of all candidates of a position; shared ones lose their own.
+            alike_CD = candidate_CD[..., :1, :] if candidate_CD.dim() > 2 else candidate_CD
+            candidate_CD = candidate_CD * self.dropout(torch.ones_like(alike_CD))
         real_L = window_L != 0
         newest_first_L = real_L.sum(-1, keepdim=True) - 1 - torch.arange(window_L.shape[-1], device=window_L.device)
         key_LD = self.dropout(self.item_embedding(window_L) + self.position[newest_first_L.clamp(min=0)])
         weight_CL = self.unit(key_LD, candidate_CD) * real_L.unsqueeze(-2).to(key_LD.dtype)
-        interest_CD = weight_CL @ key_LD
-        return torch.cat([interest_CD, candidate_CD.expand_as(interest_CD)], dim=-1)
+        return Interest(weight_CL, key_LD, candidate_CD)
+
+    def score_piece(self, context_x: Tensor, candidate_MD: Tensor, theta_P: Tensor | None) -> Tensor:
+        """The head reads the parts of what it reads where theta does not ask for the whole: [*, M]."""
+        if theta_P is not None and (self.prefix is not None or self.head.reads_input):
+            return super().score_piece(context_x, candidate_MD, theta_P)
+        score_C: Tensor = self.head(theta_P, self.attend(context_x, candidate_MD)).squeeze(-1)
+        return score_C
 
     def widened(self, features_CF: Tensor, theta_P: Tensor) -> Tensor:
         """The same with the interest that the prefix tells of: [*, C, 2D]."""

@@ -12,7 +12,14 @@ from duetgen.core import Personal, make_change
 HeadKind = Literal["auto", "full", "low-rank", "scale", "prefix", "concat", "window-prefix"]
 
 
-def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, activation: type[nn.Module]) -> Personal:
+def head_layers(
+    kind: HeadKind,
+    widths: list[int],
+    rank: int,
+    residual: bool,
+    activation: type[nn.Module],
+    first: type[nn.Linear] = nn.Linear,
+) -> Personal:
     """A head of linear layers of the given widths, from input to output, with activations between them.
 
     Args:
@@ -24,12 +31,11 @@ def head_layers(kind: HeadKind, widths: list[int], rank: int, residual: bool, ac
         rank: of the small core, number of vectors of a prefix, or size of the vector that is appended.
         residual: see `personalise`; the other kinds know the residual form alone.
         activation: made once for each gap between two layers.
+        first: type of the first layer.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
-        if layers:
-            layers.append(activation())
-        layers.append(nn.Linear(inputs, outputs))
+        layers += [activation(), nn.Linear(inputs, outputs)] if layers else [first(inputs, outputs)]
     head = nn.Sequential(*layers)
     names = [name for name, layer in head.named_children() if isinstance(layer, nn.Linear)]
     personal, made = names[:1] if kind == "concat" else names, "full" if kind in ("auto", "window-prefix") else kind

@@ -68,6 +68,7 @@ def train(
     Stopped or killed at any moment, the same command goes on where it was and ends with the same weights. The best
     weights by validation ndcg@10 are kept; the test part is never looked at.
     """
+    from duetgen.data.catalogue import resolve
     from duetgen.data.store import Dataset
     from duetgen.machine import use_machine
     from duetgen.training import ObjectiveConfig
@@ -82,7 +83,8 @@ def train(
     start: Path | TrainConfig | None = None
     if from_ is not None:
         if not from_.exists():
-            runs = Path("runs").glob(f"{find_dataset(dataset, quiet or json).name}-*") if out is None else [out]
+            # Nothing is prepared for a run that is not there.
+            runs = Path("runs").glob(f"{resolve(dataset, lambda *_: None).name}-*") if out is None else [out]
             for begun in sorted(runs):
                 check_there(from_, RunFolder(begun))
         start = its = going_on(from_, method)

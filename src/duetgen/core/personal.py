@@ -100,6 +100,11 @@ class Personal(nn.Module):
         """Whether theta shifts the global model everywhere, and replaces no parameters."""
         return all(change.residual for _, _, change in self.by_name())
 
+    @property
+    def reads_input(self) -> bool:
+        """Whether theta is put together with what a layer reads, and not with its output alone."""
+        return any(change.reads_input for _, _, change in self.by_name())
+
     def origin(self) -> Tensor:
         """The theta that is the global model, layer by layer: zeros where theta shifts a layer, the layer's own
         parameters where it replaces them: [P].

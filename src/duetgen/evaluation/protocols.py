@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from duetgen.evaluation.inputs import target_items
 from duetgen.evaluation.met import MetItems, missed
 from duetgen.evaluation.metrics import LAST, Float32, Float64, mean_rank
 from duetgen.wire.messages import MetPolicy
+
+FIRST_PIECE, LARGEST_PIECE = 128, 1024
+"""Items that a `TopRanking` scores at a time."""
 
 ProtocolName = Literal["full", "candidates", "given"]
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("full", "candidates", "given")
@@ -91,6 +94,13 @@ class Recommender(Protocol):
         """What the scores of some items have beside those of the softmax, of counts or opinions: [B, V]."""
 
 
+class ItemRecommender(Recommender, Protocol):
+    """A model that can score some items alone."""
+
+    def score_items(self, window_BL: Tensor, items_M: Tensor, theta: Any) -> Tensor:
+        """Scores of the same items for all targets: [B, M]."""
+
+
 class Scores:
     """What a model says of the targets of one batch. The catalogue is scored once, however many protocols ask.
 
@@ -121,6 +131,11 @@ class Scores:
         """
         added_BV = self.model.added(self.window_BL, self.theta)
         return self.log_total if added_BV is None else torch.logsumexp(self.catalogue - added_BV, 1)
+
+    def of_items(self, items_M: Tensor, rows: Tensor | slice) -> Tensor:
+        """Scores of the same items for some of the targets: [A, M]; of a model that can score some alone."""
+        theta = None if self.theta is None else self.theta[rows]
+        return cast(ItemRecommender, self.model).score_items(self.window_BL[rows], items_M, theta).float()
 
     def comparable(self, candidates_BC: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of each target's own candidates [B, C], and what makes them comparable between devices [B]."""
@@ -238,6 +253,50 @@ class FullRanking:
         return Scored(
             rank_B.cpu().numpy(), count_B.cpu().numpy(), None if loss_B is None else loss_B.double().cpu().numpy()
         )
+
+
+class TopRanking:
+    """`FullRanking` where only the first ranks matter, for a model that reads its window anew for each item: a target
+    is done with as soon as so many items are ahead of it. Ranks up to `last` are exact, others infinite.
+
+    Args:
+        target_N: items of the targets.
+        order_M: all known items; the sooner those come that are ahead of many targets, the fewer are scored.
+        last: the last rank that matters.
+        met: what the targets' devices had met, to be hidden; None where it is shown.
+    """
+
+    name: ProtocolName = "full"
+
+    def __init__(self, target_N: Int64, order_M: Tensor, last: int, met: MetItems | None = None) -> None:
+        self.target_N, self.order_M, self.last, self.met = torch.from_numpy(target_N), order_M, last, met
+        self.missed_N = torch.from_numpy(missed(target_N, met))
+
+    def rank(self, scores: Scores, rows: slice) -> Scored:
+        """Ranks by counting what is ahead, in more and more items at a time."""
+        device = scores.window_BL.device
+        target_B, order_M = self.target_N[rows].to(device), self.order_M.to(device)
+        own_B = scores.of_items(target_B, slice(None)).diagonal()
+        refuse_non_finite(own_B)
+        hidden_BV = target_B.new_zeros(len(target_B), scores.model.vocabulary, dtype=torch.bool)
+        if self.met is not None:
+            row_K, item_K = self.met.pairs(rows)
+            hidden_BV[torch.from_numpy(row_K).to(device), torch.from_numpy(item_K).to(device)] = True
+        hidden_BV.scatter_(1, target_B[:, None], True)
+        ahead_B = torch.where(self.missed_N[rows].to(device), torch.inf, 0.0).double()
+        left_A, first, size = ahead_B.isfinite().nonzero()[:, 0], 0, FIRST_PIECE
+        while len(left_A) and first < len(order_M):
+            items_P = order_M[first : first + size]
+            scores_AP = scores.of_items(items_P, left_A)
+            refuse_non_finite(scores_AP.amax(1))
+            # An item that ties is half ahead: the mean rank.
+            ahead_AP = ((scores_AP - own_B[left_A, None]).sign() + 1) / 2
+            ahead_B[left_A] += ahead_AP.masked_fill(hidden_BV[left_A][:, items_P], 0).sum(1)
+            left_A = left_A[ahead_B[left_A] < self.last]
+            first, size = first + size, min(2 * size, LARGEST_PIECE)
+        rank_B = torch.where(ahead_B < self.last, 1 + ahead_B, torch.inf)
+        count_B = np.full(len(rank_B), len(order_M))
+        return Scored(rank_B.cpu().numpy(), count_B)
 
 
 class CandidateRanking:

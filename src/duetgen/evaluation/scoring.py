@@ -122,10 +122,14 @@ def measuring(model: nn.Module) -> Iterator[torch.device]:
             module.training = training
 
 
+def is_pairwise(model: Recommender) -> bool:
+    """Whether it reads the window anew for each candidate."""
+    return bool(getattr(getattr(model, "backbone", model), "pairwise", False))
+
+
 def batch_size(model: Recommender) -> int:
     """How many targets are scored at a time, so that scores of the catalogue take at most `SCORE_BYTES`."""
-    backbone = getattr(model, "backbone", model)
-    cost = PAIRWISE_COST if getattr(backbone, "pairwise", False) else 1
+    cost = PAIRWISE_COST if is_pairwise(model) else 1
     return max(1, min(MAX_BATCH, SCORE_BYTES // (4 * model.vocabulary * cost)))
 
 
@@ -139,12 +143,13 @@ def score(
     seed: int,
     progress: Progress | None = None,
     helpers: Helpers = ALONE,
+    size: int | None = None,
 ) -> list[Scored]:
     """Score the selected targets under one condition, for each protocol; of several processes each its own batches.
 
-    What is not this process's is 0.
+    What is not this process's is 0. So many targets are scored at a time as `batch_size` says, or `size`.
     """
-    total, size = len(selection.targets), batch_size(model)
+    total, size = len(selection.targets), size or batch_size(model)
     reader = None
     if condition.kind != "zero":
         length = model.generator_history

@@ -66,7 +66,8 @@ would else memorise."""
 SLOW_RATE: Final = 0.2
 
 NEGATIVES, PAIRWISE_NEGATIVES, BINARY_NEGATIVES = 64, 8, 4
-"""Items that a step of fine-tuning draws: few where each costs a reading of the window, or their share matters."""
+"""Items that a step of fine-tuning draws, and the last two a position of training: few where each costs a reading of
+the window, or their share matters."""
 
 
 def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -138,7 +139,8 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
             f"objective.distillation would score {dataset.vocabulary:,} items at each of {positions:,} positions",
             "leave distillation out, or filter rare items when preparing",
         )
-    negatives = objective.negatives or {"sampled": 16 if pairwise else 1024, "bce": 4}.get(kind, 0)
+    drawn = {"sampled": PAIRWISE_NEGATIVES if pairwise else 1024, "bce": BINARY_NEGATIVES}
+    negatives = objective.negatives or drawn.get(kind, 0)
     bce_weight = objective.bce_weight if kind == "softmax" or (kind == "sampled" and not pairwise) else 0.0
     # A global model that is kept has no loss of its own to be trained by.
     weight = 0.0 if config.keeps_base else objective.fallback_weight

@@ -10,6 +10,7 @@ Shapes: N targets, B targets of a batch, F factors of the weights, J opinions, K
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ from duetgen.core import AGES, Theta
 from duetgen.core.theta import part_way
 from duetgen.data.store import Dataset
 from duetgen.evaluation.averages import device_means
-from duetgen.evaluation.catalogue import batches
+from duetgen.evaluation.catalogue import Batch, batches
 from duetgen.evaluation.inputs import histories
 from duetgen.evaluation.metrics import Float64
 from duetgen.evaluation.scoring import Selection, measuring, select
@@ -86,8 +87,7 @@ def learn_trust(model: Recommender, dataset: Dataset, devices: int, seed: int) -
     most: tuple[float, ...] = (1.0, *[OPINIONS[-1]] * len(trust.opinions_JA))
     curves: list[tuple[float, ...]] = []
     fresh = 0.0
-    for age in ages:
-        scored = score_at(model, dataset, selection, age, factors)
+    for age, scored in zip(ages, score_at(model, dataset, selection, ages, factors)):
         found = {}
         for parts in grid:
             if any(one > limit for one, limit in zip(parts, most)):
@@ -120,32 +120,44 @@ def choose(found: dict[tuple[float, ...], Float64]) -> tuple[float, ...]:
 
 
 def score_at(
-    model: Recommender, dataset: Dataset, selection: Selection, age: int, factors: tuple[float, ...]
-) -> Scored:
-    """Score the targets of the validation part once for each factor of the weights, with theta of an age."""
-    parts: list[tuple[Tensor, ...]] = []
+    model: Recommender, dataset: Dataset, selection: Selection, ages: Sequence[int], factors: tuple[float, ...]
+) -> list[Scored]:
+    """Score the targets of the validation part once for each factor of the weights, with theta of each age; once for
+    all ages by the global model.
+    """
+    parts: list[list[tuple[Tensor, ...]]] = [[] for _ in ages]
     with measuring(model) as place:
         for batch in batches(model, dataset, selection.targets, place):
-            history_BL = histories(dataset, batch.targets, model.generator_history, age)
-            theta = model.generate(torch.from_numpy(history_BL).to(place))
-            named_BK, values_BKJ, own_values_BJ = named(theta, batch.own_B1, model.vocabulary)
-            weights_BP = theta.weights_BP
-            assert weights_BP is not None
-            origin_P = model.origin()
-            columns = []
-            for factor in factors:
-                part = Theta(part_way(weights_BP, factor, origin_P)) if factor else None
-                scores_BV = batch.shown(model.score_catalogue(batch.window_BL, part))
-                best_BT = scores_BV.topk(min(SHOWN, scores_BV.shape[1]), dim=1).values
-                named_scores_BK = scores_BV.gather(1, named_BK).masked_fill(named_BK < 2, -torch.inf)
-                columns.append((best_BT, scores_BV.gather(1, batch.own_B1)[:, 0], named_scores_BK))
-            best_BFT, own_BF, named_BFK = (torch.stack(column, 1) for column in zip(*columns))
-            most_B1 = OPINIONS[-1] * own_values_BJ.sum(1, keepdim=True)
-            within_B = (own_BF + most_B1 >= best_BFT[..., -1]).any(1) & ~torch.from_numpy(batch.missed_B).to(place)
-            row_B = torch.arange(batch.rows.start, batch.rows.stop)[within_B.cpu()]
-            found = (best_BFT, own_BF, named_BFK, values_BKJ, own_values_BJ)
-            parts.append((*(part[within_B] for part in found), row_B))
-    return Scored(*(torch.cat(column) for column in zip(*parts)))
+            base_BV = batch.shown(model.score_catalogue(batch.window_BL))
+            for age, found in zip(ages, parts):
+                history_BL = histories(dataset, batch.targets, model.generator_history, age)
+                theta = model.generate(torch.from_numpy(history_BL).to(place))
+                found.append(score_batch(model, batch, theta, base_BV, factors))
+    return [Scored(*(torch.cat(column) for column in zip(*found))) for found in parts]
+
+
+def score_batch(
+    model: Recommender, batch: Batch, theta: Theta, base_BV: Tensor, factors: tuple[float, ...]
+) -> tuple[Tensor, ...]:
+    """What `Scored` keeps of a batch: of its targets that some combination of factors may show."""
+    named_BK, values_BKJ, own_values_BJ = named(theta, batch.own_B1, model.vocabulary)
+    weights_BP, origin_P = theta.weights_BP, model.origin()
+    assert weights_BP is not None
+    columns = []
+    for factor in factors:
+        scores_BV = base_BV
+        if factor:
+            part = Theta(part_way(weights_BP, factor, origin_P))
+            scores_BV = batch.shown(model.score_catalogue(batch.window_BL, part))
+        best_BT = scores_BV.topk(min(SHOWN, scores_BV.shape[1]), dim=1).values
+        named_scores_BK = scores_BV.gather(1, named_BK).masked_fill(named_BK < 2, -torch.inf)
+        columns.append((best_BT, scores_BV.gather(1, batch.own_B1)[:, 0], named_scores_BK))
+    best_BFT, own_BF, named_BFK = (torch.stack(column, 1) for column in zip(*columns))
+    most_B1 = OPINIONS[-1] * own_values_BJ.sum(1, keepdim=True)
+    within_B = (own_BF + most_B1 >= best_BFT[..., -1]).any(1) & ~torch.from_numpy(batch.missed_B).to(base_BV.device)
+    row_B = torch.arange(batch.rows.start, batch.rows.stop)[within_B.cpu()]
+    found = (best_BFT, own_BF, named_BFK, values_BKJ, own_values_BJ)
+    return (*(part[within_B] for part in found), row_B)
 
 
 def named(theta: Theta, own_B1: Tensor, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:

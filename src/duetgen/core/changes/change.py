@@ -29,6 +29,8 @@ class Change(nn.Module):
     """
 
     kind: ClassVar[str]
+    reads_input: ClassVar[bool] = True
+    """Whether it looks at the layer's input; else at its output alone."""
     residual = True
     shapes: dict[str, Shape]
 

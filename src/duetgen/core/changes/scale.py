@@ -18,6 +18,7 @@ class Scale(Change):
     """
 
     kind = "scale"
+    reads_input = False
 
     def __init__(self, layer: nn.Module, site: Site, rank: int = 0) -> None:
         super().__init__(layer, site, rank)
