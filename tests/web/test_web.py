@@ -22,7 +22,8 @@ def test_units(node: Node) -> None:
 
 
 def test_the_pages_in_the_package_are_the_build_of_their_sources(node: Node, tmp_path: Path) -> None:
-    node("vite", "build", "--logLevel", "error", DUET_PAGES=tmp_path / "static")
+    for page in ("demo", "dashboard"):
+        node("vite", "build", "--mode", page, "--logLevel", "error", DUET_PAGES=tmp_path / "static")
     assert tree(ROOT / "src/duetgen/cloud/static") == tree(tmp_path / "static")
 
 

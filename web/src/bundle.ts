@@ -146,16 +146,21 @@ export class Bundle {
     };
     const verified = verify();
     // All are asked for at once, but none is read before the manifest says how long it is.
-    const checked = DEVICE_FILES.map(async (name) => {
+    const file = async (name: (typeof DEVICE_FILES)[number]): Promise<Bytes> => {
       const size = verified.then(([{ files }]) => files[name]!.bytes);
       size.catch(() => undefined);
       const content = await read(name, size);
       const [expected] = await verified;
       if (content.length !== (await size) || (await sha256(content)) !== expected.files[name]!.sha256)
         throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
-    });
-    const [[found, key]] = await Promise.all([verified, ...checked]);
-    const { ids, titles } = json(files["items.json"]!, items, "items.json");
-    return new Bundle(found, key, files, ids, titles, json(files["canary.json"]!, canary, "canary.json"));
+      return content;
+    };
+    const [[found, key], known, proof] = await Promise.all([
+      verified,
+      file("items.json").then((content) => json(content, items, "items.json")),
+      file("canary.json").then((content) => json(content, canary, "canary.json")),
+      file("device.onnx"),
+    ]);
+    return new Bundle(found, key, files, known.ids, known.titles, proof);
   }
 }

@@ -36,9 +36,9 @@ PATHS: Final = {
     "/openapi.json": "openapi",
 }
 """Names of the endpoints, for counting: a path that somebody made up must not make up a series."""
-PREFIXES: Final = {"/v1/models/": "file", "/demo": "page", "/dashboard": "page", "/assets/": "page"}
+PREFIXES: Final = {"/v1/models/": "file", "/demo": "page", "/dashboard": "page"}
 """The same for paths by their beginning."""
-PAGES: Final = ("/demo", "/demo/", "/demo/{file}", "/dashboard", "/dashboard/", "/dashboard/{file}", "/assets/{file}")
+PAGES: Final = ("/demo", "/demo/", "/demo/{file}", "/dashboard", "/dashboard/", "/dashboard/{file}")
 GONE: Final = 499
 """Counted where the caller went away before the answer."""
 

@@ -1,6 +1,7 @@
 /** The demo page: what a person watches, two rankings side by side, and what each answer of the cloud costs. */
 import { type Device, DuetError, everyEvents, type Item, openDevice, type Ranked, type Status } from "../../src/index";
 import { byId, bytes, make, milliseconds, say, storage } from "../dom";
+import sw from "./sw.ts?worker&url";
 import { drawTheta } from "./theta";
 
 const SHOWN = 10;
@@ -279,4 +280,4 @@ void parsed.then(() =>
   }),
 );
 // Only now, so that it takes no time from the first ranking.
-void start().then(() => navigator.serviceWorker?.register("sw.js").catch(() => undefined));
+void start().then(() => navigator.serviceWorker?.register(sw).catch(() => undefined));
