@@ -33,7 +33,7 @@ export async function parametersBy(cloud: HttpCloud, request: ParametersRequest,
   const body = encode({ ...request });
   const begun = performance.now();
   const packed = { type: "application/msgpack", content: body, decode };
-  const [content, response] = await cloud.exchange("/v1/parameters", limit, cloud.timeout, packed);
+  const [content, response] = await cloud.exchange("/v1/parameters", limit, packed);
   const milliseconds = performance.now() - begun;
   const own = /dur=([\d.]+)/.exec(response.headers.get("server-timing") ?? "")?.[1];
   cloud.traffic.last = { sent: body.length, received: content.length, milliseconds, cloud: own ? Number(own) : null };

@@ -155,10 +155,11 @@ export class Bundle {
         throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
       return content;
     };
-    const [[found, key], known, proof] = await Promise.all([
+    // The large file last: the others are read while it comes.
+    const [[found, key], proof, known] = await Promise.all([
       verified,
-      file("items.json").then((content) => json(content, items, "items.json")),
       file("canary.json").then((content) => json(content, canary, "canary.json")),
+      file("items.json").then((content) => json(content, items, "items.json")),
       file("device.onnx"),
     ]);
     return new Bundle(found, key, files, known.ids, known.titles, proof);

@@ -187,6 +187,7 @@ def routes(service: Service) -> Router:
     return Router(
         routes=[
             Route("/v1/models", models.list),
+            Route("/v1/models/{model_id}", models.version),
             Route("/v1/models/{model_id}/{file}", models.file),
             Route("/healthz", health.alive),
             Route("/readyz", health.ready),

@@ -32,8 +32,6 @@ class Page {
 
   async begin(): Promise<void> {
     await this.draw();
-    byId("page").hidden = false;
-    performance.mark("first-ranking");
     this.connect();
     await this.readItems();
     await this.draw();
@@ -161,6 +159,12 @@ class Page {
     if (unnamed.length) this.name(await device.items(unnamed));
     this.rank("global", everyone, null, watched);
     this.rank("own", own, new Map(everyone.map(([id], at) => [id, at])), watched);
+    if (byId("page").hidden) {
+      byId("page").hidden = false;
+      performance.mark("first-ranking");
+    }
+    // The rankings are seen before the rest is drawn.
+    await new Promise((resolve) => setTimeout(resolve));
     this.describe(status, took);
     const newest = [...watched].reverse().slice(0, 24);
     byId("watched").replaceChildren(
