@@ -1,5 +1,5 @@
 /** One published version: verified before anything of it is believed. */
-import { type Bytes, text, utf8 } from "./bytes";
+import { type Bytes, product, text, utf8 } from "./bytes";
 import { type Check, list, map, number, object, oneOf, string, whole } from "./check";
 import type { Limit } from "./client";
 import { sha256, verifySignature } from "./crypto";
@@ -11,7 +11,6 @@ import { trust } from "./trust";
 const FORMAT_VERSION = 2;
 export const MANIFEST = "manifest.json";
 const SIGNATURE = "signature.json";
-export const product = (shape: readonly number[]): number => shape.reduce((one, other) => one * other, 1);
 
 /** What a device has of a bundle, beside manifest and signature. */
 export const DEVICE_FILES = ["device.onnx", "items.json", "canary.json"] as const;

@@ -1,10 +1,13 @@
 /** What a device asks of the cloud, over fetch: bounded in time and size. */
-import type { ParametersAnswer } from "./answers";
+import { type ParametersAnswer, parametersAnswer } from "./answers";
 import type { Source } from "./bundle";
 import type { Bytes } from "./bytes";
+import { refusalOf } from "./cloud-refusal";
 import { DuetError } from "./errors";
 import { MAX_ERROR_BYTES, MAX_LIST_BYTES } from "./limits";
 import { message, type ModelsAnswer, modelsAnswer, type ParametersRequest } from "./messages";
+import { decode } from "./msgpack";
+import { encode } from "./packing";
 import { badAnswer } from "./refusals";
 
 /** Bytes and milliseconds of one question: on the way, and of that in the cloud, as it says. */
@@ -133,13 +136,6 @@ function inTar(ask: () => Promise<Reply>): Source {
   return (name, limit) => (turn = turn.then(() => file(name, limit)));
 }
 
-/** A body in a format of its own, in which it is answered. */
-export interface Packed {
-  type: string;
-  content: Bytes;
-  decode(content: Uint8Array): unknown;
-}
-
 export class HttpCloud implements Cloud {
   readonly traffic = { sent: 0, received: 0, last: null as Exchange | null };
   /** Ask nothing, as if there were no network. */
@@ -153,8 +149,13 @@ export class HttpCloud implements Cloud {
   ) {}
 
   async parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer> {
-    // There already: it is the half of a device that asks.
-    return (await import("./asking")).parametersBy(this, request, limit);
+    const body = encode({ ...request });
+    const begun = performance.now();
+    const [content, { headers }] = await this.exchange("/v1/parameters", limit, body);
+    const milliseconds = performance.now() - begun;
+    const own = /dur=([\d.]+)/.exec(headers.get("server-timing") ?? "")?.[1];
+    this.traffic.last = { sent: body.length, received: content.length, milliseconds, cloud: own ? Number(own) : null };
+    return message(content, parametersAnswer, decode);
   }
 
   async models(device: string): Promise<ModelsAnswer> {
@@ -175,24 +176,25 @@ export class HttpCloud implements Cloud {
     this.closing.abort();
   }
 
-  /** A question, and the whole answer; its format is JSON, or that of the body. */
-  async exchange(path: string, limit: number, body?: Packed): Promise<[Bytes, Response]> {
+  /** A question, and the whole answer: in JSON, or in msgpack to a body that is. */
+  private async exchange(path: string, limit: number, body?: Bytes): Promise<[Bytes, Response]> {
     const reply = await this.ask(path, this.timeout, body);
     const content = await whole(reply, limit);
     this.traffic.received += content.length;
     return [content, reply.response];
   }
 
-  private async ask(path: string, seconds: number, body?: Packed): Promise<Reply> {
+  private async ask(path: string, seconds: number, body?: Bytes): Promise<Reply> {
     if (this.offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
-    const headers: Record<string, string> = { Accept: body?.type ?? "application/json" };
+    const type = body ? "application/msgpack" : "application/json";
+    const headers: Record<string, string> = { Accept: type };
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
-    if (body) headers["Content-Type"] = body.type;
-    const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", ...(body && { body: body.content }) };
-    this.traffic.sent += body?.content.length ?? 0;
+    if (body) headers["Content-Type"] = type;
+    this.traffic.sent += body?.length ?? 0;
+    const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", body: body ?? null };
     const reply = await ask(this.url + path, seconds, init, this.closing.signal);
     if (reply.response.status === 200) return reply;
     const content = await whole(reply, MAX_ERROR_BYTES);
-    throw (await import("./asking")).refusalOf(reply.response, content, this.token, body?.decode);
+    throw refusalOf(reply.response, content, this.token, body && decode);
   }
 }

@@ -31,8 +31,10 @@ class Page {
   constructor(private readonly device: Device) {}
 
   async begin(): Promise<void> {
-    await this.draw();
+    const drawn = this.draw();
+    // While the worker ranks.
     this.connect();
+    await drawn;
     await this.readItems();
     await this.draw();
     this.pick("");
@@ -267,8 +269,8 @@ async function start(credentials: { deviceId?: string; token?: string } = {}): P
     });
     await parsed;
     byId("sign-in").hidden = true;
-    await new Page(device).begin();
     Object.assign(globalThis, { duetDevice: device });
+    await new Page(device).begin();
   } catch (cause) {
     const said = cause instanceof DuetError ? `${cause.message} [${cause.code}]. ${cause.hint}` : String(cause);
     await parsed;
