@@ -9,7 +9,7 @@ const PICKS = 12;
 /** How far down the other list the page looks for where an item stood. */
 const REACH = 1000;
 const KEPT_ANSWERS = 12;
-const settings = storage("localStorage");
+const keptPolicy = (): number => Number(storage("localStorage").getItem("duet-policy")) || 1;
 
 /** The script runs at once; what it draws into may come after it. */
 const parsed = new Promise<unknown>((resolve) => {
@@ -64,8 +64,7 @@ class Page {
     };
     byId<HTMLInputElement>("search").addEventListener("input", ({ target }) => this.pick((target as HTMLInputElement).value));
     const slider = byId<HTMLInputElement>("policy");
-    const kept = Number(settings.getItem("duet-policy")) || 1;
-    slider.value = String(kept);
+    slider.value = String(keptPolicy());
     const policy = (): void => {
       const count = Number(slider.value);
       say("policy-says", count === 1 ? "every event" : `every ${count} events`);
@@ -73,7 +72,7 @@ class Page {
     };
     slider.addEventListener("input", policy);
     slider.addEventListener("change", () => {
-      settings.setItem("duet-policy", slider.value);
+      storage("localStorage").setItem("duet-policy", slider.value);
       void device.setPolicy(everyEvents(Number(slider.value)));
     });
     policy();
@@ -258,12 +257,14 @@ class Page {
 }
 
 async function start(credentials: { deviceId?: string; token?: string } = {}): Promise<void> {
-  const kept = Number(settings.getItem("duet-policy")) || 1;
   try {
     const device = await openDevice({
       cloud: new URL("..", location.href).href,
       state: "demo",
-      policy: everyEvents(kept),
+      // Read when the worker has started: the browser may take its time.
+      get policy() {
+        return everyEvents(keptPolicy());
+      },
       updateSeconds: Number(new URLSearchParams(location.search).get("update")) || 15,
       ...credentials,
     });
