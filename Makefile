@@ -45,7 +45,7 @@ package: ## the wheel, with each extra alone in a bare environment, and on the n
 	PYTHON="$(PYTHON)" .ci/package
 
 web: ## the pages of the cloud, from web/ into the package; needs Node 20
-	cd web && npm ci --no-audit --no-fund && npx tsc --noEmit && npx vite build
+	cd web && npm ci --no-audit --no-fund && npx tsc --noEmit && npm run pages
 
 check: lint docs test package ## what CI runs
 

@@ -1,30 +1,47 @@
-/** The pages of the cloud, into the Python package: no request leads elsewhere, and names do not change. */
-import { defineConfig } from "vite";
+/** The pages of the cloud, into the Python package: no request leads elsewhere, and names do not change. `--mode` is the page. */
+import { defineConfig, type Plugin } from "vite";
 import { terserOptions } from "./terser";
 
-export default defineConfig({
+/** A page comes with its script and its styles. An `async` script runs before the page is read on: its device begins at once. */
+const inOneFile: Plugin = {
+  name: "in-one-file",
+  enforce: "post",
+  generateBundle(_, bundle) {
+    const take = (address: string): string => {
+      const name = address.replace("../", "");
+      const file = bundle[name]!;
+      delete bundle[name];
+      return String(file.type === "chunk" ? file.code : file.source).trim();
+    };
+    for (const page of Object.values(bundle))
+      if (page.type === "asset" && page.fileName.endsWith(".html"))
+        page.source = String(page.source)
+          .replace(/<script (async )?type="module" crossorigin src="(.*?)">/, (_, async, address) => `<script${async ? "" : ' type="module"'}>${take(address)}`)
+          .replace(/<link rel="stylesheet" crossorigin href="(.*?)">/, (_, address) => `<style>${take(address)}</style>`);
+  },
+};
+
+export default defineConfig(({ mode }) => ({
   root: "pages",
   base: "./",
   publicDir: false,
+  plugins: [inOneFile],
   build: {
     outDir: process.env.DUET_PAGES ?? "../../src/duetgen/cloud/static",
-    emptyOutDir: true,
+    emptyOutDir: mode === "demo",
     target: "es2023",
     minify: "terser",
     terserOptions,
-    modulePreload: { polyfill: false },
+    modulePreload: false,
+    cssCodeSplit: false,
     assetsInlineLimit: 0,
     rollupOptions: {
-      input: { demo: "pages/demo/index.html", dashboard: "pages/dashboard/index.html", sw: "pages/demo/sw.ts" },
-      output: {
-        entryFileNames: ({ name }) => (name === "sw" ? "demo/sw.js" : "assets/[name].js"),
-        chunkFileNames: "assets/[name].js",
-        assetFileNames: "assets/[name][extname]",
-      },
+      input: `pages/${mode}/index.html`,
+      output: { format: "iife", entryFileNames: `${mode}/[name].js`, assetFileNames: `${mode}/[name][extname]` },
     },
   },
   worker: {
     format: "es",
-    rollupOptions: { output: { entryFileNames: "demo/worker.js", chunkFileNames: "demo/[name]-worker.js" } },
+    rollupOptions: { output: { entryFileNames: "demo/[name].js", chunkFileNames: "demo/[name]-worker.js" } },
   },
-});
+}));

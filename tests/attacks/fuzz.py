@@ -34,6 +34,7 @@ PATHS = (
     *("/v1/parameters", "/v1/parameters", "/v1/parameters:batch", "/v1/models", "/healthz", "/readyz", "/metrics"),
     *(
         "/openapi.json",
+        "/v1/models/latest",
         "/v1/models/latest/items.json",
         "/v1/models/MODEL/items.json",
         "/v1/models/MODEL/../x",

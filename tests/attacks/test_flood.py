@@ -34,6 +34,8 @@ ROUTES: dict[str, tuple[str, str, bytes]] = {
     "batch": ("POST", "/v1/parameters:batch", b"{}"),
     "models": ("GET", "/v1/models", b""),
     "models of another device": ("GET", "/v1/models?device=e", b""),
+    "version": ("GET", "/v1/models/latest", b""),
+    "version of another device": ("GET", "/v1/models/latest?device=e", b""),
     "file": ("GET", f"/v1/models/{'0' * 64}/items.json", b""),
     "metrics": ("GET", "/metrics", b""),
 }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from duetgen.cloud.models import archive
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.messages import ModelsAnswer
 
@@ -45,6 +48,29 @@ def test_files_are_what_was_published_and_may_be_kept_for_ever(
     assert (rest.status_code, rest.content) == (206, content[30:])
     whole = client.get(f"/v1/models/{model_id}/{name}", headers={"range": "bytes=30-", "if-range": '"other"'})
     assert (whole.status_code, whole.content) == (200, content)
+
+
+@pytest.mark.parametrize("path", ["{m}", "latest", "latest?device=d-1"])
+def test_a_version_comes_as_one_tar_file(client: Any, version: Path, model_id: str, path: str) -> None:
+    response = client.get("/v1/models/" + path.format(m=model_id))
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/x-tar")
+    assert response.headers["content-length"] == str(len(response.content))
+    assert ("immutable" in response.headers["cache-control"]) == (path == "{m}")
+    with tarfile.open(fileobj=io.BytesIO(response.content)) as archive:
+        found = [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    names = ["manifest.json", "signature.json", "canary.json", "items.json", "device.onnx"]
+    assert found == [(name, (version / name).read_bytes()) for name in names]
+
+
+def test_a_file_that_is_longer_than_a_piece_comes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duetgen.cloud.models.PIECE", 7)
+    sizes = {}
+    for size in (0, 6, 7, 8, 512, 513):
+        path = tmp_path / str(size)
+        path.write_bytes(b"x" * size)
+        sizes[path] = size
+    with tarfile.open(fileobj=io.BytesIO(b"".join(archive(sizes)))) as found:
+        assert [(int(member.name), member.size) for member in found] == [(size, size) for size in sizes.values()]
 
 
 def test_etag_is_the_digest_that_the_manifest_names(client: Any, version: Path, model_id: str) -> None:
@@ -106,7 +132,6 @@ def test_conditions_of_a_request(client: Any, model_id: str) -> None:
         "{m}//manifest.json",
         "..%2f{m}/manifest.json",
         "latest/manifest.json",
-        "{m}",
         "0" * 64 + "/manifest.json",
         "%ff%fe/manifest.json",
     ],
@@ -127,6 +152,7 @@ def test_file_changed_after_it_was_verified_is_not_sent(tmp_path: Path) -> None:
         (tmp_path / "bundle/items.json").write_bytes(b"other")
         response = client.get(f"/v1/models/{model_id}/items.json", headers={"accept": JSON})
         refused(response, 503, "not-ready")
+        refused(client.get("/v1/models/latest", headers={"accept": JSON}), 503, "not-ready")
 
 
 def test_unknown_paths_and_methods_have_codes(client: Any) -> None:
@@ -148,4 +174,5 @@ def test_unknown_paths_and_methods_have_codes(client: Any) -> None:
 
 @pytest.mark.parametrize("query", ["device=%F0%9F%98%80", "device=", "device=a/b", "device=a%0A", "device=a&device=b"])
 def test_device_of_a_malformed_id_refused(client: Any, query: str) -> None:
-    refused(client.get(f"/v1/models?{query}"), 400, "invalid-request")
+    for path in ("/v1/models", "/v1/models/latest"):
+        refused(client.get(f"{path}?{query}"), 400, "invalid-request")

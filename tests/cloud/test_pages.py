@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,9 +26,8 @@ def client(version: Path, demo: bool) -> TestClient:
         ("/demo/worker.js", "text/javascript"),
         ("/demo/sw.js", "text/javascript"),
         ("/dashboard/", "text/html"),
-        ("/assets/demo.js", "text/javascript"),
-        ("/assets/dom.css", "text/css"),
-        ("/assets/icon.svg", "image/svg+xml"),
+        ("/demo/icon.svg", "image/svg+xml"),
+        ("/dashboard/icon.svg", "image/svg+xml"),
     ],
 )
 def test_a_page_and_its_files_load_nothing_from_elsewhere(version: Path, path: str, media: str) -> None:
@@ -43,6 +44,17 @@ def test_a_page_and_its_files_load_nothing_from_elsewhere(version: Path, path: s
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("path", ["/demo/", "/dashboard/"])
+def test_a_page_comes_with_its_script_and_its_styles_and_may_run_no_others(version: Path, path: str) -> None:
+    with client(version, demo=True) as made:
+        found = made.get(path)
+    assert (found.text.count("<script"), found.text.count("<style"), found.text.count("stylesheet")) == (1, 1, 0)
+    for kind in ("script", "style"):
+        inside = found.text.partition(f"<{kind}")[2].partition(">")[2].partition(f"</{kind}>")[0]
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"; {kind}-src 'self' 'sha256-{digest}';" in found.headers["content-security-policy"]
+
+
 def test_a_folder_leads_to_its_page(version: Path) -> None:
     with client(version, demo=True) as made:
         found = made.get("/demo", follow_redirects=False)
@@ -50,7 +62,7 @@ def test_a_folder_leads_to_its_page(version: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/demo/nothing.js", "/assets/..%2fpages.py", "/demo/..%2f..%2fpages.py", "/assets/", "/dashboard/demo.js"]
+    "path", ["/demo/nothing.js", "/dashboard/..%2fpages.py", "/demo/..%2f..%2fpages.py", "/assets/", "/dashboard/sw.js"]
 )
 def test_nothing_else_is_there(version: Path, path: str) -> None:
     with client(version, demo=True) as made:
@@ -60,7 +72,7 @@ def test_nothing_else_is_there(version: Path, path: str) -> None:
 
 def test_the_demo_is_shown_only_where_it_is_asked_for(version: Path) -> None:
     with client(version, demo=False) as made:
-        assert [made.get(path).status_code for path in ("/demo/", "/demo/worker.js", "/assets/demo.js")] == [404] * 3
+        assert [made.get(path).status_code for path in ("/demo/", "/demo/worker.js", "/demo/icon.svg")] == [404] * 3
         assert made.get("/dashboard/").status_code == 200
 
 

@@ -1,12 +1,8 @@
-/**
- * The half of a device that asks: for theta, by its policy, and for newer versions. It is loaded when the device has
- * ranked, or before where a theta is kept; a page that cannot load it ranks on with theta = 0.
- */
-import { answerKey } from "./answers";
+/** How a device asks: for theta, by its policy, and for newer versions. */
 import { PAIR_BYTES } from "./bias";
 import type { Cloud } from "./client";
 import { CloudRefusedError } from "./cloud-refusal";
-import type { Asked, Change, LocalDevice } from "./device";
+import type { Change, LocalDevice, Status } from "./device";
 import { due } from "./due";
 import { DuetError } from "./errors";
 import { ANSWER_SLACK } from "./limits";
@@ -21,14 +17,11 @@ import type { Tally } from "./tally";
 import { Updates } from "./updates";
 import type { Versions } from "./versions";
 
-export { parametersBy } from "./answers";
-export { refusalOf } from "./cloud-refusal";
-
 const DAY = 86_400;
 /** The longest that a timer waits, in seconds. */
 const LONGEST = 2 ** 31 / 1000 - 1;
 
-/** What both halves of a device know. */
+/** What is known of a device, whether it ranks or asks. */
 export interface Shared {
   readonly options: DeviceOptions;
   readonly state: State;
@@ -38,8 +31,6 @@ export interface Shared {
   readonly deviceId: string;
   readonly clock: () => number;
   readonly tally: Tally;
-  /** Theta for the version in use; null until this half is there. */
-  store: ParameterStore | null;
   closed: boolean;
   /** Tell the page. */
   changed(what: Change): void;
@@ -50,7 +41,7 @@ export class Asking {
   private readonly updatePatience: Patience;
   private readonly updates: Updates;
   private day = { day: 0, requests: 0 };
-  private last: Asked["last"] = null;
+  private last: Status["last"] = null;
   private touched = true;
   private insisted = false;
   private due = false;
@@ -59,29 +50,28 @@ export class Asking {
   private single: Promise<unknown> = Promise.resolve();
   private timer: ReturnType<typeof setTimeout> | undefined;
 
-  private constructor(
-    private readonly shared: Shared,
-    private readonly key: CryptoKey,
-  ) {
+  /** Theta for the version in use. */
+  private store: ParameterStore;
+
+  constructor(private readonly shared: Shared) {
     const { options, cloud, versions, state, clock } = shared;
     const random = options.random ?? Math.random;
     this.patience = new Patience(options.patience, random);
     this.updatePatience = new Patience(options.patience, random);
     this.updates = new Updates(versions, state, clock);
+    this.store = this.storeOf(versions.model);
     if (cloud ?? options.bundle) this.nextUpdate = this.now() + this.spread(Math.min(options.updateSeconds, 60));
   }
 
   /** With the theta that was kept for the version in use. */
-  static async open(shared: Shared): Promise<Asking> {
-    const asking = new Asking(shared, await answerKey(shared.options.token));
-    shared.store = asking.storeOf(shared.versions.model);
-    await Promise.all([asking.load(shared.store), asking.readDay()]);
-    return asking;
+  async begin(): Promise<void> {
+    await Promise.all([this.load(this.store), this.readDay()]);
+    this.touch();
   }
 
   private storeOf(model: Model): ParameterStore {
     const { state, deviceId, options } = this.shared;
-    return new ParameterStore(model, state, this.key, deviceId, options.grace);
+    return new ParameterStore(model, state, options.token, deviceId, options.grace);
   }
 
   private async load(store: ParameterStore): Promise<ParameterStore> {
@@ -93,7 +83,7 @@ export class Asking {
 
   /** Use a version from now on, with its theta. */
   private use(store: ParameterStore): void {
-    this.shared.store = store;
+    this.store = store;
     this.shared.versions.model = store.model;
   }
 
@@ -109,7 +99,7 @@ export class Asking {
     return seconds * (0.5 + 0.5 * Math.random());
   }
 
-  status(): Asked {
+  status(): Pick<Status, "source" | "theta" | "previous" | "refusedVersions" | "requestsToday" | "circuit" | "nextTrySeconds" | "last"> {
     const now = this.now();
     const theta = this.store.usable(this.ms);
     const aged = theta?.at(this.store.model, this.shared.log.count);
@@ -169,10 +159,6 @@ export class Asking {
     if (this.patience.failures) this.patience.succeeded();
     this.updatePatience.succeeded();
     this.touch();
-  }
-
-  private get store(): ParameterStore {
-    return this.shared.store!;
   }
 
   /** Do something while nobody else does, in this tab or another. */
@@ -278,6 +264,7 @@ export class Asking {
 
   /** What was seen is forgotten: nothing is asked for it. */
   forget(): void {
+    this.store.clear();
     this.insisted = false;
     this.last = null;
   }

@@ -1,5 +1,5 @@
 /** One published version: verified before anything of it is believed. */
-import { type Bytes, text, utf8 } from "./bytes";
+import { type Bytes, product, text, utf8 } from "./bytes";
 import { type Check, list, map, number, object, oneOf, string, whole } from "./check";
 import type { Limit } from "./client";
 import { sha256, verifySignature } from "./crypto";
@@ -11,7 +11,6 @@ import { trust } from "./trust";
 const FORMAT_VERSION = 2;
 export const MANIFEST = "manifest.json";
 const SIGNATURE = "signature.json";
-export const product = (shape: readonly number[]): number => shape.reduce((one, other) => one * other, 1);
 
 /** What a device has of a bundle, beside manifest and signature. */
 export const DEVICE_FILES = ["device.onnx", "items.json", "canary.json"] as const;
@@ -146,16 +145,22 @@ export class Bundle {
     };
     const verified = verify();
     // All are asked for at once, but none is read before the manifest says how long it is.
-    const checked = DEVICE_FILES.map(async (name) => {
+    const file = async (name: (typeof DEVICE_FILES)[number]): Promise<Bytes> => {
       const size = verified.then(([{ files }]) => files[name]!.bytes);
       size.catch(() => undefined);
       const content = await read(name, size);
       const [expected] = await verified;
       if (content.length !== (await size) || (await sha256(content)) !== expected.files[name]!.sha256)
         throw invalidBundle(`${name} is not what the manifest says: it was changed or cut`);
-    });
-    const [[found, key]] = await Promise.all([verified, ...checked]);
-    const { ids, titles } = json(files["items.json"]!, items, "items.json");
-    return new Bundle(found, key, files, ids, titles, json(files["canary.json"]!, canary, "canary.json"));
+      return content;
+    };
+    // The large file last: the others are read while it comes.
+    const [[found, key], proof, known] = await Promise.all([
+      verified,
+      file("canary.json").then((content) => json(content, canary, "canary.json")),
+      file("items.json").then((content) => json(content, items, "items.json")),
+      file("device.onnx"),
+    ]);
+    return new Bundle(found, key, files, known.ids, known.titles, proof);
   }
 }

@@ -10,4 +10,7 @@ export const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => by
 
 export const unhex = (digits: string): Bytes => Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 
+/** How many values an array of these dimensions has. */
+export const product = (dims: readonly number[]): number => dims.reduce((one, other) => one * other, 1);
+
 export const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

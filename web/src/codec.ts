@@ -1,6 +1,5 @@
 /** The weights of theta as bytes: float32, float16, or int8 with a float16 scale a row, little endian. */
-import { view } from "./bytes";
-import { product } from "./bundle";
+import { product, view } from "./bytes";
 import type { Encoding } from "./messages";
 import { RefusedParametersError } from "./refused";
 

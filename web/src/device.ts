@@ -1,9 +1,9 @@
 /**
- * A device in a page or a worker: keeps what it sees, ranks with its own parameters, and lets its other half ask for new ones.
+ * A device in a page or a worker: keeps what it sees, ranks with its own parameters, and asks for new ones.
  * Whatever happens to the cloud, the network, the storage or a new version, it ranks with the last good theta, or with
  * theta = 0.
  */
-import type { Asking, Shared } from "./asking";
+import { Asking, type Shared } from "./asking";
 import { hex } from "./bytes";
 import { type Cloud, type Exchange, HttpCloud } from "./client";
 import { DuetError } from "./errors";
@@ -77,30 +77,10 @@ export interface Item {
 /** What changed: events, theta, the version, or what went wrong. */
 export type Change = "observed" | "theta" | "version" | "forgotten" | "failed";
 
-/** The half that asks is loaded when the page has had its first ranking. */
-const LOAD_MS = 100;
-/** What the half that asks says of itself. */
-export type Asked = Pick<
-  Status,
-  "source" | "theta" | "previous" | "refusedVersions" | "requestsToday" | "circuit" | "nextTrySeconds" | "last"
->;
-/** How a device stands before that half is there. */
-const UNASKED: Asked = {
-  source: "global",
-  theta: null,
-  previous: null,
-  refusedVersions: {},
-  requestsToday: 0,
-  circuit: "closed",
-  nextTrySeconds: 0,
-  last: null,
-};
-
 export class LocalDevice {
   /** Hears of what changed. */
   onchange: (what: Change) => void = () => undefined;
-  private half: Promise<Asking> | null = null;
-  private asking: Asking | null = null;
+  private readonly asking: Asking;
   /** What was ranked last: a page mostly ranks the same candidates again as events come. */
   private lastCandidates: { model: Model; given: unknown[]; ids: string[]; index: Int32Array } | null = null;
   private window: { count: number; model: Model; index: Int32Array } | null = null;
@@ -108,6 +88,7 @@ export class LocalDevice {
 
   private constructor(shared: Omit<Shared, "changed">) {
     this.shared = Object.assign(shared, { changed: (what: Change) => this.onchange(what) });
+    this.asking = new Asking(this.shared);
     shared.state.heard = (told) => void this.hear(told).catch(() => undefined);
   }
 
@@ -132,40 +113,15 @@ export class LocalDevice {
     const deviceId = options.deviceId ?? (good ? kept : fresh());
     const versions = new Versions(options, state, cloud, deviceId);
     const log = new EventLog();
-    const [[items, count], old] = await Promise.all([state.events(log.capacity), versions.begin()]);
+    const [[items, count]] = await Promise.all([state.events(log.capacity), versions.begin()]);
     // Not before all is read: it would have to wait.
     if (!options.deviceId && !good) void state.set("device", deviceId);
     log.append(items);
     log.count = Math.max(log.count, count);
     const clock = options.clock ?? (() => Date.now() / 1000);
-    const device = new LocalDevice({ options, state, cloud, log, versions, deviceId, clock, tally: new Tally(), store: null, closed: false });
-    const load = (): Promise<unknown> => device.load().catch(() => undefined);
-    if (old && (await state.get(`theta/${versions.model.id}`))) await load();
-    else setTimeout(load, LOAD_MS);
+    const device = new LocalDevice({ options, state, cloud, log, versions, deviceId, clock, tally: new Tally(), closed: false });
+    await device.asking.begin();
     return device;
-  }
-
-  /** The half that asks, loaded once; what fails is tried again when it is wanted again. */
-  private load(): Promise<Asking> {
-    this.half ??= import("./asking")
-      .then(({ Asking }) => Asking.open(this.shared))
-      .then((asking) => {
-        this.asking = asking;
-        asking.touch();
-        return asking;
-      })
-      .catch((cause: unknown) => {
-        this.half = null;
-        this.shared.tally.fail("internal", cause);
-        this.onchange("failed");
-        throw cause;
-      });
-    return this.half;
-  }
-
-  private touch(): void {
-    if (this.asking) this.asking.touch();
-    else this.load().catch(() => undefined);
   }
 
   // What an application asks.
@@ -178,7 +134,7 @@ export class LocalDevice {
     const kept = log.append(ids);
     const written = state.append(kept, MAX_LOG_EVENTS);
     state.tell({ what: "observed", items: kept });
-    this.touch();
+    this.asking.touch();
     this.onchange("observed");
     await written;
   }
@@ -242,12 +198,12 @@ export class LocalDevice {
     if (this.window?.count !== log.count || this.window.model !== model)
       this.window = { count: log.count, model, index: model.indices(log.last(model.manifest.window)) };
     const window = this.window.index;
-    return (personal && (await this.asking?.scores(window, index))) || model.score(model.zeros, window, index);
+    return (personal && (await this.asking.scores(window, index))) || model.score(model.zeros, window, index);
   }
 
   /** Theta as it counts now; null where there is none. */
   async theta(): Promise<(Aged & { opinions: { name: string; items: number }[] }) | null> {
-    return this.asking?.theta() ?? null;
+    return this.asking.theta();
   }
 
   /** Ids with titles: the catalogue of the version in use, in the order of its indices, or what it has of these ids. */
@@ -281,7 +237,7 @@ export class LocalDevice {
       diskErrors: state.errors,
       bytesSent: traffic?.sent ?? 0,
       bytesReceived: traffic?.received ?? 0,
-      ...(this.asking?.status() ?? UNASKED),
+      ...this.asking.status(),
     };
   }
 
@@ -289,7 +245,7 @@ export class LocalDevice {
   async setPolicy(policy: Policy): Promise<void> {
     checkPolicy(policy);
     this.shared.options.policy = policy;
-    this.touch();
+    this.asking.touch();
   }
 
   /** Ask nothing, as if there were no network; or ask again. */
@@ -301,28 +257,27 @@ export class LocalDevice {
 
   /** There is a network again: what waits is tried at once. */
   online(): void {
-    if (this.asking) this.asking.online();
-    else this.touch();
+    this.asking.online();
   }
 
   /** Ask for theta now, whatever the policy says. Whether a new one came; what the cloud asked to wait is waited for. */
   async refresh(): Promise<boolean> {
-    return (await this.load()).refresh();
+    return this.asking.refresh();
   }
 
   /** Do now what is due: ask for theta, look for a new version. Whether it asked. */
   async keepUp(): Promise<boolean> {
-    return (await this.load()).keepUp();
+    return this.asking.keepUp();
   }
 
   /** Look for a new version now, and adopt it if it is good. Whether the version changed. */
   async update(): Promise<boolean> {
-    return (await this.load()).update();
+    return this.asking.update();
   }
 
   /** Use the version before again, from now on; its id. */
   async rollback(): Promise<string> {
-    return (await this.load()).rollback();
+    return this.asking.rollback();
   }
 
   /** Erase what the device has seen and theta of every version; an answer that is on its way is not taken. */
@@ -337,18 +292,17 @@ export class LocalDevice {
   }
 
   private erase(): void {
-    const { log, state, store, versions } = this.shared;
+    const { log, state, versions } = this.shared;
     log.clear();
     state.drop();
-    store?.clear();
     versions.forget();
-    this.asking?.forget();
+    this.asking.forget();
     this.lastCandidates = this.window = null;
   }
 
   private async hear(told: Told): Promise<void> {
     if (told.what === "forgotten") this.erase();
-    else if (told.what !== "observed") await (await this.load()).hear(told.what);
+    else if (told.what !== "observed") await this.asking.hear(told.what);
     else if (Array.isArray(told.items)) this.shared.log.append(itemIds(told.items));
     this.onchange(told.what);
   }
@@ -358,7 +312,7 @@ export class LocalDevice {
     const { cloud, state } = this.shared;
     this.shared.closed = true;
     cloud?.close();
-    await this.asking?.stop();
+    await this.asking.stop();
     await state.close();
   }
 }

@@ -12,11 +12,13 @@ export { afterSeconds, always, dailyBudget, drift, everyEvents } from "./policie
 
 /** A device that is ready to rank, in a worker of its own. For one in the page itself see `@duetgen/device/local`. */
 export function openDevice(options: Partial<DeviceOptions>): Promise<Device> {
+  // It starts while the options are read.
+  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "duet" });
   const given = { ...options };
   // A worker has the address of its script for its own: what is relative is meant from the page.
   for (const name of ["cloud", "bundle", "ort"] as const) {
     const one = given[name];
     if (typeof one === "string" && URL.canParse(one, location.href)) given[name] = new URL(one, location.href).href;
   }
-  return openRemote(new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "duet" }), given);
+  return openRemote(worker, given);
 }

@@ -1,4 +1,5 @@
 /** What each operator of ONNX computes, in plain loops. A kernel writes into arrays that its node keeps from run to run. */
+import { product } from "./bytes";
 import { type Attribute, type Data, int32, type Tensor } from "./onnx";
 
 export type Kind = "float" | "whole" | "small" | "truth";
@@ -20,11 +21,6 @@ const kindOf = (data: Data): Kind => KINDS.find((kind) => data instanceof ARRAYS
 
 export const refuse = (why: string): never => {
   throw new RangeError(why);
-};
-export const product = (dims: readonly number[]): number => {
-  let size = 1;
-  for (const one of dims) size *= one;
-  return size;
 };
 export const axisOf = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
 /** An attribute, and the axis that one names. */
@@ -372,13 +368,13 @@ const unsqueeze: Kernel = ([{ dims, data }, axes]) => {
   return { dims: found, data };
 };
 
-const CASTS: Record<number, Kernel> = {
-  1: unary((x) => x, "float"),
-  3: unary((x) => x, "small"),
-  6: unary((x) => int32(Math.trunc(x)), "whole"),
-  9: unary((x) => +!!x, "truth"),
+const CASTS: { [type: number]: [(x: number) => number, Kind] } = {
+  1: [(x) => x, "float"],
+  3: [(x) => x, "small"],
+  6: [(x) => int32(Math.trunc(x)), "whole"],
+  9: [(x) => +!!x, "truth"],
 };
-const cast: Kernel = (x, { to }, room) => (CASTS[to === 7 ? 6 : (to as number)] ?? refuse("a type that is not known"))(x, {}, room);
+const cast: Kernel = (x, a, room) => unary(...(CASTS[a.to === 7 ? 6 : (a.to as number)] ?? refuse("a type that is not known")))(x, a, room);
 
 const where: Kernel = ([condition, a, b], _, room) => {
   const dims = broadcast(condition.dims, broadcast(a.dims, b.dims));
@@ -398,12 +394,10 @@ export const KERNELS: Record<string, Kernel> = {
   Equal: binary((a, b) => +(a === b), "truth"),
   LessOrEqual: binary((a, b) => +(a <= b), "truth"),
   Not: unary((x) => 1 - x),
-  Gelu: (x, a, room) =>
-    unary(
-      a.approximate === "tanh"
-        ? (one) => 0.5 * one * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (one + 0.044715 * one ** 3)))
-        : (one) => 0.5 * one * (1 + erf(one * Math.SQRT1_2)),
-    )(x, a, room),
+  Gelu: (x, a, room) => {
+    const rise = a.approximate === "tanh" ? (one: number) => Math.tanh(Math.sqrt(2 / Math.PI) * (one + 0.044715 * one ** 3)) : (one: number) => erf(one * Math.SQRT1_2);
+    return unary((one) => 0.5 * one * (1 + rise(one)))(x, a, room);
+  },
   Clip: ([x, least, most], a, room) =>
     unary((one) => Math.min(Math.max(one, least?.data[0] ?? -Infinity), most?.data[0] ?? Infinity))([x, x, x], a, room),
   ReduceSum: reduce((sum, value) => sum + value, 0),

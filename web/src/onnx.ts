@@ -1,5 +1,5 @@
 /** The part of ONNX that a graph of a bundle is made of, read from its protocol buffer. */
-import { type Bytes, text, view } from "./bytes";
+import { type Bytes, product, text, view } from "./bytes";
 import { invalidBundle } from "./refusals";
 
 export type Data = Float32Array | Int32Array | Int8Array | Uint8Array;
@@ -105,7 +105,7 @@ function tensor(content: Bytes): [string, Tensor] {
   const type = TYPES[first(of, 2)?.[1] ?? 0];
   if (!type || first(of, 14)?.[1]) throw new RangeError("a tensor is of no known kind");
   const data = new type((first(of, 9)?.[2] ?? NOTHING).slice().buffer);
-  if (data.length !== dims.reduce((one, other) => one * other, 1)) throw new RangeError("a tensor has not its size");
+  if (data.length !== product(dims)) throw new RangeError("a tensor has not its size");
   return [name(of, 8), { dims, data: data instanceof BigInt64Array ? Int32Array.from<bigint>(data, (one) => int32(Number(one))) : data }];
 }
 

@@ -1,5 +1,6 @@
 /** Operators of ONNX that the backbone SASRec does not need, loaded for graphs that have them. */
-import { axisIn, begins, binary, erf, gather, type Kernel, matmul, type Multiply, multiply, product, reduce, refuse, unary } from "./kernels";
+import { product } from "./bytes";
+import { axisIn, begins, binary, erf, gather, type Kernel, matmul, type Multiply, multiply, reduce, refuse, unary } from "./kernels";
 import type { Tensor } from "./onnx";
 
 /** Two rows times four columns: each value that is read serves several products. */

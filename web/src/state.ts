@@ -21,12 +21,10 @@ export class State {
   private readonly pending = new Map<string, unknown>();
   private unsaved: string[] = [];
   private channel: BroadcastChannel | null = null;
+  private database: IDBDatabase | null = null;
   private turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(
-    readonly name: string | null,
-    private database: IDBDatabase | null,
-  ) {
+  private constructor(readonly name: string | null) {
     if (name === null || !("BroadcastChannel" in globalThis)) return;
     this.channel = new BroadcastChannel(`duet-${name}`);
     this.channel.onmessage = ({ data }) => this.heard(data as Told);
@@ -34,21 +32,29 @@ export class State {
 
   /** The state of a name; null keeps everything in memory. */
   static async open(name: string | null): Promise<State> {
-    if (name === null) return new State(null, null);
+    const state = new State(name);
+    if (name === null) return state;
     try {
-      const request = indexedDB.open(`duet-${name}`, 1);
-      request.onupgradeneeded = () => {
-        request.result.createObjectStore(KEPT);
-        request.result.createObjectStore(EVENTS, { autoIncrement: true });
-      };
-      const database = await done(request);
-      database.onversionchange = () => database.close();
-      return new State(name, database);
+      const whole = `duet-${name}`;
+      const there = (await indexedDB.databases()).some((one) => one.name === whole);
+      state.turn = state.connect(whole).catch(() => state.errors++);
+      // A new one holds nothing that could be read: what is written waits for it, and nothing else.
+      if (there) await state.turn;
     } catch {
-      const state = new State(name, null);
       state.errors++;
-      return state;
     }
+    return state;
+  }
+
+  private async connect(name: string): Promise<void> {
+    const request = indexedDB.open(name, 1);
+    request.onupgradeneeded = () => {
+      request.result.createObjectStore(KEPT);
+      request.result.createObjectStore(EVENTS, { autoIncrement: true });
+    };
+    const database = await done(request);
+    database.onversionchange = () => database.close();
+    this.database = database;
   }
 
   /** Whether there is a storage. */
@@ -66,14 +72,9 @@ export class State {
 
   /** One transaction, after those before; whether the browser took it. */
   private write(store: string, work: (store: IDBObjectStore) => void): Promise<boolean> {
-    const { database } = this;
-    if (!database) {
-      if (this.name !== null) this.errors++;
-      return Promise.resolve(false);
-    }
     const now = this.turn.then(async () => {
       try {
-        const transaction = database.transaction(store, "readwrite");
+        const transaction = this.database!.transaction(store, "readwrite");
         work(transaction.objectStore(store));
         await new Promise<void>((resolve, reject) => {
           transaction.oncomplete = () => resolve();
@@ -81,7 +82,7 @@ export class State {
         });
         return true;
       } catch {
-        this.errors++;
+        if (this.name !== null) this.errors++;
         return false;
       }
     });

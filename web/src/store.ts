@@ -1,5 +1,6 @@
 /** The one theta that a device ranks with, checked before it is used and again when it is loaded. */
 import { type ParametersAnswer, parametersAnswer, verifyAnswer } from "./answers";
+import { product } from "./bytes";
 import { decodeBias, type ItemBias } from "./bias";
 import { list, number, object, whole } from "./check";
 import { ThetaCodec } from "./codec";
@@ -80,7 +81,7 @@ export class ParameterStore {
   constructor(
     readonly model: Model,
     private readonly state: State,
-    private readonly key: CryptoKey,
+    private readonly token: string,
     private readonly device: string,
     private readonly grace: number,
   ) {
@@ -98,7 +99,7 @@ export class ParameterStore {
     };
     const { manifest, zeros } = this.model;
     if (answer.model_id !== this.model.id) refuse("wrong-model", `theta is for the model ${answer.model_id.slice(0, 16)}`);
-    if (!(await verifyAnswer(this.key, this.device, answer)))
+    if (!(await verifyAnswer(this.token, this.device, answer)))
       refuse("wrong-mac", "theta's code is wrong: it was changed, or is another device's");
     if (!answer.theta.length && !answer.bias.length) refuse("malformed", "theta holds neither weights nor an item bias");
     const weights = answer.theta.length || answer.scale.length;
@@ -174,7 +175,7 @@ function within(values: Float32Array, layout: readonly { shape: number[]; bound:
   let at = 0;
   return layout.every(({ shape, bound }) => {
     const most = Math.fround(Math.fround(bound) * Math.fround(SLACK));
-    const end = at + shape.reduce((one, other) => one * other, 1);
+    const end = at + product(shape);
     for (; at < end; at++) if (Math.abs(values[at]!) > most) return false;
     return true;
   });

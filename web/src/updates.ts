@@ -72,7 +72,7 @@ export class Updates {
     // It may become the one to go back to.
     await this.flush();
     const found = await versions.latest();
-    if (!found || !this.wants(found[0])) return null;
+    if (!this.wants(found[0])) return null;
     try {
       return await versions.open(...found);
     } catch (cause) {

@@ -2,8 +2,7 @@
 import type { Bytes } from "./bytes";
 import { DIGEST, MANIFEST, json, type Source } from "./bundle";
 import { list, map, number, object, string } from "./check";
-import { type Cloud, fetchBytes } from "./client";
-import { DuetError } from "./errors";
+import { type Cloud, inFolder } from "./client";
 import { MAX_MANIFEST_BYTES } from "./limits";
 import { Model } from "./model";
 import type { DeviceOptions } from "./options";
@@ -47,9 +46,7 @@ export class Versions {
       this.model = kept;
       return true;
     }
-    const found = await this.latest(true);
-    if (!found) throw new DuetError("nothing-to-serve", "there is no version to begin with", "name a bundle, or a cloud");
-    this.model = await this.open(...found);
+    this.model = await this.open(null, this.beside ?? this.cloud!.version("latest", this.device));
     this.known = { current: this.model.id, previous: [], refused: {}, key: this.known?.key ?? this.model.bundle.publicKey };
     return false;
   }
@@ -72,26 +69,23 @@ export class Versions {
     return model;
   }
 
-  async open(modelId: string, source: Source): Promise<Model> {
+  async open(modelId: string | null, source: Source): Promise<Model> {
     const model = await Model.load(source, this.trusted, this.options, modelId);
-    this.models.set(modelId, model);
+    this.models.set(model.id, model);
     return model;
   }
 
+  /** The files that the page brings along. */
+  private get beside(): Source | null {
+    return this.options.bundle === null ? null : inFolder(this.options.bundle);
+  }
+
   /** The version that this device shall run, and where its files are. */
-  async latest(first = false): Promise<[string, Source] | null> {
-    const { cloud, device } = this;
-    if (this.options.bundle !== null && (!cloud || first)) {
-      const at: Source = async (name, limit) => {
-        const [content, response] = await fetchBytes(`${this.options.bundle}/${name}`, limit, 600, { cache: "no-cache" });
-        if (!response.ok) throw new DuetError("cloud-refused", `${name} of the bundle cannot be had: ${response.status}`);
-        return content;
-      };
-      return [json((await at(MANIFEST, MAX_MANIFEST_BYTES)) as Bytes, named, MANIFEST).model_id, at];
-    }
-    if (!cloud) return null;
+  async latest(): Promise<[string, Source]> {
+    const { beside, cloud, device } = this;
+    if (!cloud) return [json((await beside!(MANIFEST, MAX_MANIFEST_BYTES)) as Bytes, named, MANIFEST).model_id, beside!];
     const { latest } = await cloud.models(device);
-    return [latest, (name, limit) => cloud.file(latest, name, limit)];
+    return [latest, cloud.version(latest, device)];
   }
 
   /** Forget what was made of the items that were seen. */

@@ -36,8 +36,8 @@ class FakeCloud implements Cloud {
     if (this.failing) throw this.failing;
     return { latest: this.latest };
   }
-  async file(_: string, name: string) {
-    return this.files[name]!;
+  version() {
+    return async (name: string) => this.files[name]!;
   }
   close(): void {}
 }
@@ -309,10 +309,17 @@ test("over HTTP: refusals, endless answers and what is no answer", async () => {
     silent: () => undefined,
     broken: (send) => void send.socket!.destroy(),
   };
+  /** A tar file that goes on for ever. */
+  const archive = (send: import("node:http").ServerResponse): void => {
+    const head = Buffer.alloc(512);
+    head.write("f");
+    head.write("00000000004", 124);
+    send.writeHead(200).write(Buffer.concat([head, Buffer.from("file"), Buffer.alloc(508), head]));
+  };
   let how = "busy";
   const server = createServer((question, send) => {
     question.resume();
-    answers[how]!(send);
+    (answers[how] ?? archive)(send);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${(server.address() as import("node:net").AddressInfo).port}`;
@@ -329,15 +336,22 @@ test("over HTTP: refusals, endless answers and what is no answer", async () => {
   });
   how = "busy";
   await expect(there.models(DEVICE)).rejects.toMatchObject({ status: 503, retryAfter: 9 });
-  // A file whose length is not known yet: it is not read if its manifest turns out to be bad, nor beyond the length.
   how = "endless";
+  expect(await code(there.version("m", DEVICE)("f", 9))).toBe("bad-answer");
+  how = "nonsense";
+  expect(await code(there.version("m", DEVICE)("f", 9))).toBe("bad-answer");
+  // A file whose length may not be known yet: it is not read if its manifest turns out to be bad, nor beyond the length.
+  how = "archive";
   let ended = 0;
   server.on("request", (_, send) => send.on("close", () => ended++));
   const refused = Promise.reject(new DuetError("invalid-bundle", "bad"));
   refused.catch(() => undefined);
-  expect(await code(there.file("m", "f", refused))).toBe("invalid-bundle");
-  expect(await code(there.file("m", "f", Promise.resolve(3)))).toBe("bad-answer");
-  await expect.poll(() => ended).toBe(2);
+  const [one, other, third] = ["a", "b", "c"].map((id) => there.version(id, DEVICE)) as [Source, Source, Source];
+  expect(await code(one("f", refused))).toBe("invalid-bundle");
+  expect(await code(other("f", Promise.resolve(3)))).toBe("bad-answer");
+  expect(Buffer.from((await third("f", 4)) as Uint8Array).toString()).toBe("file");
+  expect(await code(third("g", 4))).toBe("bad-answer");
+  await expect.poll(() => ended).toBe(3);
   server.closeAllConnections();
   server.close();
 });

@@ -29,7 +29,7 @@ class PutCloud implements Cloud {
   }
   parameters = async () => this.make?.() ?? this.answer;
   models = async () => ({ latest: JSON.parse(new TextDecoder().decode(this.files["manifest.json"])).model_id });
-  file = async (_: string, name: string) => this.files[name]!;
+  version = () => async (name: string) => this.files[name]!;
   close = () => undefined;
 }
 

@@ -36,9 +36,9 @@ PATHS: Final = {
     "/openapi.json": "openapi",
 }
 """Names of the endpoints, for counting: a path that somebody made up must not make up a series."""
-PREFIXES: Final = {"/v1/models/": "file", "/demo": "page", "/dashboard": "page", "/assets/": "page"}
+PREFIXES: Final = {"/v1/models/": "file", "/demo": "page", "/dashboard": "page"}
 """The same for paths by their beginning."""
-PAGES: Final = ("/demo", "/demo/", "/demo/{file}", "/dashboard", "/dashboard/", "/dashboard/{file}", "/assets/{file}")
+PAGES: Final = ("/demo", "/demo/", "/demo/{file}", "/dashboard", "/dashboard/", "/dashboard/{file}")
 GONE: Final = 499
 """Counted where the caller went away before the answer."""
 
@@ -187,6 +187,7 @@ def routes(service: Service) -> Router:
     return Router(
         routes=[
             Route("/v1/models", models.list),
+            Route("/v1/models/{model_id}", models.version),
             Route("/v1/models/{model_id}/{file}", models.file),
             Route("/healthz", health.alive),
             Route("/readyz", health.ready),

@@ -1,15 +1,21 @@
-"""`GET /v1/models` and `GET /v1/models/{model_id}/{file}`: what is in service, and what a device downloads."""
+"""`GET /v1/models`, `/v1/models/{model_id}` and `/v1/models/{model_id}/{file}`: what is in service, and what a device
+downloads, in one answer or file by file.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import tarfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 from duetgen.cloud.errors import (
     InvalidRangeError,
@@ -19,6 +25,7 @@ from duetgen.cloud.errors import (
     PreconditionFailedError,
 )
 from duetgen.cloud.exchange import MEDIA, Headers, encode_json, encode_msgpack
+from duetgen.cloud.registry import Served
 from duetgen.cloud.service import Service
 from duetgen.wire.bundle import DEVICE_FILES, MANIFEST, SIGNATURE
 from duetgen.wire.messages import DeviceId, ModelsAnswer
@@ -30,10 +37,12 @@ DISK_THREADS: Final = 4
 SPAN: Final = re.compile(rb"(\d*)-(\d*)")
 DOWNLOADS: Final = (MANIFEST, SIGNATURE, *DEVICE_FILES)
 """What a device may have; the generator stays here."""
+PIECE: Final = 2**18
+FOR_EVER: Final = "private, max-age=31536000, immutable"
 
 
 class Models:
-    """The two endpoints.
+    """The endpoints.
 
     Args:
         service: the worker they belong to.
@@ -47,18 +56,53 @@ class Models:
     async def list(self, request: Request) -> Response:
         """The versions in service, and the one for the device that asks."""
         headers: Headers = request.scope["read_headers"]
-        grant = await self._service.grant(headers)
-        device = asked_device(request) or grant.device
-        if device is not None:
-            grant.may_ask_for(device)
-            if grant.scope is None:
-                self._service.limiter.take(device)
+        device = await self._device(request)
         versions = self._service.registry.versions
         newest_first = sorted(versions.served.values(), key=lambda s: (s.manifest.created, s.model_id), reverse=True)
         answer = ModelsAnswer(versions.latest(device), [served.summary for served in newest_first])
         form = headers.answer()
         body = encode_msgpack(answer) if form == "msgpack" else encode_json(answer)
         return Response(body, media_type=MEDIA[form].decode(), headers={"cache-control": "no-store"})
+
+    async def version(self, request: Request) -> Response:
+        """All that a device has of a version, as one tar file; `latest` is the version for the device that asks."""
+        device = await self._device(request)
+        model_id = request.path_params["model_id"]
+        served = self._service.registry.versions.find(model_id, device)
+        # What the others are verified by comes first, the large one last.
+        names = (MANIFEST, SIGNATURE, *reversed(served.manifest.device_files))
+        sizes = {path: stat.st_size for path, stat in (await self._stats(served, *names)).items()}
+        length = sum(tarfile.BLOCKSIZE + size + padding(size) for size in sizes.values()) + 2 * tarfile.BLOCKSIZE
+        kept = "no-store" if model_id == "latest" else FOR_EVER
+        headers = {"cache-control": kept, "content-length": str(length)}
+        return StreamingResponse(archive(sizes), media_type="application/x-tar", headers=headers)
+
+    async def _device(self, request: Request) -> str | None:
+        """The device that a caller asks for, and may ask for."""
+        grant = await self._service.grant(request.scope["read_headers"])
+        device = asked_device(request) or grant.device
+        if device is not None:
+            grant.may_ask_for(device)
+            if grant.scope is None:
+                self._service.limiter.take(device)
+        return device
+
+    async def _stats(self, served: Served, *names: str) -> dict[Path, os.stat_result]:
+        """Files, with what the disk says of them.
+
+        Raises:
+            NotReadyError: one is not any more what was verified.
+        """
+        paths = [served.bundle.root / name for name in names]
+        try:
+            looking = asyncio.get_running_loop().run_in_executor(self._disk, lambda: [path.stat() for path in paths])
+            stats = await asyncio.wait_for(looking, DISK_SECONDS)
+        except OSError as cause:  # TimeoutError is one
+            raise gone(names[0]) from cause
+        for name, stat in zip(names, stats, strict=True):
+            if served.file_state.get(name) != (stat.st_ino, stat.st_mtime_ns, stat.st_size):
+                raise gone(name)
+        return dict(zip(paths, stats, strict=True))
 
     async def file(self, request: Request) -> Response:
         """A file of a version: for ever the same, so it may be kept for ever."""
@@ -70,18 +114,11 @@ class Models:
         if request.path_params["model_id"] == "latest":
             raise NotFoundError("files are found by model_id", "see GET /v1/models for the latest")
         served = self._service.registry.versions.find(request.path_params["model_id"], None)
-        path = served.bundle.root / name
-        try:
-            looking = asyncio.get_running_loop().run_in_executor(self._disk, path.stat)
-            stat = await asyncio.wait_for(looking, DISK_SECONDS)
-        except OSError as cause:  # TimeoutError is one
-            raise gone(name) from cause
+        [(path, stat)] = (await self._stats(served, name)).items()
         expected = served.manifest.files.get(name)
-        if served.file_state.get(name) != (stat.st_ino, stat.st_mtime_ns, stat.st_size):
-            raise gone(name)
         # The digest names the content; manifest and signature have none, but belong to their model_id.
         etag = f'"{expected.sha256 if expected else served.model_id + "-" + served.signature_tag}"'
-        said = {"etag": etag, "cache-control": "private, max-age=31536000, immutable", "accept-ranges": "bytes"}
+        said = {"etag": etag, "cache-control": FOR_EVER, "accept-ranges": "bytes"}
         if not named(headers.found.get(b"if-match", b"*"), etag):
             raise PreconditionFailedError("the file is not one that If-Match names", "ask without If-Match")
         if named(headers.found.get(b"if-none-match", b"").replace(b"W/", b""), etag):
@@ -112,6 +149,28 @@ def asked_device(request: Request) -> str | None:
         raise InvalidRequestError(
             "the query names several devices, or one of a malformed id", "give one of 1 to 128 letters, digits, . _ : -"
         ) from cause
+
+
+def padding(size: int) -> int:
+    """Bytes behind a file in a tar file."""
+    return -size % tarfile.BLOCKSIZE
+
+
+def archive(sizes: dict[Path, int]) -> Iterator[bytes]:
+    """Files of these sizes as a tar file, in a few pieces."""
+    piece = bytearray()
+    for path, size in sizes.items():
+        head = tarfile.TarInfo(path.name)
+        head.size = size
+        piece += head.tobuf()
+        with path.open("rb") as file:
+            while part := file.read(PIECE):
+                piece += part
+                if len(piece) >= PIECE:
+                    yield bytes(piece)
+                    piece.clear()
+        piece += bytes(padding(size))
+    yield bytes(piece + bytes(2 * tarfile.BLOCKSIZE))
 
 
 def named(tags: bytes, etag: str) -> bool:

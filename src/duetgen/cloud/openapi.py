@@ -88,6 +88,19 @@ def document() -> dict[str, Any]:
                     "responses": {"200": answer(reference(ModelsAnswer), True), **refusals()},
                 }
             },
+            "/v1/models/{model_id}": {
+                "get": {
+                    "summary": "All that a device has of a version, `latest` or another",
+                    "parameters": [
+                        {**model_id, "schema": {"type": "string", "pattern": "^(latest|[0-9a-f]{64})$"}},
+                        device,
+                    ],
+                    "responses": {
+                        "200": {"description": "the files, as a tar file", "content": anything()},
+                        **refusals(),
+                    },
+                }
+            },
             "/v1/models/{model_id}/{file}": {
                 "get": {
                     "summary": "A file of a version",

@@ -1,12 +1,15 @@
 """The pages that the service shows: the demo, where a browser is a device, and the dashboard.
 
 They are built from `web/` and lie beside this module, all of them read when a worker starts: a request names one of
-them or nothing. A page loads nothing from elsewhere, and its policy says so.
+them or nothing. A page loads nothing from elsewhere, and its policy says so: script and styles come with the page, and
+are allowed by their digests.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
@@ -23,22 +26,8 @@ MEDIA_TYPES: Final = {
     "svg": "image/svg+xml",
     "webmanifest": "application/manifest+json",
 }
-POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "worker-src 'self'",
-        "connect-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "manifest-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
+INLINE: Final = re.compile(rb"<(script|style)[^>]*>(.*?)</\1>", re.DOTALL)
 HEADERS: Final = {
-    "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
@@ -59,9 +48,9 @@ class Pages:
 
     def __init__(self, demo: bool) -> None:
         self._contents = {
-            name: (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+            name: (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"', policy(content))
             for name, content in read_all(files("duetgen.cloud") / "static")
-            if demo or not name.startswith(("demo/", "assets/demo"))
+            if demo or not name.startswith("demo/")
         }
 
     async def page(self, request: Request) -> Response:
@@ -73,11 +62,33 @@ class Pages:
         found = self._contents.get(name)
         if found is None:
             raise NotFoundError("there is nothing at this path", "see /openapi.json")
-        content, etag = found
-        headers = {**HEADERS, "etag": etag}
+        content, etag, allowed = found
+        headers = {**HEADERS, "etag": etag, "content-security-policy": allowed}
         if etag.encode() in request.scope["read_headers"].found.get(b"if-none-match", b""):
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)
+
+
+def policy(content: bytes) -> str:
+    """What a file may load and run: a page its own script and styles, a worker the scripts beside it."""
+    allowed = {"script": "", "style": ""}
+    for kind, inline in INLINE.findall(content):
+        digest = base64.b64encode(hashlib.sha256(inline).digest()).decode()
+        allowed[kind.decode()] += f" 'sha256-{digest}'"
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self'{allowed['script']}",
+            "worker-src 'self'",
+            "connect-src 'self'",
+            f"style-src 'self'{allowed['style']}",
+            "img-src 'self'",
+            "manifest-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
 
 
 def read_all(folder: Traversable, before: str = "") -> list[tuple[str, bytes]]:

@@ -1,6 +1,7 @@
 /** The demo page: what a person watches, two rankings side by side, and what each answer of the cloud costs. */
 import { type Device, DuetError, everyEvents, type Item, openDevice, type Ranked, type Status } from "../../src/index";
 import { byId, bytes, make, milliseconds, say, storage } from "../dom";
+import sw from "./sw.ts?worker&url";
 import { drawTheta } from "./theta";
 
 const SHOWN = 10;
@@ -8,7 +9,7 @@ const PICKS = 12;
 /** How far down the other list the page looks for where an item stood. */
 const REACH = 1000;
 const KEPT_ANSWERS = 12;
-const settings = storage("localStorage");
+const keptPolicy = (): number => Number(storage("localStorage").getItem("duet-policy")) || 1;
 
 /** The script runs at once; what it draws into may come after it. */
 const parsed = new Promise<unknown>((resolve) => {
@@ -30,10 +31,10 @@ class Page {
   constructor(private readonly device: Device) {}
 
   async begin(): Promise<void> {
-    await this.draw();
-    byId("page").hidden = false;
-    performance.mark("first-ranking");
+    const drawn = this.draw();
+    // While the worker ranks.
     this.connect();
+    await drawn;
     await this.readItems();
     await this.draw();
     this.pick("");
@@ -63,8 +64,7 @@ class Page {
     };
     byId<HTMLInputElement>("search").addEventListener("input", ({ target }) => this.pick((target as HTMLInputElement).value));
     const slider = byId<HTMLInputElement>("policy");
-    const kept = Number(settings.getItem("duet-policy")) || 1;
-    slider.value = String(kept);
+    slider.value = String(keptPolicy());
     const policy = (): void => {
       const count = Number(slider.value);
       say("policy-says", count === 1 ? "every event" : `every ${count} events`);
@@ -72,7 +72,7 @@ class Page {
     };
     slider.addEventListener("input", policy);
     slider.addEventListener("change", () => {
-      settings.setItem("duet-policy", slider.value);
+      storage("localStorage").setItem("duet-policy", slider.value);
       void device.setPolicy(everyEvents(Number(slider.value)));
     });
     policy();
@@ -160,6 +160,12 @@ class Page {
     if (unnamed.length) this.name(await device.items(unnamed));
     this.rank("global", everyone, null, watched);
     this.rank("own", own, new Map(everyone.map(([id], at) => [id, at])), watched);
+    if (byId("page").hidden) {
+      byId("page").hidden = false;
+      performance.mark("first-ranking");
+    }
+    // The rankings are seen before the rest is drawn.
+    await new Promise((resolve) => setTimeout(resolve));
     this.describe(status, took);
     const newest = [...watched].reverse().slice(0, 24);
     byId("watched").replaceChildren(
@@ -251,19 +257,21 @@ class Page {
 }
 
 async function start(credentials: { deviceId?: string; token?: string } = {}): Promise<void> {
-  const kept = Number(settings.getItem("duet-policy")) || 1;
   try {
     const device = await openDevice({
       cloud: new URL("..", location.href).href,
       state: "demo",
-      policy: everyEvents(kept),
+      // Read when the worker has started: the browser may take its time.
+      get policy() {
+        return everyEvents(keptPolicy());
+      },
       updateSeconds: Number(new URLSearchParams(location.search).get("update")) || 15,
       ...credentials,
     });
     await parsed;
     byId("sign-in").hidden = true;
-    await new Page(device).begin();
     Object.assign(globalThis, { duetDevice: device });
+    await new Page(device).begin();
   } catch (cause) {
     const said = cause instanceof DuetError ? `${cause.message} [${cause.code}]. ${cause.hint}` : String(cause);
     await parsed;
@@ -279,4 +287,4 @@ void parsed.then(() =>
   }),
 );
 // Only now, so that it takes no time from the first ranking.
-void start().then(() => navigator.serviceWorker?.register("sw.js").catch(() => undefined));
+void start().then(() => navigator.serviceWorker?.register(sw).catch(() => undefined));

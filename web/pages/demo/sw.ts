@@ -11,9 +11,8 @@ interface Scope {
 }
 const scope = globalThis as unknown as Scope;
 const CACHE = "duet-page";
-const ASSETS = ["demo.js", "dom.js", "dom.css", "demo.css", "icon.svg"];
 // A worker is a client of its own: its scripts lie in the scope of this one, or they would not come without a network.
-const KEPT = ["./", "worker.js", "asking-worker.js", "operators-worker.js", ...ASSETS.map((name) => `../assets/${name}`)];
+const KEPT = ["./", "worker.js", "operators-worker.js", "icon.svg"];
 
 scope.addEventListener("install", (event) =>
   event.waitUntil(
@@ -27,7 +26,7 @@ scope.addEventListener("activate", (event) => event.waitUntil(scope.clients.clai
 scope.addEventListener("fetch", (event) => {
   const { pathname } = new URL(event.request.url);
   // What the device asks the cloud is the device's own to keep.
-  if (event.request.method !== "GET" || !/\/(demo|assets)\//.test(pathname)) return;
+  if (event.request.method !== "GET" || !/\/demo\//.test(pathname)) return;
   event.respondWith(
     (async () => {
       const cache = await caches.open(CACHE);

@@ -56,25 +56,7 @@ test("the page of the documentation, on an origin that the cloud allows", async 
   expect((await tab.evaluate(() => device.status())).last!.cloud).not.toBeNull();
   expect(strangers).toEqual([]);
   // Those that `tests/web/test_web.py` weighs, and no others.
-  expect(scripts.sort()).toEqual(["asking-worker.js", "index.js", "worker.js"]);
-});
-
-test("without the script that asks the page ranks, and asks when it can be had", async ({ page: tab }) => {
-  const [name, options] = ["/duet/asking-worker.js", `{ cloud: "${cloud.url}", policy: always(), state: null }`];
-  const asking = site.own.get(name)!;
-  site.own.delete(name);
-  site.own.set("/half", ["text/html", page(options)]);
-  await tab.goto(`${site.url}/half`);
-  await expect.poll(() => tab.evaluate(async () => (await globalThis.device?.status())?.failures.internal ?? 0)).toBeGreaterThan(0);
-  const first = await tab.evaluate(async () => {
-    const ranking = await device.recommend(5);
-    await device.observe(ranking[0]![0]);
-    return [ranking.length, (await device.recommend(5)).length, (await device.status()).source];
-  });
-  expect(first).toEqual([5, 5, "global"]);
-  site.own.set(name, asking);
-  await tab.evaluate(async () => device.observe((await device.recommend(1))[0]![0]));
-  await expect.poll(() => tab.evaluate(async () => (await device.status()).source)).toBe("theta");
+  expect(scripts.sort()).toEqual(["index.js", "worker.js"]);
 });
 
 test("a page of an origin that the cloud does not allow gets nothing", async ({ page: tab }) => {
