@@ -1,12 +1,13 @@
 """Images of devices that see each in its own way: DUET and what it is compared with, on public data.
 
     DUETGEN_DATA=/path/to/data python benchmarks/vision.py [--settings mnist-rotation …] [--seeds 3] [--jobs 2]
-        [--out out/vision] [--finished] [--write]
+        [--out out/vision] [--before out/old] [--finished] [--write]
 
 A cell is a setting and a seed, some three minutes of one core; finished cells are kept in `--out` and not run again,
 and with `--finished` no other is run: the page names the settings that it lacks. The first seed of every setting goes
-before the second of any. With `--write` the results go to `benchmarks/results/vision.json` and `vision.md`, without any
-image.
+before the second of any. After a change of the generators alone, `--before` names the cells of before: what no
+generator has a part in is taken from there, if base, trained anew, comes to the same on every device. With `--write`
+the results go to `benchmarks/results/vision.json` and `vision.md`, without any image.
 """
 
 from __future__ import annotations
@@ -74,13 +75,15 @@ def place_of(name: str, seed: int, out: Path) -> Path:
     return out / f"{name}-{seed}.json"
 
 
-def run(name: str, seed: int, out: Path) -> Path:
+def run(name: str, seed: int, out: Path, before: Path | None) -> Path:
     """One cell, in a process with one thread."""
     place = place_of(name, seed, out)
     if not place.is_file():
         torch.set_num_threads(1)
         names, setting = SETTINGS[name]
-        cell = run_cell(images_of(names, out), setting, seed)
+        old = None if before is None else place_of(name, seed, before)
+        earlier = None if old is None or not old.is_file() else msgspec.json.decode(old.read_bytes(), type=Cell)
+        cell = run_cell(images_of(names, out), setting, seed, say=print, before=earlier)
         write_bytes(place, msgspec.json.encode(cell))
         print(f"{name}, seed {seed}: {cell.seconds:.0f} s of one core", flush=True)
     return place
@@ -92,6 +95,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/vision"))
+    parser.add_argument("--before", type=Path)
     parser.add_argument("--finished", action="store_true")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
@@ -103,7 +107,7 @@ def main() -> None:
         for name in asked.settings:
             images_of(SETTINGS[name][0], asked.out)
         with ProcessPoolExecutor(asked.jobs) as pool:
-            places = [job.result() for job in [pool.submit(run, *pair, asked.out) for pair in wanted]]
+            places = [job.result() for job in [pool.submit(run, *pair, asked.out, asked.before) for pair in wanted]]
     cells = [msgspec.json.decode(place.read_bytes(), type=Cell) for place in places]
     if asked.write:
         write(assemble(cells), " ".join(sys.argv[1:]))

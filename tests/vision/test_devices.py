@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,21 @@ def test_noise_is_of_its_seed() -> None:
     one, same, other = (seen_by((Shift("noise", 1.0),), DOT, seed) for seed in (1, 1, 2))
     assert (one == same).all()
     assert (one != other).any()
+
+
+def test_a_device_is_of_the_kinds_of_its_faults_or_of_its_domain_where_there_are_several() -> None:
+    made = make_digits(200)
+    cameras = make_fleet(made, Setting(name="c", world="camera", devices=(6, 4)), "train", 0)
+    assert cameras.kinds() == [{shift.kind for shift in shifts} for shifts in cameras.shifts]
+    styles = joined([made, replace(made, name="other"), replace(made, name="third")])
+    setting = Setting(name="d", world="domain", left_out="third", devices=(4, 4))
+    fleet = make_fleet(styles, setting, "train", 0)
+    assert fleet.kinds() == [{"made digits"}, {"other"}] * 2
+    some = fleet.taken(np.array([3, 0]))
+    assert some.domains == ["other", "made digits"]
+    assert some.shifts == [fleet.shifts[3], fleet.shifts[0]]
+    assert (some.labels == fleet.labels[[3, 0]]).all()
+    assert (some.pixels == fleet.pixels[[3, 0]]).all()
 
 
 def test_angles_of_training_and_unseen_ones_never_share_a_band() -> None:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
 from duetgen.export import export_model
 from duetgen.vision import Setting, assemble, make_digits, make_fleet, run_cell
 from duetgen.vision.adapting import Adaptation, finetune, tent, with_statistics
-from duetgen.vision.experiment import served
+from duetgen.vision.experiment import Cell, Found, served
 from duetgen.vision.model import ImageEncoder, SmallNet
 from duetgen.vision.report import render
 from duetgen.vision.results import ACCURACY, BASE, DUET, WORST, differ, mean_over_devices, worst_tenth
-from duetgen.vision.training import LAYERS, make_duet, to_float, train_duet
+from duetgen.vision.training import (
+    LAYERS,
+    choose_reach,
+    encoder_of,
+    gain_by_reach,
+    make_duet,
+    most_certain,
+    to_float,
+    train_base,
+    train_duet,
+)
 
 SETTING = Setting(name="turned", world="rotation", devices=(16, 12), tested=(2, 6, 8), epochs=1)
 
@@ -53,15 +65,47 @@ def test_a_device_unlike_any_in_training_gets_batch_norm_adaptation(model: Small
     make_strange(encoder)
     padded = torch.cat([images[None, :5], torch.zeros(1, 3, 1, 32, 32)], dim=1)
     strange_1 = encoder.strangeness(encoder.describe(images[:5])[None], torch.ones(1, 5, dtype=torch.bool))
-    for given in (images[None, :5], padded):
-        own = duet.personal(duet.generate(given)[0], images[8:16])
-        # Images vary by four times what devices do; this device deviates by as much more as it is strange.
-        expected = with_statistics(model, images[:5], 4 / float(strange_1))(images[8:16])
-        torch.testing.assert_close(own, expected, atol=1e-3, rtol=1e-3)
-        assert not torch.allclose(own, model(images[8:16]), atol=1e-2)
+    for reach in (1.0, 0.5):
+        duet.generator.reach = reach
+        for given in (images[None, :5], padded):
+            own = duet.personal(duet.generate(given)[0], images[8:16])
+            # Images vary by four times what devices do; this device deviates by as much more as it is strange.
+            share = reach * 5 / (5 + 4 / float(strange_1))
+            expected = with_statistics(model, images[:5], 5 / share - 5)(images[8:16])
+            torch.testing.assert_close(own, expected, atol=1e-3, rtol=1e-3)
+            assert not torch.allclose(own, model(images[8:16]), atol=1e-2)
+    duet.generator.reach = 0.0
+    assert torch.equal(duet.personal(duet.generate(images[None, :5])[0], images[8:16]), model(images[8:16]))
     encoder.usual.fill_(1e6)
     learnt = duet.generate(encoder.describe(images[:5])[None])
     torch.testing.assert_close(duet.generate(images[None, :5]), learnt, atol=1e-4, rtol=1e-4)
+
+
+def test_how_far_to_go_is_what_the_least_fortunate_kind_gains_most_by() -> None:
+    # The least gains are 0, 0.02, 0.05, 0.03 and -0.1.
+    assert most_certain([[0.0, 0.1, 0.2, 0.3, 0.4], [0.0, 0.02, 0.05, 0.03, -0.1]]) == 0.5
+    assert most_certain([[0.0, 0.1, 0.2, 0.3, 0.4], [0.0, -0.01, -0.02, -0.01, -0.1]]) == 0.0
+    # What one kind gains says nothing of the next.
+    assert most_certain([[0.0, 0.1, 0.2, 0.3, 0.4]]) == most_certain([]) == 0.0
+
+
+def test_faint_devices_gain_by_their_statistics_and_usual_ones_are_not_tried() -> None:
+    plain = Setting(name="plain", world="plain", devices=(40, 32), epochs=1)
+    fleet = make_fleet(make_digits(1000), plain, "train", 0)
+    duet = make_duet(train_base(fleet, 10, 12, 0), {"norm*": "scale"}, keep=True).eval()
+    encoder = encoder_of(duet)
+    encoder.calibrate(torch.stack([encoder.describe(to_float(pixels)) for pixels in fleet.pixels]))
+    assert gain_by_reach(duet, fleet) is None
+    gains = gain_by_reach(duet, replace(fleet, pixels=fleet.pixels // 2))
+    assert gains is not None
+    assert gains[0] == 0
+    assert gains[-1] > gains[1] > 0.05
+
+
+def test_kinds_that_every_device_is_of_are_not_left_out() -> None:
+    fleet = make_fleet(make_digits(100), SETTING, "train", 0)
+    assert fleet.kinds() == [{"rotation"}] * 16
+    assert choose_reach(fleet, 10, 1, 0) == 0.0
 
 
 def make_strange(encoder: ImageEncoder) -> None:
@@ -89,8 +133,8 @@ def test_devices_of_training_are_usual_and_others_are_not(model: SmallNet) -> No
 @pytest.mark.slow
 def test_what_images_make_personal_is_published(model: SmallNet, images: torch.Tensor, tmp_path: Path) -> None:
     duet = make_duet(model, LAYERS, keep=True).eval()
-    assert isinstance(duet.generator.encoder, ImageEncoder)
-    make_strange(duet.generator.encoder)
+    make_strange(encoder_of(duet))
+    duet.generator.reach = 1.0
     pixels = make_digits(24).pixels
     bundle = export_model(
         duet,
@@ -224,3 +268,21 @@ def test_a_cell_measures_every_method_and_the_report_shows_them() -> None:
         assert f'<th scope="row">{method}</th>' in page
     assert "<script" not in page
     results.to_json()
+
+
+@pytest.mark.slow
+def test_what_no_generator_has_a_part_in_is_taken_from_before_if_base_is_as_it_was() -> None:
+    def cell(before: Cell | None = None) -> Cell:
+        return run_cell(make_digits(600), SETTING, 0, counts=(4,), labelled=(4,), as_served=False, before=before)
+
+    def marked(one: Found, names: tuple[str, ...]) -> Found:
+        return structs.replace(one, accuracy=[0.125] * 6) if one.method in names else one
+
+    first = cell()
+    every = ("base-wide", "arm", "duet", "batch-norm", "tent", "finetune")
+    before = structs.replace(first, found=[marked(one, every) for one in first.found], plain=2.0)
+    again = cell(before)
+    assert {one.method for one in again.found if one.accuracy == [0.125] * 6} == {*every} - {"arm", "duet"}
+    assert again.plain == 2
+    anew = cell(structs.replace(before, found=[marked(one, (*every, "base")) for one in first.found]))
+    assert (anew.found, anew.plain) == (first.found, first.plain)

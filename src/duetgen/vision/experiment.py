@@ -67,6 +67,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         another: with the theta of another device.
         chosen: how it adapts, chosen on devices that validate.
         trust: what the learnt part of theta from so many images is multiplied by, chosen on devices that validate.
+        reach: how far devices unlike any in training go by their statistics, chosen on kinds left out of training.
     """
 
     method: str
@@ -76,6 +77,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     another: list[float] | None = None
     chosen: Adaptation | None = None
     trust: float = 1.0
+    reach: float = 0.0
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +108,7 @@ def run_cell(
     labelled: Sequence[int] = LABELLED,
     say: Say = lambda line: None,
     as_served: bool = True,
+    before: Cell | None = None,
 ) -> Cell:
     """Train, choose and measure every method.
 
@@ -117,6 +120,8 @@ def run_cell(
         labelled: how many with labels fine-tuning has.
         say: told what is being done.
         as_served: whether theta is timed in the graph that a cloud runs, which takes seconds to export, or in torch.
+        before: the same cell, from before a change of the generators alone: what has none is taken from it, if base
+            comes to the same on every device.
     """
     begun = time.process_time()
     classes = len(images.classes)
@@ -132,12 +137,22 @@ def run_cell(
         costs[name] = Cost(device_values=0, fit_seconds=time.process_time() - start)
         return made
 
-    base: SmallNet = fit("base", lambda: train_base(train, classes, setting.epochs, seed))
-    wide: SmallNet = fit("base-wide", lambda: train_base(train, classes, setting.epochs, seed, WIDE))
-    for name, model in {"base": base, "base-wide": wide}.items():
+    def measure(name: str, model: SmallNet) -> None:
         costs[name] = msgspec.structs.replace(costs[name], device_values=values_of(model))
         for part in MEASURED:
             found.append(Found(method=name, part=part, images=0, accuracy=accuracies(model, parts[part])))
+
+    base: SmallNet = fit("base", lambda: train_base(train, classes, setting.epochs, seed))
+    measure("base", base)
+    if before is not None and [one for one in before.found if one.method == "base"] != found:
+        say(f"{setting.name}, seed {seed}: base is not what it was before")
+        before = None
+    earlier = [] if before is None else before.found
+    if before is None:
+        measure("base-wide", fit("base-wide", lambda: train_base(train, classes, setting.epochs, seed, WIDE)))
+    else:
+        found += [one for one in earlier if one.method == "base-wide"]
+        costs["base-wide"] = before.costs["base-wide"]
     for name, (layers, keep) in {"arm": (APPENDED, False), "duet": (LAYERS, True)}.items():
         made = make_duet(copy.deepcopy(base), layers, keep)
         duet: Duet = fit(name, partial(train_duet, made, train, setting.epochs, seed))
@@ -162,7 +177,17 @@ def run_cell(
                 learnt_DP, rest_DP = thetas(duet, parts[part], count)
                 theta_DP = trust * learnt_DP + rest_DP
                 own, another = (personal_accuracies(duet, parts[part], one) for one in (theta_DP, theta_DP.roll(1, 0)))
-                found.append(Found(method=name, part=part, images=count, accuracy=own, another=another, trust=trust))
+                found.append(
+                    Found(
+                        method=name,
+                        part=part,
+                        images=count,
+                        accuracy=own,
+                        another=another,
+                        trust=trust,
+                        reach=duet.generator.reach if isinstance(duet.generator, ImageGenerator) else 0.0,
+                    )
+                )
     adapting: dict[str, tuple[Sequence[Adaptation], Sequence[int], Adapt]] = {
         "batch-norm": (BATCH_NORM, counts, lambda x, y, how: with_statistics(base, x, how.prior or 0)),
         "tent": (TENT, counts, lambda x, y, how: tent(base, x, how)),
@@ -171,26 +196,34 @@ def run_cell(
     for name, (ways, sizes, adapt) in adapting.items():
         say(f"{setting.name}, seed {seed}: adapting by {name}")
         for count in sizes:
-            tried = [statistics.fmean(adapted(parts["valid"], count, how, adapt, CHOOSING)) for how in ways]
-            best = ways[int(np.argmax(tried))]
-            for part in MEASURED:
-                own = adapted(parts[part], count, best, adapt)
-                found.append(Found(method=name, part=part, images=count, accuracy=own, chosen=best))
-            if count == TIMED or len(sizes) == 1:
+            those = [one for one in earlier if (one.method, one.images) == (name, count)]
+            if not those:
+                tried = [statistics.fmean(adapted(parts["valid"], count, how, adapt, CHOOSING)) for how in ways]
+                best = ways[int(np.argmax(tried))]
+                for part in MEASURED:
+                    own = adapted(parts[part], count, best, adapt)
+                    those.append(Found(method=name, part=part, images=count, accuracy=own, chosen=best))
+            found += those
+            if (count == TIMED or len(sizes) == 1) and (how := those[0].chosen):
                 labels = torch.from_numpy(parts["seen"].labels[0, :count])
-                delay = milliseconds(partial(adapt, sample(parts["seen"], count), labels, best))
+                delay = milliseconds(partial(adapt, sample(parts["seen"], count), labels, how))
                 costs[name] = Cost(device_values=values_of(base), delay_ms=delay)
-    plain = msgspec.structs.replace(setting, world="plain")
-    alike = train_base(make_fleet(images, plain, "train", seed), classes, setting.epochs, seed)
     return Cell(
         setting=setting,
         seed=seed,
         dataset=images.name,
-        plain=statistics.fmean(accuracies(alike, make_fleet(images, plain, "seen", FLEET_SEED))),
+        plain=before.plain if before is not None else plain_accuracy(images, setting, seed),
         found=found,
         costs=costs,
         seconds=time.process_time() - begun,
     )
+
+
+def plain_accuracy(images: Images, setting: Setting, seed: int) -> float:
+    """Of a model like base where no device does anything to images."""
+    plain = msgspec.structs.replace(setting, world="plain")
+    alike = train_base(make_fleet(images, plain, "train", seed), len(images.classes), setting.epochs, seed)
+    return statistics.fmean(accuracies(alike, make_fleet(images, plain, "seen", FLEET_SEED)))
 
 
 Adapt = Callable[[Tensor, Tensor, Adaptation], SmallNet]

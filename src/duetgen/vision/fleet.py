@@ -58,16 +58,29 @@ class Fleet:
 
     Attributes:
         shifts: of each device.
+        domains: of each device's images, by name.
         pixels: uint8 [D, N, C, H, W].
         labels: int64 [D, N].
     """
 
     shifts: list[tuple[Shift, ...]]
+    domains: list[str]
     pixels: Pixels
     labels: Indices
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def kinds(self) -> list[set[str]]:
+        """Of what kinds each device is: its domain, where there are several; else what it does to images."""
+        if len(set(self.domains)) > 1:
+            return [{domain} for domain in self.domains]
+        return [{shift.kind for shift in shifts} for shifts in self.shifts]
+
+    def taken(self, device_A: Indices) -> Fleet:
+        """Some of the devices."""
+        shifts, domains = ([those[device] for device in device_A] for those in (self.shifts, self.domains))
+        return Fleet(shifts, domains, self.pixels[device_A], self.labels[device_A])
 
 
 def draw_shifts(setting: Setting, part: Part, random: np.random.Generator) -> tuple[Shift, ...]:
@@ -101,14 +114,15 @@ def make_fleet(images: Images, setting: Setting, part: Part, seed: int) -> Fleet
         count, each = setting.tested[part != "valid"], GIVEN + setting.tested[2]
     pixels = np.empty((count, each, *images.pixels.shape[1:]), dtype=np.uint8)
     labels = np.empty((count, each), dtype=np.int64)
-    shifts = []
+    shifts, domains = [], []
     for device in range(count):
         pool = pools[device % len(pools)]
+        domains.append(images.domains[images.domain[pool[0]]])
         chosen = draw_images(pool, each, 0 if part == "train" else GIVEN, random)
         shifts.append(draw_shifts(setting, part, random))
         pixels[device] = seen_by(shifts[-1], images.pixels[chosen], int(random.integers(2**31)))
         labels[device] = images.labels[chosen]
-    return Fleet(shifts, pixels, labels)
+    return Fleet(shifts, domains, pixels, labels)
 
 
 def draw_images(pool: Indices, count: int, given: int, random: np.random.Generator) -> Indices:

@@ -61,9 +61,9 @@ class SmallNet(nn.Module):
 class ImageEncoder(Encoder):
     """Reads a device's unlabelled images, in any order, by what a finished model makes of them.
 
-    An image is described by mean and spread of its pixels, of their steps across and down, and of every channel that
-    goes into a batch norm, in that norm's units; by the features of the head and by what the model takes it for. The
-    descriptions are averaged, as they are and after two small layers. How many images there are is told too.
+    An image is described by mean and spread of every channel after its batch norm, by the features of the head and by
+    what the model takes it for. The descriptions are averaged, as they are and after two small layers. How many images
+    there are is told too.
 
     Args:
         model: the finished model; a copy is kept, and not trained.
@@ -78,7 +78,7 @@ class ImageEncoder(Encoder):
 
     def __init__(self, model: SmallNet, width: int = 64) -> None:
         widths = [norm.num_features for _, norm in model.stages()]
-        features = 4 * model.conv1.in_channels + 2 * sum(widths) + widths[-1] + model.head.out_features
+        features = 2 * sum(widths) + widths[-1] + model.head.out_features
         small = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         super().__init__(small, width, width + features + 1)
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
@@ -97,15 +97,14 @@ class ImageEncoder(Encoder):
     @torch.no_grad()
     def describe(self, image_NCHW: Tensor) -> Tensor:
         """What each image is like: [N, F]."""
-        across, down = image_NCHW.diff(dim=3).abs(), image_NCHW.diff(dim=2).abs()
-        found = [part.mean((2, 3)) for part in (across, down, image_NCHW)] + [image_NCHW.std((2, 3))]
+        means, squares = [], []
         for conv, norm in self.model.stages():
-            value = conv(image_NCHW)
-            unit = normalised(norm, value)
-            found += [unit.mean((2, 3)), unit.square().mean((2, 3)).sqrt()]
-            image_NCHW = functional.relu(norm(value))
-        state = image_NCHW.mean((2, 3))
-        return torch.cat([*found, state, self.model.head(state).softmax(1)], dim=1)
+            value = norm(conv(image_NCHW))
+            means.append(pooled(value))
+            squares.append(pooled(value * value))
+            image_NCHW = functional.relu(value)
+        state = pooled(image_NCHW)
+        return torch.cat([*means, torch.cat(squares, dim=1).sqrt(), state, self.model.head(state).softmax(1)], dim=1)
 
     def calibrate(self, feature_DNF: Tensor) -> None:
         """Let the features of training be of unit scale, and know how far apart its devices are."""
@@ -122,10 +121,8 @@ class ImageEncoder(Encoder):
 
         The mean over features of the squared deviation, in units of what devices and as many images vary by.
         """
-        count_B1 = real_BK.sum(1, keepdim=True).clamp(min=1)
-        unit_BKF = (feature_BKF - self.mean_F) / self.deviation_F
-        mean_BF = (unit_BKF * real_BK.unsqueeze(2)).sum(1) / count_B1
-        squared_BF = mean_BF.square() / (self.between_F + self.within_F / count_B1)
+        mean_BF = averaged((feature_BKF - self.mean_F) / self.deviation_F, real_BK)
+        squared_BF = mean_BF.square() / (self.between_F + self.within_F / counted(real_BK))
         return squared_BF.clamp(max=MOST_STRANGE).mean(1)
 
     def familiarity(self, strange_B: Tensor) -> Tensor:
@@ -136,34 +133,29 @@ class ImageEncoder(Encoder):
         return familiar_B
 
     @torch.no_grad()
-    def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> dict[str, Tensor]:
+    def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor, reach: float) -> dict[str, Tensor]:
         """Batch-norm adaptation as theta: scale and shift by which each norm, as it is, does what it would do with the
         device's statistics, mixed with those of training: [B, 2 C_l] by name.
 
         The mixture is empirical Bayes, for each channel by itself: the statistics of training count for as many images
-        as one image is less certain than devices differ, which they do by as much more as this one is strange.
+        as one image is less certain than devices differ, which they do by as much more as this one is strange. Of what
+        that gives, `reach` is the share that is gone.
         """
-        size, count_B1 = image_BKCHW.shape[:2], real_BK.sum(1, keepdim=True).clamp(min=1)
-        weight_BK1 = (real_BK / count_B1).unsqueeze(2)
-        known_B1 = strange_B.unsqueeze(1) * count_B1
-        share_BF = known_B1 / (known_B1 + self.within_F / self.between_F)
-        first = 4 * self.model.conv1.in_channels
-        found, value = {}, image_BKCHW.flatten(0, 1)
-        for name, (conv, norm) in zip(("norm1", "norm2", "norm3"), self.model.stages()):
-            last = first + 2 * norm.num_features
-            mean_share_BC, square_share_BC = share_BF[:, first:last].chunk(2, dim=1)
-            unit = normalised(norm, conv(value))
-            mean_BC, square_BC = (
-                (part.mean((2, 3)).unflatten(0, size) * weight_BK1).sum(1) for part in (unit, unit.square())
-            )
-            spread_BC = 1 + square_share_BC * (square_BC - mean_BC.square() - 1)
-            factor_BC = spread_BC.clamp(min=norm.eps).rsqrt()
-            scale_BC = factor_BC - 1
-            shift_BC = norm.bias - (norm.bias + norm.weight * mean_share_BC * mean_BC) * factor_BC
-            found[name] = torch.cat([scale_BC, shift_BC], dim=1)
-            output = norm.weight[:, None, None] * unit + norm.bias[:, None, None]
-            own = output.unflatten(0, size) * factor_BC[:, None, :, None, None] + shift_BC[:, None, :, None, None]
-            first, value = last, functional.relu(own.flatten(0, 1))
+        size, found, image_NCHW = image_BKCHW.shape[:2], {}, image_BKCHW.flatten(0, 1)
+        known_B1 = strange_B.unsqueeze(1) * counted(real_BK)
+        share_BF = reach * known_B1 / (known_B1 + self.within_F / self.between_F)
+        widths = [norm.num_features for _, norm in self.model.stages()]
+        shares = share_BF[:, : 2 * sum(widths)].split(2 * widths, dim=1)
+        for number, (conv, norm) in enumerate(self.model.stages()):
+            mean_share_BC, square_share_BC = shares[number], shares[number + len(widths)]
+            value = norm(conv(image_NCHW))
+            mean_BC, square_BC = (averaged(pooled(part).unflatten(0, size), real_BK) for part in (value, value * value))
+            ratio_BC = (square_BC - mean_BC * mean_BC) / norm.weight.square().clamp(min=norm.eps)
+            factor_BC = (1 + square_share_BC * (ratio_BC - 1)).clamp(min=norm.eps).rsqrt()
+            shift_BC = norm.bias - (norm.bias + mean_share_BC * (mean_BC - norm.bias)) * factor_BC
+            found[f"norm{number + 1}"] = torch.cat([factor_BC - 1, shift_BC], dim=1)
+            own = value.unflatten(0, size) * factor_BC[:, None, :, None, None] + shift_BC[:, None, :, None, None]
+            image_NCHW = functional.relu(own.flatten(0, 1))
         return found
 
     def read(self, history_BLx: Tensor, real_BL: Tensor) -> Tensor:
@@ -172,9 +164,8 @@ class ImageEncoder(Encoder):
             history_BLx = self.described(history_BLx, real_BL)
         unit_BKF = ((history_BLx - self.mean_F) / self.deviation_F).clamp(-FARTHEST, FARTHEST)
         both_BKD = torch.cat([self.embedded(unit_BKF), unit_BKF], dim=2)
-        count_B1 = real_BL.sum(1, keepdim=True).clamp(min=1).to(both_BKD.dtype)
-        mean_BD = (both_BKD * real_BL.unsqueeze(2)).sum(1) / count_B1
-        return torch.cat([mean_BD, count_B1.log() / math.log(MOST_IMAGES)], dim=1)
+        mean_BD = averaged(both_BKD, real_BL)
+        return torch.cat([mean_BD, counted(real_BL).log() / math.log(MOST_IMAGES)], dim=1)
 
     def described(self, image_BKCHW: Tensor, real_BK: Tensor) -> Tensor:
         """Descriptions [B, K, F] of devices' images; zeros where there is none."""
@@ -182,25 +173,42 @@ class ImageEncoder(Encoder):
         return found_BKF * real_BK.unsqueeze(2)
 
 
-def normalised(norm: nn.BatchNorm2d, value: Tensor) -> Tensor:
-    """In units of the statistics of training."""
-    unit: Tensor = functional.batch_norm(value, norm.running_mean, norm.running_var, eps=norm.eps)
-    return unit
+def counted(real_BK: Tensor) -> Tensor:
+    """How many images each device gives, 1 at least: [B, 1]."""
+    return real_BK.float().sum(1, keepdim=True).clamp(min=1)
+
+
+def averaged(value_BKF: Tensor, real_BK: Tensor) -> Tensor:
+    """The mean over the images of each device: [B, F]."""
+    weight_BK = real_BK / counted(real_BK)
+    mean_BF: Tensor = (weight_BK.unsqueeze(1) @ value_BKF).squeeze(1)
+    return mean_BF
+
+
+def pooled(value_NCHW: Tensor) -> Tensor:
+    """The mean over pixels: [N, C]."""
+    return functional.avg_pool2d(value_NCHW, value_NCHW.shape[2:]).flatten(1)
 
 
 class ImageGenerator(ParameterGenerator):
     """Theta by what the generator has learnt, for devices like those of training; by statistics alone for all others.
 
-    What is learnt says nothing of devices unlike any that training had. There the device gets batch-norm adaptation,
-    which needs no labels; between the two, theta is a mixture.
+    What is learnt says nothing of devices unlike any that training had. There the device goes a share of the way to
+    batch-norm adaptation, which needs no labels, and keeps the model where that share is 0; between the two, theta is a
+    mixture.
+
+    Attributes:
+        reach: that share.
     """
+
+    reach: float = 0.0
 
     def forward(self, history_BLx: Tensor) -> Tensor:
         """Images [B, K, C, H, W] to theta [B, P]; of descriptions [B, K, F], what is learnt alone."""
         if history_BLx.dim() == 3:
             return super().forward(history_BLx)
-        learnt_BP, found_BP = self.parts(history_BLx)
-        return learnt_BP + found_BP
+        learnt_BP, rest_BP = self.parts(history_BLx)
+        return learnt_BP + rest_BP
 
     def parts(self, image_BKCHW: Tensor) -> tuple[Tensor, Tensor]:
         """What theta is the sum of: what is learnt and what statistics give, each as much as it counts: [B, P] both."""
@@ -209,11 +217,16 @@ class ImageGenerator(ParameterGenerator):
         real_BK = encoder.real(image_BKCHW)
         feature_BKF = encoder.described(image_BKCHW, real_BK)
         strange_B = encoder.strangeness(feature_BKF, real_BK)
-        learnt_BP = super().forward(feature_BKF)
-        found = encoder.by_statistics(image_BKCHW, real_BK, strange_B)
-        slices = [
-            found.get(name, learnt_BP.new_zeros(learnt_BP.shape[0], size))
-            for name, (_, size) in self.layout.layers.items()
-        ]
         familiar_B1 = encoder.familiarity(strange_B).unsqueeze(1)
-        return familiar_B1 * learnt_BP, (1 - familiar_B1) * torch.cat(slices, dim=1)
+        learnt_BP = familiar_B1 * self.decode(encoder(feature_BKF, real_BK))
+        return learnt_BP, (1 - familiar_B1) * self.by_statistics(image_BKCHW, real_BK, strange_B)
+
+    def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
+        """Theta of devices so strange by their statistics: [B, P]."""
+        encoder, size = self.encoder, image_BKCHW.shape[0]
+        assert isinstance(encoder, ImageEncoder)
+        if not self.reach:
+            return strange_B.new_zeros(size, self.layout.size)
+        found = encoder.by_statistics(image_BKCHW, real_BK, strange_B, self.reach)
+        layers = self.layout.layers.items()
+        return torch.cat([found.get(name, strange_B.new_zeros(size, values)) for name, (_, values) in layers], dim=1)

@@ -28,6 +28,12 @@ GENERATOR_RATE: Final = 1e-3
 DECAY: Final = 1e-3
 LAYERS: Final = {"conv1": "full", "conv2": "full", "norm*": "scale", "head": "full"}
 """What is personal with DUET."""
+REACHES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How far a strange device may go by its statistics."""
+TRIED: Final = 64
+"""Most devices of a kind that is left out."""
+LEFT_GIVEN: Final = 16
+"""Images that each of them gives; on the rest its gain is measured."""
 APPENDED: Final = {"conv1": "concat", "head": "concat"}
 """What a vector is appended to in the manner of ARM."""
 
@@ -83,15 +89,21 @@ def make_duet(model: SmallNet, layers: dict[str, str], keep: bool) -> Duet:
     return duet
 
 
+def encoder_of(duet: Duet) -> ImageEncoder:
+    """What reads its images."""
+    assert isinstance(duet.generator.encoder, ImageEncoder)
+    return duet.generator.encoder
+
+
 def train_duet(duet: Duet, fleet: Fleet, epochs: int, seed: int) -> Duet:
     """A generator of what is each device's own: from some of a device's images, it learns to predict others of it.
 
-    A model that is kept is not trained; each image is predicted as often as base has it.
+    A model that is kept is not trained; each image is predicted as often as base has it. A generator that falls back on
+    statistics is told how far to go by them.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    encoder = duet.generator.encoder
-    assert isinstance(encoder, ImageEncoder)
+    encoder = encoder_of(duet)
     feature_DNF = torch.stack([encoder.describe(to_float(pixels)) for pixels in fleet.pixels])
     encoder.calibrate(feature_DNF)
     labels_DN, images = torch.from_numpy(fleet.labels), fleet.labels.shape[1]
@@ -108,4 +120,52 @@ def train_duet(duet: Duet, fleet: Fleet, epochs: int, seed: int) -> Duet:
         image_NCHW = to_float(fleet.pixels[device_B1, asked_BQ]).flatten(0, 1)
         logits = duet.personal(theta_BP, image_NCHW)
         steps.take(functional.cross_entropy(logits, labels_DN[device_B1, asked_BQ].flatten()))
+    if isinstance(duet.generator, ImageGenerator):
+        duet.generator.reach = choose_reach(fleet, encoder.model.head.out_features, epochs, seed)
     return duet.eval()
+
+
+def choose_reach(fleet: Fleet, classes: int, epochs: int, seed: int) -> float:
+    """How far devices unlike any in training shall go by their statistics, from kinds that are left out in turn.
+
+    For each kind a base is trained on the devices without it, for half as long, and tried on those with it.
+    """
+    kinds, gains = fleet.kinds(), []
+    for kind in sorted(set().union(*kinds)):
+        has_D = np.array([kind in own for own in kinds])
+        if has_D.all():
+            continue
+        rest, left = fleet.taken(np.flatnonzero(~has_D)), fleet.taken(np.flatnonzero(has_D)[:TRIED])
+        duet = make_duet(train_base(rest, classes, max(1, epochs // 2), seed), {"norm*": "scale"}, keep=True).eval()
+        encoder = encoder_of(duet)
+        encoder.calibrate(torch.stack([encoder.describe(to_float(pixels)) for pixels in rest.pixels]))
+        gains.append(gain_by_reach(duet, left))
+    return most_certain([found for found in gains if found is not None])
+
+
+def most_certain(gains: list[list[float]]) -> float:
+    """Of the reaches the one whose least gain over kinds that are strange is the largest.
+
+    It is 0 where there are not two such kinds: what one gains says little of what the next will.
+
+    Args:
+        gains: of each kind, by each of `REACHES`.
+    """
+    return REACHES[int(np.min(gains, axis=0).argmax())] if len(gains) > 1 else 0.0
+
+
+@torch.no_grad()
+def gain_by_reach(duet: Duet, fleet: Fleet) -> list[float] | None:
+    """What devices gain in accuracy by their statistics, with each of `REACHES`; None where most are not strange."""
+    generator = duet.generator
+    assert isinstance(generator, ImageGenerator)
+    given, asked = to_float(fleet.pixels[:, :LEFT_GIVEN]), to_float(fleet.pixels[:, LEFT_GIVEN:]).flatten(0, 1)
+    label_N, real_DK = torch.from_numpy(fleet.labels[:, LEFT_GIVEN:]).flatten(), torch.ones(given.shape[:2]).bool()
+    strange_D = encoder_of(duet).strangeness(encoder_of(duet).described(given, real_DK), real_DK)
+    if strange_D.median() <= encoder_of(duet).usual:
+        return None
+    accuracy = []
+    for generator.reach in REACHES:
+        logits = duet.personal(generator.by_statistics(given, real_DK, strange_D), asked)
+        accuracy.append(float((logits.argmax(1) == label_N).float().mean()))
+    return [one - accuracy[0] for one in accuracy]

@@ -42,8 +42,9 @@ class Encoder(nn.Module):
 
     def real(self, history_BLx: Tensor) -> Tensor:
         """Which payloads are no padding, all of whose values are 0: bool [B, L]."""
-        real = history_BLx != 0
-        return real.flatten(2).any(-1) if history_BLx.dim() > 2 else real
+        if history_BLx.dim() > 2:
+            history_BLx = history_BLx.flatten(2).abs().amax(-1)
+        return history_BLx != 0
 
     def lengths(self, history_BLx: Tensor) -> Tensor:
         """Number of real payloads of each history: int64 [B]."""
