@@ -45,7 +45,7 @@ from duetgen.training.run import (
 from duetgen.training.start import check_start, digest_of_start, of_sequence
 from duetgen.training.states import States
 from duetgen.training.trust import learn_trust
-from duetgen.training.within import base_config, cloud_config, sequence_config
+from duetgen.training.within import base_config, cloud_config, sequence_configs
 
 
 def train(
@@ -118,10 +118,11 @@ def train(
         processes.of_first(open_folder)
         seconds = 0.0
         if config.model.method == "cloud":
-            start = partial(
-                train, dataset, sequence_config(config), folder.sequence, progress=progress, known=of_sequence(known)
-            )
-            trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, start)
+            starts = {
+                name: partial(train, dataset, own, root, progress=progress, known=of_sequence(known, name))
+                for (name, own), root in zip(sequence_configs(config).items(), (folder.sequence, folder.recurrent))
+            }
+            trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, starts)
         else:
             base = base_root = cloud = None
             if config.keeps_base:
