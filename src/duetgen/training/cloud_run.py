@@ -7,7 +7,7 @@ Shapes: V items, J models.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from duetgen.training.config import TrainConfig
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress
 from duetgen.training.run import RunFolder, TrainResult, load_run
+from duetgen.training.within import sequence_configs
 
 AGES: Final = (0, 5, 20)
 """Ages, in events, at which the half-life of a table is chosen: its opinion is to be worth something when it is old."""
@@ -52,7 +53,7 @@ class CloudFitting:
 
     Args:
         measure: see `Measure`.
-        train_sequence: trains each backbone of the sequence model, by its name, or goes on with it.
+        train_backbone: trains a backbone of the sequence model, by its name and settings, or goes on with it.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class CloudFitting:
         folder: RunFolder,
         measure: Measure,
         processes: Processes,
-        train_sequence: Mapping[str, Callable[[], TrainResult]],
+        train_backbone: Callable[[str, TrainConfig], TrainResult],
     ) -> None:
         self.dataset, self.config, self.folder, self.measure = dataset, config, folder, measure
-        self.processes, self.train_sequence = processes, train_sequence
+        self.processes, self.train_backbone = processes, train_backbone
         self.model = CloudModel(dataset.vocabulary, config.model.history.length, config.model.cloud, config.model.met)
         self.model.eval()
         self.counters = Counters()
@@ -77,8 +78,8 @@ class CloudFitting:
     def run(self, progress: Progress) -> None:
         """Train, count, and choose half-life and shares."""
         if "sequence" in self.model.members:
-            for name, train in self.train_sequence.items():
-                start = train()
+            for name, own in sequence_configs(self.config).items():
+                start = self.train_backbone(name, own)
                 self.counters.seconds += start.seconds
                 self.processes.of_first(partial(self.take, name, start.root))
         begun = time.monotonic()
