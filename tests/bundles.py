@@ -20,7 +20,7 @@ from duetgen.training.run import Run, describe
 from duetgen.wire.bundle import Bundle
 from tests.signing import KEY
 
-BLEND: Final[dict[str, Any]] = {"kind": "blend", "width": 16, "items": 10, "neighbours": 8}
+BLEND: Final[dict[str, Any]] = {"kind": "blend", "width": 16, "recurrent": 8, "items": 10, "neighbours": 8}
 
 
 def synthetic_dataset(root: Path, people: int = 60) -> Dataset:

@@ -111,7 +111,7 @@ class Recommender(nn.Module):
         embed: nn.Module = self.backbone.item_embedding
         width = config.backbone.width
         if config.of_state:
-            embed, width = nn.Identity(), config.cloud.width
+            embed, width = nn.Identity(), config.cloud.state_width
         elif not history.shares:
             embed, width = (
                 nn.Embedding(self.vocabulary, history.embedding_width, padding_idx=0),

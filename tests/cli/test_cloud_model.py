@@ -22,7 +22,7 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     data, cloud, run = people.root, tmp_path / "cloud", tmp_path / "duet"
     alone = ("train", data, "--method", "cloud", *SMALL, "--out", cloud)
     out, err = duet(*alone)
-    assert "settings: sequence model of width 8 and ease, history of 12 events" in err
+    assert "settings: SASRec of width 8 beside a GRU4Rec of width 4 and ease, history of 12 events" in err
     assert "cloud model trained in" in out
     told = json.loads(duet(*alone, "--json")[0])
     assert (told["already_finished"], told["best_epoch"], told["trust"]) == (True, None, None)

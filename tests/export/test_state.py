@@ -21,15 +21,18 @@ def model(bundle_dataset: Dataset) -> Recommender:
     return untrained_run(bundle_dataset, cloud=BLEND, history={"encoder": "cloud"}).device_model
 
 
-def feed_forwards(content: bytes) -> int:
-    """How many times a graph runs the sequence model: its feed-forward layer alone has the function of Gauss."""
-    return sum(node.op_type in ("Erf", "Gelu") for node in onnx.load_from_string(content).graph.node)
+def readings(content: bytes) -> tuple[int, int]:
+    """How many times a graph runs the sequence model: the feed-forward layer of its SASRec and its heads alone have the
+    function of Gauss; and how many times its GRU.
+    """
+    operators = [node.op_type for node in onnx.load_from_string(content).graph.node]
+    return operators.count("Erf") + operators.count("Gelu"), operators.count("GRU")
 
 
 def test_the_graph_reads_the_history_once(model: Recommender) -> None:
     content = graphs.export_generator(model)
-    # One in its attention layer, one in its head.
-    assert feed_forwards(content) == 2
+    # One in its attention layer, one in each of its heads.
+    assert readings(content) == (3, 1)
     session = parity.session(content)
     history = np.array([[3, 4, 5, 0, 0], [7, 2, 9, 4, 11]])
     with torch.inference_mode():
@@ -65,5 +68,5 @@ def test_it_has_of_the_cloud_model_what_its_parts_need(
         if opinions:
             assert torch.equal(opinions[0][:, 0], kept.opinions[1].items_BK)
         assert found.generate(history).weights_BP is not None
-    # Its head gives opinions, and is left out with them.
-    assert feed_forwards(graphs.export_generator(found)) == runs
+    # Its heads give opinions, and are left out with them.
+    assert readings(graphs.export_generator(found)) == (runs, runs)

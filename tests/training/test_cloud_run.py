@@ -57,15 +57,19 @@ def on(cloud: Path, **settings: object) -> TrainConfig:
 
 
 class TestCloudRun:
-    def test_its_sequence_model_is_a_base_run_and_its_table_a_baseline(self, people: Dataset, cloud: Path) -> None:
-        assert files_of(cloud) == FILES | {"sequence"}
-        model, base = load_run(cloud).cloud_model, load_run(RunFolder(cloud).sequence)
+    def test_its_sequence_model_is_two_base_runs_and_its_table_a_baseline(self, people: Dataset, cloud: Path) -> None:
+        assert files_of(cloud) == FILES | {"sequence", "recurrent"}
+        model, folder = load_run(cloud).cloud_model, RunFolder(cloud)
+        base, recurrent = load_run(folder.sequence), load_run(folder.recurrent)
         sequence, table = model.members["sequence"], model.members["ease"]
         assert isinstance(sequence, SequenceModel)
         assert isinstance(table, TableModel)
-        assert (base.config.model.method, base.config.model.backbone.window) == ("base", 12)
+        for run, name, width in ((base, "sasrec", 8), (recurrent, "gru4rec", 4)):
+            own = run.config.model
+            assert (own.name, own.method, own.backbone.width, own.backbone.window) == (name, "base", width, 12)
         history = torch.tensor([[3, 4, 5, 6], [7, 2, 0, 0]])
-        expected = torch.log_softmax(base.model.score_catalogue(history)[:, 2:], dim=1)
+        each = [run.device_model.score_catalogue(history)[:, 2:] for run in (base, recurrent)]
+        expected = torch.log_softmax((each[0] + each[1]) / 2, dim=1)
         torch.testing.assert_close(sequence(history)[:, 2:], expected)
         near_VK, weight_VK = largest(solve(gram(people), 300.0), 10)
         assert torch.equal(table.near_VK.long(), near_VK)
@@ -109,7 +113,7 @@ class TestCloudRun:
     def test_one_model_alone(self, people: Dataset, tmp_path: Path, kind: str) -> None:
         root = train(people, with_settings(CLOUD, {"model.cloud.kind": kind}), tmp_path / "run").root
         model = load_run(root).cloud_model
-        assert files_of(root) == FILES | ({"sequence"} if kind == "sequence" else set())
+        assert files_of(root) == FILES | ({"sequence", "recurrent"} if kind == "sequence" else set())
         assert list(model.members) == [kind]
         assert model.shares_J.tolist() == [1]
         if kind == "item-knn":
@@ -167,8 +171,9 @@ def whole(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("where", "started_again"),
     [
-        ("in the base model", 3),
-        ("in the sequence model", 2),
+        ("in the base model", 4),
+        ("in the sequence model", 3),
+        ("in its second half", 2),
         ("before the table", 1),
         ("in the generator", 1),
         ("before trust", 1),
@@ -177,7 +182,8 @@ def whole(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_stopped_between_its_parts_it_ends_with_the_same_weights(
     people: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, started_again: int
 ) -> None:
-    progress = CutAt({"in the base model": 1, "in the sequence model": 2, "in the generator": 3}.get(where, 0))
+    cuts = {"in the base model": 1, "in the sequence model": 2, "in its second half": 3, "in the generator": 4}
+    progress = CutAt(cuts.get(where, 0))
     with monkeypatch.context() as patched:
         if where == "before the table":
             patched.setattr(cloud_run, "count", cut)

@@ -27,7 +27,7 @@ from duetgen.training.defaults import fill_in, later_passes, passes
 from duetgen.training.frozen_base import to_beat
 from duetgen.training.growth import grown
 from duetgen.training.run import DatasetMismatchError, NotARunError, RunFolder
-from duetgen.training.start import check_start, going_on
+from duetgen.training.start import check_start, going_on, of_sequence
 
 SMALL = TrainConfig(
     model=ModelConfig(
@@ -150,8 +150,12 @@ def test_a_generator_goes_on_for_the_base_model_that_went_on(
         elif name.startswith("generator."):
             assert torch.equal(tensor[: len(before[name])], before[name]), name
     assert generator["generator.encoder.embed.weight"].shape[0] == NEW
-    sequence = load_run(RunFolder(RunFolder(result.root).cloud).sequence)
-    assert sequence.environment.start_sha256 == load_run(runs["duet"]).environment.weights_sha256
+    cloud = RunFolder(RunFolder(result.root).cloud)
+    for name, root in (("backbone", cloud.sequence), ("recurrent", cloud.recurrent)):
+        assert load_run(root).environment.start_sha256 == load_run(runs["duet"]).environment.weights_sha256
+        begun = of_sequence(before, name)
+        assert begun is not None
+        assert begun.keys() == load_run(root).model.state_dict().keys()
 
 
 def test_parameters_that_replace_the_head_stay_as_far_from_it_as_they_were(
@@ -251,8 +255,9 @@ def test_a_named_cloud_model_of_an_earlier_version_is_counted_anew(
     cloud, before = run.device_model.cloud, load_run(runs["cloud"]).cloud_model
     assert isinstance(cloud, CloudModel)
     own, earlier = cloud.members["sequence"].state_dict(), before.members["sequence"].state_dict()
-    table = "backbone.item_embedding.weight"
-    assert torch.equal(own.pop(table)[:OLD], earlier.pop(table))
+    for backbone in ("backbone", "recurrent"):
+        table = f"{backbone}.item_embedding.weight"
+        assert torch.equal(own.pop(table)[:OLD], earlier.pop(table))
     assert all(torch.equal(own[name], earlier[name]) for name in earlier)
     (counted,) = (one for one in cloud.members.values() if isinstance(one, TableModel))
     assert (counted.near_VK >= OLD).any()

@@ -25,7 +25,7 @@ OF_STATE = with_settings(DUET, {"model.history.encoder": "cloud"})
 
 def make_cloud(vocabulary: int, length: int) -> CloudModel:
     torch.manual_seed(0)
-    config = CloudConfig(kind="blend", table="item-knn", width=8, items=5, neighbours=3)
+    config = CloudConfig(kind="blend", table="item-knn", width=8, recurrent=4, items=5, neighbours=3)
     return CloudModel(vocabulary, length, config, "hide").eval()
 
 
@@ -74,7 +74,7 @@ class TestRun:
         assert model.generator is not None
         with torch.inference_mode():
             weights = model.generate(torch.zeros(1, 5, dtype=torch.int64)).weights_BP
-            assert_close(weights, model.generator.decode(torch.zeros(1, 8)))
+            assert_close(weights, model.generator.decode(torch.zeros(1, 12)))
 
     def test_without_its_cloud_model_it_generates_nothing(self, whole: Path) -> None:
         model = load_run(whole).device_model

@@ -265,7 +265,8 @@ def in_words(name: str, curve: dict[int, float]) -> str:
 def told_cloud(config: TrainConfig) -> str:
     """What a cloud model is made of, in one line."""
     cloud = config.model.cloud
-    members = [f"sequence model of width {cloud.width}" if name == "sequence" else name for name in cloud.members]
+    recurrent = f" beside a GRU4Rec of width {cloud.recurrent_width}" if cloud.recurrent_width else ""
+    members = [f"SASRec of width {cloud.width}{recurrent}" if name == "sequence" else name for name in cloud.members]
     return f"{' and '.join(members)}, history of {config.model.history.length} events"
 
 

@@ -1,32 +1,60 @@
-"""A wide sequence model on the cloud.
+"""Sequence models on the cloud.
 
-Shapes: B devices, T events of a sequence, L history length, N positions, D width, V items.
+Shapes: B devices, T events of a sequence, L history length, N positions, D width of all backbones together, V items.
 """
 
 from __future__ import annotations
+
+from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from duetgen.backbones import BackboneConfig, SASRec
+from duetgen.backbones import BackboneConfig, GRU4Rec, SASRec, SequenceBackbone
 from duetgen.cloudmodel.config import CloudConfig
 from duetgen.cloudmodel.member import MemberModel
 from duetgen.data.store import FIRST_ITEM
 
 
 class SequenceModel(MemberModel):
-    """SASRec (ICDM 2018) over the whole history; the model of a base run, without dynamic parameters.
+    """SASRec (ICDM 2018) and GRU4Rec (ICLR 2016) over the whole history; models of base runs, without dynamic
+    parameters.
+
+    They err differently, so the mean of their log-likelihoods is better than each. But for a constant of each device
+    that is one model, with states, queries and item tables side by side.
 
     Args:
         vocabulary: V.
         length: L_g, its window.
         config: its size.
+
+    Attributes:
+        recurrent: the GRU4Rec; None where there is none.
     """
 
     def __init__(self, vocabulary: int, length: int, config: CloudConfig) -> None:
         super().__init__()
         self.backbone = SASRec(vocabulary, sequence_backbone(length, config))
+        self.recurrent = None
+        if config.recurrent_width:
+            self.recurrent = GRU4Rec(vocabulary, recurrent_backbone(length, config))
+
+    @property
+    def backbones(self) -> dict[str, SequenceBackbone]:
+        """Those that there are, by name."""
+        found: dict[str, SequenceBackbone] = {"backbone": self.backbone}
+        return found if self.recurrent is None else found | {"recurrent": self.recurrent}
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """Item tables, one for each part of a query: [V, *] each."""
+        return [backbone.item_embedding.weight for backbone in self.backbones.values()]
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return sum(table.shape[1] for table in self.tables)
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Log-likelihood of each item as the next: [B, V]; padding and the unknown item have none of it."""
@@ -42,11 +70,11 @@ class SequenceModel(MemberModel):
 
     def state(self, history_BL: Tensor) -> Tensor:
         """The state after the last event: [B, D]; zeros for an empty history."""
-        return self.backbone.context(history_BL)
+        return torch.cat([backbone.context(history_BL) for backbone in self.backbones.values()], -1)
 
     def states(self, events_BT: Tensor) -> Tensor:
         """The state after every event of right-padded sequences: [B, T, D]."""
-        return self.backbone.contexts(events_BT)
+        return torch.cat([backbone.contexts(events_BT) for backbone in self.backbones.values()], -1)
 
     def of_state(self, state_ND: Tensor) -> Tensor:
         """Log-likelihoods from states: [N, V]."""
@@ -56,13 +84,20 @@ class SequenceModel(MemberModel):
 
     def scores(self, state_ND: Tensor) -> Tensor:
         """Scores from states, see `MemberModel.compared`: [N, V]."""
-        return functional.linear(self.query(state_ND), self.backbone.item_embedding.weight)
+        return reduce(torch.add, map(functional.linear, self.queries(state_ND), self.tables))
 
-    def query(self, state_ND: Tensor) -> Tensor:
-        """What the item table is multiplied with: [N, D]."""
-        return self.backbone.query(state_ND, None)
+    def queries(self, state_ND: Tensor) -> list[Tensor]:
+        """What the item tables are multiplied with: [N, *] each; the sum of the products is the mean of the models."""
+        parts = state_ND.split([table.shape[1] for table in self.tables], -1)
+        backbones = self.backbones.values()
+        return [backbone.query(part, None) / len(backbones) for backbone, part in zip(backbones, parts)]
 
 
 def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:
-    """The settings of its backbone."""
+    """The settings of the SASRec."""
     return BackboneConfig(width=config.width, window=length, layers=config.layers, heads=config.heads, dropout=0.0)
+
+
+def recurrent_backbone(length: int, config: CloudConfig) -> BackboneConfig:
+    """The settings of the GRU4Rec."""
+    return BackboneConfig(width=config.recurrent_width, window=length, dropout=0.0)

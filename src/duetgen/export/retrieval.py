@@ -11,12 +11,12 @@ Shapes: B devices, L history length, V items, D width, N items found first, K it
 from __future__ import annotations
 
 import itertools
+from functools import reduce
 from typing import Final, Literal
 
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from duetgen.cloudmodel import CloudModel
 from duetgen.cloudmodel.model import SEQUENCE, best
@@ -68,7 +68,7 @@ class TwoStep(nn.Module):
 
     def __init__(self, model: SequenceModel) -> None:
         super().__init__()
-        table_VD = model.backbone.item_embedding.weight.detach()
+        table_VD = torch.cat(model.tables, 1).detach()
         step_V = table_VD.abs().amax(1).clamp(min=1e-12) / LEVELS
         self.register_buffer("byte_DV", (table_VD / step_V.unsqueeze(1)).round().to(torch.int8).T.contiguous())
         self.register_buffer("step_V", step_V)
@@ -77,10 +77,12 @@ class TwoStep(nn.Module):
         """The best items and what they exceed the last of them by."""
         model = cloud.members[SEQUENCE]
         assert isinstance(model, SequenceModel)
-        query_BD, table_VD = model.query(state_BD), model.backbone.item_embedding.weight
-        rough_BV = self.rough(query_BD) if torch.compiler.is_exporting() else functional.linear(query_BD, table_VD)
+        queries = model.queries(state_BD)
+        exporting = torch.compiler.is_exporting()
+        rough_BV = self.rough(torch.cat(queries, 1)) if exporting else model.scores(state_BD)
         found = cloud.shown(rough_BV, history_BL).topk(min(MORE * cloud.items, cloud.vocabulary), dim=1, sorted=False)
-        exact_BN = (table_VD[found.indices] @ query_BD.unsqueeze(-1)).squeeze(-1)
+        products = [table[found.indices] @ query.unsqueeze(-1) for table, query in zip(model.tables, queries)]
+        exact_BN = reduce(torch.add, products).squeeze(-1)
         opinion = best(exact_BN.where(found.values > -1e8, -1e9), cloud.items)
         return ItemBias(found.indices.gather(1, opinion.items_BK), opinion.values_BK)
 

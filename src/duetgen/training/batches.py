@@ -95,11 +95,11 @@ def chunk_size(model: ModelConfig) -> tuple[int, int]:
     A base model has its whole window behind every trained position, a generator at least half of what it reads. A
     recurrent backbone runs a window from its start, so one pass serves the positions of a chunk only as long as the
     window holds all of it: where windows are long, a chunk is no longer than they are, and the positions of a later
-    chunk have three quarters of a window or more behind them, as on a device whose log is shorter.
+    chunk have half a window or more behind them, as on a device whose log is shorter.
     """
     window, personal = model.backbone.window, model.method == "duet"
     if BACKBONES[model.name].recurrent and window >= LONG_WINDOW and not personal:
-        return window, window * 3 // 4
+        return window, window // 2
     size = max(model.history.length, 2 * window)
     return size, size // 2 if personal else window
 

@@ -1,5 +1,5 @@
-"""A run of a cloud model: its sequence model is trained like any other, its table is counted, and what is left to
-choose is chosen on the validation part.
+"""A run of a cloud model: the backbones of its sequence model are trained like any other, its table is counted, and
+what is left to choose is chosen on the validation part.
 
 Shapes: V items, J models.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from duetgen.training.config import TrainConfig
 from duetgen.training.processes import Processes
 from duetgen.training.progress import Progress
 from duetgen.training.run import RunFolder, TrainResult, load_run
+from duetgen.training.within import sequence_configs
 
 AGES: Final = (0, 5, 20)
 """Ages, in events, at which the half-life of a table is chosen: its opinion is to be worth something when it is old."""
@@ -51,7 +53,7 @@ class CloudFitting:
 
     Args:
         measure: see `Measure`.
-        train_sequence: trains the sequence model, or goes on with it.
+        train_backbone: trains a backbone of the sequence model, by its name and settings, or goes on with it.
     """
 
     def __init__(
@@ -61,10 +63,10 @@ class CloudFitting:
         folder: RunFolder,
         measure: Measure,
         processes: Processes,
-        train_sequence: Callable[[], TrainResult],
+        train_backbone: Callable[[str, TrainConfig], TrainResult],
     ) -> None:
         self.dataset, self.config, self.folder, self.measure = dataset, config, folder, measure
-        self.processes, self.train_sequence = processes, train_sequence
+        self.processes, self.train_backbone = processes, train_backbone
         self.model = CloudModel(dataset.vocabulary, config.model.history.length, config.model.cloud, config.model.met)
         self.model.eval()
         self.counters = Counters()
@@ -76,9 +78,10 @@ class CloudFitting:
     def run(self, progress: Progress) -> None:
         """Train, count, and choose half-life and shares."""
         if "sequence" in self.model.members:
-            start = self.train_sequence()
-            self.counters.seconds = start.seconds
-            self.processes.of_first(lambda: self.take(start.root))
+            for name, own in sequence_configs(self.config).items():
+                start = self.train_backbone(name, own)
+                self.counters.seconds += start.seconds
+                self.processes.of_first(partial(self.take, name, start.root))
         begun = time.monotonic()
         # Of a graph every process reads its own: its size is known to none before.
         take_graph(self.model, self.dataset)
@@ -89,11 +92,11 @@ class CloudFitting:
         self.counters.seconds += time.monotonic() - begun
         self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
-    def take(self, root: Path) -> None:
-        """Put the weights of the finished base run into the sequence model."""
+    def take(self, name: str, root: Path) -> None:
+        """Put the weights of a finished base run into the sequence model."""
         sequence = self.model.members["sequence"]
         assert isinstance(sequence, SequenceModel)
-        sequence.backbone.load_state_dict(load_run(root).device_model.backbone.state_dict())
+        sequence.backbones[name].load_state_dict(load_run(root).device_model.backbone.state_dict())
 
     def choose(self) -> None:
         """The half-life of the table, then what it counts beside the sequence model."""

@@ -257,6 +257,7 @@ def check_config(config: TrainConfig) -> None:
         ("model.cloud.width", cloud.width, 1, 4096),
         ("model.cloud.layers", cloud.layers, 1, 64),
         ("model.cloud.heads", cloud.heads, 1, cloud.width),
+        ("model.cloud.recurrent", cloud.recurrent, 0, 4096),
         ("model.cloud.neighbours", cloud.neighbours, 1, 10_000),
         ("objective.negatives", objective.negatives, 0, 1_000_000),
         ("objective.bce_weight", objective.bce_weight, 0, 1000),

@@ -176,6 +176,8 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
     kind = ("blend" if cloud.kind == "auto" else cloud.kind) if wanted else "none"
     table = ("ease" if dataset.vocabulary <= EASE_ITEMS else "item-knn") if cloud.table == "auto" else cloud.table
     filled: CloudConfig = msgspec.structs.replace(cloud, kind=kind, table=table)
+    if filled.recurrent == "auto" and "sequence" in filled.members:
+        filled = msgspec.structs.replace(filled, recurrent=filled.width // 2)
     if "ease" in filled.members:
         check_catalogue(dataset.vocabulary)
     if "onnx" in filled.members:

@@ -45,7 +45,7 @@ from duetgen.training.run import (
 from duetgen.training.start import check_start, digest_of_start, of_sequence
 from duetgen.training.states import States
 from duetgen.training.trust import learn_trust
-from duetgen.training.within import base_config, cloud_config, sequence_config
+from duetgen.training.within import base_config, cloud_config
 
 
 def train(
@@ -118,10 +118,13 @@ def train(
         processes.of_first(open_folder)
         seconds = 0.0
         if config.model.method == "cloud":
-            start = partial(
-                train, dataset, sequence_config(config), folder.sequence, progress=progress, known=of_sequence(known)
-            )
-            trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, start)
+
+            def train_backbone(name: str, own: TrainConfig) -> TrainResult:
+                progress.turned(f"cloud model, {own.model.name}")
+                root = folder.recurrent if name == "recurrent" else folder.sequence
+                return train(dataset, own, root, progress=progress, known=of_sequence(known, name))
+
+            trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, train_backbone)
         else:
             base = base_root = cloud = None
             if config.keeps_base:

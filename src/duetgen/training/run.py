@@ -9,7 +9,8 @@ weights.safetensors  the best weights by validation; appears when the run ends
 finetune.json        of fine-tuning: steps and rate, and what else was tried
 base/                of what keeps a global model and was given none: the run of its base model
 cloud/               of what has a cloud model and was given none: the run of it
-sequence/            of a cloud model: the base run of its sequence model
+sequence/            of a cloud model: the base run of its SASRec
+recurrent/           of a cloud model: the base run of its GRU4Rec
 checkpoint/          what resuming needs; gone when the run has ended
 ```
 """
@@ -185,6 +186,11 @@ class RunFolder:
         return self.root / "sequence"
 
     @property
+    def recurrent(self) -> Path:
+        """`recurrent`, a run folder."""
+        return self.root / "recurrent"
+
+    @property
     def checkpoint(self) -> Path:
         """The one file of `checkpoint/`."""
         return self.root / "checkpoint" / "state.safetensors"
@@ -192,7 +198,7 @@ class RunFolder:
     @property
     def contents(self) -> list[Path]:
         """What there may be beside `environment.json`."""
-        folders = [self.base, self.cloud, self.sequence, self.checkpoint.parent]
+        folders = [self.base, self.cloud, self.sequence, self.recurrent, self.checkpoint.parent]
         return [self.config, self.metrics, self.weights, self.finetune, *folders]
 
     def write_environment(self, environment: Environment) -> None:

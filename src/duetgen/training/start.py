@@ -49,7 +49,12 @@ def going_on(root: Path, method: str | None = None) -> TrainConfig:
     method = method or config.model.method
     check_method(method, config.model.method, root)
     optimiser = msgspec.structs.replace(config.optimiser, batch_positions=0, epochs=0, patience=0)
-    config = msgspec.structs.replace(config, optimiser=optimiser, global_model="", cloud_model="", start_from=str(root))
+    # A run that knew no GRU4Rec has none to go on from.
+    cloud = msgspec.structs.replace(config.model.cloud, recurrent=config.model.cloud.recurrent_width)
+    model = msgspec.structs.replace(config.model, cloud=cloud)
+    config = msgspec.structs.replace(
+        config, model=model, optimiser=optimiser, global_model="", cloud_model="", start_from=str(root)
+    )
     if config.objective.met == config.model.met:  # That of the dataset, which a later version may choose anew.
         config = msgspec.structs.replace(config, objective=msgspec.structs.replace(config.objective, met="auto"))
     return config if method == config.model.method else PARTS[method](config)
@@ -141,6 +146,7 @@ def describe_cloud(config: TrainConfig) -> dict[str, object]:
     """The settings that a cloud model's weights depend on; tables are counted anew."""
     cloud = config.model.cloud
     sizes = {f"model.cloud.{name}": getattr(cloud, name) for name in ("width", "layers", "heads")}
+    sizes["model.cloud.recurrent"] = cloud.recurrent_width
     return {"model.history.length": config.model.history.length} | sizes
 
 
@@ -149,8 +155,9 @@ def digest_of_start(config: TrainConfig) -> str:
     return RunFolder(Path(config.start_from)).read_environment().weights_sha256 if config.start_from else ""
 
 
-def of_sequence(known: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """What is known of a cloud model's sequence model, by the names of a run of its own."""
+def of_sequence(known: dict[str, Tensor] | None, part: str) -> dict[str, Tensor] | None:
+    """What is known of a backbone of a cloud model's sequence model, by the names of a run of its own."""
     if known is None:
         return None
-    return {name.partition(SEQUENCE)[2]: tensor for name, tensor in known.items() if SEQUENCE in name}
+    begin = f"{SEQUENCE}{part}."
+    return {f"backbone.{name.partition(begin)[2]}": tensor for name, tensor in known.items() if begin in name}

@@ -52,9 +52,8 @@ class States:
             seed=0,
             with_met=True,
         )
-        width = sequence.backbone.config.width
         with measuring(self.cloud) as place:
-            self.state_ED = torch.zeros((len(dataset.events), width), dtype=torch.float16, device=place)
+            self.state_ED = torch.zeros((len(dataset.events), sequence.width), dtype=torch.float16, device=place)
             for batch in batches.epoch(0):
                 self.read(sequence, batch.to(place))
 

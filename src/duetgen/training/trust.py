@@ -29,7 +29,8 @@ from duetgen.evaluation.scoring import Selection, measuring, select
 from duetgen.recommender import Recommender
 
 WEIGHTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
-OPINIONS: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+OPINIONS: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
+"""Up to a ranking that is hardly more than the cloud's."""
 SHOWN: Final = 10
 ERRORS: Final = 1.0
 """How many standard errors a part has to gain so that it counts."""

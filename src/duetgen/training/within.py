@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from duetgen.cloudmodel.sequence import recurrent_backbone, sequence_backbone
 from duetgen.recommender import ModelConfig
 from duetgen.training.config import FineTuneConfig, ObjectiveConfig, TrainConfig
 
@@ -46,18 +47,15 @@ def cloud_config(config: TrainConfig) -> TrainConfig:
     )
 
 
-def sequence_config(config: TrainConfig) -> TrainConfig:
-    """The settings of the base run that gives a cloud model its sequence model."""
-    cloud, model = config.model.cloud, config.model
-    backbone = msgspec.structs.replace(
-        model.backbone,
-        width=cloud.width,
-        window=model.history.length,
-        layers=cloud.layers,
-        heads=cloud.heads,
-        dropout="auto",
-        head="full",
-        residual=True,
-    )
-    plain = ModelConfig(method="base", backbone=backbone, history=model.history)
-    return msgspec.structs.replace(config, model=plain)
+def sequence_configs(config: TrainConfig) -> dict[str, TrainConfig]:
+    """The settings of the base runs that give a cloud model its sequence model, by the names of its backbones."""
+    cloud, history = config.model.cloud, config.model.history
+    found = {"backbone": ("sasrec", sequence_backbone(history.length, cloud))}
+    if cloud.recurrent_width:
+        found["recurrent"] = ("gru4rec", recurrent_backbone(history.length, cloud))
+    settings = {}
+    for part, (name, backbone) in found.items():
+        trained = msgspec.structs.replace(backbone, dropout="auto", head="full")
+        model = ModelConfig(name=name, method="base", backbone=trained, history=history)
+        settings[part] = msgspec.structs.replace(config, model=model)
+    return settings
