@@ -197,12 +197,16 @@ def devices(*gains: float) -> np.ndarray:
 
 
 def test_a_part_has_to_gain_more_than_the_error_of_its_gain() -> None:
-    # A gain of 0.2 with a deviation of 0.3 over four devices: an error of 0.15.
+    # A gain of 0.2 of four devices, 0.3 off it each: an error of √(4 · 0.09 / 3 / 4) = 0.17.
     nothing, part = devices(0, 0, 0, 0), devices(0.5, 0.5, -0.1, -0.1)
     assert choose({(0.0,): nothing, (0.5,): part, (1.0,): part - 0.01}) == (0.5,)
     # 0.14 is less.
     assert choose({(0.0,): nothing, (0.5,): part - 0.06, (1.0,): part - 0.07}) == (0.0,)
     assert choose({(0.0,): nothing}) == (0.0,)
+
+
+def test_one_device_alone_proves_no_gain() -> None:
+    assert choose({(0.0,): devices(0), (1.0,): devices(0.5)}) == (0.0,)
 
 
 def test_a_second_part_has_to_gain_beside_the_first() -> None:

@@ -115,7 +115,8 @@ def choose(found: dict[tuple[float, ...], Float64]) -> tuple[float, ...]:
             continue
         best = max(more, key=lambda parts: found[parts].mean())
         gain_U = found[best] - found[taken]
-        if gain_U.mean() > ERRORS * gain_U.std() / max(1, len(gain_U)) ** 0.5:
+        # What one device gains tells no error.
+        if len(gain_U) > 1 and gain_U.mean() > ERRORS * gain_U.std(ddof=1) / len(gain_U) ** 0.5:
             taken = best
     return taken
 
