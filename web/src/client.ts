@@ -195,6 +195,7 @@ export class HttpCloud implements Cloud {
     const reply = await ask(this.url + path, seconds, init, this.closing.signal);
     if (reply.response.status === 200) return reply;
     const content = await whole(reply, MAX_ERROR_BYTES);
+    this.traffic.received += content.length;
     throw refusalOf(reply.response, content, this.token, body && decode);
   }
 }

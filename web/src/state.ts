@@ -131,10 +131,13 @@ export class State {
   /** Add events; the oldest go when there are more than twice as many as are kept. */
   async append(items: readonly string[], most: number): Promise<boolean> {
     if (this.name === null) return true;
-    const all = [...this.unsaved, ...items];
-    this.unsaved = all;
+    this.unsaved.push(...items);
+    let [waiting, count] = [this.unsaved, 0];
     const good = await this.write(EVENTS, (store) => {
-      all.forEach((item) => store.add(item));
+      // All that waits by now: a write before this one may have taken it along, or what was seen may be forgotten.
+      waiting = this.unsaved;
+      count = waiting.length;
+      waiting.forEach((item) => store.add(item));
       const counted = store.count();
       counted.onsuccess = () => {
         if (counted.result <= 2 * most) return;
@@ -142,8 +145,7 @@ export class State {
         listed.onsuccess = () => store.delete(IDBKeyRange.upperBound(listed.result.at(-most)!, true));
       };
     });
-    if (good && this.unsaved === all) this.unsaved = [];
-    else if (good) this.unsaved = this.unsaved.slice(all.length);
+    if (good) waiting.splice(0, count);
     return good;
   }
 

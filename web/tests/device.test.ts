@@ -270,6 +270,17 @@ test("one question at a time, whoever asks", async () => {
   await device.close();
 });
 
+test("events that come at once are kept once, also in a storage that is still being made", async () => {
+  const device = await open();
+  await Promise.all([device.observe("i0"), device.observe("i1", "i2"), device.observe("i3")]);
+  await device.observe("i4");
+  await device.close();
+  const again = await open();
+  expect(await again.events()).toEqual(["i0", "i1", "i2", "i3", "i4"]);
+  expect((await again.status()).events).toBe(5);
+  await again.close();
+});
+
 test("a day's budget holds for all tabs together", async () => {
   const policy = { kind: "DailyBudget", n: 2, policy: { kind: "Always" } } as const;
   const tabs = [await open({ policy }), await open({ policy }), await open({ policy })];
