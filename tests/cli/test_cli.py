@@ -54,6 +54,27 @@ def refused(result: subprocess.CompletedProcess[str], code: str) -> str:
     return lines[-2]
 
 
+class StoppedAt:
+    """Finds no module; the keyboard stops the process where it looks for one."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self.module:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("module", ["duetgen.cli.data", "duetgen.cli.train"])
+def test_stopped_while_modules_are_imported_it_says_so_too(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [StoppedAt(module), *sys.meta_path])
+    result = duet_here("prepare", "log.csv", "--out", "d")
+    assert result.returncode == 130
+    assert "nothing was written" in result.stderr
+    refused(result, "interrupted")
+
+
 def test_help_names_every_verb() -> None:
     result = duet("--help")
     assert result.returncode == 0

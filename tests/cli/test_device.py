@@ -67,7 +67,7 @@ def test_what_is_typed_moves_the_ranking(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = Server(FakeCloud(tiny))
-    typed = "Title of 7\n\ntitle of 2\n:status\n:ask\nof\nzzz\n:rollback\n:update\n:forget\n:help\n:quit\nTitle of 9\n"
+    typed = "Title of 7\n\ntitle of 2\n:status\n:ask\nof\nzzz\n[/x]\n:rollback\n:update\n:forget\n:help\n:quit\nof 9\n"
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     try:
         with Device(tiny.root, cloud=server.url, token="secret", policy=Always()) as device:
@@ -85,6 +85,7 @@ def test_what_is_typed_moves_the_ranking(
         "a new theta",
         "28 items match",
         "nothing is called 'zzz'",
+        "nothing is called '[/x]'",
         "this device keeps no versions",
         "no new version",
         "forgotten",

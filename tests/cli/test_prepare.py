@@ -68,6 +68,20 @@ def test_lines_without_a_header_and_how_they_are_read(tmp_path: Path) -> None:
     assert (dataset.devices, dataset.manifest.counts.events) == (4, 120)
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_a_folder_whose_name_looks_like_a_pattern_and_like_markup(name: str, tmp_path: Path) -> None:
+    log, out = tmp_path / "logs[/b]*?" / name, tmp_path / "made[/b]*?"
+    log.parent.mkdir(parents=True)
+    table = pl.DataFrame(EVENTS, schema=["user", "item", "rating", "timestamp"], orient="row")
+    if name == "log.csv":
+        table.write_csv(log)
+    else:
+        table.write_parquet(log)
+    dataset = prepared(log, out)
+    assert dataset.devices == 4
+    assert sorted(dataset.table("items")["item"].to_list()) == sorted({item for _, item, _, _ in EVENTS})
+
+
 def test_a_zip_and_a_folder_of_parts(tmp_path: Path) -> None:
     content = lines("{0},{1},{2},{3}", "user,item,rating,timestamp\n")
     with zipfile.ZipFile(tmp_path / "log.zip", "w") as packed:

@@ -15,6 +15,26 @@ def main(arguments: list[str] | None = None) -> None:
     # torch's threads wait asleep, not spinning: on a machine that others use too, spinning costs more than it gains.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        run(arguments)
+    except KeyboardInterrupt:
+        # Also while modules are imported, which takes a moment.
+        from duetgen.cli import console
+
+        hint = (
+            "the same command goes on where it stopped"
+            if arguments[:1] in (["train"], ["demo"], ["compare"])
+            else "nothing was written"
+        )
+        console.refuse("interrupted", "stopped by the keyboard", hint, "--json" in arguments)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def run(arguments: list[str]) -> None:
+    """Import the verbs and run one of them; a refusal is printed and ends the process."""
+    try:
         import cyclopts
         import rich  # noqa: F401
     except ImportError:
@@ -58,14 +78,3 @@ def main(arguments: list[str] | None = None) -> None:
     except DuetError as error:
         console.refuse(error.code, error.message, error.hint, "--json" in arguments)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        hint = (
-            "the same command goes on where it stopped"
-            if arguments[:1] in (["train"], ["demo"], ["compare"])
-            else "nothing was written"
-        )
-        console.refuse("interrupted", "stopped by the keyboard", hint, "--json" in arguments)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)

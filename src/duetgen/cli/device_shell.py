@@ -124,7 +124,7 @@ def command(device: Device, text: str) -> bool:
 def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
     """Several titles, or none."""
     if not found:
-        console.results.print(f"nothing is called {escape(text)!r}")
+        console.results.print(f"nothing is called {escape(repr(text))}")
         return
     console.results.print(f"{len(found):,} items match:")
     for item in found[:MATCHES]:

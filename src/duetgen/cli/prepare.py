@@ -274,7 +274,7 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
     for line in terms_of(manifest.name, manifest.source.kind):
         results.print(f"  {line}", markup=False, soft_wrap=True)
     results.print(f"  leakage: {sum(check.passed for check in manifest.leakage)} checks passed")
-    results.print(f"  dataset folder: {out}")
+    results.print(f"  dataset folder: {out}", markup=False)
 
 
 def print_images(manifest: ImageManifest, out: Path) -> None:
@@ -286,7 +286,7 @@ def print_images(manifest: ImageManifest, out: Path) -> None:
         f"[bold]{manifest.name}[/]: {train:,} {colours} images to train, {test:,} to test, "
         f"{len(manifest.classes)} classes{domains}"
     )
-    console.results.print(f"  image folder: {out}")
+    console.results.print(f"  image folder: {out}", markup=False)
 
 
 def print_repeats(manifest: Manifest) -> None:

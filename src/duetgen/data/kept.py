@@ -67,7 +67,7 @@ def write_kept(
             met_I[table["item"].to_numpy()] = True
             path = work / f"{name}-{number:04}.arrow"
             table.write_ipc(path, compression="uncompressed")
-            raw[name].append(pl.scan_ipc(path))
+            raw[name].append(pl.scan_ipc(path, glob=False))
     known, other = len(made.vocabulary.items), np.flatnonzero(met_I & (index_I == UNKNOWN))
     code_I = (index_I - FIRST_ITEM).astype(np.uint32)
     code_I[other] = np.arange(known, known + len(other))

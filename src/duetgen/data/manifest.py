@@ -121,7 +121,7 @@ def make_manifest(
     unseen: dict[str, float] = {
         part: float((indexed.events[targets[part].position_N] == UNKNOWN).mean()) for part in PARTS
     }
-    titled = int(pl.read_parquet(folder / "items.parquet", columns=["title"])["title"].count())
+    titled = int(pl.read_parquet(folder / "items.parquet", columns=["title"], glob=False)["title"].count())
     files = {path.relative_to(folder).as_posix(): digest_of(path) for path in sorted(folder.rglob("*.*"))}
     return Manifest(
         format_version=FORMAT_VERSION,

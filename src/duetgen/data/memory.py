@@ -90,7 +90,7 @@ class Memory(msgspec.Struct, frozen=True):
 def events_in(path: Path) -> int:
     """About how many events a file holds: rows of Parquet, or lines as long as its first."""
     if form_of(path) == "parquet":
-        rows: int = pl.scan_parquet(path, hive_partitioning=False).select(pl.len()).collect().item()
+        rows: int = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
         return rows
     with open_input(path) as stream:
         start = stream.read(2**16)

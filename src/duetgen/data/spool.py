@@ -124,7 +124,7 @@ class Spool:
         """Everything is added."""
         self._write()
         if self._files:
-            self.events = pl.concat([pl.scan_ipc(path) for path in self._files], how="vertical_relaxed")
+            self.events = pl.concat([pl.scan_ipc(path, glob=False) for path in self._files], how="vertical_relaxed")
 
     def _write(self) -> None:
         if not self._waiting:

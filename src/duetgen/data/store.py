@@ -295,7 +295,7 @@ class Dataset:
 
         path = self._verify(f"{name}.parquet")
         try:
-            found = pl.read_parquet(path)
+            found = pl.read_parquet(path, glob=False)
         except (OSError, pl.exceptions.PolarsError) as cause:
             raise self._damaged(f"{path.name}: {cause}") from cause
         rows = self.vocabulary - FIRST_ITEM if name == "items" else self.devices
@@ -311,7 +311,7 @@ class Dataset:
         """
         import polars as pl
 
-        return pl.scan_parquet(self._verify(f"kept/{name}.parquet"))
+        return pl.scan_parquet(self._verify(f"kept/{name}.parquet"), glob=False)
 
     @property
     def version(self) -> int:
@@ -434,6 +434,6 @@ def content_hash(root: Path, met: MetPolicy, seed: int, files: dict[str, str], v
         if name.endswith(".npy"):
             digest.update(f"{name} {of_file}\0".encode())
     for name, column in (("items.parquet", "item"), ("devices.parquet", "user")):
-        for ids in pl.read_parquet(root / name, columns=[column]).iter_slices(2**16):
+        for ids in pl.read_parquet(root / name, columns=[column], glob=False).iter_slices(2**16):
             digest.update("\0".join([*ids[column].to_list(), ""]).encode())
     return digest.hexdigest()

@@ -126,7 +126,8 @@ def measure_popularity(count_V: Int64) -> Popularity:
     size, total = len(sorted_V), max(1.0, float(sorted_V.sum()))
     share_V = np.cumsum(sorted_V) / total
     ranks = np.unique(np.geomspace(1, size, min(POINTS, size)).round().astype(np.int64))
-    top = {f"{share:.0%}": float(share_V[max(1, round(share * size)) - 1]) for share in (0.01, 0.1)}
+    # Of few items a hundredth is a part of one.
+    top = {f"{share:.0%}": float(np.interp(share * size, np.arange(size + 1), [0, *share_V])) for share in (0.01, 0.1)}
     weight_V = np.arange(1, size + 1)
     gini = float(2 * (weight_V * sorted_V[::-1]).sum() / (size * total) - (size + 1) / size)
     curve = [(float(rank / size), float(share_V[rank - 1])) for rank in ranks.tolist()]

@@ -103,8 +103,12 @@ def first_values(path: Path, found: Found, *, header: bool = True, separator: st
     """The first values of each column of a table, as text; of the form of `read_raw`, which has read it."""
     form = form_of(path)
     if form == "parquet":
-        plain = [name for name, kind in pl.read_parquet_schema(path).items() if not kind.is_nested()]
-        table = pl.read_parquet(path, columns=plain, n_rows=SAMPLE_ROWS, hive_partitioning=False)
+        plain = [
+            name
+            for name, kind in pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema().items()
+            if not kind.is_nested()
+        ]
+        table = pl.read_parquet(path, columns=plain, n_rows=SAMPLE_ROWS, glob=False, hive_partitioning=False)
         return [[str(value) for value in table[name].drop_nulls()] if name in plain else [] for name in found.names]
     lines = sample(path)[: SAMPLE_ROWS + 1]
     if form != "text":
@@ -332,13 +336,15 @@ def _read_parquet(path: Path, find: Find) -> Iterator[Raw]:
         if file.read(4) != PARQUET_MAGIC:
             raise NotTextError(f"{path} is Parquet inside an archive", "unpack it: Parquet compresses by itself")
     try:
-        names = list(pl.read_parquet_schema(path))
+        names = list(pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema())
         found = find(names)
-        rows = pl.scan_parquet(path, hive_partitioning=False).select(pl.len()).collect().item()
+        rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
         if rows > (most := most_rows(path)):
             raise InputTooLargeError(f"{path} has {rows:,} rows; at most {most:,} are read", "cut the log in parts")
         chosen = {role: pl.col(names[i]) for role, i in found.roles.items()}
-        table = pl.scan_parquet(path, hive_partitioning=False).select(**chosen).with_row_index("line", offset=1)
+        table = (
+            pl.scan_parquet(path, glob=False, hive_partitioning=False).select(**chosen).with_row_index("line", offset=1)
+        )
         table = table.with_columns(pl.col("line").cast(pl.Int64))
         yield Raw(table.head(0).collect(), "row", found)
         for frame in table.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
