@@ -187,6 +187,10 @@ def test_a_catalogue_in_pieces_has_the_scores_of_its_items(head: str | None, mon
     theta = None if head is None else Theta(torch.randn(3, model.backbone.layout.size) * 0.1)
     each = model.score(window, torch.arange(V).expand(3, V), theta)[:, 1:]
     torch.testing.assert_close(model.score_catalogue(window, theta)[:, 1:], each)
+    if theta is not None and theta.weights_BP is not None:
+        theta.weights_BP[1] = 0
+        assert torch.equal(model.score_catalogue(window, theta)[1], model.score_catalogue(window)[1])
+        each = model.score(window, torch.arange(V).expand(3, V), theta)[:, 1:]
     monkeypatch.setattr(backbone, "CACHED_SCORES", 21)
     monkeypatch.setattr(backbone, "CACHED_ITEMS", 4)
     torch.testing.assert_close(model.score_catalogue(window, theta)[:, 1:], each)

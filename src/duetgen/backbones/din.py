@@ -153,11 +153,16 @@ class DIN(PairwiseBackbone):
         return Interest(weight_CL, key_LD, candidate_CD)
 
     def score_piece(self, context_x: Tensor, candidate_MD: Tensor, theta_P: Tensor | None) -> Tensor:
-        """The head reads the parts of what it reads where theta does not ask for the whole: [*, M]."""
-        if theta_P is not None and (self.prefix is not None or self.head.reads_input):
-            return super().score_piece(context_x, candidate_MD, theta_P)
-        score_C: Tensor = self.head(theta_P, self.attend(context_x, candidate_MD)).squeeze(-1)
-        return score_C
+        """`Interest` is enough for the head where theta does not ask for the whole of what it reads: [*, M]."""
+        if theta_P is None or (self.prefix is None and not self.head.reads_input):
+            score_C: Tensor = self.head(theta_P, self.attend(context_x, candidate_MD)).squeeze(-1)
+            return score_C
+        score_C = super().score_piece(context_x, candidate_MD, theta_P)
+        if theta_P.requires_grad or (self.prefix is None and not self.head.residual) or bool(theta_P.any(-1).all()):
+            return score_C
+        # Where theta is zeros, the global model bit for bit.
+        zero_x1 = ~theta_P.any(-1)[(..., *[None] * (score_C.dim() - theta_P.dim() + 1))]
+        return torch.where(zero_x1, self.score_piece(context_x, candidate_MD, None), score_C)
 
     def widened(self, features_CF: Tensor, theta_P: Tensor) -> Tensor:
         """The same with the interest that the prefix tells of: [*, C, 2D]."""
