@@ -23,7 +23,7 @@ class MeanOfItems(SequenceBackbone):
     """The mean of the window's embeddings."""
 
     def encode(self, rows_NL: Tensor) -> Tensor:
-        count_N1 = (rows_NL != 0).sum(1, keepdim=True)
+        count_N1 = (rows_NL != 0).sum(1, keepdim=True).clamp(min=1)
         mean_ND: Tensor = self.item_embedding(rows_NL).sum(1) / count_N1
         return mean_ND
 

@@ -160,7 +160,7 @@ class SequenceBackbone(Backbone):
 
     @abstractmethod
     def encode(self, rows_NL: Tensor) -> Tensor:
-        """States of right-padded windows [N, L]: [N, D], of an empty one any; with a prefix, what `read` needs."""
+        """States of right-padded windows [N, L]: [N, D], finite of empty ones too; with a prefix, what `read` needs."""
 
     @abstractmethod
     def read(self, context_x: Tensor, theta_P: Tensor | None) -> Tensor:
