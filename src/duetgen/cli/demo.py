@@ -199,6 +199,7 @@ def demo_config(backbone: str, method: str, epochs: int | None, seed: int) -> Tr
     """A small device, a small cloud model and fewer passes: the demo shows what there is, quickly."""
     overrides: dict[str, Any] = {"model.name": backbone, "model.method": method, "seed": seed}
     overrides["model.backbone.width"] = overrides["model.cloud.width"] = 32
+    overrides["model.cloud.recurrent"] = 0
     overrides["optimiser.epochs"] = 12 if epochs is None else epochs
     return build_config(None, overrides, [])
 
