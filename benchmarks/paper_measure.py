@@ -27,6 +27,8 @@ Float64 = npt.NDArray[np.float64]
 ALL_ITEMS: Final = 3706
 NEGATIVES: Final = 99
 CUTOFF: Final = 10
+ROUNDING: Final = 1e-6
+"""A rank comes as the inverse of an inverse."""
 METRICS: Final = ("auc", "user_auc", "ndcg@10", "hr@10")
 PUBLISHED: Final = {
     "published code: SASRec": (0.9375, 0.9308, 0.584, 0.812),
@@ -51,7 +53,7 @@ def with_rare(auc: float, rank_U: Float64, rare: float) -> tuple[float, ...]:
             chance = comb(ahead, left) * (1 - rare) ** left * rare ** (ahead - left)
             worth_2A[:, ahead] += chance / np.log2(2 + left), chance
     shown_U = np.isfinite(rank_U)
-    ahead_U = np.where(shown_U, rank_U, 1).astype(int) - 1
+    ahead_U = np.floor(np.where(shown_U, rank_U, 1) + ROUNDING).astype(int) - 1
     below_U = np.where(shown_U, 1 - (rank_U - 1) / NEGATIVES * (1 - rare), 0)
     ndcg, hits = (worth_2A[:, ahead_U] * shown_U).mean(1)
     return (1 - rare) * auc + rare, float(below_U.mean()), float(ndcg), float(hits)

@@ -427,8 +427,13 @@ def test_an_empty_file_of_settings_leaves_the_defaults(tmp_path: Path) -> None:
     ],
 )
 def test_every_unknown_name_is_told_with_the_one_that_was_meant(
-    words: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    meant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(list(words))
     told = capsys.readouterr().err.lower()
