@@ -7,9 +7,9 @@ The service (tokens, codes of answers, float16) has one core and the load genera
 alone, on the service's core: one history at a time, and its best number in a call. All are measured in turn,
 several times over, in one run. Medians are printed, by the clock and by processor time: `per core` is what a core
 serves that nobody else uses, one second divided by the processor time that a device costs. Ratios are of the like.
-Without `--bundle` an untrained model of the given size is exported for the purpose; with `--opinions` it has the
-default cloud model, a SASRec of width 128 that reads as many events as the generator and a table, and answers hold both
-parts.
+Without `--bundle` an untrained model of the given size is exported for the purpose; with `--opinions` it has a
+cloud model, a SASRec of width 128 that reads as many events as the generator and a table, without the GRU4Rec that
+the default has beside them, and answers hold both parts.
 """
 
 from __future__ import annotations

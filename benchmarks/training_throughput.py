@@ -146,7 +146,7 @@ class RowFed(Way):
 
         if not model.personal:
             return loss_of(None), positions
-        return joint_loss(loss_of, model.generate(history), objective.fallback_weight)[0], positions
+        return joint_loss(loss_of, model.generate(history).weights_BP, objective.fallback_weight)[0], positions
 
     def cut(self, batch: Batch, most: int) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
         """Windows, histories and targets of at most `most` trained positions."""
