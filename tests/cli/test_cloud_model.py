@@ -10,6 +10,7 @@ import pytest
 from duetgen.cli.app import main
 from duetgen.cli.train import in_words
 from duetgen.data.store import Dataset
+from duetgen.training.cloud_run import RECURRENT_SHARES, SHARES
 
 SMALL = ("--width", "8", "--window", "4", "--history", "12", "--epochs", "1", "--set", "model.cloud.width=8")
 
@@ -27,11 +28,14 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     told = json.loads(duet(*alone, "--json")[0])
     assert (told["already_finished"], told["best_epoch"], told["trust"]) == (True, None, None)
     assert told["cloud_model"]["members"] == ["sequence", "ease"]
+    gru4rec, ease = (told["cloud_model"]["counts"][name] for name in ("gru4rec", "ease"))
+    assert (gru4rec in RECURRENT_SHARES, ease in SHARES) == (True, True)
 
     given = ("train", data, *SMALL, "--cloud-model", cloud, "--out", run)
     out, _ = duet(*given)
     figure = f"{told['validation_ndcg@10']:.4f}"
     assert f"cloud model (sequence, ease): validation ndcg@10 {figure} ranking by itself" in out
+    assert f"gru4rec counts {gru4rec:.2f} in the sequence model; ease counts {ease:.2f} beside the sequence" in out
     assert "trust: weights count" in out
     again = json.loads(duet(*given, "--json")[0])
     assert again["cloud_model"] == told["cloud_model"]

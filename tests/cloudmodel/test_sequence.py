@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 import torch
 from torch import nn
 
 from duetgen.backbones import BackboneConfig
-from duetgen.cloudmodel import CloudConfig
+from duetgen.cloudmodel import CloudConfig, CloudModel
 from duetgen.cloudmodel.sequence import SequenceModel, recurrent_backbone, sequence_backbone
 from duetgen.recommender import ModelConfig, Recommender
 from duetgen.training.config import convert_config
@@ -36,14 +37,16 @@ def test_it_is_the_log_softmax_of_a_base_model_over_the_known_items() -> None:
     assert (found[:, :2] < -1e8).all()
 
 
-def test_of_two_it_is_the_mean_of_their_log_likelihoods_but_for_a_constant_of_each_device() -> None:
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_of_two_it_is_a_mean_of_their_log_likelihoods_but_for_a_constant_of_each_device(share: float) -> None:
     torch.manual_seed(0)
     wide, narrow = base_of("sasrec", sequence_backbone(6, BOTH)), base_of("gru4rec", recurrent_backbone(6, BOTH))
     model = SequenceModel(V, 6, BOTH).eval()
     model.backbones["backbone"].load_state_dict(wide.backbone.state_dict())
     model.backbones["recurrent"].load_state_dict(narrow.backbone.state_dict())
+    model.share.fill_(share)
     each = [torch.log_softmax(base.score_catalogue(HISTORY)[:, 2:], dim=1) for base in (wide, narrow)]
-    less = model(HISTORY)[:, 2:] - (each[0] + each[1]) / 2
+    less = model(HISTORY)[:, 2:] - ((1 - share) * each[0] + share * each[1])
     torch.testing.assert_close(less, less[:, :1].expand_as(less))
     torch.testing.assert_close(model(HISTORY)[:, 2:].exp().sum(1), torch.ones(3))
 
@@ -62,6 +65,32 @@ def test_the_mean_of_two_by_hand() -> None:
             backbone.item_embedding.weight[2:, 0] = torch.tensor([math.log(one) for one in odds])
     likelihood = model.eval()(torch.tensor([[2, 3]])).exp()
     torch.testing.assert_close(likelihood, torch.tensor([[0, 0, 4 / 6, 2 / 6]]))
+
+
+def test_a_gru4rec_that_counts_nothing_is_left_out_and_nothing_changes() -> None:
+    torch.manual_seed(0)
+    cloud = CloudModel(V, 6, msgspec.structs.replace(BOTH, kind="sequence", items=5), "hide").eval()
+    model = cloud.members["sequence"]
+    assert isinstance(model, SequenceModel)
+    model.share.zero_()
+    before, state = cloud.opinion("sequence", HISTORY), cloud.state(HISTORY)
+    assert state is not None
+    cloud.keep(("sequence",), state=True)
+    assert torch.equal(cloud.state(HISTORY), state)  # type: ignore[arg-type]
+    cloud.keep(("sequence",))
+    assert list(model.backbones) == ["backbone"]
+    assert torch.equal(cloud.state(HISTORY), state[:, :8])  # type: ignore[arg-type]
+    for one, other in zip(before, cloud.opinion("sequence", HISTORY)):
+        assert torch.equal(one.sort(1).values, other.sort(1).values)
+
+
+def test_a_run_of_before_both_had_a_share_counts_them_the_same() -> None:
+    model = SequenceModel(V, 6, BOTH)
+    weights = model.state_dict()
+    model.share.zero_()
+    del weights["share"]
+    model.load_state_dict(weights)
+    assert model.share == 0.5
 
 
 @pytest.mark.parametrize("length", [4, 6, 11])

@@ -24,7 +24,7 @@ from duetgen.errors import OutputExistsError
 from duetgen.evaluation import evaluate, validate
 from duetgen.export import export_bundle
 from duetgen.training import TrainConfig, cloud_run, job, load_run, train
-from duetgen.training.cloud_run import SCALES, SHARES, fit_scale
+from duetgen.training.cloud_run import RECURRENT_SHARES, SCALES, SHARES, fit_scale
 from duetgen.training.config import InvalidConfigError, check_config
 from duetgen.training.defaults import EASE_ITEMS, fill_in
 from duetgen.training.progress import Losses, Silent
@@ -69,7 +69,9 @@ class TestCloudRun:
             assert (own.name, own.method, own.backbone.width, own.backbone.window) == (name, "base", width, 12)
         history = torch.tensor([[3, 4, 5, 6], [7, 2, 0, 0]])
         each = [run.device_model.score_catalogue(history)[:, 2:] for run in (base, recurrent)]
-        expected = torch.log_softmax((each[0] + each[1]) / 2, dim=1)
+        share = float(sequence.share)
+        assert share in RECURRENT_SHARES
+        expected = torch.log_softmax((1 - share) * each[0] + share * each[1], dim=1)
         torch.testing.assert_close(sequence(history)[:, 2:], expected)
         near_VK, weight_VK = largest(solve(gram(people), 300.0), 10)
         assert torch.equal(table.near_VK.long(), near_VK)
@@ -108,6 +110,17 @@ class TestCloudRun:
             model.shares_J[1] = share
             found[share] = validate(CloudList(model), people, limit_devices=CLOUD.validation_devices)
         assert max(found.values()) == load_run(cloud).environment.best
+
+    def test_so_is_what_the_gru4rec_counts_in_the_sequence_model_alone(self, people: Dataset, cloud: Path) -> None:
+        model = load_run(cloud).cloud_model
+        sequence, found = model.members["sequence"], {}
+        assert isinstance(sequence, SequenceModel)
+        chosen = float(sequence.share)
+        model.shares_J[1] = 0
+        for share in RECURRENT_SHARES:
+            sequence.share.fill_(share)
+            found[share] = validate(CloudList(model), people, limit_devices=CLOUD.validation_devices)
+        assert chosen == max(found, key=lambda share: found[share])
 
     @pytest.mark.parametrize("kind", ["ease", "item-knn", "sequence"])
     def test_one_model_alone(self, people: Dataset, tmp_path: Path, kind: str) -> None:

@@ -166,6 +166,12 @@ def train(
     if cloud is not None and not on_cloud:
         ranks = f"validation ndcg@10 {cloud.validation_ndcg10:.4f} ranking by itself"
         console.results.print(f"  cloud model ({', '.join(cloud.members)}): {ranks}")
+    if cloud is not None and cloud.counts:
+        told_counts = [
+            f"{name} counts {value:.2f} {'in' if name == 'gru4rec' else 'beside'} the sequence model"
+            for name, value in cloud.counts.items()
+        ]
+        console.results.print(f"  chosen there: {'; '.join(told_counts)}", soft_wrap=True)
     if trust is not None:
         told_trust = "; ".join(in_words(name, curve) for name, curve in trust.items())
         console.results.print(f"  trust: {told_trust}", soft_wrap=True)
@@ -212,16 +218,19 @@ def told_passes(passes: int) -> str:
 
 
 class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A cloud model: its run, its models by name, and what it has on the validation part, ranking by itself."""
+    """A cloud model: its run, its models by name, what was chosen to count in its ranking, and what that has on the
+    validation part.
+    """
 
     run: str
     members: list[str]
+    counts: dict[str, float]
     validation_ndcg10: float = msgspec.field(name="validation_ndcg@10")
 
 
 def cloud_of(root: Path) -> CloudFacts | None:
     """The cloud model of a finished run; None where it has none, or where its run is gone or has other weights now."""
-    from duetgen.training.run import RunFolder
+    from duetgen.training.run import RunFolder, load_run
 
     folder = RunFolder(root)
     environment = folder.read_environment()
@@ -233,7 +242,8 @@ def cloud_of(root: Path) -> CloudFacts | None:
     there = own.read_environment()
     if environment.cloud_model_sha256 not in ("", there.weights_sha256):
         return None
-    return CloudFacts(run=str(own.root), members=list(members), validation_ndcg10=there.best)
+    counts = load_run(own.root).cloud_model.counts()
+    return CloudFacts(run=str(own.root), members=list(members), counts=counts, validation_ndcg10=there.best)
 
 
 def trust_of(root: Path) -> dict[str, dict[int, float]] | None:

@@ -73,6 +73,22 @@ class CloudModel(nn.Module):
         self.members = nn.ModuleDict(dict(members[place] for place in places))
         self.silent = frozenset(self.members) - set(advisers)
         self.shares_J = self.shares_J[places]
+        if SEQUENCE in self.members and not state:
+            sequence = self.members[SEQUENCE]
+            assert isinstance(sequence, SequenceModel)
+            sequence.drop_idle()
+
+    def counts(self) -> dict[str, float]:
+        """What was chosen to count: a GRU4Rec in the sequence model, where it counts 1 with its SASRec, and what stands
+        beside that.
+        """
+        found = {}
+        for name, share, model in zip(self.members, self.shares_J.tolist(), self.members.values()):
+            if isinstance(model, SequenceModel) and model.recurrent is not None:
+                found["gru4rec"] = float(model.share)
+            if name != SEQUENCE and len(self.members) > 1:
+                found[name] = round(share, 4)
+        return found
 
     def state(self, history_BL: Tensor) -> Tensor | None:
         """The state of the sequence model after each history: [B, D]; None where there is no such model."""

@@ -6,6 +6,7 @@ Shapes: B devices, T events of a sequence, L history length, N positions, D widt
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ class SequenceModel(MemberModel):
     """SASRec (ICDM 2018) and GRU4Rec (ICLR 2016) over the whole history; models of base runs, without dynamic
     parameters.
 
-    They err differently, so the mean of their log-likelihoods is better than each. But for a constant of each device
-    that is one model, with states, queries and item tables side by side.
+    They err differently, so a mean of their log-likelihoods is better than each. But for a constant of each device that
+    is one model, with states, queries and item tables side by side.
 
     Args:
         vocabulary: V.
@@ -31,7 +32,10 @@ class SequenceModel(MemberModel):
 
     Attributes:
         recurrent: the GRU4Rec; None where there is none.
+        share: what it counts in the mean; the rest is the SASRec's.
     """
+
+    share: Tensor
 
     def __init__(self, vocabulary: int, length: int, config: CloudConfig) -> None:
         super().__init__()
@@ -39,6 +43,18 @@ class SequenceModel(MemberModel):
         self.recurrent = None
         if config.recurrent_width:
             self.recurrent = GRU4Rec(vocabulary, recurrent_backbone(length, config))
+            self.register_buffer("share", torch.tensor(0.5))
+
+    def drop_idle(self) -> None:
+        """Leave out the GRU4Rec where it counts nothing."""
+        if self.recurrent is not None and not self.share:
+            self.recurrent = None
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        # In runs that knew no share both counted the same.
+        if self.recurrent is not None:
+            state_dict.setdefault(prefix + "share", torch.tensor(0.5))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     @property
     def backbones(self) -> dict[str, SequenceBackbone]:
@@ -89,8 +105,8 @@ class SequenceModel(MemberModel):
     def queries(self, state_ND: Tensor) -> list[Tensor]:
         """What the item tables are multiplied with: [N, *] each; the sum of the products is the mean of the models."""
         parts = state_ND.split([table.shape[1] for table in self.tables], -1)
-        backbones = self.backbones.values()
-        return [backbone.query(part, None) / len(backbones) for backbone, part in zip(backbones, parts)]
+        queries = [backbone.query(part, None) for backbone, part in zip(self.backbones.values(), parts)]
+        return queries if self.recurrent is None else [(1 - self.share) * queries[0], self.share * queries[1]]
 
 
 def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:

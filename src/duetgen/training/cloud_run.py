@@ -36,6 +36,8 @@ from duetgen.training.within import sequence_configs
 
 AGES: Final = (0, 5, 20)
 """Ages, in events, at which the half-life of a table is chosen: its opinion is to be worth something when it is old."""
+RECURRENT_SHARES: Final = (0.0, 0.25, 0.5, 0.75)
+"""What the GRU4Rec of a sequence model may count in the mean with its SASRec."""
 SHARES: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """What a table's scores may count in the common ranking, beside log-likelihoods of the sequence model."""
 REGULARISATION: Final = 300.0
@@ -99,20 +101,26 @@ class CloudFitting:
         sequence.backbones[name].load_state_dict(load_run(root).device_model.backbone.state_dict())
 
     def choose(self) -> None:
-        """The half-life of the table, then what it counts beside the sequence model."""
-        names = list(self.model.members)
+        """What a GRU4Rec counts in the sequence model; the half-life of the table, then what it counts beside that."""
+        if not len(self.dataset.targets("valid")):
+            return
         for place, model in enumerate(self.model.members.values()):
-            if isinstance(model, GraphModel) and len(self.dataset.targets("valid")):
-                fit_scale(model, self.dataset, self.model.window, self.config)
-            if isinstance(model, TableModel) and len(self.dataset.targets("valid")):
-                self.model.shares_J.zero_()[place] = 1
+            if isinstance(model, SequenceModel) and model.recurrent is not None:
+                self.alone(place)
+                self.best_of(RECURRENT_SHARES, model.share, (0,))
+            if isinstance(model, TableModel):
+                self.alone(place)
                 self.best_of(HALF_LIVES, model.half_life, AGES)
-                self.model.shares_J.fill_(1)
+            self.model.shares_J.fill_(1)
+            if isinstance(model, GraphModel | TableModel):
                 fit_scale(model, self.dataset, self.model.window, self.config)
-                if len(names) > 1:
-                    self.best_of(SHARES, self.model.shares_J[place], (0,))
-        if len(self.dataset.targets("valid")):
-            self.counters.best = self.measure(CloudList(self.model), (0,))
+            if isinstance(model, TableModel) and len(self.model.members) > 1:
+                self.best_of(SHARES, self.model.shares_J[place], (0,))
+        self.counters.best = self.measure(CloudList(self.model), (0,))
+
+    def alone(self, place: int) -> None:
+        """Let one model alone count."""
+        self.model.shares_J.zero_()[place] = 1
 
     def best_of(self, values: tuple[float, ...], setting: Tensor, ages: tuple[int, ...]) -> None:
         """Leave a setting at the value that is best on the validation part, the first of those at a tie."""
