@@ -82,18 +82,24 @@ def test_first_seeds_come_first_and_each_method_as_often_as_it_differs(monkeypat
 
 
 def test_what_others_begin_with_comes_first_and_serves_every_backbone() -> None:
-    names = ("duet", "cloud-list", "popular", "cloud", "base")
+    names = ("duet", "cloud-list", "popular", "base-distilled", "cloud", "base")
     cells = plan_cells(["sasrec", "din"], [METHODS[name] for name in names], [0])
     assert [cell.name for cell in cells] == [
         "any-popular-0",
         "any-cloud-0",
         "sasrec-base-0",
         "din-base-0",
+        "sasrec-base-distilled-0",
+        "din-base-distilled-0",
         "sasrec-duet-0",
         "any-cloud-list-0",
         "din-duet-0",
     ]
-    starts = {"base": Cell("din", "base", 3), "cloud": Cell(None, "cloud", 3)}
+    starts = {
+        "base": Cell("din", "base", 3),
+        "cloud": Cell(None, "cloud", 3),
+        "base-distilled": Cell("din", "base-distilled", 3),
+    }
     assert starts_of(Cell("din", "duet", 3)) == starts
     assert starts_of(Cell("din", "base", 3)) == {}
 
@@ -101,7 +107,8 @@ def test_what_others_begin_with_comes_first_and_serves_every_backbone() -> None:
 def test_duet_takes_the_cloud_model_and_the_base_model_that_are_there(
     tiny: Dataset, tiny_job: Job, tmp_path: Path, run_in: RunIn
 ) -> None:
-    cells = plan_cells(["sasrec"], [METHODS[name] for name in ("base", "cloud", "cloud-list", "duet")], [0])
+    names = ("base", "base-distilled", "cloud", "cloud-list", "duet")
+    cells = plan_cells(["sasrec"], [METHODS[name] for name in names], [0])
     # Two side by side: what begins with another waits for it.
     outcome = run_in(tmp_path / "out", tiny, tiny_job, cells, 2)
     assert (outcome.failed, outcome.left) == ([], [])
@@ -110,7 +117,9 @@ def test_duet_takes_the_cloud_model_and_the_base_model_that_are_there(
     assert not runs["cloud-list"].exists()
     taken = RunFolder(runs["duet"] / "run").read_environment()
     assert taken.cloud_model_sha256 == RunFolder(runs["cloud"]).read_environment().weights_sha256
-    assert taken.global_model_sha256 == RunFolder(runs["base"]).read_environment().weights_sha256
+    bases = [RunFolder(root).read_environment() for root in (runs["base"], runs["base-distilled"] / "run")]
+    assert bases[1].cloud_model_sha256 == taken.cloud_model_sha256
+    assert taken.global_model_sha256 == max(bases, key=lambda one: one.best).weights_sha256
     ranked, listed = (cell_folder(tmp_path / "out", cell).read() for cell in cells if cell.method.startswith("cloud"))
     assert ranked is not None
     assert listed is not None

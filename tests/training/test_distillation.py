@@ -19,10 +19,11 @@ from duetgen.cloudmodel import CloudConfig, CloudModel
 from duetgen.cloudmodel.table import TableModel
 from duetgen.comparison.methods.changes import with_settings
 from duetgen.data.store import Dataset
-from duetgen.training import ObjectiveConfig, TrainConfig, load_run, softmax, train
+from duetgen.training import ObjectiveConfig, TrainConfig, defaults, job, load_run, softmax, train
 from duetgen.training.config import InvalidConfigError, check_config
 from duetgen.training.defaults import fill_in
 from duetgen.training.distillation import Teacher
+from duetgen.training.frozen_base import own_base, to_beat
 from duetgen.training.met import MetItems
 from duetgen.training.objectives import Advice
 from duetgen.training.run import RunFolder
@@ -243,6 +244,75 @@ class TestRuns:
         assert torch.equal(one.opinions[0].items_BK, other.opinions[0].items_BK)
 
 
+class TestBaseOfADuet:
+    def test_the_better_one_of_two_base_models_is_kept(self, people: Dataset, tmp_path: Path) -> None:
+        config = with_settings(DUET, {"model.cloud.kind": "item-knn", "objective.base_distillation": 3.0})
+        folder = RunFolder(train(people, config, tmp_path / "run").root)
+        both = [RunFolder(root).read_environment() for root in (folder.base, folder.taught)]
+        cloud = RunFolder(folder.cloud).read_environment()
+        assert cloud.best > both[0].best
+        assert own_base(folder).root == (folder.taught if both[1].best > both[0].best else folder.base)
+        assert to_beat(config, folder.root) == max(one.best for one in both)
+        windows = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
+        kept = load_run(own_base(folder).root).device_model
+        assert torch.equal(load_run(folder.root).device_model.score_catalogue(windows), kept.score_catalogue(windows))
+        # It is the one that `--method base` gives with the weight and the cloud model, but that its folder names none.
+        alone = {"objective.distillation": 3.0, "model.cloud.kind": "item-knn", "cloud_model": str(folder.cloud)}
+        taught = train(people, with_settings(BASE, {"optimiser.epochs": 1} | alone), tmp_path / "taught").root
+        assert weights_of(folder.taught) == weights_of(taught)
+        assert load_run(folder.taught).config.cloud_model == ""
+        assert train(people, config, folder.root).already_finished
+
+    def test_a_cloud_model_that_ranks_no_better_teaches_nothing(
+        self, people: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(job, "knows_more", lambda cloud, base: False)
+        folder = RunFolder(train(people, with_settings(DUET, {"model.cloud.kind": "item-knn"}), tmp_path / "run").root)
+        assert not folder.taught.exists()
+        assert own_base(folder).root == folder.base
+
+    def test_it_is_left_out_on_demand_and_stopped_it_ends_with_the_same_weights(
+        self, people: Dataset, tmp_path: Path
+    ) -> None:
+        config = with_settings(DUET, {"model.cloud.kind": "item-knn", "checkpoint_seconds": 0.0})
+        assert not RunFolder(
+            train(people, with_settings(config, {"objective.base_distillation": 0.0}), tmp_path / "without").root
+        ).taught.exists()
+        whole = train(people, config, tmp_path / "whole").root
+        with pytest.raises(PowerCutError):
+            train(people, config, tmp_path / "cut", progress=CutAt(2))
+        assert weights_of(train(people, config, tmp_path / "cut").root) == weights_of(whole)
+
+    @pytest.mark.parametrize(
+        ("settings", "weight"),
+        [
+            ({}, 1.0),
+            ({"objective.base_distillation": 0.3}, 0.3),
+            ({"objective.base_distillation": 0.0}, 0.0),
+            ({"model.name": "gru4rec", "objective.kind": "sampled"}, 1.0),
+            ({"model.name": "din"}, 0.0),
+            ({"model.name": "din", "objective.kind": "softmax"}, 1.0),
+            ({"objective.kind": "bce"}, 0.0),
+            ({"model.cloud.kind": "none"}, 0.0),
+            ({"model.method": "base", "model.cloud.kind": "auto"}, "auto"),
+            ({"joint": True, "objective.base_distillation": 1.0}, "auto"),
+            ({"global_model": "somewhere", "objective.base_distillation": 1.0}, "auto"),
+        ],
+    )
+    def test_where_there_is_a_second_one(self, people: Dataset, settings: dict[str, object], weight: object) -> None:
+        config = with_settings(DUET, {"model.cloud.kind": "item-knn"} | settings)
+        assert fill_in(config, people).objective.base_distillation == weight
+
+    def test_where_it_would_take_long_nobody_is_kept_waiting(
+        self, people: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(defaults, "MOST_TAUGHT_POSITIONS", 10)
+        config = with_settings(DUET, {"model.cloud.kind": "item-knn"})
+        assert fill_in(config, people).objective.base_distillation == 0
+        asked = with_settings(config, {"objective.base_distillation": 1.0})
+        assert fill_in(asked, people).objective.base_distillation == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -255,6 +325,9 @@ class TestRuns:
         ({"objective.distillation": 1.0, "objective.kind": "bce"}, "needs a softmax"),
         ({"objective.distillation": 1.0, "feed": "rows"}, "needs a softmax"),
         ({"objective.distillation": -1.0}, "objective.distillation is -1"),
+        ({"objective.base_distillation": 1.0, "model.cloud.kind": "none"}, "base_distillation has no cloud model"),
+        ({"objective.base_distillation": 1.0, "objective.kind": "bce"}, "base_distillation needs a softmax"),
+        ({"objective.base_distillation": -1.0}, "objective.base_distillation is -1"),
         ({"objective.temperature": 0.0}, "objective.temperature is 0"),
     ],
 )

@@ -40,6 +40,8 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
         fallback_share: share of a batch's positions on which the λ term is estimated.
         distillation: weight of the divergence from what a cloud model thinks of the next item; 0: none, and no cloud
             model is needed before the opinions of one.
+        base_distillation: the same weight for a second base model of a DUET that trains its own: the better one on the
+            validation part is kept. 0: no second one; `auto`: 1 where that can be done and does not take long.
         temperature: divides the scores of both in that divergence.
         staleness: S; theta is held for S + 1 events while training, as on a device that asks that often, so its age is
             uniform in 0..S. 0 gives plain training with a fresh theta at every position.
@@ -53,6 +55,7 @@ class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     fallback_weight: float = 1.0
     fallback_share: float = 1.0
     distillation: float = 0.0
+    base_distillation: float | Literal["auto"] = "auto"
     temperature: float = 1.0
     staleness: int = 20
     met: Literal["auto", MetPolicy] = "auto"
@@ -134,6 +137,11 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     feed: Literal["sequences", "rows"] = "sequences"
     validation_devices: int = 5000
     checkpoint_seconds: float = 60.0
+
+    @property
+    def trains_base(self) -> bool:
+        """Whether it is a DUET that trains the global model first which it then keeps."""
+        return self.model.method == "duet" and not (self.joint or self.global_model)
 
     @property
     def keeps_base(self) -> bool:
@@ -264,6 +272,7 @@ def check_config(config: TrainConfig) -> None:
         ("objective.fallback_weight", objective.fallback_weight, 0, 1000),
         ("objective.fallback_share", objective.fallback_share, 0.01, 1),
         ("objective.distillation", objective.distillation, 0, 1000),
+        ("objective.base_distillation", objective.base_distillation, 0, 1000),
         ("objective.temperature", objective.temperature, 0.01, 100),
         ("objective.staleness", objective.staleness, 0, MAX_GENERATOR_HISTORY),
         ("optimiser.learning_rate", optimiser.learning_rate, 1e-9, 10),
@@ -341,19 +350,19 @@ def check_cloud(config: TrainConfig) -> None:
         InvalidConfigError: one of them.
     """
     method, kind, distilled = config.model.method, config.model.cloud.kind, config.objective.distillation > 0
+    base_distilled = config.trains_base and config.objective.base_distillation not in ("auto", 0)
     if not config.cloud_model and (kind != "auto" or config.feed == "rows"):
         check_state(config.model)
     if distilled and method not in ("base", "duet"):
         raise InvalidConfigError(
             f"the method {method} has no use for objective.distillation", "use it with the method base or duet"
         )
-    if distilled and kind == "none" and not config.cloud_model:
+    name = "objective.distillation" if distilled else "objective.base_distillation"
+    if (distilled or base_distilled) and kind == "none" and not config.cloud_model:
+        raise InvalidConfigError(f"{name} has no cloud model to learn from", "leave --cloud-model none out")
+    if (distilled or base_distilled) and (config.feed == "rows" or config.objective.kind == "bce"):
         raise InvalidConfigError(
-            "objective.distillation has no cloud model to learn from", "leave --cloud-model none out"
-        )
-    if distilled and (config.feed == "rows" or config.objective.kind == "bce"):
-        raise InvalidConfigError(
-            "objective.distillation needs a softmax over items", "leave feed and objective.kind at their defaults"
+            f"{name} needs a softmax over items", "leave feed and objective.kind at their defaults"
         )
     named = (
         "cloud_model" if config.cloud_model else f"model.cloud.kind {kind!r}" if kind not in ("auto", "none") else ""

@@ -43,6 +43,11 @@ FEWEST_DEVICES: Final = 500
 MOST_ADVISED: Final = 2**42
 """Positions times items that a cloud model scores for distillation, at most: about ten hours of a core at width 128."""
 
+MOST_TAUGHT_SCORES: Final = 2**36
+"""The same for a base model that nobody has asked to learn from a cloud model: about ten minutes of a core."""
+MOST_TAUGHT_POSITIONS: Final = 2**22
+"""Positions of that, at most: what a cloud model thinks of one takes 600 bytes of memory."""
+
 STEPS: Final = 128
 """About so many steps a pass should have; fewer, and a small dataset is not learnt to its end (docs/findings.md)."""
 LEAST_BATCH: Final = 256
@@ -107,6 +112,7 @@ def fill_in(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         model, backbone=backbone, history=history, cloud=fill_in_cloud(config, dataset), met=dataset.manifest.met
     )
     check_state(complete)
+    config = fill_in_base_distillation(config, complete.cloud, dataset)
     finetune = fill_in_finetune(config.finetune, model) if model.method == "finetune" else config.finetune
     devices = min(config.validation_devices, max(FEWEST_DEVICES, VALIDATION_SCORES // dataset.vocabulary))
     return msgspec.structs.replace(
@@ -122,21 +128,23 @@ def fill_in_objective(config: TrainConfig, dataset: Dataset) -> TrainConfig:
             catalogue at every position would take too long.
     """
     objective, kind = config.objective, config.objective.kind
+    base_distilled = config.trains_base and objective.base_distillation not in ("auto", 0)
+    distilled = "objective.distillation" if objective.distillation else "objective.base_distillation" * base_distilled
     pairwise, large = BACKBONES[config.model.name].pairwise, dataset.vocabulary > FULL_SOFTMAX_ITEMS
     rows = config.feed == "rows"
     if rows:
         kind = "bce"
     elif kind == "auto":
         kind = "sampled" if pairwise or large else "softmax"
-    if objective.distillation and (kind == "bce" or (kind == "sampled" and pairwise)):
+    if distilled and (kind == "bce" or (kind == "sampled" and pairwise)):
         raise InvalidConfigError(
-            "objective.distillation needs items that all positions are scored against",
+            f"{distilled} needs items that all positions are scored against",
             "for DIN choose --objective softmax, or leave distillation out",
         )
     positions = training_positions(config, dataset)
-    if objective.distillation and positions * dataset.vocabulary > MOST_ADVISED:
+    if distilled and positions * dataset.vocabulary > MOST_ADVISED:
         raise InvalidConfigError(
-            f"objective.distillation would score {dataset.vocabulary:,} items at each of {positions:,} positions",
+            f"{distilled} would score {dataset.vocabulary:,} items at each of {positions:,} positions",
             "leave distillation out, or filter rare items when preparing",
         )
     drawn = {"sampled": PAIRWISE_NEGATIVES if pairwise else 1024, "bce": BINARY_NEGATIVES}
@@ -186,6 +194,22 @@ def fill_in_cloud(config: TrainConfig, dataset: Dataset) -> CloudConfig:
         graph = read_graph(filled.graph, filled.ids, dataset, config.model.history.length)
         filled = msgspec.structs.replace(filled, graph_sha256=graph.sha256)
     return filled
+
+
+def fill_in_base_distillation(config: TrainConfig, cloud: CloudConfig, dataset: Dataset) -> TrainConfig:
+    """Replace `auto` of a DUET that trains its own base model, and leave it to all others; `config` has its objective
+    filled in.
+    """
+    objective = config.objective
+    if not config.trains_base:
+        return msgspec.structs.replace(config, objective=msgspec.structs.replace(objective, base_distillation="auto"))
+    if objective.base_distillation != "auto":
+        return config
+    positions = training_positions(config, dataset)
+    shared = objective.kind == "softmax" or (objective.kind == "sampled" and not BACKBONES[config.model.name].pairwise)
+    soon = positions <= MOST_TAUGHT_POSITIONS and positions * dataset.vocabulary <= MOST_TAUGHT_SCORES
+    weight = float(bool(cloud.members) and shared and soon and len(dataset.targets("valid")) > 0)
+    return msgspec.structs.replace(config, objective=msgspec.structs.replace(objective, base_distillation=weight))
 
 
 def fill_in_finetune(finetune: FineTuneConfig, model: ModelConfig) -> FineTuneConfig:

@@ -78,6 +78,12 @@ def freeze_global_model(model: Recommender, base: Recommender, config: TrainConf
         model.generator.start_from(model.backbone.origin() + (model.generator.constant() - before_P))
 
 
+def own_base(folder: RunFolder) -> RunFolder:
+    """The base model that a run keeps of those that it has trained itself: the best on the validation part."""
+    there = [one for one in map(RunFolder, (folder.base, folder.taught)) if one.environment.is_file()]
+    return max(there, key=lambda one: one.read_environment().best, default=RunFolder(folder.base))
+
+
 def to_beat(config: TrainConfig, root: Path) -> float | None:
     """`ndcg@10` on the validation part of the global model that the run in a folder keeps: what its generator has to
     beat.
@@ -85,7 +91,7 @@ def to_beat(config: TrainConfig, root: Path) -> float | None:
     None where it keeps none, or where that has no run any more, or where its figure does not compare: of a run that has
     a generator itself, or that was measured on other devices or an earlier version of the dataset.
     """
-    folder = RunFolder(Path(config.global_model) if config.global_model else RunFolder(root).base)
+    folder = RunFolder(Path(config.global_model)) if config.global_model else own_base(RunFolder(root))
     if not config.keeps_base or not folder.config.is_file():
         return None
     environment, own = folder.read_environment(), RunFolder(root)

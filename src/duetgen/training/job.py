@@ -27,7 +27,7 @@ from duetgen.training.config import InvalidConfigError, TrainConfig, check_confi
 from duetgen.training.defaults import fill_in
 from duetgen.training.distillation import Teacher
 from duetgen.training.finetune_run import FineTuning
-from duetgen.training.frozen_base import check_apart, check_global_model, load_global_model
+from duetgen.training.frozen_base import check_apart, check_global_model, load_global_model, own_base
 from duetgen.training.growth import grown, grown_weights
 from duetgen.training.loop import Trainer, Validate, make_batches
 from duetgen.training.processes import Processes
@@ -45,7 +45,7 @@ from duetgen.training.run import (
 from duetgen.training.start import check_start, digest_of_start, of_sequence
 from duetgen.training.states import States
 from duetgen.training.trust import learn_trust
-from duetgen.training.within import base_config, cloud_config
+from duetgen.training.within import base_config, cloud_config, taught_config
 
 
 def train(
@@ -57,6 +57,7 @@ def train(
     validate: Validate | None = None,
     progress: Progress | None = None,
     known: dict[str, Tensor] | None = None,
+    advice: Path | None = None,
 ) -> TrainResult:
     """Train one model; the same call on an unfinished folder goes on where it stopped, with the same end.
 
@@ -70,6 +71,7 @@ def train(
         validate: gives `ndcg@10` on the validation part; by default the `full` protocol.
         progress: hears how it goes.
         known: of a run within another one that goes on from `config.start_from`: its part of that run's weights, grown.
+        advice: of a run within another one: the cloud model of that, which it learns from.
 
     Raises:
         InvalidConfigError: a setting is out of its range, or the global model, the cloud model or the run that it goes
@@ -126,21 +128,26 @@ def train(
 
             trainer = CloudFitting(dataset, config, folder, list_measure(dataset, config), processes, train_backbone)
         else:
-            base = base_root = cloud = None
+            base = None
+            base_root = Path(config.global_model) if config.global_model else None
+            cloud = Path(config.cloud_model) if config.cloud_model else advice
+            within = partial(train, dataset, progress=progress, known=known)
+            if config.keeps_base and base_root is None:
+                progress.turned(f"{config.model.name} base")
+                seconds += within(base_config(config), folder.base, validate=validate).seconds
+            if config.model.cloud.members and cloud is None:
+                progress.turned("cloud model")
+                cloud = folder.cloud
+                seconds += within(cloud_config(config), cloud).seconds
+            if config.trains_base and config.objective.base_distillation:
+                assert cloud is not None
+                if processes.of_first(partial(knows_more, cloud, folder.base)):
+                    progress.turned(f"{config.model.name} base that learns from the cloud model")
+                    taught = within(taught_config(config), folder.taught, validate=validate, advice=cloud)
+                    seconds += taught.seconds
             if config.keeps_base:
-                base_root = Path(config.global_model)
-                if not config.global_model:
-                    progress.turned(f"{config.model.name} base")
-                    own = base_config(config)
-                    first = train(dataset, own, folder.base, validate=validate, progress=progress, known=known)
-                    base_root, seconds = first.root, first.seconds
+                base_root = base_root or processes.of_first(partial(own_base, folder)).root
                 base = processes.of_first(partial(load_global_model, dataset, config, base_root))
-            if config.model.cloud.members:
-                cloud = Path(config.cloud_model)
-                if not config.cloud_model:
-                    progress.turned("cloud model")
-                    second = train(dataset, cloud_config(config), folder.cloud, progress=progress, known=known)
-                    cloud, seconds = second.root, seconds + second.seconds
             if config.model.method == "finetune":
                 assert base is not None
                 trainer = FineTuning(dataset, config, folder, measure, processes, base)
@@ -234,6 +241,11 @@ def check_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) 
             "give both the same",
         )
     return run.environment.weights_sha256
+
+
+def knows_more(cloud: Path, base: Path) -> bool:
+    """Whether a finished cloud model ranks better on the validation part than a finished base model."""
+    return RunFolder(cloud).read_environment().best > RunFolder(base).read_environment().best
 
 
 def list_measure(dataset: Dataset, config: TrainConfig) -> Measure:

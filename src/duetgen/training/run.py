@@ -176,6 +176,11 @@ class RunFolder:
         return self.root / "base"
 
     @property
+    def taught(self) -> Path:
+        """`base-distilled`, a run folder."""
+        return self.root / "base-distilled"
+
+    @property
     def cloud(self) -> Path:
         """`cloud`, a run folder."""
         return self.root / "cloud"
@@ -198,7 +203,7 @@ class RunFolder:
     @property
     def contents(self) -> list[Path]:
         """What there may be beside `environment.json`."""
-        folders = [self.base, self.cloud, self.sequence, self.recurrent, self.checkpoint.parent]
+        folders = [self.base, self.taught, self.cloud, self.sequence, self.recurrent, self.checkpoint.parent]
         return [self.config, self.metrics, self.weights, self.finetune, *folders]
 
     def write_environment(self, environment: Environment) -> None:

@@ -23,13 +23,27 @@ def base_config(config: TrainConfig) -> TrainConfig:
             cloud=msgspec.structs.replace(model.cloud, kind="none"),
         ),
         objective=msgspec.structs.replace(
-            config.objective, distillation=plain.distillation, fallback_weight=plain.fallback_weight
+            config.objective,
+            distillation=plain.distillation,
+            fallback_weight=plain.fallback_weight,
         ),
         optimiser=msgspec.structs.replace(config.optimiser, generator_rate="auto"),
         finetune=FineTuneConfig(),
         global_model="",
         joint=False,
         cloud_model="",
+    )
+
+
+def taught_config(config: TrainConfig) -> TrainConfig:
+    """The settings of the second base run of a DUET, which learns from its cloud model too."""
+    own = base_config(config)
+    weight = config.objective.base_distillation
+    assert weight != "auto"
+    return msgspec.structs.replace(
+        own,
+        model=msgspec.structs.replace(own.model, cloud=config.model.cloud),
+        objective=msgspec.structs.replace(own.objective, distillation=weight),
     )
 
 

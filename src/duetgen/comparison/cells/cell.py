@@ -61,7 +61,11 @@ def plan_cells(backbones: Sequence[str], methods: Sequence[Method], seeds: Seque
                     cells.setdefault(Cell(backbone if method.uses_backbone else None, method.name, own))
     # Within a seed: what is counted, which is quick; what others begin with; the rest.
     starts = get_args(Start)
-    later = {method.name: 1 if method.name in starts else 2 for method in methods if method.family != "counting"}
+    later = {
+        method.name: (1 + bool(method.uses) if method.name in starts else 3)
+        for method in methods
+        if method.family != "counting"
+    }
     return runs + sorted(cells, key=lambda cell: (cell.seed, later.get(cell.method, 0)))
 
 
@@ -191,7 +195,7 @@ def finished_starts(cell: Cell, folder: CellFolder) -> dict[Start, Path]:
     """
     found = {name: CellFolder(folder.root.parent / other.name) for name, other in starts_of(cell).items()}
     return {
-        name: other.fit
+        name: other.fit / "run" if METHODS[name].uses else other.fit
         for name, other in found.items()
         if not (folder.fit / name).is_dir() and other.read() is not None
     }

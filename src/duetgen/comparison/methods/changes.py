@@ -125,7 +125,8 @@ def duet_distilled(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 
 def distilled(config: TrainConfig) -> dict[str, Any]:
     """The setting of what learns from the cloud model: the weight that is given, or as much as the target."""
-    return {"objective.distillation": config.objective.distillation or 1.0}
+    asked = config.objective.base_distillation
+    return {"objective.distillation": config.objective.distillation or (asked if asked != "auto" else 0.0) or 1.0}
 
 
 def weights_alone(config: TrainConfig, own: dict[str, Any]) -> TrainConfig:

@@ -21,13 +21,14 @@ from duetgen.comparison.methods.runs import FinishedRun, open_run
 from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, TrainResult, load_run, recommender_of, train
 from duetgen.training.config import InvalidConfigError
+from duetgen.training.defaults import fill_in
 from duetgen.training.progress import Progress
 from duetgen.training.run import NotARunError, RunFolder
 
 Family = Literal["global", "generated", "finetuned", "counting", "cloud"]
-Start = Literal["base", "cloud"]
-NAMED_BY: Final[dict[Start, str]] = {"base": "global_model", "cloud": "cloud_model"}
-"""The setting of a run that names the one that it begins with."""
+Start = Literal["base", "cloud", "base-distilled"]
+BASES: Final[tuple[Start, ...]] = ("base", "base-distilled")
+"""Of these the best one on the validation part is kept."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,12 @@ class Method:
 
 
 def start(
-    name: Start, dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, given: Path | None
+    name: Start,
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path,
+    progress: Progress | None,
+    given: Path | None,
 ) -> TrainResult | None:
     """The finished run that a method begins with: the one that is given, else one that is trained in `folder`.
 
@@ -89,9 +95,8 @@ def start(
     elif name == "cloud" and (config.model.cloud.kind == "none" or config.feed == "rows"):
         return None
     if given is None:
-        return train(
-            dataset, (changes.base if name == "base" else changes.cloud)(config, dataset), folder, progress=progress
-        )
+        change = {"base": changes.base, "cloud": changes.cloud, "base-distilled": changes.base_distilled}[name]
+        return train(dataset, change(config, dataset), folder, progress=progress)
     run = load_run(given)
     run.check_dataset(dataset)
     return TrainResult(run.root, -1, run.environment.best, 0, run.environment.seconds, True)
@@ -101,16 +106,30 @@ def trained(change: Change, uses: tuple[Start, ...] = ()) -> Callable[..., Fitte
     """A method that is a training run with changed settings; what it `uses` is trained first, or given by name."""
 
     def fit(dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, **given: Path) -> Fitted:
-        own, seconds = change(config, dataset), 0.0
+        own, found = change(config, dataset), dict[Start, TrainResult]()
         for name in uses:
+            if name == "base-distilled" and not teaches(own, dataset, found):
+                continue
             first = start(name, dataset, config, folder / name, progress, given.get(name))
             if first is not None:
-                own = with_settings(own, {NAMED_BY[name]: str(first.root)})
-                seconds += first.seconds
+                found[name] = first
+            if name == "cloud" and first is not None:
+                config, own = (with_settings(one, {"cloud_model": str(first.root)}) for one in (config, own))
+        bases = [found[name] for name in BASES if name in found]
+        if bases:
+            kept = max(bases, key=lambda one: one.best)
+            own = with_settings(own, {"global_model": str(kept.root)})
         result = train(dataset, own, folder / "run" if uses else folder, progress=progress)
+        seconds = sum(first.seconds for first in found.values())
         return Fitted(load_run(result.root).model, seconds + result.seconds, result.root, result.best)
 
     return fit
+
+
+def teaches(config: TrainConfig, dataset: Dataset, found: dict[Start, TrainResult]) -> bool:
+    """Whether `duet train` would train a second base model, which learns from the cloud model too."""
+    asked = "cloud" in found and fill_in(config, dataset).objective.base_distillation not in ("auto", 0)
+    return asked and found["cloud"].best > found["base"].best
 
 
 def ranked_on_cloud(make: Callable[[CloudModel], nn.Module], own: bool = False) -> Callable[..., Fitted]:
@@ -275,14 +294,14 @@ METHODS: Final[dict[str, Method]] = {
             "weights generated for the base model, and opinions of the cloud",
             "generated",
             changes.duet,
-            ("base", "cloud"),
+            ("base", "cloud", "base-distilled"),
         ),
         run_of(
             "duet-distilled",
             "DUET, the generator learns from the cloud model too",
             "generated",
             changes.duet_distilled,
-            ("base", "cloud"),
+            ("base", "cloud", "base-distilled"),
         ),
         run_of(
             "duet-joint",

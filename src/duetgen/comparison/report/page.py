@@ -107,7 +107,12 @@ def facts(results: Results) -> str:
     methods = [METHODS[name] for name in found if name not in runs and name in METHODS]
     for start in get_args(Start):
         later = [method.name for method in methods if start in method.uses]
-        if later:
+        if later and start == "base-distilled":
+            parts.append(
+                f"The better one of base and base-distilled on the validation part is the global model of: "
+                f"{', '.join(later)}."
+            )
+        elif later:
             parts.append(f"What starts from the finished {start} model has its training besides: {', '.join(later)}.")
     if note := encoder_note(job.config, [method.name for method in methods]):
         parts.append(note)
