@@ -62,6 +62,19 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     assert json.loads(duet(*given, "--json")[0])["cloud_model"] is None
 
 
+def test_what_two_base_models_have_is_told(people: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", str(people.root), *SMALL, "--cloud-model", "item-knn", "--out", str(tmp_path / "run"), "--quiet"]
+    main(words)
+    out = capsys.readouterr().out
+    main([*words, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["base_models"]) == ["base", "base-distilled"]
+    plain, taught = told["base_models"].values()
+    assert told["global_model_validation_ndcg@10"] == max(plain, taught)
+    kept = "so that one is kept" if taught > plain else "so it is not kept"
+    assert f"has {plain:.4f}; one that learns from the cloud model too {taught:.4f}, {kept}" in out
+
+
 def test_a_duet_for_a_finished_base_model_has_a_cloud_model_by_default(people: Dataset, tmp_path: Path) -> None:
     base, data = str(tmp_path / "base"), str(people.root)
     main(["train", data, "--method", "base", *SMALL, "--out", base, "--quiet"])

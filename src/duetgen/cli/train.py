@@ -76,7 +76,7 @@ def train(
     from duetgen.training.config import InvalidConfigError
     from duetgen.training.defaults import fill_in
     from duetgen.training.finetune_run import read_choice
-    from duetgen.training.frozen_base import to_beat
+    from duetgen.training.frozen_base import own_bases, to_beat
     from duetgen.training.run import RunFolder
     from duetgen.training.start import check_start, check_there, going_on
 
@@ -135,6 +135,7 @@ def train(
     choice = read_choice(RunFolder(result.root)) if tuned else None
     cloud, trust = cloud_of(result.root), trust_of(result.root)
     without = choice.base_validation_ndcg10 if choice is not None else to_beat(settled, result.root)
+    bases = own_bases(RunFolder(result.root))
     if json:
         console.print_json(
             {
@@ -142,6 +143,7 @@ def train(
                 "best_epoch": None if tuned or on_cloud else result.best_epoch,
                 "validation_ndcg@10": result.best,
                 "global_model_validation_ndcg@10": without,
+                "base_models": bases or None,
                 "epochs": result.epochs,
                 "seconds": result.seconds,
                 "already_finished": result.already_finished,
@@ -163,6 +165,13 @@ def train(
         gains = "" if result.best > without else f": {what} gains nothing there"
         where = " on the same sample" if tuned else ""
         console.results.print(f"  without {it}, by its global model alone: {without:.4f}{where}{gains}")
+    if len(bases) > 1:
+        plain, taught = bases.values()
+        kept = "so that one is kept" if taught > plain else "so it is not kept"
+        console.results.print(
+            f"  its base model has {plain:.4f}; one that learns from the cloud model too {taught:.4f}, {kept}",
+            soft_wrap=True,
+        )
     if cloud is not None and not on_cloud:
         ranks = f"validation ndcg@10 {cloud.validation_ndcg10:.4f} ranking by itself"
         console.results.print(f"  cloud model ({', '.join(cloud.members)}): {ranks}")

@@ -78,10 +78,16 @@ def freeze_global_model(model: Recommender, base: Recommender, config: TrainConf
         model.generator.start_from(model.backbone.origin() + (model.generator.constant() - before_P))
 
 
-def own_base(folder: RunFolder) -> RunFolder:
-    """The base model that a run keeps of those that it has trained itself: the best on the validation part."""
+def own_bases(folder: RunFolder) -> dict[str, float]:
+    """The base models that a run has trained itself, by their folders: `ndcg@10` on the validation part."""
     there = [one for one in map(RunFolder, (folder.base, folder.taught)) if one.environment.is_file()]
-    return max(there, key=lambda one: one.read_environment().best, default=RunFolder(folder.base))
+    return {one.root.name: one.read_environment().best for one in there}
+
+
+def own_base(folder: RunFolder) -> RunFolder:
+    """The one that it keeps: the best of them."""
+    bests = own_bases(folder)
+    return RunFolder(folder.root / max(bests, key=bests.__getitem__, default=folder.base.name))
 
 
 def to_beat(config: TrainConfig, root: Path) -> float | None:

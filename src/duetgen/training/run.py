@@ -8,6 +8,7 @@ metrics.jsonl        one line an epoch
 weights.safetensors  the best weights by validation; appears when the run ends
 finetune.json        of fine-tuning: steps and rate, and what else was tried
 base/                of what keeps a global model and was given none: the run of its base model
+base-distilled/      of a DUET: that of a second one, which learns from its cloud model too
 cloud/               of what has a cloud model and was given none: the run of it
 sequence/            of a cloud model: the base run of its SASRec
 recurrent/           of a cloud model: the base run of its GRU4Rec
