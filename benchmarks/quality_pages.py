@@ -42,21 +42,35 @@ DATASETS: Final = {
 }
 """Datasets as people call them, in the order of the page."""
 HEAD: Final = (
-    *("cell", "devices", "items", "met", "seeds", "base", "base-ensemble", "cloud", "its list, 20 events old", "DUET"),
+    *("cell", "devices", "items", "met", "seeds", "base", "base-distilled", "base-ensemble", "cloud"),
+    *("its list, 20 events old", "DUET"),
     *("way", "θ, bytes", "DUET less base", "weights alone less base", "opinions alone less base"),
-    *("θ 20 events old less base", "another's θ", "user AUC, 99 drawn: base", "DUET", "less base"),
+    *(
+        "θ 20 events old less base",
+        "DUET less base-distilled",
+        "another's θ",
+        "user AUC, 99 drawn: base",
+        "DUET",
+        "less base",
+    ),
 )
 DEVICES: Final = {"sasrec": "SASRec", "sasrec-32": "SASRec of width 32", "gru4rec": "GRU4Rec", "din": "DIN"}
 """Device models as people call them; of width 64 where nothing is said."""
-CLOUD, CLOUD_LIST, ENSEMBLE = "cloud", "cloud-list", "base-ensemble"
+CLOUD, CLOUD_LIST, ENSEMBLE, TAUGHT = "cloud", "cloud-list", "base-ensemble", "base-distilled"
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A method less base, with its 95 % interval over devices."""
+    """A method less another one, with its 95 % interval over devices."""
 
     mean: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def negative(self) -> Difference:
+        """The other one less the method."""
+        low, high = (None if bound is None else -bound for bound in (self.high, self.low))
+        return Difference(-self.mean, low, high)
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +82,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         drawn: `ndcg@10`, `hr@10`, `user_auc` and `auc` among 99 drawn negatives, fresh.
         less_base: condition to the difference in `ndcg@10`.
         new_less_base: the same, fresh, of the new targets.
+        less_duet: the difference in `ndcg@10` from DUET, both fresh.
         auc_less_base: the difference in `user_auc` among drawn negatives, fresh.
         validation: `ndcg@10` on the validation part.
         seconds: of training.
@@ -89,6 +104,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     theta_bytes: int = 0
     opinion_bytes: int = 0
     scoring_ms: float | None = None
+    less_duet: Difference | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +166,7 @@ def measured(row: Row, full: Table, drawn: Table) -> Measured:
     less = {
         name: one
         for name, condition in of.items()
-        if (one := difference(against_base(full, row.method, condition, HEADLINE))) is not None
+        if (one := difference(against(BASE, full, row.method, condition, HEADLINE))) is not None
     }
     fresh, among = row.condition(), drawn.row(row.method)
     new = None if fresh is None or "new" not in fresh.groups else fresh.groups["new"].metrics[HEADLINE]
@@ -161,25 +177,28 @@ def measured(row: Row, full: Table, drawn: Table) -> Measured:
         new=None if new is None else round(new, 6),
         drawn={name: round(value, 6) for name, value in found.items()},
         less_base=less,
-        new_less_base=difference(against_base(full, row.method, row.headline, HEADLINE, "new")),
-        auc_less_base=difference(against_base(drawn, row.method, row.headline, "user_auc")),
+        new_less_base=difference(against(BASE, full, row.method, row.headline, HEADLINE, "new")),
+        auc_less_base=difference(against(BASE, drawn, row.method, row.headline, "user_auc")),
         validation=None if row.validation is None else round(row.validation, 6),
         seconds=round(row.fit_seconds, 1),
         device_bytes=row.cost.device_bytes,
         theta_bytes=row.cost.theta_bytes,
         opinion_bytes=row.cost.opinion_bytes,
         scoring_ms=round(row.cost.scoring_ms, 3),
+        less_duet=difference(against(DUET, full, row.method, row.headline, HEADLINE)),
     )
 
 
-def against_base(table: Table, method: str, condition: str, metric: str, group: str = "all") -> Comparison | None:
-    """A method under a condition against base; None where it was not measured."""
-    base = table.row(BASE)
-    return None if base is None else table.find(method, condition, BASE, base.headline, metric, group)
+def against(
+    other: str, table: Table, method: str, condition: str, metric: str, group: str = "all"
+) -> Comparison | None:
+    """A method under a condition against another one; None where it was not measured."""
+    row = table.row(other)
+    return None if row is None else table.find(method, condition, other, row.headline, metric, group)
 
 
 def difference(one: Comparison | None) -> Difference | None:
-    """What a record keeps of a comparison with base."""
+    """What a record keeps of a comparison of two."""
     if one is None:
         return None
     bounds = [None if bound is None else round(bound, 6) for bound in (one.low, one.high)]
@@ -235,7 +254,9 @@ def page(found: list[Record]) -> str:
         "finished base model, or jointly with its global model where the validation part prefers that; its θ has",
         "weights and opinions of a cloud model. *cloud* ranks on the cloud itself; *base-ensemble* is base on a device",
         "that carries a counting model too. A cell without these two was measured before opinions were a part of θ:",
-        "there it is weights alone, which count in full at every age. Intervals are 95 % over devices.",
+        "there it is weights alone, which count in full at every age. *base-distilled* has learnt from the cloud",
+        "model, and is the global model of DUET where the validation part prefers it; a cell without it was measured",
+        "before that was so. Intervals are 95 % over devices.",
         "Made by `python benchmarks/quality.py --write`.",
         "",
         "![DUET less base in every cell](gains.svg)",
@@ -243,7 +264,7 @@ def page(found: list[Record]) -> str:
         counts(found),
         "",
         f"| {' | '.join(HEAD)} |",
-        f"|---|---:|---:|---|{'---:|' * 6}---|{'---:|' * 9}",
+        f"|---|---:|---:|---|{'---:|' * 7}---|{'---:|' * 10}",
         *(duet_line(one) for one in found),
         "",
         "## Every method",
@@ -290,14 +311,15 @@ def duet_line(record: Record) -> str:
     base, duet = record.methods[BASE], record.chosen
     cells = [title(record), f"{record.devices:,}", f"{record.items:,}", full_name("full", record.met).split()[-1]]
     cells += [str(record.seeds), figure(base.ndcg[FRESH])]
-    for name, condition in ((ENSEMBLE, FRESH), (CLOUD, FRESH), (CLOUD_LIST, OLD)):
+    for name, condition in ((TAUGHT, FRESH), (ENSEMBLE, FRESH), (CLOUD, FRESH), (CLOUD_LIST, OLD)):
         cells.append(figure(record.methods[name].ndcg.get(condition)) if name in record.methods else "")
     if duet is None:
         return f"| {' | '.join([*cells, *[''] * (len(HEAD) - len(cells))])} |"
     cells += [figure(duet.ndcg[FRESH]), "jointly" if record.way == JOINTLY else "on base"]
     cells.append(f"{duet.theta_bytes:,}" if duet.theta_bytes else "")
     cells += [interval(duet.less_base.get(condition)) for condition in (FRESH, WEIGHTS, OPINIONS, OLD)]
-    cells.append(figure(duet.ndcg.get(ANOTHER)))
+    taught = record.methods[TAUGHT].less_duet if TAUGHT in record.methods and record.way == DUET else None
+    cells += [interval(None if taught is None else taught.negative), figure(duet.ndcg.get(ANOTHER))]
     cells += [figure(base.drawn.get("user_auc")), figure(duet.drawn.get("user_auc")), interval(duet.auc_less_base)]
     return f"| {' | '.join(cells)} |"
 
