@@ -79,12 +79,7 @@ class Method:
 
 
 def start(
-    name: Start,
-    dataset: Dataset,
-    config: TrainConfig,
-    folder: Path,
-    progress: Progress | None,
-    given: Path | None,
+    name: Start, dataset: Dataset, config: TrainConfig, folder: Path, progress: Progress | None, given: Path | None
 ) -> TrainResult | None:
     """The finished run that a method begins with: the one that is given, else one that is trained in `folder`.
 
