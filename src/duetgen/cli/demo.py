@@ -151,7 +151,7 @@ def run_demo(
     report = None
     if live and not cloud_is_installed():
         live = False
-        console.notes.print("no cloud at the end: its packages are not here; pip install 'duetgen\\[cloud]'")
+        console.notes.print("no cloud at the end: its packages are not here; pip install 'duetgen[cloud]'")
     if live:
         if not json:
             print_result(found["duet"], rows, new)
@@ -192,7 +192,8 @@ def title_of(method: str) -> str:
 def step(silent: bool, number: int, title: str, what: str) -> None:
     """Say what comes next."""
     if not silent:
-        console.results.print(f"\n[bold]{number}. {title}[/]: {what}")
+        console.results.print()
+        console.results.print(console.styled(f"{number}. {title}", "bold", f": {what}"))
 
 
 def demo_config(backbone: str, method: str, epochs: int | None, seed: int) -> TrainConfig:

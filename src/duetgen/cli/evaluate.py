@@ -153,7 +153,7 @@ def evaluate(
         return
     for name, its in zip(names, found):
         if len(names) > 1:
-            console.results.print(name, style="bold", markup=False)
+            console.results.print(name, style="bold")
         for evaluation in its:
             print_evaluation(evaluation, name)
             if by_history:
@@ -272,7 +272,7 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
         table.add_row(label(result.name, evaluation), *values, bounds)
     console.results.print(heading(evaluation))
     for line in notes(evaluation, run):
-        console.results.print(line, markup=False)
+        console.results.print(line)
     console.results.print(table)
     print_groups(evaluation)
 

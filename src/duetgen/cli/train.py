@@ -178,8 +178,8 @@ def train(
         opinions = [curve for name, curve in trust.items() if name != "weights"]
         if opinions and not any(any(curve.values()) for curve in opinions):
             console.results.print("  no opinion counts: devices lose nothing by `duet export --parts weights`")
-    console.results.print(f"  run folder: {result.root}", markup=False)
-    console.results.print(f"  next: duet evaluate {result.root} {dataset}", markup=False)
+    console.results.print(f"  run folder: {result.root}")
+    console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 
 
 def print_start(root: Path, data: Dataset, epochs: int) -> None:
