@@ -93,7 +93,7 @@ class TestByHand:
         assert prepare(write("log.csv", log), tmp_path / "out", self.CONFIG).tied_timestamps == 1 / 8
 
     def test_rating_threshold_is_a_step(self, write: Write, tmp_path: Path) -> None:
-        config = msgspec.structs.replace(self.CONFIG, min_rating=4.0, split="leave-one-out")
+        config = PrepareConfig(min_rating=4.0, split="leave-one-out")
         manifest = prepare(write("log.csv", LOG), tmp_path / "out", config)
         rating = next(step for step in manifest.steps if step.name == "rating")
         assert (rating.events_in, rating.events_out) == (8, 7)
@@ -236,11 +236,11 @@ class TestAnyLog:
         frame = pl.DataFrame(rows, schema=["user", "item", "timestamp", "rating"], orient="row")
         (frame if timed else frame.drop("timestamp")).write_csv(root / "log.csv")
         config = PrepareConfig(
-            split=data.draw(st.sampled_from([None, "leave-one-out"])),
+            split=(split := data.draw(st.sampled_from([None, "leave-one-out"]))),
             min_rating=data.draw(st.sampled_from([None, 3])),
             min_user_events=data.draw(st.integers(1, 4)),
             min_item_events=data.draw(st.integers(1, 4)),
-            test_share=data.draw(st.sampled_from([0.1, 0.5])),
+            test_share=data.draw(st.sampled_from([0.1, 0.5])) if timed and split is None else 0.1,
         )
         try:
             manifest = prepare(root / "log.csv", root / "out", config)

@@ -144,8 +144,10 @@ def prepare(
         source, input = "auto", Path(source)
     if input is None and source != "synthetic":
         raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
+    if people is not None and source != "synthetic":
+        raise UsageError("--people is of the synthetic log alone", "leave it out")
     silent = quiet or json
-    if append is not None and (source in KINDS or input is None or test_input is not None or people is not None):
+    if append is not None and (source in KINDS or input is None or test_input is not None):
         images = ", and images cannot grow" if source in KINDS else ""
         raise UsageError(f"--append takes one log of events{images}", "write `duet prepare LOG --append DATASET`")
     if append == "":
@@ -201,7 +203,7 @@ def prepare(
     )
     if source in KINDS:
         plain = replace(base, **given(seed=seed, name=name))
-        if people is not None or config != plain or test_input is not None or input is None:
+        if config != plain or test_input is not None or input is None:
             raise UsageError(
                 "images take --out, --name and --seed alone", f"write `duet prepare {source} INPUT --out DIR`"
             )

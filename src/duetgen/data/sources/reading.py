@@ -63,6 +63,7 @@ def read(
     if source == Synthetic.name:
         if path is not None or test_input is not None:
             raise BadSettingError("the source synthetic reads no file", "leave the input out")
+        _read_in_one_way(source, columns, reading)
         return read_synthetic(synthetic or SyntheticConfig())
     if path is None:
         raise InputMissingError(f"the source {source} needs an input", "name the log file")
@@ -76,9 +77,23 @@ def read(
     if isinstance(kind, Reader):
         logs = LOGS if source == "auto" or isinstance(kind, Table) else kind.logs or LOGS
         return _read_files(path, test_input, kind, logs, columns, EventTable(reading, spool))
+    _read_in_one_way(kind.name, columns, reading)
     for file in files_of(path, test_input):
         check(file, kind)
     return read_text_format(path, test_input)
+
+
+def _read_in_one_way(source: str, columns: Columns, reading: Reading) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        BadSettingError: one is given.
+    """
+    if columns != Columns() or reading != Reading():
+        raise BadSettingError(
+            f"the source {source} is read in one way",
+            "leave the options for columns, times, titles and what is dropped out",
+        )
 
 
 def _read_files(
