@@ -111,6 +111,29 @@ def test_a_name_in_another_encoding_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("recommend r d --out x.csv --threads 0", "train d --threads -1", "export r d --out b --threads 99999"),
+        *("evaluate r d --seed -1", "evaluate r d --bootstrap -1", "evaluate r d --bootstrap 99999999999"),
+        *("evaluate r d --limit-devices 0", "data describe d --seed -1", "demo --seed -1", "device b --top 0"),
+        *("device b --workers 3", "device b --seed 4", "device b --limit-devices 3", "device b --protocol full"),
+        *("device b --replay d --cloud http://x --top 3", "device b --replay d --cloud http://x --state s"),
+        *(
+            "device b --replay d --cloud http://x --speed-up nan",
+            "recommend r d --out no/x.csv",
+            "demo --vision --no-live",
+        ),
+    ],
+)
+def test_a_number_out_of_range_and_an_option_that_would_do_nothing_are_refused_at_once(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(duet_here(*words.split()), "usage")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_names_every_verb() -> None:
     result = duet("--help")
     assert result.returncode == 0

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from duetgen.cli import console
 from duetgen.cli.datasets import DatasetPath, find_dataset, terms_of
+from duetgen.cli.ranges import SEED
 
 if TYPE_CHECKING:
     from duetgen.data.catalogue import Entry
@@ -194,7 +195,9 @@ def describe(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Page to write [NAME.html in the current folder].")] = None,
-    seed: Annotated[int, Parameter(help="Seed of the devices that drift and reach are measured on.")] = 0,
+    seed: Annotated[
+        int, Parameter(validator=SEED, help="Seed of the devices that drift and reach are measured on.")
+    ] = 0,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a page.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: AsJson = False,
@@ -232,7 +235,7 @@ def text(
     window: Annotated[int, Parameter(help="Events of a sequence.")] = 10,
     negatives: Annotated[int, Parameter(help="Drawn rows for each training row.")] = 4,
     test_negatives: Annotated[int, Parameter(help="Drawn rows for each test case.")] = 99,
-    seed: Annotated[int, Parameter(help="Seed of the drawn rows, and of their order.")] = 0,
+    seed: Annotated[int, Parameter(validator=SEED, help="Seed of the drawn rows, and of their order.")] = 0,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace such a folder.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: AsJson = False,

@@ -132,7 +132,7 @@ def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
 
 def show(device: Device, before: Sequence[str], top: int) -> list[str]:
     """The ranking now, each item with where it was before."""
-    ranked = device.recommend(max(1, top))
+    ranked = device.recommend(top)
     was = {item: place for place, item in enumerate(before)}
     console.results.print(headline(device.status()), style="bold")
     table = Table(box=None, pad_edge=False, header_style="bold")
