@@ -10,9 +10,9 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Collection, Iterator
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -70,8 +70,8 @@ def read_regular(path: Path, limit: int = -1) -> bytes:
         return file.read(limit)
 
 
-def write_bytes(path: Path, content: bytes, mode: int = 0o644, *, replace: bool = True) -> None:
-    """Write a file whole or not at all, for those whom `mode` names to read.
+def write_bytes(path: Path, content: bytes, mode: int = 0o666, *, replace: bool = True) -> None:
+    """Write a file whole or not at all, for those whom `mode` and the process's umask let read it.
 
     Raises:
         OutputExistsError: it is there, and not to be replaced.
@@ -80,14 +80,13 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644, *, replace: bool 
     aside: Path | None = None
     try:
         sweep(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
-        aside = Path(name)
+        aside = beside(path)
+        handle = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with os.fdopen(handle, "wb") as file:
             lock(handle)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            aside.chmod(mode)
             if replace:
                 aside.replace(path)
             else:
@@ -99,6 +98,11 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644, *, replace: bool 
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside a place that nothing has."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}{ASIDE}"
 
 
 def _place(aside: Path, path: Path) -> None:
@@ -191,12 +195,12 @@ def not_of_it(folder: Path, name: str) -> OutputExistsError:
 @contextlib.contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
     """A new folder with a hidden name beside `path`; what bears that name when the block ends is removed."""
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
+    aside = beside(path)
+    aside.mkdir()
     handle = os.open(aside, os.O_RDONLY) if os.name == "posix" else None
     try:
         if handle is not None:
             lock(handle)
-        aside.chmod(0o755)
         yield aside
     finally:
         remove(aside)
