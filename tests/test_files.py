@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from duetgen.errors import OutputUnwritableError
-from duetgen.files import new_folder, write_bytes
+from duetgen.errors import OutputExistsError, OutputUnwritableError
+from duetgen.files import new_folder, unwritable, write_bytes
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o027, 0o077])
@@ -42,3 +42,22 @@ def test_a_folder_is_no_file_to_write(name: str, tmp_path: Path, monkeypatch: py
     with pytest.raises(OutputUnwritableError):
         write_bytes(Path(name), b"1")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def both(out: Path) -> None:
+    with new_folder(out, marker="file") as late:
+        (late / "file").write_text("late")
+        with new_folder(out, marker="file") as first:
+            (first / "file").write_text("first")
+
+
+def test_of_two_that_make_one_folder_the_second_loses_nothing_of_the_first(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OutputExistsError, match="another process has made"):
+        both(out)
+    assert (out / "file").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_write_that_numpy_cut_is_told_as_a_full_disk(tmp_path: Path) -> None:
+    assert "no space left" in unwritable(tmp_path / "x", OSError("23513 requested and 4064 written")).message

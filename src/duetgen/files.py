@@ -27,6 +27,8 @@ KEPT: Final = ".old"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 BLOCK: Final = 2**16
 """Free bytes below which a disk that takes no more is called full, where the cause is not told, as by numpy."""
+CUT: Final = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says where a disk takes no more; what filled it may be removed by then."""
 OF_DATASET: Final = ("manifest.json", "sequences/events.npy")
 """Files by which a dataset folder is known from outside."""
 
@@ -37,7 +39,7 @@ def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
     while not os.path.ismount(place) and place != place.parent:
         place = place.parent
     free = shutil.disk_usage(place).free
-    if cause.errno in FULL or (cause.errno is None and free < BLOCK):
+    if cause.errno in FULL or (cause.errno is None and (free < BLOCK or CUT.search(str(cause)))):
         return OutputUnwritableError(
             f"no space left to write {path}: the disk at {place} has {free:,} bytes free",
             "free some space or choose another --out",
@@ -138,7 +140,7 @@ def new_folder(path: Path, *, marker: str, own: Collection[str] = (), overwrite:
     try:
         check_outside(path)
         sweep(path)
-        occupied = path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir())))
+        occupied = is_occupied(path)
         if occupied and not (overwrite and path.is_dir() and (path / marker).is_file()):
             kind = "a folder with other content" if path.is_dir() else "a file"
             hint = "choose another --out, or remove it first"
@@ -151,11 +153,18 @@ def new_folder(path: Path, *, marker: str, own: Collection[str] = (), overwrite:
         with folder_aside(path) as aside:
             try:
                 yield aside
+                if not (occupied or overwrite) and is_occupied(path):
+                    raise OutputExistsError(f"another process has made {path} meanwhile", "choose another --out")
                 put(aside, path)
             except OSError as cause:  # Told of before what filled the disk is removed.
                 raise unwritable(path, cause) from cause
     except OSError as cause:
         raise unwritable(path, cause) from cause
+
+
+def is_occupied(path: Path) -> bool:
+    """Whether anything but an empty folder is there."""
+    return path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir())))
 
 
 def check_outside(path: Path) -> None:

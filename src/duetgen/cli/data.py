@@ -219,7 +219,7 @@ def describe(
         raise OutputExistsError(f"{path} exists", "give --overwrite to replace it, or choose another --out")
     with console.spinner(f"describing {opened.manifest.name}", quiet or json):
         found = run_description(opened, seed)
-        write_bytes(path, render(found).encode())
+        write_bytes(path, render(found).encode(), replace=overwrite)
     if json:
         console.print_json(found)
     else:

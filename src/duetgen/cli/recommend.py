@@ -69,7 +69,7 @@ def recommend(
     device_U = choose(data, devices)
     with console.counting(quiet or json) as progress:
         item_UK, score_UK = best_items(recommender, data, device_U, k, met=met, personal=theta, progress=progress)
-    rows = write(out, data, device_U, item_UK, score_UK)
+    rows = write(out, data, device_U, item_UK, score_UK, overwrite=overwrite)
     found = {"file": str(out), "devices": len(device_U), "rows": rows}
     if json:
         console.print_json(found)
@@ -104,7 +104,7 @@ def choose(data: Dataset, devices: str) -> Int64:
     return np.array([index[user] for user in dict.fromkeys(wanted)], dtype=np.int64)
 
 
-def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any) -> int:
+def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any, *, overwrite: bool) -> int:
     """Write the lists aside, then under their name; how many rows."""
     import io
 
@@ -133,5 +133,5 @@ def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any
         table.write_csv(content)
     else:
         table.write_parquet(content)
-    write_bytes(out, content.getvalue())
+    write_bytes(out, content.getvalue(), replace=overwrite)
     return len(table)
