@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -298,3 +299,11 @@ def test_opening_a_dataset_imports_neither_polars_nor_torch() -> None:
     code = "import sys, duetgen.data.store, duetgen.data; print(sorted({'polars', 'torch'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_file_may_be_called_by_any_bytes(write: Write, tmp_path: Path) -> None:
+    log = tmp_path / os.fsdecode(b"log-\xff.csv")
+    log.write_text(LOG)
+    manifest, name = prepare(log, tmp_path / "out", TestByHand.CONFIG), "log-\N{REPLACEMENT CHARACTER}"
+    assert (manifest.name, manifest.source.files) == (name, [f"{name}.csv"])
+    assert Dataset(tmp_path / "out").manifest.name == name
