@@ -10,9 +10,9 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Collection, Iterator
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,8 @@ KEPT: Final = ".old"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 BLOCK: Final = 2**16
 """Free bytes below which a disk that takes no more is called full, where the cause is not told, as by numpy."""
+CUT: Final = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says where a disk takes no more; what filled it may be removed by then."""
 OF_DATASET: Final = ("manifest.json", "sequences/events.npy")
 """Files by which a dataset folder is known from outside."""
 
@@ -37,7 +39,7 @@ def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
     while not os.path.ismount(place) and place != place.parent:
         place = place.parent
     free = shutil.disk_usage(place).free
-    if cause.errno in FULL or (cause.errno is None and free < BLOCK):
+    if cause.errno in FULL or (cause.errno is None and (free < BLOCK or CUT.search(str(cause)))):
         return OutputUnwritableError(
             f"no space left to write {path}: the disk at {place} has {free:,} bytes free",
             "free some space or choose another --out",
@@ -70,8 +72,8 @@ def read_regular(path: Path, limit: int = -1) -> bytes:
         return file.read(limit)
 
 
-def write_bytes(path: Path, content: bytes, mode: int = 0o644, *, replace: bool = True) -> None:
-    """Write a file whole or not at all, for those whom `mode` names to read.
+def write_bytes(path: Path, content: bytes, mode: int = 0o666, *, replace: bool = True) -> None:
+    """Write a file whole or not at all, for those whom `mode` and the process's umask let read it.
 
     Raises:
         OutputExistsError: it is there, and not to be replaced.
@@ -80,14 +82,13 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644, *, replace: bool 
     aside: Path | None = None
     try:
         sweep(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
-        aside = Path(name)
+        aside = beside(path)
+        handle = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with os.fdopen(handle, "wb") as file:
             lock(handle)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            aside.chmod(mode)
             if replace:
                 aside.replace(path)
             else:
@@ -99,6 +100,11 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644, *, replace: bool 
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside a place that nothing has."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}{ASIDE}"
 
 
 def _place(aside: Path, path: Path) -> None:
@@ -134,7 +140,7 @@ def new_folder(path: Path, *, marker: str, own: Collection[str] = (), overwrite:
     try:
         check_outside(path)
         sweep(path)
-        occupied = path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir())))
+        occupied = is_occupied(path)
         if occupied and not (overwrite and path.is_dir() and (path / marker).is_file()):
             kind = "a folder with other content" if path.is_dir() else "a file"
             hint = "choose another --out, or remove it first"
@@ -147,11 +153,18 @@ def new_folder(path: Path, *, marker: str, own: Collection[str] = (), overwrite:
         with folder_aside(path) as aside:
             try:
                 yield aside
+                if not (occupied or overwrite) and is_occupied(path):
+                    raise OutputExistsError(f"another process has made {path} meanwhile", "choose another --out")
                 put(aside, path)
             except OSError as cause:  # Told of before what filled the disk is removed.
                 raise unwritable(path, cause) from cause
     except OSError as cause:
         raise unwritable(path, cause) from cause
+
+
+def is_occupied(path: Path) -> bool:
+    """Whether anything but an empty folder is there."""
+    return path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir())))
 
 
 def check_outside(path: Path) -> None:
@@ -191,12 +204,12 @@ def not_of_it(folder: Path, name: str) -> OutputExistsError:
 @contextlib.contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
     """A new folder with a hidden name beside `path`; what bears that name when the block ends is removed."""
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
+    aside = beside(path)
+    aside.mkdir()
     handle = os.open(aside, os.O_RDONLY) if os.name == "posix" else None
     try:
         if handle is not None:
             lock(handle)
-        aside.chmod(0o755)
         yield aside
     finally:
         remove(aside)

@@ -127,7 +127,7 @@ def test_a_key_is_whole_or_not_there_whatever_the_moment(tmp_path: Path) -> None
 
 
 def test_what_another_process_writes_is_not_swept(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "root", marker="mark") as folder:
+    with new_folder(tmp_path / "root", marker="mark", overwrite=True) as folder:
         fill(folder, "mine")
         assert not killed(partial(folder_by_folder, tmp_path / "root"), 0)
         assert whole(folder) == "mine"

@@ -6,6 +6,8 @@ import contextlib
 import gzip
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -73,6 +75,63 @@ def test_stopped_while_modules_are_imported_it_says_so_too(module: str, monkeypa
     assert result.returncode == 130
     assert "nothing was written" in result.stderr
     refused(result, "interrupted")
+
+
+def test_a_signal_stops_as_the_keyboard_does_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr("duetgen.data.prepare.read", killed)
+    result = duet_here("prepare", "synthetic", "--out", tmp_path / "d")
+    assert result.returncode == 143
+    assert "stopped by SIGTERM" in refused(result, "interrupted")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_names_are_printed_as_they_stand_and_command_no_terminal(tmp_path: Path) -> None:
+    name = "[red]x[/] :heart:\n" + "long " * 60
+    result = duet_here(
+        "prepare", "synthetic", "--people", "20", "--name", f"{name}\x1b[31m", "--out", tmp_path / "d[b]"
+    )
+    name = name.replace("\n", " ")
+    assert result.stdout.startswith(f"{name}\N{REPLACEMENT CHARACTER}[31m: 20 devices")
+    assert f"dataset folder: {tmp_path}/d[b]\n" in result.stdout
+
+
+def test_a_word_that_is_quoted_in_a_refusal_commands_no_terminal() -> None:
+    assert "\x1b" not in refused(duet_here("prepare", "synthetic", "--met", "x\n\x1b[31m"), "usage")
+
+
+def test_a_name_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    refused(duet_here("prepare", os.fsdecode(b"log-\xff.csv"), "--out", tmp_path / "d"), "usage")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("recommend r d --out x.csv --threads 0", "train d --threads -1", "export r d --out b --threads 99999"),
+        *("evaluate r d --seed -1", "evaluate r d --bootstrap -1", "evaluate r d --bootstrap 99999999999"),
+        *("evaluate r d --limit-devices 0", "data describe d --seed -1", "demo --seed -1", "device b --top 0"),
+        *("device b --workers 3", "device b --seed 4", "device b --limit-devices 3", "device b --protocol full"),
+        *("device b --replay d --cloud http://x --top 3", "device b --replay d --cloud http://x --state s"),
+        *(
+            "device b --replay d --cloud http://x --speed-up nan",
+            "recommend r d --out no/x.csv",
+            "demo --vision --no-live",
+        ),
+    ],
+)
+def test_a_number_out_of_range_and_an_option_that_would_do_nothing_are_refused_at_once(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(duet_here(*words.split()), "usage")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_verb() -> None:

@@ -204,3 +204,28 @@ def test_a_later_log_is_appended(tmp_path: Path) -> None:
     described = duet_here("data", "describe", tmp_path / "out", "--out", tmp_path / "page.html")
     assert ", version 2\n" in described.stdout
     refused(duet_here("prepare", later, "--append", tmp_path / "out"), "nothing-new")
+
+
+@pytest.mark.parametrize(
+    ("log", "options", "code"),
+    [
+        ("utc.csv", ("--people", "5"), "usage"),
+        ("utc.csv", ("--split", "leave-one-out", "--test-share", "0.3"), "bad-setting"),
+        ("bx.csv", ("--valid-share", "0.3"), "bad-setting"),
+        ("bx.csv", ("--time-unit", "seconds"), "bad-setting"),
+        ("log.jsonl", ("--separator", ";"), "bad-setting"),
+        ("log.jsonl", ("--no-header", "--user-column", "1", "--item-column", "2"), "bad-setting"),
+        ("synthetic", ("--user-column", "who"), "bad-setting"),
+        ("synthetic", ("--drop-missing",), "bad-setting"),
+        ("synthetic", ("--titles", "items.csv"), "bad-setting"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    log: str, options: tuple[str, ...], code: str, tmp_path: Path
+) -> None:
+    source: str | Path = log
+    if log in LOGS:
+        source = tmp_path / log
+        source.write_text(LOGS[log])
+    refused(duet_here("prepare", source, "--out", tmp_path / "out", *options), code)
+    assert not (tmp_path / "out").exists()

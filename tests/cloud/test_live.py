@@ -28,7 +28,10 @@ from tests.certificates import make_certificate
 
 from duetgen.cloud import ServiceConfig, create_app
 from duetgen.cloud.app import Front
+from duetgen.cloud.errors import CannotListenError, InvalidSettingError
+from duetgen.cloud.server import Address, reserved
 from duetgen.cloud.sqlite_tokens import SQLiteTokens
+from duetgen.cloud.startup import check_settings
 from duetgen.wire.authentication import answer_key, verify
 from duetgen.wire.bundle import open_bundle
 from duetgen.wire.messages import ErrorAnswer, ModelsAnswer, ParametersAnswer
@@ -471,3 +474,31 @@ def test_tokens_verbs(run: Run) -> None:
     assert status == 2
     assert "[invalid-tokens]" in errors
     assert "[usage]" in run("tokens", "revoke", "abc")[2]
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_a_port_that_there_is_not_is_not_taken_for_another(port: int) -> None:
+    with pytest.raises(CannotListenError, match=f"there is no port {port}"), reserved(Address(port=port)):
+        pass
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "x",
+        "shop.example",
+        "https://shop.example/",
+        "https://Shop.example",
+        "https://shop.example:443",
+        "http://a.b:80",
+        "",
+    ],
+)
+def test_what_no_browser_sends_as_its_origin_is_refused(origin: str) -> None:
+    with pytest.raises(InvalidSettingError, match="--cors"):
+        check_settings(ServiceConfig(sources=(), origins=(origin,)), open_mode=True)
+
+
+@pytest.mark.parametrize("origin", ["https://shop.example", "http://127.0.0.1:8080", "https://[::1]:8443", "null", "*"])
+def test_origins_of_browsers(origin: str) -> None:
+    check_settings(ServiceConfig(sources=(), origins=(origin,)), open_mode=True)

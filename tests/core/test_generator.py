@@ -57,12 +57,16 @@ class TestEncoder:
         encoder = make_encoder(kind)
         assert encoder(torch.zeros(2, 5, dtype=torch.long)).tolist() == [[0.0] * encoder.width] * 2
 
+    def test_no_history_at_all_is_an_empty_one(self, kind: type[Encoder]) -> None:
+        encoder = make_encoder(kind)
+        assert encoder(torch.zeros(2, 0, dtype=torch.long)).tolist() == [[0.0] * encoder.width] * 2
+        assert encoder(torch.zeros(0, 5, dtype=torch.long)).shape == (0, encoder.width)
+
     def test_feature_vectors_are_read_too(self, kind: type[Encoder]) -> None:
         encoder = kind(nn.Linear(2, 5), 5, 8)
         features = torch.randn(1, 3, 2)
         padded = torch.cat([features, torch.zeros(1, 4, 2)], dim=1)
         torch.testing.assert_close(encoder(padded), encoder(features))
-        assert encoder.lengths(padded).tolist() == [3]
 
     def test_hidden_events_are_hidden_while_training_only(self, kind: type[Encoder]) -> None:
         encoder = make_encoder(kind, event_dropout=0.5)
@@ -98,6 +102,17 @@ def test_states_are_the_vector_after_each_event(kind: type[Encoder]) -> None:
     states = encoder.states(HISTORY)
     for length in range(1, 6):
         torch.testing.assert_close(states[1, length - 1], encoder(HISTORY[1:2, :length])[0])
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+@pytest.mark.parametrize("zeros", [0, 1, slice(0, 2)])
+def test_zeros_before_the_newest_payload_hide_nothing(kind: type[Encoder], zeros: int | slice) -> None:
+    encoder = kind(nn.Linear(2, 5), 5, 8)
+    assert isinstance(encoder, SequenceEncoder)
+    features = torch.randn(1, 3, 2)
+    features[:, zeros] = 0.0
+    torch.testing.assert_close(encoder(features), encoder.states(features)[:, 2])
+    assert encoder.lengths(encoder.real(torch.cat([features, torch.zeros(1, 4, 2)], dim=1))).tolist() == [3]
 
 
 @pytest.mark.parametrize("kind", SETS)

@@ -25,6 +25,13 @@ def test_theta_zero_is_the_global_model_bit_for_bit() -> None:
     assert torch.equal(model(None, x), model.module(x))
 
 
+def test_no_device_has_no_rows() -> None:
+    model = toy()
+    assert model(torch.zeros(0, model.layout.size), torch.zeros(0, 3)).shape == (0, 2)
+    with pytest.raises(LayoutMismatchError, match="of no device"):
+        model(torch.zeros(0, model.layout.size), torch.zeros(4, 3))
+
+
 def test_a_call_leaves_no_trace() -> None:
     model, x = toy(), torch.randn(2, 3)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -188,11 +188,11 @@ class TestAnyDivision:
         if timed and in_turn:
             rows.sort(key=lambda one: one[2])
         config = PrepareConfig(
-            split=data.draw(st.sampled_from([None, "leave-one-out"])),
+            split=(split := data.draw(st.sampled_from([None, "leave-one-out"]))),
             min_rating=data.draw(st.sampled_from([None, 2])),
             min_user_events=data.draw(st.integers(1, 3)),
             min_item_events=data.draw(st.integers(1, 3)),
-            test_share=data.draw(st.sampled_from([0.1, 0.3])),
+            test_share=data.draw(st.sampled_from([0.1, 0.3])) if timed and split is None else 0.1,
             drop_repeats=data.draw(st.booleans()),
             name="any",
         )
@@ -266,11 +266,11 @@ class TestMerging:
         frame = pl.concat([frame, frame[size // 2 : size // 2 + 9]])
         frame = frame if timed else frame.drop("timestamp")
         config = PrepareConfig(
-            split=rng.choice([None, "leave-one-out"]),
+            split=(split := rng.choice([None, "leave-one-out"])),
             min_user_events=int(rng.integers(1, 4)),
             min_item_events=int(rng.integers(1, 4)),
             drop_repeats=bool(rng.random() < 0.5),
-            test_share=float(rng.choice([0.1, 0.3])),
+            test_share=float(rng.choice([0.1, 0.3])) if timed and split is None else 0.1,
             name="any",
         )
         most = int(rng.choice([60, 10**6]))

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -93,7 +94,7 @@ class TestByHand:
         assert prepare(write("log.csv", log), tmp_path / "out", self.CONFIG).tied_timestamps == 1 / 8
 
     def test_rating_threshold_is_a_step(self, write: Write, tmp_path: Path) -> None:
-        config = msgspec.structs.replace(self.CONFIG, min_rating=4.0, split="leave-one-out")
+        config = PrepareConfig(min_rating=4.0, split="leave-one-out")
         manifest = prepare(write("log.csv", LOG), tmp_path / "out", config)
         rating = next(step for step in manifest.steps if step.name == "rating")
         assert (rating.events_in, rating.events_out) == (8, 7)
@@ -236,11 +237,11 @@ class TestAnyLog:
         frame = pl.DataFrame(rows, schema=["user", "item", "timestamp", "rating"], orient="row")
         (frame if timed else frame.drop("timestamp")).write_csv(root / "log.csv")
         config = PrepareConfig(
-            split=data.draw(st.sampled_from([None, "leave-one-out"])),
+            split=(split := data.draw(st.sampled_from([None, "leave-one-out"]))),
             min_rating=data.draw(st.sampled_from([None, 3])),
             min_user_events=data.draw(st.integers(1, 4)),
             min_item_events=data.draw(st.integers(1, 4)),
-            test_share=data.draw(st.sampled_from([0.1, 0.5])),
+            test_share=data.draw(st.sampled_from([0.1, 0.5])) if timed and split is None else 0.1,
         )
         try:
             manifest = prepare(root / "log.csv", root / "out", config)
@@ -298,3 +299,11 @@ def test_opening_a_dataset_imports_neither_polars_nor_torch() -> None:
     code = "import sys, duetgen.data.store, duetgen.data; print(sorted({'polars', 'torch'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_file_may_be_called_by_any_bytes(write: Write, tmp_path: Path) -> None:
+    log = tmp_path / os.fsdecode(b"log-\xff.csv")
+    log.write_text(LOG)
+    manifest, name = prepare(log, tmp_path / "out", TestByHand.CONFIG), "log-\N{REPLACEMENT CHARACTER}"
+    assert (manifest.name, manifest.source.files) == (name, [f"{name}.csv"])
+    assert Dataset(tmp_path / "out").manifest.name == name

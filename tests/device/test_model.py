@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from duetgen.device import DeviceModel, load_model
+from duetgen.device.errors import InvalidDeviceConfigError
 
 from .conftest import WINDOW, Tiny
 
@@ -44,3 +47,9 @@ def test_no_rows_or_no_candidates_never_reach_the_graph(model: DeviceModel, rows
     assert model.score_rows(window_BL, np.zeros((rows, candidates), dtype=np.int64)).shape == (rows, candidates)
     assert model.score(model.zeros_P, [3], []).shape == (0,)
     assert model.score(model.zeros_P, [3], np.zeros(0, dtype=np.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize("root", [None, 7, b"bundle", "", "a\0b", "\ud800", ["bundle"]])
+def test_what_is_no_path_is_refused(root: Any) -> None:
+    with pytest.raises(InvalidDeviceConfigError, match="bundle"):
+        load_model(root)

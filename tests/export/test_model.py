@@ -31,6 +31,7 @@ from duetgen.device import (
     load_model,
 )
 from duetgen.device.errors import InvalidDeviceConfigError
+from duetgen.device.personal_model import cast
 from duetgen.export import export_model
 from duetgen.export.errors import NotExportableError
 from duetgen.wire.bundle import Bundle, decode_manifest
@@ -152,6 +153,34 @@ def test_a_history_of_another_kind_is_refused(bundle: Bundle, history: Any) -> N
         Engine(bundle).history(history)
 
 
+def test_inputs_that_are_not_finite_cost_no_theta(bundle: Bundle, cloud: Cloud, histories: Any) -> None:
+    inputs = {"x": np.ones((2, 2, 16), np.float32)}
+    with PersonalModel(bundle.root, cloud=cloud.url, background=False) as device:
+        device.observe(*histories[0])
+        assert device.refresh(wait=True)
+        personal = device.run(inputs)
+        inputs["x"][1, 0, 0] = np.nan
+        found = device.run(inputs)
+        np.testing.assert_allclose(found[0], personal[0], atol=1e-6)
+        assert np.isnan(found[1]).any()
+        assert device.status().source == "theta"
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(2**32 + 5, "int32"), (-1, "uint8"), (256, "uint8"), (1e39, "float32"), (2**63, "int64")]
+)
+def test_numbers_beyond_their_type_are_refused_and_not_another_number(value: float, dtype: str) -> None:
+    kind = np.dtype(dtype).kind
+    with pytest.raises(InvalidSampleError, match="the input x holds numbers beyond"):
+        cast("x", np.array([1, value], dtype=None if kind == "f" else "u8" if value > 2**62 else "i8"), np.dtype(dtype))
+
+
+def test_whole_numbers_are_cast_where_they_fit() -> None:
+    assert cast("x", np.array([3, -7], "i8"), np.dtype("i4")).tolist() == [3, -7]
+    assert cast("x", np.array(5, "i8"), np.dtype("i4")).shape == ()
+    assert np.isinf(cast("x", np.array([np.inf, 1.0]), np.dtype("f4"))[0])
+
+
 def test_what_a_device_is_given_wrongly_is_refused(bundle: Bundle) -> None:
     with PersonalModel(bundle.root) as device:
         for sample in ([1.0, 2.0], [1.0, 2.0, np.nan], "no", [[1.0], [2.0, 3.0]]):
@@ -162,6 +191,12 @@ def test_what_a_device_is_given_wrongly_is_refused(bundle: Bundle) -> None:
             {"y": np.ones((1, 2, 16))},
             {"x": np.ones((1, 3, 16))},
             {"x": np.ones((1, 2, 16)) + 1j},
+            {"x": np.full((1, 2, 16), 1e39)},
+            {"x": [[1.0], [2.0, 3.0]]},
+            {"x": torch.ones(1, 2, 16, requires_grad=True)},
+            {1: np.ones((1, 2, 16))},
+            [np.ones((1, 2, 16))],
+            None,
         ]
         for given in inputs:
             with pytest.raises(InvalidSampleError):

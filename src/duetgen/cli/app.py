@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 from duetgen import __version__
-from duetgen.errors import DuetError, MissingExtraError
+from duetgen.cli.stopping import by_signals, told
+from duetgen.errors import DuetError, MissingExtraError, printable
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -15,18 +17,18 @@ def main(arguments: list[str] | None = None) -> None:
     # torch's threads wait asleep, not spinning: on a machine that others use too, spinning costs more than it gains.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        run(arguments)
-    except KeyboardInterrupt:
+        # The service drains at a signal.
+        with contextlib.nullcontext() if arguments[:1] == ["serve"] else by_signals():
+            run(arguments)
+    except KeyboardInterrupt as stop:
         # Also while modules are imported, which takes a moment.
         from duetgen.cli import console
 
-        hint = (
-            "the same command goes on where it stopped"
-            if arguments[:1] in (["train"], ["demo"], ["compare"])
-            else "nothing was written"
-        )
-        console.refuse("interrupted", "stopped by the keyboard", hint, "--json" in arguments)
-        sys.exit(130)
+        goes_on = arguments[:1] in (["train"], ["demo"], ["compare"]) or arguments[:2] == ["data", "get"]
+        hint = "the same command goes on where it stopped" if goes_on else "nothing was written"
+        by, code = told(stop)
+        console.refuse("interrupted", f"stopped by {by}", hint, "--json" in arguments)
+        sys.exit(code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
@@ -69,12 +71,28 @@ def run(arguments: list[str]) -> None:
     for verb in (demo, data, prepare, train, evaluate, compare, recommend, export, keys, serve, tokens, device):
         app.command(verb)
     try:
+        check_text(arguments)
         app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as cause:
-        console.refuse(
-            "usage", " ".join(str(cause).split()), "see `duet --help` or `duet VERB --help`", "--json" in arguments
-        )
+        console.refuse("usage", printable(str(cause)), "see `duet --help` or `duet VERB --help`", "--json" in arguments)
         sys.exit(2)
     except DuetError as error:
         console.refuse(error.code, error.message, error.hint, "--json" in arguments)
         sys.exit(error.exit_code)
+
+
+def check_text(arguments: list[str]) -> None:
+    """Refuse what is no text: a name of a file may be any bytes, and what holds it is written and printed as UTF-8.
+
+    Raises:
+        UsageError: naming the first one.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            from duetgen.cli.prepare import UsageError
+
+            raise UsageError(
+                f"{argument!a} is no UTF-8", "give text; rename a file whose name is in another encoding"
+            ) from None

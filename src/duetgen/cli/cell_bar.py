@@ -30,7 +30,7 @@ class CellBar:
         self.bar = Progress(
             TextColumn("{task.fields[cells]}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TextColumn("left:"),
             TimeRemainingColumn(),
             console=console.notes,
@@ -64,7 +64,7 @@ class CellBar:
         self.show(work, "")
         if not self.quiet:
             how = "done" if failure is None else f"failed: {failure.message} [{failure.code}]"
-            console.notes.print(f"{self.done:>3}/{self.total}  {work.name}  {how}", markup=False)
+            console.notes.print(f"{self.done:>3}/{self.total}  {work.name}  {how}")
 
     def show(self, work: Work, what: str) -> None:
         """Move the bar."""

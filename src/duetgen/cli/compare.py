@@ -152,7 +152,7 @@ def compare(
         if not (quiet or json):
             console.notes.print(f"{total} cells, {total - len(waiting)} of them finished before")
             if note := encoder_note(next(iter(settled.values())).config, wanted):
-                console.notes.print(note, markup=False)
+                console.notes.print(note)
         outcome = Outcome()
         if waiting:
             with CellBar(total, total - len(waiting), quiet or json) as bar:
@@ -176,7 +176,7 @@ def compare(
         for root, results in found.items():
             print_results(results, paths[root])
         if whole:
-            console.results.print(f"\nall of them:\n  report: {whole[1]}\n  results: {whole[0]}", markup=False)
+            console.results.print(f"\nall of them:\n  report: {whole[1]}\n  results: {whole[0]}")
     if any(results.failed for results in found.values()):
         sys.exit(1)
 
@@ -309,17 +309,16 @@ def print_results(results: Results, paths: tuple[Path, Path]) -> None:
         print_table(table)
         print_policies(table)
     for failure in results.failed:
-        console.notes.print(f"failed: {failure.cell}: {failure.message} [{failure.code}]", markup=False)
-        console.notes.print(f"  hint: {failure.hint}", markup=False)
+        console.notes.print(f"failed: {failure.cell}: {failure.message} [{failure.code}]")
+        console.notes.print(f"  hint: {failure.hint}")
     if results.missing:
         several = len(results.missing) > 1
         console.results.print(
             f"Not run: {len(results.missing)} cell{'s' if several else ''} ({', '.join(results.missing)}). "
             "The same command goes on with them.",
-            markup=False,
         )
-    console.results.print(f"\n{results.verdict}", markup=False)
-    console.results.print(f"  report: {paths[1]}\n  results: {paths[0]}", markup=False)
+    console.results.print(f"\n{results.verdict}")
+    console.results.print(f"  report: {paths[1]}\n  results: {paths[0]}")
 
 
 def print_table(table: Table) -> None:
@@ -349,9 +348,8 @@ def print_table(table: Table) -> None:
             found = row.value(metric, condition)  # noqa: B023 - called within the turn
             return "" if found is None else f"{found.mean:.4f}"
 
-        name = f"[bold]{row.method}[/]" if row is best else row.method
         shown.add_row(
-            name,
+            console.styled(row.method, "bold" if row is best else ""),
             value(HEADLINE),
             *difference(table.against(row.method, table.reference)),
             value("user_auc"),

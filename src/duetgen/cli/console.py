@@ -20,14 +20,49 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from duetgen.training import Losses
 
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What moves a terminal's cursor, or worse; line ends are meant."""
+
+
+class Plain(Console):
+    """Prints text as it stands: names and titles are no markup, no emoji and no commands to the terminal, and a pipe
+    gets a line as one line, however long.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """Print, on lines of the terminal's width where there is one."""
+        of_text = all(isinstance(one, str | Text) for one in objects)
+        if soft_wrap is None and of_text and not self.is_terminal:
+            soft_wrap = True
+        super().print(*objects, soft_wrap=soft_wrap, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text to print."""
+        return super().render_str(shown(text), **options)
+
+
+def shown(text: str) -> str:
+    """A text without what commands a terminal."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def styled(text: str, style: str, rest: str = "") -> Text:
+    """One line: a text in a style, and what follows it."""
+    return Text.assemble((shown(text).replace("\n", " "), style), shown(rest))
+
+
+notes = Plain(stderr=True, soft_wrap=True)
 """Where people read what is going on."""
 
-results = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+results = Plain(width=None if sys.stdout.isatty() else 160)
 """Where results go; a pipe or a file gets whole lines, whatever its width is thought to be."""
 
 
@@ -58,15 +93,15 @@ def spinner(what: str, quiet: bool) -> Iterator[Callable[[str], None]]:
     if quiet or not notes.is_terminal:
         yield lambda line: None
         return
-    with notes.status(what) as status:
-        yield lambda line: status.update(f"{what}: {line}")
+    with notes.status(Text(shown(what))) as status:
+        yield lambda line: status.update(Text(shown(f"{what}: {line}")))
 
 
 @contextlib.contextmanager
 def counting(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """A bar for work that is counted; gives a function of what is going on, how much is done and how much there is."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -83,7 +118,7 @@ def counting(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 def downloading(name: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for a download; gives a function of how many bytes are there and how many there will be."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -110,10 +145,10 @@ class TrainingBar:
         self.title, self.quiet = title, quiet
         self.epochs = self.steps = self.epoch = 0
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TextColumn("at most"),
             TimeRemainingColumn(),
             console=notes,

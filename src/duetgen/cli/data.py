@@ -12,6 +12,7 @@ from rich.table import Table
 
 from duetgen.cli import console
 from duetgen.cli.datasets import DatasetPath, find_dataset, terms_of
+from duetgen.cli.ranges import SEED
 
 if TYPE_CHECKING:
     from duetgen.data.catalogue import Entry
@@ -88,7 +89,7 @@ def show(name: Name, /, *, json: AsJson = False) -> None:
         rows.append(("prepared", str(folder)))
     rows.append(("next", how_to_get(entry) if log is None else f"duet prepare {entry.name}"))
     for key, value in rows:
-        console.results.print(f"{key:9} {value}", markup=False, soft_wrap=True)
+        console.results.print(f"{key:9} {value}", soft_wrap=True)
 
 
 @data.command
@@ -124,7 +125,7 @@ def get(
     if json:
         console.print_json({"name": entry.name, "log": str(found)})
     else:
-        console.results.print(f"{entry.name}: {found}", markup=False, soft_wrap=True)
+        console.results.print(f"{entry.name}: {found}", soft_wrap=True)
         console.results.print(f"  next: duet prepare {entry.name}")
 
 
@@ -152,7 +153,7 @@ def accept(entry: Entry, accepted: bool) -> None:
     from duetgen.data.catalogue.errors import LicenceNotAcceptedError
 
     for line in (f"{entry.title}, {entry.page}", *terms_of(entry.name, entry.source)):
-        console.notes.print(line, markup=False)
+        console.notes.print(line)
     if accepted:
         return
     answer = ""
@@ -194,7 +195,9 @@ def describe(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Page to write [NAME.html in the current folder].")] = None,
-    seed: Annotated[int, Parameter(help="Seed of the devices that drift and reach are measured on.")] = 0,
+    seed: Annotated[
+        int, Parameter(validator=SEED, help="Seed of the devices that drift and reach are measured on.")
+    ] = 0,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a page.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: AsJson = False,
@@ -216,7 +219,7 @@ def describe(
         raise OutputExistsError(f"{path} exists", "give --overwrite to replace it, or choose another --out")
     with console.spinner(f"describing {opened.manifest.name}", quiet or json):
         found = run_description(opened, seed)
-        write_bytes(path, render(found).encode())
+        write_bytes(path, render(found).encode(), replace=overwrite)
     if json:
         console.print_json(found)
     else:
@@ -232,7 +235,7 @@ def text(
     window: Annotated[int, Parameter(help="Events of a sequence.")] = 10,
     negatives: Annotated[int, Parameter(help="Drawn rows for each training row.")] = 4,
     test_negatives: Annotated[int, Parameter(help="Drawn rows for each test case.")] = 99,
-    seed: Annotated[int, Parameter(help="Seed of the drawn rows, and of their order.")] = 0,
+    seed: Annotated[int, Parameter(validator=SEED, help="Seed of the drawn rows, and of their order.")] = 0,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace such a folder.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: AsJson = False,
@@ -248,7 +251,7 @@ def text(
     if json:
         console.print_json({"folder": str(out), "rows": rows})
     else:
-        console.results.print(f"{rows:,} rows: {out}", markup=False)
+        console.results.print(f"{rows:,} rows: {out}")
 
 
 def print_description(found: Description, path: Path) -> None:
@@ -256,7 +259,8 @@ def print_description(found: Description, path: Path) -> None:
     show = console.results.print
     span = f", {found.span[0]} to {found.span[1]}" if found.span else ", no time"
     span += f", version {found.version}" if found.version > 1 else ""
-    show(f"[bold]{found.name}[/]: {found.devices:,} devices, {found.items:,} items, {found.events:,} events{span}")
+    sizes = f": {found.devices:,} devices, {found.items:,} items, {found.events:,} events{span}"
+    show(console.styled(found.name, "bold", sizes))
     quantiles = found.lengths.quantiles
     three = ", ".join(f"{quantiles[share]:,.0f} at {share}" for share in ("10%", "50%", "90%"))
     show(f"  events a device: {three} of the devices")
@@ -274,5 +278,5 @@ def print_description(found: Description, path: Path) -> None:
         told = ", ".join(f"{length}: {auc:.3f}" for length, auc in reach.auc.items())
         show(f"  AUC of the next item by the last events: {told}")
     for line in found.warnings:
-        show(f"  [yellow]note[/]: {line}", soft_wrap=True)
-    show(f"  page: {path}", markup=False)
+        show(console.styled("  note", "yellow", f": {line}"), soft_wrap=True)
+    show(f"  page: {path}")

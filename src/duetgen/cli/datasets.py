@@ -37,7 +37,7 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
                 f"events; {manifest.split.kind} split; in {folder}"
             )
             for line in terms_of(folder.name, manifest.source.kind):
-                console.notes.print(line, markup=False)
+                console.notes.print(line)
 
     return resolve(dataset, prepare)
 
@@ -52,7 +52,7 @@ def say_version(root: Path, seen: Dataset) -> None:
     from duetgen.data.view import EarlierView
 
     if isinstance(seen, EarlierView):
-        console.notes.print(f"{root} was {seen.told}", markup=False)
+        console.notes.print(f"{root} was {seen.told}")
 
 
 def find_named_log(input: Path) -> Path | None:

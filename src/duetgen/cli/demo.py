@@ -16,6 +16,7 @@ from duetgen.cli.demo_vision import demo_vision
 from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import UsageError, print_manifest
+from duetgen.cli.ranges import SEED, Threads
 from duetgen.cli.settings import build_config
 from duetgen.comparison.report.numbers import interval
 from duetgen.documents import damaged, encode_json, encode_sealed, read_sealed
@@ -75,8 +76,8 @@ def demo(
     ] = None,
     backbone: Annotated[str, Parameter(help="Device model: sasrec, gru4rec, din.")] = "sasrec",
     epochs: Annotated[int | None, Parameter(help="Most passes over the training part, for each model.")] = None,
-    seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
-    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    seed: Annotated[int, Parameter(validator=SEED, help="Seed of everything random.")] = 0,
+    threads: Threads = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Begin again in a folder of an earlier demo.")] = False,
     live: Annotated[bool, Parameter(negative="--no-live", help="End with a cloud and fifty devices.")] = True,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
@@ -93,8 +94,8 @@ def demo(
 
     use_machine(threads)
     if vision:
-        if (source, split, backbone) != ("auto", None, "sasrec"):
-            raise UsageError("images have no source, split or backbone", "leave these options out with --vision")
+        if (source, split, backbone, live) != ("auto", None, "sasrec", True):
+            raise UsageError("images have no source, split, backbone or live end", "leave these out with --vision")
         demo_vision(input, out, epochs, seed, overwrite=overwrite, silent=quiet or json, json=json)
         return
     job = Job(str(input) if input else None, last_change(input), source, split, backbone, epochs, seed)
@@ -151,7 +152,7 @@ def run_demo(
     report = None
     if live and not cloud_is_installed():
         live = False
-        console.notes.print("no cloud at the end: its packages are not here; pip install 'duetgen\\[cloud]'")
+        console.notes.print("no cloud at the end: its packages are not here; pip install 'duetgen[cloud]'")
     if live:
         if not json:
             print_result(found["duet"], rows, new)
@@ -192,7 +193,8 @@ def title_of(method: str) -> str:
 def step(silent: bool, number: int, title: str, what: str) -> None:
     """Say what comes next."""
     if not silent:
-        console.results.print(f"\n[bold]{number}. {title}[/]: {what}")
+        console.results.print()
+        console.results.print(console.styled(f"{number}. {title}", "bold", f": {what}"))
 
 
 def demo_config(backbone: str, method: str, epochs: int | None, seed: int) -> TrainConfig:

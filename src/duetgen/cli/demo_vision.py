@@ -86,10 +86,9 @@ def print_results(results: VisionResults) -> None:
                 "" if delay is None else milliseconds(delay),
             )
         seen = "angles between those that train" if one.part == "unseen" else "angles like those that train"
-        console.results.print(
-            f"\n[bold]{one.devices} devices, {seen}[/], {IMAGES} images each: being turned costs base "
-            f"{100 * one.shift_cost:.1f} points"
-        )
+        costs = f", {IMAGES} images each: being turned costs base {100 * one.shift_cost:.1f} points"
+        console.results.print()
+        console.results.print(console.styled(f"{one.devices} devices, {seen}", "bold", costs))
         console.results.print(table)
     for line in results.verdict:
         console.results.print(line)

@@ -13,6 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
+from duetgen.cli.ranges import COUNT, SEED
 from duetgen.errors import DuetError
 from duetgen.wire.messages import Encoding, MetPolicy, Parts
 
@@ -54,15 +55,19 @@ def device(
         list[str] | None, Parameter(negative="", help="Public key that may sign bundles; may be repeated [any].")
     ] = None,
     state: Annotated[Path | None, Parameter(help="Folder that keeps the device's log and theta [memory].")] = None,
-    top: Annotated[int, Parameter(help="How many items to show.")] = 10,
+    top: Annotated[int | None, Parameter(validator=COUNT, help="How many items to show [10].")] = None,
     replay: Annotated[Path | None, Parameter(help="Dataset: replay its test part on a fleet.")] = None,
-    limit_devices: Annotated[int | None, Parameter(help="Replay a seeded choice of so many devices [all].")] = None,
+    limit_devices: Annotated[
+        int | None, Parameter(validator=COUNT, help="Replay a seeded choice of so many devices [all].")
+    ] = None,
     speed_up: Annotated[
         float | None, Parameter(help="Log seconds that pass in one second [as fast as it goes].")
     ] = None,
     protocol: Annotated[ProtocolName | None, Parameter(help="What targets are ranked among [as in evaluate].")] = None,
-    workers: Annotated[int, Parameter(help="Devices of a replay that are busy at once.")] = 4,
-    seed: Annotated[int, Parameter(help="Seed of the choice of devices.")] = 0,
+    workers: Annotated[
+        int | None, Parameter(validator=COUNT, help="Devices of a replay that are busy at once [4].")
+    ] = None,
+    seed: Annotated[int | None, Parameter(validator=SEED, help="Seed of the choice of devices [0].")] = None,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the result of a replay as JSON.")] = False,
 ) -> None:
@@ -86,20 +91,30 @@ def device(
         parts=parts,
         met=met,
     )
+    alone = {"--top": top, "--state": state, "--device-id": device_id}
+    fleet = {
+        "--tokens-file": tokens_file,
+        "--limit-devices": limit_devices,
+        "--speed-up": speed_up,
+        "--protocol": protocol,
+        "--workers": workers,
+        "--seed": seed,
+        "--json": json or None,
+    }
+    whose, hint = ("of a replay", "give --replay DATASET") if replay is None else ("of one device", "leave it out")
+    for option, value in (fleet if replay is None else alone).items():
+        if value is not None:
+            raise UsageError(f"{option} is {whose}", hint)
     if replay is None:
-        if json:
-            raise UsageError("--json prints the result of a replay", "give --replay DATASET")
         from duetgen.cli.device_shell import run_shell
 
         with Device(bundle, config) as one:
-            run_shell(one, top)
+            run_shell(one, 10 if top is None else top)
         return
     if cloud is None:
         raise UsageError("a replay needs a live cloud", "give --cloud URL; start one with `duet serve BUNDLE --open`")
-    if speed_up is not None and speed_up <= 0:
+    if speed_up is not None and not speed_up > 0:
         raise UsageError(f"--speed-up {speed_up:g} lets no time pass", "give a number above 0, or leave it out")
-    if workers < 1 or (limit_devices is not None and limit_devices < 1):
-        raise UsageError("--workers and --limit-devices begin at 1", "give 1 or more")
     report = run_replay(
         bundle,
         replay,
@@ -108,8 +123,8 @@ def device(
         devices=limit_devices,
         speed_up=speed_up,
         protocol=protocol,
-        workers=workers,
-        seed=seed,
+        workers=4 if workers is None else workers,
+        seed=seed or 0,
         quiet=quiet or json,
     )
     if json:

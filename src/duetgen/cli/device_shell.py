@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from duetgen.cli import console
@@ -72,7 +71,7 @@ def run_shell(device: Device, top: int) -> None:
     """Until the input ends."""
     model = device.model
     console.notes.print(
-        f"{escape(model.manifest.name)}: {model.vocabulary - FIRST_ITEM:,} items, {model.manifest.backbone}; "
+        f"{model.manifest.name}: {model.vocabulary - FIRST_ITEM:,} items, {model.manifest.backbone}; "
         "type a title, or :help"
     )
     before: Sequence[str] = ()
@@ -90,7 +89,7 @@ def run_shell(device: Device, top: int) -> None:
                 print_matches(device.model, text, found)
                 continue
             device.observe(found[0])
-            console.results.print(f"observed {escape(label(device.model, found[0]))}")
+            console.results.print(f"observed {label(device.model, found[0])}")
         device.settle(2.0)
         before = show(device, before, top)
 
@@ -100,7 +99,7 @@ def command(device: Device, text: str) -> bool:
     say = console.results.print
     try:
         if text == ":ask":
-            say("a new theta" if device.refresh(wait=True) else f"no theta: {escape(device.status().last_error)}")
+            say("a new theta" if device.refresh(wait=True) else f"no theta: {device.status().last_error}")
         elif text == ":status":
             console.print_json(device.status())
             return False
@@ -112,38 +111,38 @@ def command(device: Device, text: str) -> bool:
             device.forget()
             say("forgotten")
         else:
-            say(escape(HELP))
+            say(HELP)
             return False
     except NothingToRollBackError as cause:
         say(cause.message)
     except DuetError as cause:
-        say(f"{escape(cause.message)} \\[{cause.code}]")
+        say(f"{cause.message} [{cause.code}]")
     return True
 
 
 def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
     """Several titles, or none."""
     if not found:
-        console.results.print(f"nothing is called {escape(repr(text))}")
+        console.results.print(f"nothing is called {text!r}")
         return
     console.results.print(f"{len(found):,} items match:")
     for item in found[:MATCHES]:
-        console.results.print(f"  {escape(label(model, item))}")
+        console.results.print(f"  {label(model, item)}")
 
 
 def show(device: Device, before: Sequence[str], top: int) -> list[str]:
     """The ranking now, each item with where it was before."""
-    ranked = device.recommend(max(1, top))
+    ranked = device.recommend(top)
     was = {item: place for place, item in enumerate(before)}
-    console.results.print(f"[bold]{headline(device.status())}[/]")
+    console.results.print(headline(device.status()), style="bold")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("", "right"), ("", "left"), ("item", "left"), ("score", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for place, (item, score) in enumerate(ranked):
         moved = was[item] - place if item in was else None
-        mark = "[cyan]new[/]" if moved is None else f"[green]+{moved}[/]" if moved > 0 else f"[red]{moved}[/]"
+        mark, style = ("new", "cyan") if moved is None else (f"{moved:+}", "green" if moved > 0 else "red")
         mark = "" if moved == 0 or not before else mark
-        table.add_row(str(place + 1), mark, escape(label(device.model, item)), f"{score:.3f}")
+        table.add_row(str(place + 1), console.styled(mark, style), label(device.model, item), f"{score:.3f}")
     console.results.print(table)
     return [item for item, _ in ranked]
 
@@ -157,5 +156,5 @@ def headline(status: Status) -> str:
             f"own theta, {status.theta.age_events} events and {status.theta.age_seconds:.0f} s old "
             f"(sequence {status.theta.sequence})"
         )
-    trouble = f"; {escape(status.last_error)}" if status.last_error else ""
+    trouble = f"; {status.last_error}" if status.last_error else ""
     return f"{status.events} events; ranked with {source}{trouble}"

@@ -13,6 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
+from duetgen.cli.ranges import COUNT, RESAMPLES, SEED, Threads
 from duetgen.comparison.report.numbers import interval
 
 if TYPE_CHECKING:
@@ -86,11 +87,15 @@ def evaluate(
     ] = None,
     staleness: Annotated[str, Parameter(help="Ages of theta in events.")] = "0,1,5,20",
     part: Annotated[Literal["test", "valid"], Parameter(help="Part to measure.")] = "test",
-    limit_devices: Annotated[int | None, Parameter(help="Measure a seeded choice of so many devices [all].")] = None,
-    bootstrap: Annotated[int, Parameter(help="Resamples of the devices behind each interval.")] = 1000,
-    seed: Annotated[int, Parameter(help="Seed of resamples and control conditions.")] = 0,
+    limit_devices: Annotated[
+        int | None, Parameter(validator=COUNT, help="Measure a seeded choice of so many devices [all].")
+    ] = None,
+    bootstrap: Annotated[
+        int, Parameter(validator=RESAMPLES, help="Resamples of the devices behind each interval; 0: no intervals.")
+    ] = 1000,
+    seed: Annotated[int, Parameter(validator=SEED, help="Seed of resamples and control conditions.")] = 0,
     by_history: Annotated[bool, Parameter(negative="", help="Show results by length of history too.")] = False,
-    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    threads: Threads = None,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print every figure as JSON.")] = False,
 ) -> None:
@@ -114,8 +119,6 @@ def evaluate(
         raise UsageError("`duet evaluate` needs a run and its dataset", "write `duet evaluate RUN [RUN …] DATASET`")
     *roots, dataset = paths
     ages = parse_ages(staleness)
-    if limit_devices is not None and limit_devices < 1:
-        raise UsageError(f"--limit-devices {limit_devices} measures nothing", "give 1 or more, or leave it out for all")
     use_machine(threads)
     data = Dataset(find_dataset(dataset, quiet or json))
     models: list[tuple[str, nn.Module, dict[str, Any], Dataset]] = []
@@ -145,7 +148,11 @@ def evaluate(
                     progress=progress,
                 )
             )
-    gaps = [one for name, its in zip(names[1:], found[1:]) for one in gaps_of(name, its, names[0], found[0], bootstrap)]
+    gaps = [
+        gap
+        for name, its in zip(names[1:], found[1:])
+        for gap in gaps_of(name, its, names[0], found[0], bootstrap, seed)
+    ]
     if json:
         alone = len(names) == 1
         runs_found = [{"run": name, "evaluations": its} for name, its in zip(names, found)]
@@ -153,7 +160,7 @@ def evaluate(
         return
     for name, its in zip(names, found):
         if len(names) > 1:
-            console.results.print(name, style="bold", markup=False)
+            console.results.print(name, style="bold")
         for evaluation in its:
             print_evaluation(evaluation, name)
             if by_history:
@@ -162,7 +169,9 @@ def evaluate(
         print_gaps([one for one in gaps if one.protocol == ranked])
 
 
-def gaps_of(run: str, found: list[Evaluation], reference: str, theirs: list[Evaluation], rounds: int) -> list[Gap]:
+def gaps_of(
+    run: str, found: list[Evaluation], reference: str, theirs: list[Evaluation], rounds: int, seed: int
+) -> list[Gap]:
     """A run under every condition against the first run as it is judged: with fresh theta, or with its global model."""
     from duetgen.evaluation import compare
     from duetgen.evaluation.protocols import full_name
@@ -182,6 +191,7 @@ def gaps_of(run: str, found: list[Evaluation], reference: str, theirs: list[Eval
                 condition_other=headline,
                 group=group,
                 rounds=rounds,
+                seed=seed,
             )
             gaps.append(
                 Gap(
@@ -272,7 +282,7 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
         table.add_row(label(result.name, evaluation), *values, bounds)
     console.results.print(heading(evaluation))
     for line in notes(evaluation, run):
-        console.results.print(line, markup=False)
+        console.results.print(line)
     console.results.print(table)
     print_groups(evaluation)
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from duetgen.cli import console
 from duetgen.cli.datasets import DatasetPath, find_dataset, say_version
+from duetgen.cli.ranges import Threads
 
 if TYPE_CHECKING:
     from duetgen.wire.bundle import Bundle, Manifest
@@ -44,7 +45,7 @@ def export(
     measure: Annotated[
         bool, Parameter(negative="--no-measure", help="Put the quality on the validation part into the manifest.")
     ] = True,
-    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    threads: Threads = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a bundle.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the manifest as JSON.")] = False,

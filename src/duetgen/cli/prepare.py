@@ -144,8 +144,10 @@ def prepare(
         source, input = "auto", Path(source)
     if input is None and source != "synthetic":
         raise UsageError(f"`duet prepare {source}` needs a log", f"write `duet prepare {source} INPUT --out DIR`")
+    if people is not None and source != "synthetic":
+        raise UsageError("--people is of the synthetic log alone", "leave it out")
     silent = quiet or json
-    if append is not None and (source in KINDS or input is None or test_input is not None or people is not None):
+    if append is not None and (source in KINDS or input is None or test_input is not None):
         images = ", and images cannot grow" if source in KINDS else ""
         raise UsageError(f"--append takes one log of events{images}", "write `duet prepare LOG --append DATASET`")
     if append == "":
@@ -201,7 +203,7 @@ def prepare(
     )
     if source in KINDS:
         plain = replace(base, **given(seed=seed, name=name))
-        if people is not None or config != plain or test_input is not None or input is None:
+        if config != plain or test_input is not None or input is None:
             raise UsageError(
                 "images take --out, --name and --seed alone", f"write `duet prepare {source} INPUT --out DIR`"
             )
@@ -240,9 +242,8 @@ def given(**options: Any) -> dict[str, Any]:
 def print_manifest(manifest: Manifest, out: Path) -> None:
     """The counts of a dataset folder, what each step dropped, and the checks."""
     counts, results = manifest.counts, console.results
-    results.print(
-        f"[bold]{manifest.name}[/]: {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} events"
-    )
+    sizes = f": {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} events"
+    results.print(console.styled(manifest.name, "bold", sizes))
     if manifest.versions:
         before = manifest.versions[-1].counts
         results.print(
@@ -260,7 +261,7 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
             if before > after
         ]
         if lost:
-            results.print(f"  {step.name}: {', '.join(lost)} out ({step.reason})", markup=False)
+            results.print(f"  {step.name}: {', '.join(lost)} out ({step.reason})")
     unseen = manifest.unseen_item_share.get("test", 0.0)
     results.print(
         f"  {manifest.split.kind} split: {counts.train_events:,} training events, {counts.valid_targets:,} validation "
@@ -270,11 +271,11 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
     if manifest.tied_timestamps:
         results.print(f"  {manifest.tied_timestamps:.0%} of events share their time with the event before")
     for remark in manifest.remarks:
-        results.print(f"  {remark}", markup=False, soft_wrap=True)
+        results.print(f"  {remark}", soft_wrap=True)
     for line in terms_of(manifest.name, manifest.source.kind):
-        results.print(f"  {line}", markup=False, soft_wrap=True)
+        results.print(f"  {line}", soft_wrap=True)
     results.print(f"  leakage: {sum(check.passed for check in manifest.leakage)} checks passed")
-    results.print(f"  dataset folder: {out}", markup=False)
+    results.print(f"  dataset folder: {out}")
 
 
 def print_images(manifest: ImageManifest, out: Path) -> None:
@@ -282,11 +283,9 @@ def print_images(manifest: ImageManifest, out: Path) -> None:
     train, test = manifest.images
     domains = f", {len(manifest.domains)} domains" if len(manifest.domains) > 1 else ""
     colours = "grey" if manifest.colours == 1 else "colour"
-    console.results.print(
-        f"[bold]{manifest.name}[/]: {train:,} {colours} images to train, {test:,} to test, "
-        f"{len(manifest.classes)} classes{domains}"
-    )
-    console.results.print(f"  image folder: {out}", markup=False)
+    sizes = f": {train:,} {colours} images to train, {test:,} to test, {len(manifest.classes)} classes{domains}"
+    console.results.print(console.styled(manifest.name, "bold", sizes))
+    console.results.print(f"  image folder: {out}")
 
 
 def print_repeats(manifest: Manifest) -> None:
@@ -307,9 +306,8 @@ def print_repeats(manifest: Manifest) -> None:
     if repeats.dropped:
         results.print(f"  {rows} that {same} are left out")
     elif manifest.has_time:
-        results.print(
-            f"  [yellow]warning[/]: {rows} {same}: a model that repeats what has just been seen will look better than "
-            "it is; --drop-repeats leaves them out"
-        )
+        flatters = "a model that repeats what has just been seen will look better than it is"
+        rest = f": {rows} {same}: {flatters}; --drop-repeats leaves them out"
+        results.print(console.styled("  warning", "yellow", rest))
     else:
         results.print(f"  {rows} {same}; if the log was written twice, --drop-repeats leaves them out")

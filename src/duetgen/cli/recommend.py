@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from duetgen.cli import console
 from duetgen.cli.datasets import DatasetPath, find_dataset, say_version
 from duetgen.cli.prepare import UsageError
+from duetgen.cli.ranges import Threads
 from duetgen.errors import OutputExistsError
 from duetgen.wire.messages import MetPolicy
 
@@ -39,7 +40,7 @@ def recommend(
         MetPolicy | None,
         Parameter(help="Hide items that a device has met, or show them [as the dataset has it]."),
     ] = None,
-    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    threads: Threads = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a file.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print what was written as JSON.")] = False,
@@ -59,6 +60,8 @@ def recommend(
         raise UsageError(f"--k {k} makes no list", f"give 1 to {MAX_K:,}")
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists", "give --overwrite to replace it, or choose another --out")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent}", "make it, or choose another --out")
     use_machine(threads)
     data = Dataset(find_dataset(dataset, quiet or json))
     recommender, _, data = load_model(model, data)
@@ -66,7 +69,7 @@ def recommend(
     device_U = choose(data, devices)
     with console.counting(quiet or json) as progress:
         item_UK, score_UK = best_items(recommender, data, device_U, k, met=met, personal=theta, progress=progress)
-    rows = write(out, data, device_U, item_UK, score_UK)
+    rows = write(out, data, device_U, item_UK, score_UK, overwrite=overwrite)
     found = {"file": str(out), "devices": len(device_U), "rows": rows}
     if json:
         console.print_json(found)
@@ -89,7 +92,7 @@ def choose(data: Dataset, devices: str) -> Int64:
     if devices == "all":
         return np.arange(len(users), dtype=np.int64)
     try:
-        text = sys.stdin.read() if devices == "-" else Path(devices).read_text("utf-8")
+        text = sys.stdin.read() if devices == "-" else Path(devices).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as cause:
         raise UsageError(f"cannot read {devices}: {cause}", "give a text file of ids, one a line, or all") from cause
     wanted = [line.strip() for line in text.splitlines() if line.strip()]
@@ -101,7 +104,7 @@ def choose(data: Dataset, devices: str) -> Int64:
     return np.array([index[user] for user in dict.fromkeys(wanted)], dtype=np.int64)
 
 
-def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any) -> int:
+def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any, *, overwrite: bool) -> int:
     """Write the lists aside, then under their name; how many rows."""
     import io
 
@@ -130,5 +133,5 @@ def write(out: Path, data: Dataset, device_U: Int64, item_UK: Any, score_UK: Any
         table.write_csv(content)
     else:
         table.write_parquet(content)
-    write_bytes(out, content.getvalue())
+    write_bytes(out, content.getvalue(), replace=overwrite)
     return len(table)

@@ -132,7 +132,7 @@ def build_config(begin: Path | TrainConfig | None, overrides: dict[str, Any], as
             )
         try:
             overrides[key] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             overrides[key] = text
     for key, value in overrides.items():
         *path, last = key.split(".")

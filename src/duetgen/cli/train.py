@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from duetgen.cli import console
 from duetgen.cli.datasets import DatasetPath, find_dataset
+from duetgen.cli.ranges import Threads
 from duetgen.cli.settings import NONE_GIVEN, Settings, build_config
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def train(
         int | None, Parameter(help="Theta is trained to be up to so many events old; 0: always fresh [20].")
     ] = None,
     settings: Settings = NONE_GIVEN,
-    threads: Annotated[int | None, Parameter(help="Processor threads to use [all].")] = None,
+    threads: Threads = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a run with other settings or data.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the result as JSON.")] = False,
@@ -193,8 +194,8 @@ def train(
         opinions = [curve for name, curve in trust.items() if name != "weights"]
         if opinions and not any(any(curve.values()) for curve in opinions):
             console.results.print("  no opinion counts: devices lose nothing by `duet export --parts weights`")
-    console.results.print(f"  run folder: {result.root}", markup=False)
-    console.results.print(f"  next: duet evaluate {result.root} {dataset}", markup=False)
+    console.results.print(f"  run folder: {result.root}")
+    console.results.print(f"  next: duet evaluate {result.root} {dataset}")
 
 
 def print_start(root: Path, data: Dataset, epochs: int) -> None:

@@ -108,6 +108,8 @@ def reserved(address: Address) -> Iterator[Address]:
     Raises:
         CannotListenError: it cannot be had.
     """
+    if not 0 <= address.port <= 65_535:  # The system would take its last 16 bits.
+        raise CannotListenError(f"there is no port {address.port}", "choose one of 0 to 65535")
     try:
         family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         with contextlib.ExitStack() as stack:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errands import Errands, UnfinishedError
@@ -15,13 +17,16 @@ from duetgen.errors import DuetError
 from duetgen.wire.bundle import Manifest, open_bundle
 from duetgen.wire.errors import InvalidBundleError
 
+ORIGIN: Final = re.compile(r"\*|null|(?!https://.*:443$)(?!http://.*:80$)[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+")
+"""The origin of a page as a browser names it, or any."""
+
 
 def check_settings(config: ServiceConfig, open_mode: bool) -> None:
     """Refuse settings that make no sense.
 
     Raises:
         OpenModeError: neither tokens nor the open mode, or both.
-        InvalidSettingError: a number out of its range.
+        InvalidSettingError: a number out of its range, or what is no origin.
         InvalidTokensError: the store of tokens cannot be read.
         MissingExtraError: the package for PostgreSQL is not here.
     """
@@ -42,7 +47,13 @@ def check_settings(config: ServiceConfig, open_mode: bool) -> None:
         ("poll", config.poll_seconds, 0.05, 86_400),
     ):
         if not least <= value <= most:
-            raise InvalidSettingError(f"--{name} {value:g} is out of range", f"give {least:g} to {most:g}")
+            raise InvalidSettingError(f"--{name} {value:g} is out of range", f"give {least:,.10g} to {most:,.10g}")
+    for origin in config.origins:
+        if not ORIGIN.fullmatch(origin):
+            raise InvalidSettingError(
+                f"--cors {origin} is no origin that a browser sends",
+                "give it as https://shop.example: small letters, no path and no slash at the end, no usual port",
+            )
     if config.tokens is not None:
         open_store(config.tokens).close()
 

@@ -132,9 +132,21 @@ class Personal(nn.Module):
                 f"theta holds {theta.shape[-1]} values, this model takes {self.layout.size}",
                 "theta and model must come from the same version of a bundle",
             )
+        if 0 in theta.shape[:-1]:
+            return self._of_nobody(*inputs, **options)
         if not self.proved and theta.dim() > 1 and not torch.compiler.is_compiling():
             self.prove(theta.shape[:-1], *inputs, **options)
         return self._run(theta, *inputs, **options)
+
+    def _of_nobody(self, *inputs: Any, **options: Any) -> Any:
+        """The output of no device, which is the module's own, of no rows."""
+        output = self.module(*inputs, **options)
+        for found in pytree.tree_leaves(output):
+            if isinstance(found, Tensor) and found.dim() > self.batch_dim and found.shape[self.batch_dim]:
+                raise LayoutMismatchError(
+                    "theta is of no device, and the inputs have rows", "give each device along the batch dimension one"
+                )
+        return output
 
     def _run(self, theta: Tensor, *inputs: Any, **options: Any) -> Any:
         called: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,9 +126,9 @@ def make_manifest(
     files = {path.relative_to(folder).as_posix(): digest_of(path) for path in sorted(folder.rglob("*.*"))}
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=config.name or name_of(input, log),
+        name=config.name or text_of(name_of(input, log)),
         versions=versions,
-        source=Source(kind=log.kind, files=[path.name for path in log.files], sha256=log.digests),
+        source=Source(kind=log.kind, files=[text_of(path.name) for path in log.files], sha256=log.digests),
         has_time=indexed.timestamps is not None,
         split=split,
         seed=config.seed,
@@ -175,6 +176,11 @@ def name_of(input: Path | None, log: Log) -> str:
         folder = input.absolute() if input.is_dir() else input.absolute().parent
         return folder.parent.name if folder.name == "raw" else folder.name or log.kind
     return name.rsplit(".", 1)[0] or name
+
+
+def text_of(name: str) -> str:
+    """The name of a file, which may be any bytes, as text."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -177,7 +177,9 @@ def make_dataset(
         steps.append(step("rating", f"rated less than {config.min_rating:g}, or not rated", left, rated))
         left = rated
     split, earlier = choose_split(log, config.split), None
-    if standing is not None:
+    if standing is None:
+        check_shares(config, split)
+    else:
         earlier, whole = standing.earlier(work / "standing"), standing.sizes_with(spool)
         steps.append(
             step("append", f"onto the {standing.size:,} events of version {standing.dataset.version}", left, whole)
@@ -284,6 +286,21 @@ def validate(config: PrepareConfig) -> None:
         raise BadSettingError(f"seed is {config.seed}", "choose 0 or more")
     if config.min_rating is not None and not np.isfinite(config.min_rating):
         raise BadSettingError(f"min_rating is {config.min_rating}", "choose a finite number")
+
+
+def check_shares(config: PrepareConfig, split: str) -> None:
+    """Refuse shares that a split has no use for.
+
+    Raises:
+        BadSettingError: saying which.
+    """
+    plain = PrepareConfig()
+    for name in ("valid_share", "test_share"):
+        if split != "temporal" and getattr(config, name) != getattr(plain, name):
+            raise BadSettingError(
+                f"{name} is {getattr(config, name)}, and the split is {split}, which takes no share",
+                "leave it out, or use --split temporal",
+            )
 
 
 def choose_split(log: Log, split: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Collection
@@ -63,8 +64,13 @@ def check_path(name: str, path: object) -> None:
     """
     if not isinstance(path, (str, Path)):
         refuse(name, f"is {type(path).__name__}, not a path", "give a text or a Path")
-    if not str(path).strip() or "\0" in str(path):
-        refuse(name, f"{str(path)!r} is no path", "give the folder's")
+    text = str(path)
+    try:
+        known = bool(os.fsencode(text)) and text.strip() and "\0" not in text
+    except UnicodeEncodeError:
+        known = False
+    if not known:
+        refuse(name, f"{text!r} is no path", "give the folder's")
 
 
 def check_keys(keys: object) -> None:

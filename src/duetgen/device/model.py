@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from duetgen.device.checks import check_keys, check_path
 from duetgen.device.items import PADDING, ItemIndex, item_values
 from duetgen.device.loaded import Float32, LoadedModel
 from duetgen.wire.bundle import DEVICE_FILES, Bundle, open_bundle
@@ -205,11 +206,15 @@ def load_model(
         kind: that it must be of, `DeviceModel` or `SampleModel`; None for either.
 
     Raises:
+        InvalidDeviceConfigError: the bundle is no path, or a key is none.
         InvalidBundleError: damaged, incomplete, not to be trusted, not computing here what it should, or of the other
             kind.
     """
     from duetgen.device.sample_model import SampleModel
 
+    check_path("bundle", root)
+    if trusted is not None:
+        check_keys(trusted)
     bundle = open_for_device(root, trusted)
     found: type[LoadedModel] = DeviceModel if bundle.manifest.ranks else SampleModel
     if kind is not None and found is not kind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -82,20 +82,26 @@ class PersonalModel(Resident[SampleLog]):
             personal: False runs with theta = 0.
 
         Raises:
-            InvalidSampleError: an input is missing, or is another.
+            InvalidSampleError: an input is missing, is another, or holds what the model cannot run with.
         """
         runtime = self._runtime
         model = runtime.model
         assert isinstance(model, SampleModel)
         arrays = convert(model, inputs)
         theta = runtime.store.usable(int(self.config.clock() * 1000)) if personal else None
-        if theta is not None:
-            output = model.run(theta.at(model, self._log.count).values_P, arrays)
-            if np.isfinite(output).all():
-                return output
-            self._counts.refuse("non-finite-scores")
-            runtime.store.drop(theta)
-        return model.run(model.zeros_P, arrays)
+        if theta is None:
+            return model.run(model.zeros_P, arrays)
+        output = model.run(theta.at(model, self._log.count).values_P, arrays)
+        finite = np.isfinite(output)
+        if finite.all():
+            return output
+        # Inputs that are not finite themselves are nothing to blame theta for.
+        fallback = model.run(model.zeros_P, arrays)
+        if not (np.isfinite(fallback) & ~finite).any():
+            return output
+        self._counts.refuse("non-finite-scores")
+        runtime.store.drop(theta)
+        return fallback
 
     def _forgotten(self) -> None:
         """Nothing else is kept."""
@@ -105,13 +111,34 @@ def convert(model: SampleModel, inputs: Mapping[str, npt.ArrayLike]) -> dict[str
     """Inputs in the types of the manifest.
 
     Raises:
-        InvalidSampleError: one cannot be of its type.
+        InvalidSampleError: they are not given by name, or one cannot be of its type.
     """
+    if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+        raise InvalidSampleError(f"the inputs are {type(inputs).__name__}", "give them by name, as in run({'x': …})")
     types = {spec.name: spec.dtype for spec in model.spec.inputs}
     found = {}
     for name, value in inputs.items():
-        array, dtype = np.asarray(value), types.get(name)
+        try:
+            array, dtype = np.asarray(value), types.get(name)
+        except (ValueError, TypeError, RuntimeError, OverflowError) as cause:
+            raise InvalidSampleError(
+                f"the input {name} is no array: {cause}", "give numbers, as numpy has them"
+            ) from cause
         if dtype is not None and not np.can_cast(array.dtype, dtype, "same_kind"):
             raise InvalidSampleError(f"the input {name} is {array.dtype}", f"this version takes {dtype}")
-        found[name] = array if dtype is None else np.ascontiguousarray(array, dtype=dtype)
+        found[name] = array if dtype is None else cast(name, array, np.dtype(dtype))
+    return found
+
+
+def cast(name: str, array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Numbers in another type of their kind, with nothing lost but digits of a fraction.
+
+    Raises:
+        InvalidSampleError: a number is beyond the type.
+    """
+    with np.errstate(over="ignore"):
+        found = array.astype(dtype, order="C")
+    lost = np.isfinite(found) != np.isfinite(array) if dtype.kind == "f" else found != array
+    if lost.any():
+        raise InvalidSampleError(f"the input {name} holds numbers beyond {dtype}", "give smaller ones")
     return found

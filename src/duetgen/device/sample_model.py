@@ -15,7 +15,7 @@ from msgspec import UnsetType
 from duetgen.device.loaded import Float32, LoadedModel
 from duetgen.device.model import TOLERANCE
 from duetgen.wire.bundle import Bundle
-from duetgen.wire.errors import InvalidBundleError
+from duetgen.wire.errors import InvalidBundleError, InvalidSampleError
 from duetgen.wire.samples import check_inputs
 
 
@@ -69,10 +69,15 @@ class SampleModel(LoadedModel):
             inputs: by name, as the manifest types them.
 
         Raises:
-            InvalidSampleError: an input is missing, or is another.
+            InvalidSampleError: an input is missing, is another, or holds what the graph cannot run with.
         """
         check_inputs(self.spec.inputs, inputs)
-        output: Float32 = self.session.run([self.spec.output.name], {"theta": theta_P[None], **inputs})[0]
+        try:
+            output: Float32 = self.session.run([self.spec.output.name], {"theta": theta_P[None], **inputs})[0]
+        except Exception as cause:  # ONNX Runtime's own, as for an index that a table does not have
+            raise InvalidSampleError(
+                f"the model does not run with these inputs: {cause}", "see its manifest"
+            ) from cause
         return output
 
     @property

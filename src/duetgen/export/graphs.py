@@ -134,7 +134,7 @@ class GeneratorGraph(nn.Module):
         if not isinstance(encoder, GRUEncoder) or not isinstance(gru, OnnxGRU):
             vector_BD: Tensor = encoder(history_BL)
             return vector_BD
-        length_B = encoder.lengths(history_BL)
+        length_B = encoder.lengths(encoder.real(history_BL))
         state_BD = gru.last(encoder.embedded(history_BL), length_B.clamp(min=1))
         return state_BD * (length_B > 0).to(state_BD.dtype).unsqueeze(1)
 

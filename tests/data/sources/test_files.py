@@ -268,3 +268,21 @@ class TestFoldersOfParts:
         folder = write("log/log.csv", "user,item\na,x\n").parent
         with pytest.raises(errors.InputIsFolderError, match=r"costs\.csv, log\.csv"):
             read(folder)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train.csv", "test.csv"), ("ml.train.csv", "ml_test.csv"), ("training/part-0.csv", "test/part-0.csv")],
+)
+def test_a_folder_that_came_divided_is_no_one_log(write: Write, tmp_path: Path, train: str, test: str) -> None:
+    write(f"log/{train}", LOG)
+    write(f"log/{test}", LOG)
+    with pytest.raises(errors.InputIsFolderError, match="came divided") as refusal:
+        read(tmp_path / "log")
+    assert f"{train} --test-input" in refusal.value.hint
+
+
+def test_words_that_begin_so_divide_nothing(write: Write, tmp_path: Path) -> None:
+    write("log/trains-0.csv", LOG)
+    write("log/testers-1.csv", LOG)
+    assert read(tmp_path / "log").events.select("user", "item").rows() == EVENTS * 2

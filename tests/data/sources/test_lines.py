@@ -215,3 +215,9 @@ class TestFields:
 def test_nul_bytes_name_the_encoding_that_they_look_like(write: Write, data: bytes, what: str) -> None:
     with pytest.raises(errors.NotTextError, match=what):
         sample(write("log.csv", data))
+
+
+def test_a_field_in_quotes_may_be_as_long_as_a_line(write: Write) -> None:
+    path = write("log.csv", f'7,"{"x" * 200_000}"\n8,short\n')
+    (block,) = blocks(path, quoted=True)
+    assert fields(block, ",", 2, quoted=True)["0"].to_list() == ["7", "8"]

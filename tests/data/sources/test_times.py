@@ -49,6 +49,8 @@ class TestIso:
             ("2020-09-13 17:56:40 +0530", NOON),
             ("2020-09-13T05:26:40-0700", NOON),
             ("2020-09-13T14:26:40+02:00[Europe/Berlin]", NOON),
+            ("2020-09-13T12:26:40Z[UTC]", NOON),
+            ("2020-09-13T12:26:40[Etc/UTC]", NOON),
             ("20200913T122640Z", NOON),
             ("2020/09/13 12:26:40", NOON),
             ("2020-09-13 12:26", NOON - 40),
@@ -91,6 +93,9 @@ class TestIso:
             "2020-09-13 25:00:00",
             "2020-09",
             "2020-09-13 12:26:40 CET",
+            "2020-09-13T12:26:40[Europe/Berlin]",
+            "20-09-13",
+            "13-09-20 12:26:40",
         ],
     )
     def test_what_is_none_names_the_line(self, bad: str) -> None:
@@ -177,7 +182,10 @@ class TestNumbers:
         assert f"read as {unit}" in remark
 
     def test_whole_seconds_in_a_finer_unit_stay_in_the_order_of_the_file(self) -> None:
-        assert seconds([(NOON + 1) * 1000, NOON * 1000]) == ([NOON + 1, NOON], "times are read as milliseconds")
+        assert seconds([(NOON + 1) * 1000, NOON * 1000]) == (
+            [NOON + 1, NOON],
+            "times are read as milliseconds: from 2020-09-13 to 2020-09-13",
+        )
 
     def test_order_within_a_second_is_kept(self, write: Write) -> None:
         rows = "".join(f"u,{item},{NOON}{ms}\n" for item, ms in (("c", 900), ("a", 100), ("b", 100)))
@@ -260,6 +268,27 @@ class TestNumbers:
         unlikely = number if number < 10**12 else 9_999_999_999_999
         with pytest.raises(errors.BadTimestampError, match="out of range"):
             seconds([unlikely])
+
+    def test_seconds_from_another_year_are_told_with_their_days(self) -> None:
+        # Seconds since 2001, as Apple counts them.
+        assert seconds([NOON - 978_307_200])[1] == "times are read as seconds: from 1989-09-13 to 1989-09-13"
+
+    @pytest.mark.parametrize("year_1970", [11_644_473_600, 62_135_596_800])
+    def test_ticks_since_the_years_1601_and_1_are_no_nanoseconds(self, year_1970: int) -> None:
+        ticks = (NOON + year_1970) * 10**7
+        with pytest.raises(errors.BadTimestampError, match=r"line 2: .* ticks of 100 nanoseconds"):
+            seconds([ticks, ticks + 1])
+        assert seconds([ticks], "nanoseconds")[0] == [ticks // 10**9]
+
+    @pytest.mark.parametrize("values", [[13092020, 1102020], [9132020, 10012020, 0]])
+    def test_dates_with_the_year_last_do_not_order(self, values: list[object]) -> None:
+        with pytest.raises(errors.BadTimestampError, match=r"line 2: .* its year last"):
+            seconds(values)
+
+    def test_years_and_other_counts_order(self) -> None:
+        assert seconds([1998, 2020])[0] == [1998, 2020]
+        assert seconds([13_092_020, 13_092_120])[0] == [13_092_020, 13_092_120]
+        assert seconds([0, 0])[0] == [0, 0]
 
     @pytest.mark.parametrize("bad", ["yesterday", "inf"])
     def test_that_are_none_name_the_line(self, bad: str) -> None:

@@ -7,6 +7,7 @@ from duetgen.data import errors
 from duetgen.data.sources import read
 from duetgen.data.sources.log import Columns, Reading
 from duetgen.data.sources.titles import find_titles
+from duetgen.wire.limits import MAX_TITLE_BYTES
 
 from ..conftest import Write
 
@@ -78,6 +79,22 @@ class TestBeside:
         titles = read(path).titles
         assert titles is not None
         assert titles.rows() == [("7", "Seven")]
+
+
+class TestText:
+    @pytest.mark.parametrize("in_the_log", [False, True])
+    def test_words_for_none_are_none_and_a_title_is_one_line(self, write: Write, in_the_log: bool) -> None:
+        titles = {"7": '"Se\nven\t\x1b[31m "', "8": "NULL", "9": "nan", "10": "", "11": '"x' + "y" * 1_000_000 + '"'}
+        rows = "".join(f"u,{item},{title}\n" for item, title in titles.items())
+        if in_the_log:
+            log = read(write("log.csv", f"user,item,title\n{rows}"))
+        else:
+            write("items.csv", f"user,item,title\n{rows}")
+            log = read(write("log.csv", "user,item\nu,7\nu,8\nu,9\nu,10\nu,11\n"))
+        assert log.titles is not None
+        found = dict(log.titles.rows())
+        assert (found.pop("7"), len(found.pop("11").encode()) <= MAX_TITLE_BYTES) == ("Se ven [31m", True)
+        assert found == {}
 
 
 class TestNamed:

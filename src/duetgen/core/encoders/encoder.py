@@ -46,10 +46,6 @@ class Encoder(nn.Module):
             history_BLx = history_BLx.flatten(2).abs().amax(-1)
         return history_BLx != 0
 
-    def lengths(self, history_BLx: Tensor) -> Tensor:
-        """Number of real payloads of each history: int64 [B]."""
-        return self.real(history_BLx).sum(1)
-
     def embedded(self, history_BLx: Tensor) -> Tensor:
         """The embedded history, with what training hides left out: [B, L, E]."""
         embedded_BLE: Tensor = self.dropout(self.embed(history_BLx))
@@ -65,6 +61,8 @@ class Encoder(nn.Module):
             real_BL: which of them are no padding, where zeros do not tell.
         """
         real_BL = self.real(history_BLx) if real_BL is None else real_BL
+        if not real_BL.shape[1]:
+            return next(self.parameters()).new_zeros(len(real_BL), self.width)
         vector_BD = self.read(history_BLx, real_BL)
         return vector_BD * real_BL.any(1).to(vector_BD.dtype).unsqueeze(1)
 
@@ -74,7 +72,14 @@ class Encoder(nn.Module):
 
 
 class SequenceEncoder(Encoder):
-    """Reads payloads in their order, oldest first, right-padded; causal, so one pass gives the vector after each."""
+    """Reads payloads in their order, oldest first, right-padded; causal, so one pass gives the vector after each.
+
+    What looks like padding among real payloads, a sensor's zeros, is one of them.
+    """
+
+    def lengths(self, real_BL: Tensor) -> Tensor:
+        """How many payloads each history has, up to the last real one: int64 [B]."""
+        return (real_BL * torch.arange(1, real_BL.shape[1] + 1, device=real_BL.device)).amax(1)
 
     @abstractmethod
     def states(self, history_BLx: Tensor) -> Tensor:
@@ -82,7 +87,7 @@ class SequenceEncoder(Encoder):
 
     def read(self, history_BLx: Tensor, real_BL: Tensor) -> Tensor:
         """The vector after the last real event."""
-        return self.last(history_BLx, real_BL.sum(1))
+        return self.last(history_BLx, self.lengths(real_BL))
 
     def last(self, history_BLx: Tensor, length_B: Tensor) -> Tensor:
         """The vector after the last real event of histories that are not empty: [B, D]."""

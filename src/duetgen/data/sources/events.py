@@ -15,6 +15,7 @@ from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, o
 from duetgen.data.sources.lines import with_point
 from duetgen.data.sources.log import Note, Reading
 from duetgen.data.sources.times import Times
+from duetgen.data.sources.titles import tidy
 from duetgen.data.spool import IDS, Spool
 
 TABLE: Final = ("user", "item", "rating", "timestamp", "part")
@@ -151,9 +152,14 @@ class EventTable:
         Raises:
             InputEmptyError: there is no event.
             BadTimestampError, MixedTimeUnitsError: the times make no sense together.
-            BadSettingError: a behaviour to keep does not occur.
+            BadSettingError: a behaviour to keep does not occur, or a unit is for times that there are not.
         """
         self._check_behaviours()
+        if self.reading.time_unit and self._columns is not None and "timestamp" not in self._columns[1]:
+            raise BadSettingError(
+                f"the log has no column of times, and the time unit {self.reading.time_unit} is for one",
+                "say which with --time-column",
+            )
         spool = self._spool
         spool.flush()
         if spool.size and "timestamp" in spool.columns:
@@ -182,7 +188,7 @@ class EventTable:
         if len(different) and float((different["title"] > 1).mean() or 0) >= TITLES_DIFFER:  # type: ignore[arg-type]
             self.remark("the column of titles has several for one item, so it is not taken for the items' title")
             return None
-        return titles.with_columns(pl.col("title").str.strip_chars())
+        return tidy([titles])
 
     def remark(self, text: str | None) -> None:
         """Keep a line that the output is to show, once."""

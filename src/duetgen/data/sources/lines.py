@@ -231,6 +231,7 @@ def ragged_row(path: Path, line: int, found: int, width: int) -> RaggedRowError:
 
 
 def _quoted_fields(block: Block, separator: str, width: int) -> pl.DataFrame:
+    csv.field_size_limit(limits.MAX_LINE_BYTES)  # Else a long review in a column that nobody needs ends the reading.
     reader = csv.reader((f"{line}\n" for line in block.lines), delimiter=separator, strict=True)
     rows: list[list[str]] = []
     numbers: list[int] = []

@@ -91,6 +91,11 @@ def read_raw(path: Path, find: Find, *, header: bool = True, separator: str | No
         DuetError: any refusal of `find`, and of reading, naming the line.
     """
     form = form_of(path)
+    if form != "text" and not (header and separator is None):
+        raise BadSettingError(
+            f"{path} has fields with names, and neither a header nor a separator",
+            "leave --no-header and --separator out",
+        )
     if form == "parquet":
         yield from _read_parquet(path, find)
     elif form != "text":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from duetgen.data.errors import BadSettingError, InputMissingError, UnknownSourceError
+from duetgen.data.errors import BadSettingError, InputIsFolderError, InputMissingError, UnknownSourceError
 from duetgen.data.sources.detect import LOGS, check, detect, takes_columns
 from duetgen.data.sources.duet_text.files import files_of
 from duetgen.data.sources.duet_text.format import read_text_format
@@ -29,6 +30,10 @@ from duetgen.errors import DuetError, did_you_mean
 
 SOURCES: Final = ("auto", *KINDS)
 """Names for `duet prepare SOURCE INPUT`; `auto` tells the source from the file."""
+DIVIDED: Final = tuple(
+    re.compile(rf"(?:^|[/._-])(?:{words})(?:[/._-]|$)", re.IGNORECASE) for words in ("train|training", "test|testing")
+)
+"""How a part is called that is to be trained on, and one that is to be tested on."""
 
 
 def read(
@@ -63,6 +68,7 @@ def read(
     if source == Synthetic.name:
         if path is not None or test_input is not None:
             raise BadSettingError("the source synthetic reads no file", "leave the input out")
+        _read_in_one_way(source, columns, reading)
         return read_synthetic(synthetic or SyntheticConfig())
     if path is None:
         raise InputMissingError(f"the source {source} needs an input", "name the log file")
@@ -76,9 +82,23 @@ def read(
     if isinstance(kind, Reader):
         logs = LOGS if source == "auto" or isinstance(kind, Table) else kind.logs or LOGS
         return _read_files(path, test_input, kind, logs, columns, EventTable(reading, spool))
+    _read_in_one_way(kind.name, columns, reading)
     for file in files_of(path, test_input):
         check(file, kind)
     return read_text_format(path, test_input)
+
+
+def _read_in_one_way(source: str, columns: Columns, reading: Reading) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        BadSettingError: one is given.
+    """
+    if columns != Columns() or reading != Reading():
+        raise BadSettingError(
+            f"the source {source} is read in one way",
+            "leave the options for columns, times, titles and what is dropped out",
+        )
 
 
 def _read_files(
@@ -91,7 +111,9 @@ def _read_files(
     for part, given in enumerate((path, test_path)):
         if given is None:
             continue
-        for file in parts_of(Path(given), logs):
+        parts = parts_of(Path(given), logs)
+        check_undivided(Path(given), parts)
+        for file in parts:
             check(file, kind)
             number = None if test_path is None else 2 * part
             item = _read_file(file, kind, table, columns, reading, number) or item
@@ -108,6 +130,21 @@ def _read_files(
         )
     on_disks = list(dict.fromkeys(on_disk(file)[0] for file in files))
     return Log(kind.name, spool, titles, on_disks, notes, remarks=table.remarks)
+
+
+def check_undivided(folder: Path, parts: Sequence[Path]) -> None:
+    """Refuse a folder whose files say that they are a training and a test part: as one log they are not divided.
+
+    Raises:
+        InputIsFolderError: naming two of them.
+    """
+    names = [part.relative_to(folder) for part in parts if part != folder]
+    train, test = (next((name for name in names if word.search(str(name))), None) for word in DIVIDED)
+    if train is not None and test is not None:
+        raise InputIsFolderError(
+            f"{folder} came divided: it holds {train} and {test}, which would be read as one log",
+            f"name both: `duet prepare {folder / train} --test-input {folder / test}`",
+        )
 
 
 def _read_file(

@@ -33,6 +33,9 @@ CLOCK_FROM: Final = 31_536_000
 CLOCK_TO: Final = 4_102_444_800
 """Seconds from 1970 to 2100: a larger number is no time of a log."""
 
+LOGS_FROM: Final = 788_918_400
+"""Seconds from 1970 to 1995: earlier times are of no log, mostly, and are told with their days."""
+
 MILLISECONDS_FROM: Final = 10**11
 """As seconds this is the year 5138: larger numbers are in a finer unit."""
 
@@ -52,6 +55,8 @@ CALENDAR_DIGITS: Final = (8, 10, 12, 14, 17)
 
 CALENDAR: Final = "%Y%m%d%H%M%S%3f"
 FORMATS: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
+WHOLE_YEAR: Final = r"^\d{4}-"
+"""How a date of these formats begins; `%Y` alone takes `20-09-13` for the year 20."""
 UTC_BEHIND: Final = r"(?i)\s*(Z|UTC|GMT|\+00:?00|\+00)$"
 PLACEHOLDERS: Final = (
     *("0001-01-01", "1601-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01"),
@@ -72,7 +77,10 @@ MICRO: Final = 10**6
 Places = Sequence[tuple[Path, str]]
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NAMED_UTC: Final = re.compile(r"\s*(?:Z|UTC|GMT)$", re.IGNORECASE)
-NAMED_ZONE: Final = re.compile(r"\[[^\]]*\]$")
+NAMED_ZONE: Final = re.compile(
+    r"(?:(?<=Z)|(?<=[+-]\d\d:\d\d)|(?<=[+-]\d{4}))\[[^\]]*\]$|\[(?:Etc/)?(?:UTC|GMT)\]$", re.IGNORECASE
+)
+"""A zone by its name, behind the offset that it has; without one only UTC is known."""
 BLANK_OFFSET: Final = re.compile(r"\s+([+-]\d)")
 YEAR_FIRST: Final = re.compile(r"^(\d{4})/(\d{2})/(\d{2})")
 BARE_DATE: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})([+-]\d{2}:?\d{2})$")
@@ -170,7 +178,7 @@ class Times:
             if numbers.null_count() < len(numbers) or self._dates is False:
                 self._dates = False
                 return numbers
-        bare = pl.col("t").str.replace(UTC_BEHIND, "")
+        bare = pl.when(pl.col("t").str.contains(WHOLE_YEAR)).then(pl.col("t").str.replace(UTC_BEHIND, ""))
         parsed = [bare.str.to_datetime(form, strict=False, time_unit="us") for form in FORMATS]
         micro = text.to_frame("t").select(pl.coalesce(parsed).dt.epoch("us")).to_series()
         left = text.filter(micro.is_null()).drop_nulls().unique()
@@ -253,8 +261,9 @@ class Times:
         events = self._without(events, early, "is before 1971, which stands for no time", places)
         events = self._without(events, time == LARGEST, "is the largest of 32 bits, which stands for no time", places)
         unit, divisor = self._finer(events, places)
-        if divisor > 1:
-            self.remark = f"times are read as {unit}"
+        low, high = (value / divisor for value in _ends(events))
+        if divisor > 1 or low < LOGS_FROM:
+            self.remark = f"times are read as {unit}: {_days(low, high)}"
         if self._rough:
             self.remark = "; ".join(filter(None, (self.remark, "times are floats of 32 bits, exact to 128 seconds")))
         return self._rounded(self._in_range(events, divisor, places), divisor)
@@ -289,10 +298,13 @@ class Times:
         """Numbers that are no times of a clock, but may order the events."""
         time = pl.col("timestamp")
         low, high = _ends(events.filter(time > 0))
-        days = DAY_NUMBERS[0] <= low <= high <= DAY_NUMBERS[1]
-        if (days or not _is_integer(events)) and (hit := _first_place(events, time.is_not_null(), places)):
-            kind = "a day number" if days else "no time of a clock"
-            raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} looks like {kind}", TELL)
+        kind, hint = "" if _is_integer(events) else "no time of a clock", TELL
+        if DAY_NUMBERS[0] <= low <= high <= DAY_NUMBERS[1]:
+            kind = "a day number"
+        elif low and _of(events.filter(time > 0), _year_last().all()):
+            kind, hint = "a date with its year last, which does not order", "write it as 20200913, or in ISO 8601"
+        if kind and (hit := _first_place(events, time.is_not_null(), places)):
+            raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} looks like {kind}", hint)
         events = self._without(events, time < 0, "is before 1971, which stands for no time", places)
         low, high = _ends(events)
         self.remark = (
@@ -316,7 +328,15 @@ class Times:
                 f"{FINER[of_high][0]} ({high[0]}: {high[1]})",
                 "bring them all to Unix seconds",
             )
-        return FINER[of_high]
+        name, divisor = FINER[of_high]
+        if name == "nanoseconds" and ends[1] < LOGS_FROM * divisor:
+            place, value = _first_place(events, pl.col("timestamp") == ends[1], places) or ("", ends[1])
+            raise BadTimestampError(
+                f"{place}: the timestamp {value} looks like ticks of 100 nanoseconds, which count from another year "
+                "than 1970",
+                "bring them all to Unix seconds; if they are nanoseconds, say so with --time-unit",
+            )
+        return name, divisor
 
     def _in_range(self, events: pl.LazyFrame, divisor: int, places: Places) -> pl.LazyFrame:
         beyond = pl.col("timestamp").cast(pl.Float64) / divisor >= CLOCK_TO
@@ -342,9 +362,9 @@ class Times:
             )
         if hit := _first_place(events, second.abs() >= CLOCK_TO, places):
             raise BadTimestampError(f"{hit[0]}: the timestamp {hit[1]} is out of range as {unit}", TELL)
-        ends = (_of(events, second.min()), _of(events, second.max()))
-        first, last = (_date(round(value or 0) * MICRO)[:10] for value in ends)
-        self.remark = f"times are read as {unit}, as told: from {first} to {last}"
+        self.remark = (
+            f"times are read as {unit}, as told: {_days(_of(events, second.min()), _of(events, second.max()))}"
+        )
         if divisor is not None:
             return self._rounded(events, divisor)
         # A fraction of a day is a second only nearly, so the nearest one is meant.
@@ -395,6 +415,12 @@ def _date(micro: object) -> str:
         return f"{micro} microseconds"
 
 
+def _days(first: float | None, last: float | None) -> str:
+    """From which day to which, of seconds since 1970."""
+    begin, end = (_date(round(second or 0) * MICRO)[:10] for second in (first, last))
+    return f"from {begin} to {end}"
+
+
 def _placeholder(micro: pl.Expr) -> pl.Expr:
     """Whether a date is one that programs write for none."""
     days = [parse_iso(day) for day in PLACEHOLDERS]
@@ -407,6 +433,13 @@ def _written_date() -> pl.Expr:
     """Microseconds since 1970 of numbers that write a date; null of others."""
     text = pl.col("timestamp").cast(pl.String).str.pad_end(len("YYYYmmddHHMMSSfff"), "0")
     return text.str.to_datetime(CALENDAR, strict=False, time_unit="us").dt.epoch("us")
+
+
+def _year_last() -> pl.Expr:
+    """Whether a number writes day, month and year, or month, day and year."""
+    time = pl.col("timestamp")
+    of_years = (time % 10_000).is_between(1970, 2099)
+    return of_years & (time // 10_000 % 100).is_between(1, 31) & (time // 1_000_000).is_between(1, 31)
 
 
 def _calendar(events: pl.LazyFrame) -> int | None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from duetgen.data.errors import MissingColumnError, WrongEncodingError
 from duetgen.data.sources.header import SYNONYMS, Found, listed, plain
-from duetgen.data.sources.ids import canonical, text_of
+from duetgen.data.sources.ids import CONTROL, canonical, is_missing, text_of
 from duetgen.data.sources.lines import blocks, fields, ragged_row
 from duetgen.data.sources.raw import read_raw
 from duetgen.wire import limits
@@ -95,11 +95,12 @@ def find_titles(names: Sequence[str], path: Path, item: str | None = None) -> Fo
 
 
 def tidy(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Titles without empty ones and repeated items, and cut to the limit."""
+    """Titles in one line and cut to the limit, without missing ones and repeated items."""
     if not frames:
         return pl.DataFrame(schema={"item": pl.String, "title": pl.String})
-    titles = pl.concat(frames).with_columns(pl.col("title").str.strip_chars())
-    titles = titles.drop_nulls().filter(pl.col("title") != "").unique("item", keep="first", maintain_order=True)
+    line = pl.col("title").str.replace_all(f"{CONTROL}+", " ").str.strip_chars()
+    titles = pl.concat(frames).with_columns(title=line).filter(pl.col("item").is_not_null(), ~is_missing(line))
+    titles = titles.unique("item", keep="first", maintain_order=True)
     long = titles["title"].str.len_bytes() > limits.MAX_TITLE_BYTES
     if long.any():
         # A character is at most four bytes, so this many characters are always within the limit.
