@@ -219,6 +219,25 @@ describe("versions", () => {
     await again.close();
   });
 
+  test("what is forgotten while a new one is adopted is in no theta of it", async () => {
+    const device = await open();
+    await device.observe("i0");
+    cloud.files = bundleFiles("din");
+    cloud.latest = jsonOf("bundles/din/manifest.json").model_id;
+    const { steps } = sessions.find(({ bundle }: { bundle: string }) => bundle === "din");
+    const { answer } = steps.find(({ gives }: { gives?: string }) => gives === "accepted");
+    let send!: () => void;
+    cloud.parameters = () => new Promise((resolve) => (send = () => resolve(answerOf(answer))));
+    const updated = device.update();
+    await expect.poll(() => send).toBeTypeOf("function");
+    await device.forget();
+    send();
+    expect(await updated).toBe(true);
+    const { modelId, refused, source } = await device.status();
+    expect([modelId, refused, source]).toEqual([cloud.latest, { forgotten: 1 }, "global"]);
+    await device.close();
+  });
+
   test("by another key than that of the first is refused", async () => {
     const device = await open({ trusted: null });
     await device.close();
