@@ -15,9 +15,14 @@ const options: MinifyOptions = {
   ecma: 2020,
   compress: { passes: 3, pure_getters: true, keep_fargs: false, unsafe_arrows: true, unsafe_methods: true },
   mangle: { properties: { regex: new RegExp(`^(${OWN.join("|")})$`) } },
-  // All files of a build call them the same.
   nameCache: {},
 };
 
-/** Instead of the minifier of Vite, which knows no names that files share. */
-export const small = (): Plugin => ({ name: "small", renderChunk: (code) => minify_sync(code, options).code! });
+/** Instead of the minifier of Vite, which knows no names that files share: properties alone, variables are each file's own. */
+export const small = (): Plugin => ({
+  name: "small",
+  renderChunk(code) {
+    delete (options.nameCache as { vars?: object }).vars;
+    return minify_sync(code, options).code!;
+  },
+});

@@ -113,7 +113,7 @@ export interface LocalDevice {
   close(): Promise<void>;
 }
 
-async function begin(options: DeviceOptions, state: State, cloud: Cloud | null): Promise<LocalDevice> {
+async function start(options: DeviceOptions, state: State, cloud: Cloud | null): Promise<LocalDevice> {
   const own = await state.get("device");
   const good = typeof own === "string" && /^web-[0-9a-f]{16}$/.test(own);
   const deviceId = options.deviceId ?? (good ? own : `web-${hex(crypto.getRandomValues(new Uint8Array(8)))}`);
@@ -265,7 +265,7 @@ export const LocalDevice = {
     const state = await openState(options.state);
     const cloud = typeof options.cloud === "string" ? httpCloud(options.cloud, options.token) : options.cloud;
     try {
-      return await begin(options, state, cloud);
+      return await start(options, state, cloud);
     } catch (cause) {
       cloud?.close();
       await state.close();

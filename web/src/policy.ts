@@ -57,7 +57,8 @@ export function checkPolicy(policy: any): Policy {
 
 /** Whether to ask now. */
 export async function due(policy: Policy, situation: Situation): Promise<boolean> {
-  if ("due" in policy) return policy.due(situation);
-  if (policy.kind === "DailyBudget") return situation.requestsToday < policy.n && due(policy.policy, situation);
-  return !situation.hasTheta || !!(await KINDS[policy.kind]![1](policy, situation));
+  if ("due" in policy && policy.due) return policy.due(situation);
+  const named = policy as Exclude<Policy, OwnPolicy>;
+  if (named.kind === "DailyBudget") return situation.requestsToday < named.n && due(named.policy, situation);
+  return !situation.hasTheta || !!(await KINDS[named.kind]![1](named, situation));
 }

@@ -9,6 +9,7 @@ import { LocalDevice as OfSources } from "../src/device";
 import { DuetError, LocalDevice } from "../src/local";
 import { EventLog } from "../src/log";
 import type { DeviceOptions } from "../src/options";
+import type { Situation } from "../src/policy";
 import { openState } from "../src/state";
 import { answerOf, BUNDLES, bundleFiles, jsonOf } from "./golden";
 
@@ -253,6 +254,21 @@ test("a cloud that fails is asked less and less often, by day counted", async ()
   expect((await device.status()).nextTrySeconds).toBeGreaterThan(0);
   expect((await device.status()).failures).toEqual({ "cloud-unreachable": 1 });
   expect((await device.status()).requestsToday).toBe(1);
+  await device.close();
+});
+
+test("a policy of one's own decides, by what it is told", async () => {
+  let told: object = {};
+  const due = (situation: Situation): boolean => Object.keys((told = situation)).length > 0 && situation.events >= 2;
+  const device = await open({ state: null, policy: { due } });
+  const asked: boolean[] = [];
+  for (const item of ["i0", "i1"]) {
+    await device.observe(item);
+    asked.push(await device.keepUp());
+  }
+  expect(asked).toEqual([false, true]);
+  const names = ["events", "hasTheta", "history", "madeFrom", "profiles", "requestsToday", "seconds"];
+  expect(Object.keys(told).sort()).toEqual(names);
   await device.close();
 });
 
