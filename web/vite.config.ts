@@ -1,6 +1,6 @@
 /** The pages of the cloud, into the Python package: no request leads elsewhere, and names do not change. `--mode` is the page. */
 import { defineConfig, type Plugin } from "vite";
-import { terserOptions } from "./terser";
+import { small } from "./terser";
 
 /** A page comes with its script and its styles. An `async` script runs before the page is read on: its device begins at once. */
 const inOneFile: Plugin = {
@@ -25,13 +25,13 @@ export default defineConfig(({ mode }) => ({
   root: "pages",
   base: "./",
   publicDir: false,
-  plugins: [inOneFile],
+  plugins: [small(), inOneFile],
   build: {
     outDir: process.env.DUET_PAGES ?? "../../src/duetgen/cloud/static",
     emptyOutDir: mode === "demo",
-    target: "es2023",
-    minify: "terser",
-    terserOptions,
+    target: "esnext",
+    minify: false,
+    cssMinify: true,
     modulePreload: false,
     cssCodeSplit: false,
     assetsInlineLimit: 0,
@@ -42,6 +42,7 @@ export default defineConfig(({ mode }) => ({
   },
   worker: {
     format: "es",
+    plugins: () => [small()],
     rollupOptions: { output: { entryFileNames: "demo/[name].js", chunkFileNames: "demo/[name]-worker.js" } },
   },
 }));

@@ -1,15 +1,16 @@
 /** The package: `dist/index.js` for the page, `dist/worker.js` for its worker, `dist/local.js` for a device without one. */
 import { defineConfig } from "vite";
-import { terserOptions } from "./terser";
+import { small } from "./terser";
 
 export default defineConfig({
   base: "./",
   publicDir: false,
+  plugins: [small()],
   build: {
     outDir: "dist",
-    target: "es2023",
-    minify: "terser",
-    terserOptions,
+    target: "esnext",
+    minify: false,
+    cssMinify: true,
     modulePreload: false,
     rollupOptions: {
       input: { index: "src/index.ts", local: "src/local.ts" },
@@ -22,5 +23,5 @@ export default defineConfig({
       },
     },
   },
-  worker: { format: "es", rollupOptions: { output: { entryFileNames: "worker.js", chunkFileNames: "[name]-worker.js" } } },
+  worker: { format: "es", plugins: () => [small()], rollupOptions: { output: { entryFileNames: "worker.js", chunkFileNames: "[name]-worker.js" } } },
 });

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import ROOT, Node
 
-LOADED = {"index.js": 900, "worker.js": 20_200}
+LOADED = {"index.js": 900, "worker.js": 17_900}
 """The most bytes, gzipped, of what a page with a SASRec loads."""
 
 
@@ -19,6 +19,10 @@ def test_types(node: Node) -> None:
 
 def test_units(node: Node) -> None:
     assert "passed" in node("vitest", "run")
+
+
+def test_units_of_the_built_package(node: Node, package: Path) -> None:
+    assert "passed" in node("vitest", "run", "tests/device.test.ts", "tests/sessions.test.ts", DUET_DIST=package)
 
 
 def test_the_pages_in_the_package_are_the_build_of_their_sources(node: Node, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 /** The cloud's answers with theta, and the codes by which a device knows its own. */
 import { type Bytes, utf8 } from "./bytes";
-import { bytes, type Check, object, oneOf, string, whole } from "./check";
+import { bytes, type Check, object, string, whole } from "./check";
 import { subtle } from "./crypto";
-import type { Encoding } from "./messages";
+import { encoding } from "./messages";
 import { encode } from "./packing";
 
 const time = whole(0, Number.MAX_SAFE_INTEGER);
@@ -13,13 +13,12 @@ const answer = object(
     sequence: time,
     issued: time,
     expires: time,
-    dtype: oneOf<Encoding>("float32", "float16", "int8"),
+    dtype: encoding,
     scale: bytes,
     theta: bytes,
     bias: bytes,
     mac: bytes,
   },
-  {},
   true,
 );
 /** A device's theta, as the cloud sends it. */

@@ -1,25 +1,30 @@
 /** How a device asks: for theta, by its policy, and for newer versions. */
 import { PAIR_BYTES } from "./bias";
+import { sum } from "./bytes";
 import type { Cloud } from "./client";
 import { CloudRefusedError } from "./cloud-refusal";
 import type { Change, LocalDevice, Status } from "./device";
-import { due } from "./due";
 import { DuetError } from "./errors";
-import { ANSWER_SLACK } from "./limits";
+import { ANSWER_SLACK, MAX_CLOCK_SKEW_MS } from "./limits";
 import type { EventLog } from "./log";
 import type { Model } from "./model";
 import type { DeviceOptions } from "./options";
-import { Patience } from "./patience";
-import { RefusedParametersError } from "./refused";
+import { patienceOf } from "./patience";
+import { due } from "./policy";
+import { RefusedParametersError, refuse } from "./refused";
 import type { State } from "./state";
-import { type Origin, ParameterStore } from "./store";
-import type { Tally } from "./tally";
-import { Updates } from "./updates";
+import { atAgeOf, checkTheta, keptTheta, type Theta } from "./store";
 import type { Versions } from "./versions";
 
 const DAY = 86_400;
 /** The longest that a timer waits, in seconds. */
 const LONGEST = 2 ** 31 / 1000 - 1;
+
+/** What a device counts, for its status. */
+export interface Tally extends Pick<Status, "lastError" | "unknownEvents" | "unknownCandidates" | "requests" | "answered"> {
+  refused: Record<string, number>;
+  failures: Record<string, number>;
+}
 
 /** What is known of a device, whether it ranks or asks. */
 export interface Shared {
@@ -36,366 +41,359 @@ export interface Shared {
   changed(what: Change): void;
 }
 
-export class Asking {
-  private readonly patience: Patience;
-  private readonly updatePatience: Patience;
-  private readonly updates: Updates;
-  private day = { day: 0, requests: 0 };
-  private last: Status["last"] = null;
-  private touched = true;
-  private insisted = false;
-  private due = false;
-  private nextUpdate = Infinity;
-  private working: Promise<unknown> | null = null;
-  private single: Promise<unknown> = Promise.resolve();
-  private timer: ReturnType<typeof setTimeout> | undefined;
-
-  /** Theta for the version in use. */
-  private store: ParameterStore;
-
-  constructor(private readonly shared: Shared) {
-    const { options, cloud, versions, state, clock } = shared;
-    const random = options.random ?? Math.random;
-    this.patience = new Patience(options.patience, random);
-    this.updatePatience = new Patience(options.patience, random);
-    this.updates = new Updates(versions, state, clock);
-    this.store = this.storeOf(versions.model);
-    if (cloud ?? options.bundle) this.nextUpdate = this.now() + this.spread(Math.min(options.updateSeconds, 60));
-  }
-
+export interface Asking extends Pick<LocalDevice, "theta" | "online" | "refresh" | "keepUp" | "update" | "rollback"> {
   /** With the theta that was kept for the version in use. */
-  async begin(): Promise<void> {
-    await Promise.all([this.load(this.store), this.readDay()]);
-    this.touch();
-  }
-
-  private storeOf(model: Model): ParameterStore {
-    const { state, deviceId, options } = this.shared;
-    return new ParameterStore(model, state, options.token, deviceId, options.grace);
-  }
-
-  private async load(store: ParameterStore): Promise<ParameterStore> {
-    const { log } = this.shared;
-    await store.load(this.ms);
-    log.count = Math.max(log.count, store.current?.origin.events ?? 0);
-    return store;
-  }
-
-  /** Use a version from now on, with its theta. */
-  private use(store: ParameterStore): void {
-    this.store = store;
-    this.shared.versions.model = store.model;
-  }
-
-  private get ms(): number {
-    return this.shared.clock() * 1000;
-  }
-
-  private now(): number {
-    return performance.now() / 1000;
-  }
-
-  private spread(seconds: number): number {
-    return seconds * (0.5 + 0.5 * Math.random());
-  }
-
-  status(): Pick<Status, "source" | "theta" | "previous" | "refusedVersions" | "requestsToday" | "circuit" | "nextTrySeconds" | "last"> {
-    const now = this.now();
-    const theta = this.store.usable(this.ms);
-    const aged = theta?.at(this.store.model, this.shared.log.count);
-    return {
-      source: theta ? "theta" : "global",
-      theta: theta && {
-        sequence: theta.answer.sequence,
-        issued: theta.answer.issued,
-        expires: theta.answer.expires,
-        ageSeconds: Math.max(0, (this.ms - theta.answer.issued) / 1000),
-        ageEvents: aged!.age,
-        weightsBytes: theta.answer.theta.length + theta.answer.scale.length,
-        weightsTrust: aged!.weightsTrust,
-        biasBytes: theta.answer.bias.length,
-        opinionsTrust: aged!.opinionsTrust,
-      },
-      previous: this.updates.previous,
-      refusedVersions: this.updates.refused,
-      requestsToday: this.requestsToday(),
-      circuit: this.patience.circuit(now),
-      nextTrySeconds: this.patience.wait(now),
-      last: this.last,
-    };
-  }
-
+  begin(): Promise<void>;
+  status(): Pick<Status, "source" | "theta" | "previous" | "refusedVersions" | "requestsToday" | "circuit" | "nextTrySeconds" | "last">;
   /** Scores of item indices with theta: a fresh array; null without a theta to use. */
-  async scores(window: Int32Array, index: Int32Array): Promise<Float32Array | null> {
-    const { store } = this;
-    const { model } = store;
-    const theta = store.usable(this.ms);
-    if (!theta) return null;
-    const { values, bias } = theta.at(model, this.shared.log.count);
-    const scores = await model.score(values, window, index);
-    let finite = true;
-    for (let at = 0; at < scores.length; at++) {
-      if (bias) scores[at]! += bias[index[at]!]!;
-      finite &&= Number.isFinite(scores[at]!);
+  scores(window: Int32Array, index: Int32Array): Promise<Float32Array | null>;
+  /** Another tab has a new theta, or another version. */
+  hear(what: "theta" | "version"): Promise<void>;
+  /** What was seen is forgotten: nothing is asked for it. */
+  erase(): void;
+  stop(): Promise<void>;
+  /** Something happened that a policy may want to know. */
+  touch(): void;
+}
+
+/** The theta that a version has, checked before it is used and again when it is loaded. */
+interface Store {
+  readonly model: Model;
+  theta: Theta | null;
+}
+
+export function asking(shared: Shared): Asking {
+  const { options, cloud, versions, state, clock, log, deviceId, tally } = shared;
+  const [patience, updatePatience] = [0, 1].map(() => patienceOf(options.patience, options.random ?? Math.random)) as [
+    ReturnType<typeof patienceOf>,
+    ReturnType<typeof patienceOf>,
+  ];
+  const ms = (): number => clock() * 1000;
+  const now = (): number => performance.now() / 1000;
+  const spread = (seconds: number): number => seconds * (0.5 + 0.5 * Math.random());
+  let day = { day: 0, requests: 0 };
+  let last: Status["last"] = null;
+  let [touched, insisted, waits] = [true, false, false];
+  let nextUpdate = now() + spread(Math.min(options.updateSeconds, 60));
+  let working = false;
+  let single: Promise<unknown> = Promise.resolve();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  /** How often all was forgotten; an answer to a question of before is not taken. */
+  let forgotten = 0;
+  let store: Store;
+
+  const keyOf = ({ model }: Store): string => `theta/${model.id}`;
+  /** The theta of an answer, if it may be used now. */
+  const check = async ({ model }: Store, answer: Theta["answer"], origin: Theta["origin"], before: number): Promise<Theta> => {
+    const theta = await checkTheta(model, options.token, deviceId, answer, origin);
+    if (answer.issued > ms() + MAX_CLOCK_SKEW_MS) refuse("from-future", "was issued in the future");
+    if (expired(theta)) refuse("expired", "has expired");
+    if (before !== forgotten) refuse("forgotten", "was made from what is forgotten");
+    return theta;
+  };
+  const expired = ({ answer }: Theta): boolean => answer.expires + options.grace * 1000 < ms();
+  /** The theta to rank with now. */
+  const usable = ({ theta } = store): Theta | null => (theta && !expired(theta) ? theta : null);
+  /** Take what was kept, if it passes every check of a fresh answer. */
+  const reload = async (store: Store): Promise<void> => {
+    const before = forgotten;
+    try {
+      const { answer, origin } = keptTheta(await state.get(keyOf(store)), "");
+      if (origin.history.some((item) => item >= store.model.manifest.vocabulary)) return;
+      const theta = await check(store, answer, origin, before);
+      if (!store.theta || answer.sequence > store.theta.answer.sequence) store.theta = theta;
+    } catch {
+      // There is none, or it was damaged: begins with theta = 0.
     }
-    if (finite) return scores;
-    this.shared.tally.refuse("non-finite-scores");
-    store.drop(theta);
-    return null;
-  }
+  };
+  const load = async (model = versions.model): Promise<Store> => {
+    const found: Store = { model, theta: null };
+    await reload(found);
+    log.count = Math.max(log.count, found.theta?.origin.events ?? 0);
+    return found;
+  };
+  /** Use a version from now on, with its theta. */
+  const use = (found: Store): void => {
+    store = found;
+    versions.model = found.model;
+  };
 
-  /** Theta as it counts now. */
-  theta(): Awaited<ReturnType<LocalDevice["theta"]>> {
-    const { log } = this.shared;
-    const { model } = this.store;
-    const theta = this.store.usable(this.ms);
-    if (!theta) return null;
-    const opinions = theta.opinions.map(({ items }, at) => ({ name: model.manifest.opinions[at]!.name, items: items.length }));
-    return { ...theta.at(model, log.count), opinions };
-  }
-
-  /** There is a network again: what waits is tried at once. */
-  online(): void {
-    if (this.patience.failures) this.patience.succeeded();
-    this.updatePatience.succeeded();
-    this.touch();
-  }
+  const codeOf = (cause: unknown): string => (cause instanceof DuetError ? cause.code : "internal");
+  const count = (counts: Record<string, number>, name: string, cause: unknown): void => {
+    counts[name] = (counts[name] ?? 0) + 1;
+    tally.lastError = cause instanceof Error ? cause.message : String(cause);
+    shared.changed("failed");
+  };
+  const fail = (cause: unknown, name = codeOf(cause)): void => count(tally.failures, name, cause);
+  const changed = (what: "theta" | "version"): void => {
+    state.tell({ what });
+    if (what === "version") touch();
+    shared.changed(what);
+  };
 
   /** Do something while nobody else does, in this tab or another. */
-  private alone<T>(work: () => Promise<T>): Promise<T> {
-    const { state } = this.shared;
+  const alone = <T>(work: () => Promise<T>): Promise<T> => {
     const locks = globalThis.navigator?.locks;
     // A browser that forbids storage forbids locks as well.
-    const shared = state.keeps && locks ? () => locks.request(`duet-${state.name}`, work) as Promise<T> : work;
-    const now = this.single.then(shared);
-    this.single = now.catch(() => undefined);
-    return now;
-  }
+    const found = single.then(state.keeps() && locks ? () => locks.request(`duet-${state.name}`, work) as Promise<T> : work);
+    single = found.catch(() => undefined);
+    return found;
+  };
 
-  /** Ask for theta now, whatever the policy says. Whether a new one came; what the cloud asked to wait is waited for. */
-  async refresh(): Promise<boolean> {
-    const { cloud, closed, log } = this.shared;
-    if (!cloud || closed || !log.length) return false;
-    if (this.patience.wait(this.now(), true)) {
-      this.insisted = true;
-      this.schedule();
-      return false;
-    }
-    return this.alone(() => this.ask(this.store));
-  }
-
-  /** Do now what is due: ask for theta, look for a new version. Whether it asked. */
-  async keepUp(): Promise<boolean> {
-    const { cloud, closed, options } = this.shared;
-    if (closed) return false;
-    let asked = false;
-    const insisted = this.insisted;
-    const touched = this.touched || this.patience.failures > 0;
-    this.insisted = this.touched = false;
-    if (cloud && touched) this.due = await this.wanted();
-    if (cloud && (insisted || (touched && this.due))) {
-      const may = (): boolean => this.patience.wait(this.now(), insisted) === 0;
-      if (may())
-        asked = await this.alone(async () => {
-          // Another tab may have asked meanwhile.
-          await Promise.all([this.store.load(this.ms), this.readDay()]);
-          const still = insisted || options.state === null || (await this.wanted());
-          if (!may() || !still) return false;
-          await this.ask(this.store);
-          return true;
-        });
-      // It was promised.
-      if (insisted && !asked) this.insisted = true;
-    }
-    if (this.now() >= this.nextUpdate) await this.update();
-    return asked;
-  }
-
-  /** Look for a new version now, and adopt it if it is good. Whether the version changed. */
-  async update(): Promise<boolean> {
-    const { closed, cloud, options } = this.shared;
-    if (closed) return false;
-    const wait = this.updatePatience.wait(this.now());
-    this.nextUpdate = this.now() + (wait || this.spread(options.updateSeconds));
-    if (wait) return false;
-    try {
-      const found = await this.updates.look();
-      this.updatePatience.succeeded();
-      if (!found) return false;
-      const store = await this.load(this.storeOf(found));
-      // A theta for the new version first, if there is one to be had, so that the swap costs no quality.
-      if (!store.current && cloud && !this.patience.wait(this.now())) await this.ask(store);
-      this.use(store);
-      await this.updates.adopt(found);
-    } catch (cause) {
-      const code = cause instanceof DuetError ? cause.code : "internal";
-      this.fail(`update-${code}`, cause);
-      if (code !== "invalid-bundle") {
-        this.updatePatience.failed(this.now(), cause instanceof CloudRefusedError ? cause.retryAfter : null);
-        this.nextUpdate = this.now() + this.updatePatience.wait(this.now());
-      }
-      return false;
-    }
-    this.changed("version");
-    return true;
-  }
-
-  /** Use the version before again, from now on; its id. */
-  async rollback(): Promise<string> {
-    const model = await this.updates.before();
-    this.use(await this.load(this.storeOf(model)));
-    await this.updates.leave(model);
-    this.changed("version");
-    return model.id;
-  }
-
-  private changed(what: "theta" | "version"): void {
-    this.shared.state.tell({ what });
-    if (what === "version") this.touch();
-    this.shared.changed(what);
-  }
-
-  /** Another tab has a new theta, or another version. */
-  async hear(what: "theta" | "version"): Promise<void> {
-    if (what === "theta") return this.store.load(this.ms);
-    const model = await this.shared.versions.reload();
-    if (model) this.use(await this.load(this.storeOf(model)));
-  }
-
-  /** What was seen is forgotten: nothing is asked for it. */
-  forget(): void {
-    this.store.clear();
-    this.insisted = false;
-    this.last = null;
-  }
-
-  async stop(): Promise<void> {
-    clearTimeout(this.timer);
-    await this.updates.flush();
-  }
-
-  /** Something happened that a policy may want to know. */
-  touch(): void {
-    this.touched = true;
-    this.schedule();
-  }
-
-  private schedule(): void {
-    if (!this.shared.options.background || this.shared.closed || this.working) return;
-    clearTimeout(this.timer);
-    this.working = this.keepUp()
-      .catch((cause: unknown) => this.fail("internal", cause))
-      .then(() => {
-        this.working = null;
-        if (this.touched) return this.schedule();
-        const waiting = this.insisted || (this.patience.failures > 0 && this.due);
-        const rest = Math.min(
-          this.nextUpdate - this.now(),
-          waiting ? Math.max(0.05, this.patience.wait(this.now(), this.insisted)) : Infinity,
-        );
-        if (!this.shared.closed && rest < Infinity) this.timer = setTimeout(() => this.schedule(), Math.min(Math.max(0, rest), LONGEST) * 1000);
-      });
-  }
-
+  const today = (): number => Math.floor(clock() / DAY);
+  const requestsToday = (): number => (day.day === today() ? day.requests : 0);
   /** What was sent today, by any tab. */
-  private async readDay(): Promise<void> {
-    const kept = (await this.shared.state.get("requests")) as typeof this.day | undefined;
+  const readDay = async (): Promise<void> => {
+    const kept = (await state.get("requests")) as typeof day | undefined;
     const good = Number.isInteger(kept?.day) && Number.isInteger(kept?.requests);
-    if (good && (kept!.day !== this.day.day || kept!.requests > this.day.requests)) this.day = kept!;
-  }
-
-  private requestsToday(): number {
-    return this.day.day === Math.floor(this.shared.clock() / DAY) ? this.day.requests : 0;
-  }
+    if (good && (kept!.day !== day.day || kept!.requests > day.requests)) day = kept!;
+  };
+  const history = ({ indices, manifest }: Model): number[] => [...indices(log.last(manifest.history))];
 
   /** Whether the policy wants theta now; never before the first event, nor where the policy fails. */
-  private async wanted(): Promise<boolean> {
-    const { log, clock, options } = this.shared;
-    const { store } = this;
-    const { model } = store;
-    if (!log.length) return false;
-    const origin = store.current?.origin;
-    const passed = origin ? clock() - origin.asked : -1;
+  const wanted = async (): Promise<boolean> => {
+    const { theta, model } = store;
+    const { answer, origin } = theta ?? {};
+    const since = (then: number): number => {
+      const passed = clock() - then;
+      return passed >= 0 ? passed : Infinity;
+    };
     try {
-      return await due(options.policy, {
-        hasTheta: store.fresh(clock()),
-        events: log.count - (origin?.events ?? 0),
-        seconds: passed >= 0 ? passed : Infinity,
-        requestsToday: this.requestsToday(),
-        history: [...model.indices(log.last(model.manifest.history))],
-        madeFrom: origin?.history ?? [],
-        profiles: model.profiles,
-      });
+      return (
+        log.length > 0 &&
+        (await due(options.policy, {
+          // Not to be replaced for its age alone, counted from when it came.
+          hasTheta: !!theta && since(origin!.received) < (answer!.expires - answer!.issued) / 1000,
+          events: log.count - (origin?.events ?? 0),
+          seconds: since(origin?.asked ?? Infinity),
+          requestsToday: requestsToday(),
+          history: history(model),
+          madeFrom: origin?.history ?? [],
+          profiles: model.profiles,
+        }))
+      );
     } catch (cause) {
-      this.fail("policy", cause);
+      fail(cause, "policy");
       return false;
     }
-  }
+  };
 
   /** Send one request; whether it gave a theta to use. */
-  private async ask(store: ParameterStore): Promise<boolean> {
-    const { log, cloud, options, clock, deviceId, state, tally } = this.shared;
-    const { model } = store;
-    // Before the log is read: what is forgotten after this is in no theta that is taken.
-    const { cleared } = store;
-    const history = [...model.indices(log.last(model.manifest.history))];
-    if (!history.length || !cloud) return false;
-    const today = Math.floor(clock() / DAY);
-    this.day = { day: today, requests: this.requestsToday() + 1 };
+  const ask = async (store: Store): Promise<boolean> => {
+    const { model, theta } = store;
+    const before = forgotten;
+    const { encoding, parts } = options;
+    const seen = history(model);
+    if (!seen.length || !cloud) return false;
+    const events = log.count;
+    day = { day: today(), requests: requestsToday() + 1 };
     tally.requests++;
-    const counted = state.set("requests", this.day);
+    const counted = state.put({ requests: day });
     // Theta is kept behind the version that it is for.
-    void this.updates.flush();
+    void versions.flush();
     try {
-      const issued = store.current?.answer.issued;
-      const items = model.manifest.opinions.reduce((sum, opinion) => sum + opinion.items, 0);
-      const events = log.count;
       const answer = await cloud.parameters(
         {
           model_id: model.id,
           device: deviceId,
-          history,
-          dtype: options.encoding,
-          age_ms: issued === undefined ? null : Math.max(0, Math.floor(this.ms) - issued),
-          parts: options.parts,
+          history: seen,
+          dtype: encoding,
+          age_ms: theta && Math.max(0, Math.floor(ms()) - theta.answer.issued),
+          parts,
         },
-        4 * model.zeros.length + PAIR_BYTES * items + ANSWER_SLACK,
+        4 * model.zeros.length + PAIR_BYTES * sum(model.manifest.opinions.map(({ items }) => items)) + ANSWER_SLACK,
       );
       const begun = performance.now();
-      const unasked =
-        answer.dtype !== options.encoding ||
-        (answer.bias.length && options.parts === "weights") ||
-        (answer.theta.length && options.parts === "bias");
-      if (unasked) throw new RefusedParametersError("malformed", "theta is not what was asked for");
-      const origin: Origin = { events, asked: clock(), received: clock(), history };
-      await store.accept(answer, origin, this.ms, cleared);
-      if (cloud.traffic?.last) this.last = { ...cloud.traffic.last, sequence: answer.sequence, device: performance.now() - begun };
+      if (answer.dtype !== encoding || (answer.bias.length && parts === "weights") || (answer.theta.length && parts === "bias"))
+        refuse("malformed", "is not what was asked for");
+      const origin = { events, asked: clock(), received: clock(), history: seen };
+      const fresh = await check(store, answer, origin, before);
+      // A sequence must grow, unless the theta at hand can no longer be used.
+      const held = usable(store)?.answer.sequence;
+      if (answer.sequence <= held!) refuse("older", `has the sequence ${answer.sequence}, the device has ${held}`);
+      store.theta = fresh;
+      await state.put({ [keyOf(store)]: { answer, origin } });
+      if (cloud.traffic?.last) last = { ...cloud.traffic.last, sequence: answer.sequence, device: performance.now() - begun };
       tally.answered++;
       tally.lastError = "";
-      this.patience.succeeded();
-      this.changed("theta");
+      patience.succeeded();
+      changed("theta");
       return true;
     } catch (cause) {
       if (cause instanceof RefusedParametersError) {
-        tally.refuse(cause.reason);
-        tally.lastError = cause.message;
-        if (cause.reason !== "forgotten") this.patience.failed(this.now());
-        this.shared.changed("failed");
+        if (cause.reason !== "forgotten") patience.failed(now());
+        count(tally.refused, cause.reason, cause);
       } else {
-        const refusal = cause instanceof CloudRefusedError ? cause : null;
-        if (refusal && (refusal.status === 404 || refusal.status === 410)) this.nextUpdate = this.now();
-        this.patience.failed(this.now(), refusal?.retryAfter ?? null);
-        this.fail(cause instanceof DuetError ? cause.code : "internal", cause);
+        const { status, retryAfter = null } = cause instanceof CloudRefusedError ? cause : {};
+        if (status === 404 || status === 410) nextUpdate = now();
+        patience.failed(now(), retryAfter);
+        fail(cause);
       }
       return false;
     } finally {
       // The next tab that may ask shall know of it.
       await counted;
     }
-  }
+  };
 
-  private fail(code: string, cause: unknown): void {
-    this.shared.tally.fail(code, cause);
-    this.shared.changed("failed");
-  }
+  const schedule = (): void => {
+    if (!options.background || shared.closed || working) return;
+    clearTimeout(timer);
+    working = true;
+    void device
+      .keepUp()
+      .catch(fail)
+      .then(() => {
+        working = false;
+        if (touched) return schedule();
+        const waiting = insisted || (patience.failing() && waits);
+        const rest = Math.min(nextUpdate - now(), waiting ? Math.max(0.05, patience.wait(now(), insisted)) : Infinity, LONGEST);
+        if (!shared.closed) timer = setTimeout(schedule, Math.max(0, rest) * 1000);
+      });
+  };
+  const touch = (): void => {
+    touched = true;
+    schedule();
+  };
+
+  const device: Asking = {
+    touch,
+    async begin() {
+      [store] = await Promise.all([load(), readDay()]);
+      touch();
+    },
+    status() {
+      const theta = usable();
+      const aged = theta && atAgeOf(theta, store.model, log.count);
+      const { previous, refused } = versions.known();
+      return {
+        source: theta ? "theta" : "global",
+        theta: theta && {
+          sequence: theta.answer.sequence,
+          issued: theta.answer.issued,
+          expires: theta.answer.expires,
+          ageSeconds: Math.max(0, (ms() - theta.answer.issued) / 1000),
+          ageEvents: aged!.age,
+          weightsBytes: theta.answer.theta.length + theta.answer.scale.length,
+          weightsTrust: aged!.weightsTrust,
+          biasBytes: theta.answer.bias.length,
+          opinionsTrust: aged!.opinionsTrust,
+        },
+        previous: previous[0] ?? null,
+        refusedVersions: Object.fromEntries(Object.entries(refused).map(([name, { reason }]) => [name, reason])),
+        requestsToday: requestsToday(),
+        circuit: patience.circuit(now()),
+        nextTrySeconds: patience.wait(now()),
+        last,
+      };
+    },
+    async scores(window, index) {
+      const { model } = store;
+      const theta = usable();
+      if (!theta) return null;
+      const { values, bias } = atAgeOf(theta, model, log.count);
+      const scores = await model.score(values, window, index);
+      let strange = 0;
+      for (let at = 0; at < scores.length; at++) {
+        if (bias) scores[at]! += bias[index[at]!]!;
+        // No number, where a score is not finite.
+        strange += 0 * scores[at]!;
+      }
+      if (!Number.isNaN(strange)) return scores;
+      tally.refused["non-finite-scores"] = (tally.refused["non-finite-scores"] ?? 0) + 1;
+      if (store.theta === theta) {
+        store.theta = null;
+        void state.remove(keyOf(store));
+      }
+      return null;
+    },
+    async theta() {
+      const { model } = store;
+      const theta = usable();
+      const opinions = theta?.opinions.map(({ items }, at) => ({ name: model.manifest.opinions[at]!.name, items: items.length }));
+      return theta && { ...atAgeOf(theta, model, log.count), opinions: opinions! };
+    },
+    online() {
+      patience.succeeded();
+      updatePatience.succeeded();
+      touch();
+    },
+    async refresh() {
+      if (!cloud || shared.closed || !log.length) return false;
+      if (!patience.wait(now(), true)) return alone(() => ask(store));
+      insisted = true;
+      schedule();
+      return false;
+    },
+    async keepUp() {
+      if (shared.closed) return false;
+      let asked = false;
+      const promised = insisted;
+      const may = (): boolean => !patience.wait(now(), promised);
+      const looks = cloud && (touched || patience.failing());
+      insisted = touched = false;
+      if (looks) waits = await wanted();
+      if (cloud && (promised || (looks && waits)) && may())
+        asked = await alone(async () => {
+          // Another tab may have asked meanwhile.
+          await Promise.all([reload(store), readDay()]);
+          const still = promised || options.state === null || (await wanted());
+          if (!may() || !still) return false;
+          await ask(store);
+          return true;
+        });
+      if (promised && !asked) insisted = true;
+      if (now() >= nextUpdate) await device.update();
+      return asked;
+    },
+    async update() {
+      if (shared.closed) return false;
+      const wait = updatePatience.wait(now());
+      nextUpdate = now() + (wait || spread(options.updateSeconds));
+      if (wait) return false;
+      try {
+        const model = await versions.look();
+        updatePatience.succeeded();
+        if (!model) return false;
+        const found = await load(model);
+        // A theta for the new version first, if there is one to be had, so that the swap costs no quality.
+        if (!found.theta && !patience.wait(now())) await ask(found);
+        use(found);
+        await versions.adopt(model);
+      } catch (cause) {
+        const code = codeOf(cause);
+        if (code !== "invalid-bundle") {
+          updatePatience.failed(now(), cause instanceof CloudRefusedError ? cause.retryAfter : null);
+          nextUpdate = now() + updatePatience.wait(now());
+        }
+        fail(cause, `update-${code}`);
+        return false;
+      }
+      changed("version");
+      return true;
+    },
+    async rollback() {
+      const model = await versions.before();
+      use(await load(model));
+      await versions.leave(model);
+      changed("version");
+      return model.id;
+    },
+    async hear(what) {
+      if (what === "theta") return reload(store);
+      const model = await versions.reload();
+      if (model) use(await load(model));
+    },
+    erase() {
+      forgotten++;
+      store.theta = null;
+      insisted = false;
+      last = null;
+    },
+    async stop() {
+      clearTimeout(timer);
+      await versions.flush();
+    },
+  };
+  return device;
 }

@@ -30,56 +30,54 @@ export interface Cloud {
   /** The files of a version, by its id or as `latest`, for one who asks in this order: manifest, signature, canary, items, model. */
   version(modelId: string, device: string): Source;
   close(): void;
+  setOffline?(offline: boolean): void;
   traffic?: { sent: number; received: number; last: Exchange | null };
 }
 
 /** An answer as it comes. */
 interface Reply {
   readonly response: Response;
-  /** The next bytes of its body; none at its end. */
-  next(): Promise<Bytes | undefined>;
+  /** The next bytes of its body: so many, or all that come. */
+  take(most: number): Promise<Bytes>;
   /** What is not taken shall not come. */
   stop(): void;
 }
 
 /** `fetch` for what may be kept for ever, or must not be kept; time counts to the end of the body. */
-async function ask(url: string, seconds: number, init: RequestInit, closing?: AbortSignal): Promise<Reply> {
+async function ask(url: string, seconds: number, init: RequestInit, closing: AbortSignal[] = []): Promise<Reply> {
   const stopped = new AbortController();
-  const limits = [AbortSignal.timeout(seconds * 1000), stopped.signal, ...(closing ? [closing] : [])];
-  const told = async <T>(work: Promise<T>): Promise<T> => {
-    try {
-      return await work;
-    } catch (cause) {
-      const late = cause instanceof DOMException && cause.name === "TimeoutError";
-      const why = late ? `no whole answer within ${seconds} s` : "no connection to the cloud, or it broke off";
-      throw new DuetError("cloud-unreachable", why, "the device goes on with what it has, and asks again later");
-    }
+  const late = AbortSignal.timeout(seconds * 1000);
+  const signal = AbortSignal.any([late, stopped.signal, ...closing]);
+  const told = (): never => {
+    const why = late.aborted ? `no whole answer within ${seconds} s` : "no connection to the cloud, or it broke off";
+    throw new DuetError("cloud-unreachable", why, "the device goes on with what it has, and asks again later");
   };
-  const response = await told(
-    fetch(url, { credentials: "omit", redirect: "error", referrerPolicy: "no-referrer", ...init, signal: AbortSignal.any(limits) }),
-  );
-  const reader = response.body?.getReader();
-  return { response, next: async () => reader && (await told(reader.read())).value, stop: () => stopped.abort() };
+  const response = await fetch(url, { credentials: "omit", redirect: "error", referrerPolicy: "no-referrer", ...init, signal }).catch(told);
+  const body = response.body?.getReader();
+  let rest: Bytes | undefined = new Uint8Array(0);
+  const take = async (most: number): Promise<Bytes> => {
+    const found = new Uint8Array(most);
+    let at = 0;
+    while (at < most && rest) {
+      const part = rest.subarray(0, most - at);
+      found.set(part, at);
+      at += part.length;
+      rest = rest.subarray(part.length);
+      if (!rest.length && at < most) rest = (await body?.read().catch(told))?.value;
+    }
+    return at < most ? found.slice(0, at) : found;
+  };
+  return { response, take, stop: () => stopped.abort() };
 }
 
+const broken = (): DuetError => badAnswer("is too long, or cut");
+
 /** A whole body, never more than the limit. */
-async function whole({ next, stop }: Reply, limit: number): Promise<Bytes> {
-  const parts: Bytes[] = [];
-  let size = 0;
-  for (let part; (part = await next()); parts.push(part)) {
-    size += part.length;
-    if (size > limit) {
-      stop();
-      throw badAnswer(`has more than ${limit} bytes`);
-    }
-  }
-  const found = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    found.set(part, at);
-    at += part.length;
-  }
-  return found;
+async function whole({ take, stop }: Reply, limit: number): Promise<Bytes> {
+  const found = await take(limit + 1);
+  if (found.length <= limit) return found;
+  stop();
+  throw broken();
 }
 
 /** A file of a folder, each asked for by itself. */
@@ -101,20 +99,10 @@ const BLOCK = 512;
 /** The files of a tar file as it comes, for someone who asks for them in its order. */
 function inTar(ask: () => Promise<Reply>): Source {
   let reply: Reply | undefined;
-  let rest: Bytes = new Uint8Array(0);
   let turn: Promise<unknown> = Promise.resolve();
-  const broken = (): never => {
-    throw badAnswer("is no whole tar file");
-  };
   const take = async (length: number): Promise<Bytes> => {
-    const found = new Uint8Array(length);
-    for (let at = 0; at < length; ) {
-      if (!rest.length) rest = (await reply!.next()) ?? broken();
-      const part = rest.subarray(0, length - at);
-      found.set(part, at);
-      at += part.length;
-      rest = rest.subarray(part.length);
-    }
+    const found = await reply!.take(length);
+    if (found.length < length) throw broken();
     return found;
   };
   const file = async (name: string, limit: Limit): Promise<Bytes> => {
@@ -122,9 +110,7 @@ function inTar(ask: () => Promise<Reply>): Source {
       reply ??= await ask();
       const head = String.fromCharCode(...(await take(BLOCK)));
       const size = parseInt(head.slice(124, 136), 8);
-      if (!head.startsWith(`${name}\0`) || !(size >= 0)) broken();
-      const most = await limit;
-      if (size > most) throw badAnswer(`has more than ${most} bytes`);
+      if (!head.startsWith(`${name}\0`) || !(size >= 0 && size <= (await limit))) throw broken();
       const content = await take(size);
       await take(-size & (BLOCK - 1));
       return content;
@@ -136,66 +122,50 @@ function inTar(ask: () => Promise<Reply>): Source {
   return (name, limit) => (turn = turn.then(() => file(name, limit)));
 }
 
-export class HttpCloud implements Cloud {
-  readonly traffic = { sent: 0, received: 0, last: null as Exchange | null };
+export function httpCloud(url: string, token: string, timeout = 10): Cloud {
+  const traffic = { sent: 0, received: 0, last: null as Exchange | null };
+  const closing = new AbortController();
   /** Ask nothing, as if there were no network. */
-  offline = false;
-  private readonly closing = new AbortController();
+  let offline = false;
 
-  constructor(
-    private readonly url: string,
-    private readonly token: string,
-    private readonly timeout = 10,
-  ) {}
-
-  async parameters(request: ParametersRequest, limit: number): Promise<ParametersAnswer> {
-    const body = encode({ ...request });
-    const begun = performance.now();
-    const [content, { headers }] = await this.exchange("/v1/parameters", limit, body);
-    const milliseconds = performance.now() - begun;
-    const own = /dur=([\d.]+)/.exec(headers.get("server-timing") ?? "")?.[1];
-    this.traffic.last = { sent: body.length, received: content.length, milliseconds, cloud: own ? Number(own) : null };
-    return message(content, parametersAnswer, decode);
-  }
-
-  async models(device: string): Promise<ModelsAnswer> {
-    const [content] = await this.exchange(`/v1/models?device=${encodeURIComponent(device)}`, MAX_LIST_BYTES);
-    return message(content, modelsAnswer);
-  }
-
-  version(modelId: string, device: string): Source {
-    const files = inTar(() => this.ask(`/v1/models/${modelId}?device=${encodeURIComponent(device)}`, FILE_SECONDS));
-    return async (name, limit) => {
-      const content = (await files(name, limit)) as Bytes;
-      this.traffic.received += content.length;
-      return content;
-    };
-  }
-
-  close(): void {
-    this.closing.abort();
-  }
-
-  /** A question, and the whole answer: in JSON, or in msgpack to a body that is. */
-  private async exchange(path: string, limit: number, body?: Bytes): Promise<[Bytes, Response]> {
-    const reply = await this.ask(path, this.timeout, body);
-    const content = await whole(reply, limit);
-    this.traffic.received += content.length;
-    return [content, reply.response];
-  }
-
-  private async ask(path: string, seconds: number, body?: Bytes): Promise<Reply> {
-    if (this.offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
+  const question = async (path: string, seconds: number, body?: Bytes): Promise<Reply> => {
+    if (offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
     const type = body ? "application/msgpack" : "application/json";
     const headers: Record<string, string> = { Accept: type };
-    if (this.token) headers.Authorization = `Bearer ${this.token}`;
+    if (token) headers.Authorization = `Bearer ${token}`;
     if (body) headers["Content-Type"] = type;
-    this.traffic.sent += body?.length ?? 0;
+    traffic.sent += body?.length ?? 0;
     const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", body: body ?? null };
-    const reply = await ask(this.url + path, seconds, init, this.closing.signal);
+    const reply = await ask(url + path, seconds, init, [closing.signal]);
     if (reply.response.status === 200) return reply;
-    const content = await whole(reply, MAX_ERROR_BYTES);
-    this.traffic.received += content.length;
-    throw refusalOf(reply.response, content, this.token, body && decode);
-  }
+    throw refusalOf(reply.response, counted(await whole(reply, MAX_ERROR_BYTES)), token, body && decode);
+  };
+  const counted = (content: Bytes): Bytes => {
+    traffic.received += content.length;
+    return content;
+  };
+  const models = (modelId: string, device: string): string => `/v1/models${modelId}?device=${encodeURIComponent(device)}`;
+
+  return {
+    traffic,
+    async parameters(request, limit) {
+      const body = encode({ ...request });
+      const begun = performance.now();
+      const reply = await question("/v1/parameters", timeout, body);
+      const content = counted(await whole(reply, limit));
+      const milliseconds = performance.now() - begun;
+      const own = /dur=([\d.]+)/.exec(reply.response.headers.get("server-timing") ?? "")?.[1];
+      traffic.last = { sent: body.length, received: content.length, milliseconds, cloud: own ? Number(own) : null };
+      return message(content, parametersAnswer, decode);
+    },
+    models: async (device) => message(counted(await whole(await question(models("", device), timeout), MAX_LIST_BYTES)), modelsAnswer),
+    version(modelId, device) {
+      const files = inTar(() => question(models(`/${modelId}`, device), FILE_SECONDS));
+      return async (name, limit) => counted((await files(name, limit)) as Bytes);
+    },
+    close: () => closing.abort(),
+    setOffline(value) {
+      offline = value;
+    },
+  };
 }

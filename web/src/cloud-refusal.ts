@@ -4,7 +4,7 @@ import { DuetError } from "./errors";
 import { MAX_TOLD } from "./limits";
 import { message } from "./messages";
 
-const errorAnswer = object({ code: string(), message: string(), hint: string() }, {}, true);
+const errorAnswer = object({ code: string(), message: string(), hint: string() }, true);
 
 /** The cloud answers with a refusal. */
 export class CloudRefusedError extends DuetError {

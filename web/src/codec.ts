@@ -1,10 +1,11 @@
 /** The weights of theta as bytes: float32, float16, or int8 with a float16 scale a row, little endian. */
-import { product, view } from "./bytes";
+import { product, sizeOf, view } from "./bytes";
 import type { Encoding } from "./messages";
-import { RefusedParametersError } from "./refused";
+import { refuse } from "./refused";
 
-/** A float16 by its bits. */
-export function float16(bits: number): number {
+/** The float16 at a place. */
+export function float16(values: DataView, at: number): number {
+  const bits = values.getUint16(at, true);
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
@@ -14,34 +15,21 @@ export function float16(bits: number): number {
 
 const BYTES = { float32: 4, float16: 2, int8: 1 };
 
-/** Decodes the weights of one layout of tensors. */
-export class ThetaCodec {
-  readonly size: number;
-  /** Length of each row: the last dimension of a tensor. */
-  private readonly lengths: number[];
-
-  constructor(shapes: readonly (readonly number[])[]) {
-    this.size = shapes.reduce((total, shape) => total + product(shape), 0);
-    this.lengths = shapes.flatMap((shape) => new Array<number>(product(shape.slice(0, -1))).fill(shape.at(-1)!));
-  }
-
-  decode(scale: Uint8Array, theta: Uint8Array, dtype: Encoding): Float32Array {
-    const rows = dtype === "int8" ? this.lengths.length : 0;
-    if (theta.length !== this.size * BYTES[dtype] || scale.length !== 2 * rows)
-      throw new RefusedParametersError("malformed", "theta has not the size of this version's");
-    const found = new Float32Array(this.size);
-    const values = view(theta);
-    if (dtype === "int8") {
-      const scales = view(scale);
-      let at = 0;
-      this.lengths.forEach((length, row) => {
-        const step = float16(scales.getUint16(2 * row, true));
-        for (const end = at + length; at < end; at++) found[at] = values.getInt8(at) * step;
-      });
-    } else
-      for (let at = 0; at < this.size; at++)
-        found[at] = dtype === "float32" ? values.getFloat32(4 * at, true) : float16(values.getUint16(2 * at, true));
-    if (!found.every(Number.isFinite)) throw new RefusedParametersError("not-finite", "theta is not finite");
-    return found;
-  }
+/** The weights of tensors of this layout. */
+export function decodeTheta(layout: readonly { shape: number[] }[], scale: Uint8Array, theta: Uint8Array, dtype: Encoding): Float32Array {
+  const found = new Float32Array(sizeOf(layout));
+  const bytes = BYTES[dtype];
+  // A row is the last dimension of a tensor.
+  const rows = layout.flatMap(({ shape }) => new Array<number>(product(shape.slice(0, -1))).fill(shape.at(-1)!));
+  if (theta.length !== found.length * bytes || scale.length !== (bytes > 1 ? 0 : 2 * rows.length))
+    refuse("malformed", "has not the size of this version's");
+  const values = view(theta);
+  let at = 0;
+  rows.forEach((length, row) => {
+    const step = bytes > 1 ? 0 : float16(view(scale), 2 * row);
+    for (const end = at + length; at < end; at++)
+      found[at] = bytes > 2 ? values.getFloat32(4 * at, true) : bytes > 1 ? float16(values, 2 * at) : values.getInt8(at) * step;
+  });
+  if (!found.every(Number.isFinite)) refuse("not-finite", "is not finite");
+  return found;
 }

@@ -3,9 +3,9 @@
  * Whatever happens to the cloud, the network, the storage or a new version, it ranks with the last good theta, or with
  * theta = 0.
  */
-import { Asking, type Shared } from "./asking";
+import { asking, type Shared } from "./asking";
 import { hex } from "./bytes";
-import { type Cloud, type Exchange, HttpCloud } from "./client";
+import { type Cloud, type Exchange, httpCloud } from "./client";
 import { DuetError } from "./errors";
 import { count, FIRST_ITEM, itemIds, LAST, UNKNOWN } from "./items";
 import { MAX_LOG_EVENTS } from "./limits";
@@ -17,10 +17,9 @@ import type { Circuit } from "./patience";
 import { checkPolicy, type Policy } from "./policy";
 import { best, bestFirst, ranked } from "./ranking";
 import { invalidOption } from "./refusals";
-import { State, type Told } from "./state";
+import { openState, type State, type Told } from "./state";
 import type { Aged } from "./store";
-import { Tally } from "./tally";
-import { Versions } from "./versions";
+import { openVersions } from "./versions";
 
 /** An item with its score. */
 export type Ranked = [id: string, score: number];
@@ -77,242 +76,200 @@ export interface Item {
 /** What changed: events, theta, the version, or what went wrong. */
 export type Change = "observed" | "theta" | "version" | "forgotten" | "failed";
 
-export class LocalDevice {
+export interface LocalDevice {
   /** Hears of what changed. */
-  onchange: (what: Change) => void = () => undefined;
-  private readonly asking: Asking;
+  onchange(what: Change): void;
+  /** Note what has just happened, oldest first: original item ids; unknown ones count too. */
+  observe(...items: (string | number)[]): Promise<void>;
+  /** Candidates with their scores, best first; equal scores keep their order, and unknown ids come last. */
+  rank(candidates: Iterable<string | number>, options?: RankOptions): Promise<Ranked[]>;
+  /** The k best items of the catalogue; of equal scores the lowest item index comes first. */
+  recommend(k: number, options?: RankOptions): Promise<Ranked[]>;
+  /** Theta as it counts now; null where there is none. */
+  theta(): Promise<(Aged & { opinions: { name: string; items: number }[] }) | null>;
+  /** Ids with titles: the catalogue of the version in use, in the order of its indices, or what it has of these ids. */
+  items(wanted?: Iterable<string | number>): Promise<Item[]>;
+  /** The events that are kept, oldest first. */
+  events(length?: number): Promise<string[]>;
+  /** How the device is doing. */
+  status(): Promise<Status>;
+  /** Ask by another policy from now on. */
+  setPolicy(policy: Policy): Promise<void>;
+  /** Ask nothing, as if there were no network; or ask again. */
+  setOffline(offline: boolean): Promise<void>;
+  /** There is a network again: what waits is tried at once. */
+  online(): void;
+  /** Ask for theta now, whatever the policy says. Whether a new one came; what the cloud asked to wait is waited for. */
+  refresh(): Promise<boolean>;
+  /** Do now what is due: ask for theta, look for a new version. Whether it asked. */
+  keepUp(): Promise<boolean>;
+  /** Look for a new version now, and adopt it if it is good. Whether the version changed. */
+  update(): Promise<boolean>;
+  /** Use the version before again, from now on; its id. */
+  rollback(): Promise<string>;
+  /** Erase what the device has seen and theta of every version; an answer that is on its way is not taken. */
+  forget(): Promise<void>;
+  /** Stop asking and writing; ranking goes on working. */
+  close(): Promise<void>;
+}
+
+async function start(options: DeviceOptions, state: State, cloud: Cloud | null): Promise<LocalDevice> {
+  const own = await state.get("device");
+  const good = typeof own === "string" && /^web-[0-9a-f]{16}$/.test(own);
+  const deviceId = options.deviceId ?? (good ? own : `web-${hex(crypto.getRandomValues(new Uint8Array(8)))}`);
+  const clock = options.clock ?? (() => Date.now() / 1000);
+  const log = new EventLog();
+  const [[events, ever], versions] = await Promise.all([state.events(log.capacity), openVersions(options, state, cloud, deviceId, clock)]);
+  // Not before all is read: it would have to wait.
+  if (!options.deviceId && !good) void state.put({ device: deviceId });
+  log.append(events);
+  log.count = Math.max(log.count, ever);
+  const tally: Shared["tally"] = { refused: {}, failures: {}, lastError: "", unknownEvents: 0, unknownCandidates: 0, requests: 0, answered: 0 };
+  const changed = (what: Change): void => device.onchange(what);
+  const shared: Shared = { options, state, cloud, log, versions, deviceId, clock, tally, closed: false, changed };
+  const { begin, status, scores: personalScores, hear, erase: stopAsking, stop, touch, ...calls } = asking(shared);
+
   /** What was ranked last: a page mostly ranks the same candidates again as events come. */
-  private lastCandidates: { model: Model; given: unknown[]; ids: string[]; index: Int32Array } | null = null;
-  private window: { count: number; model: Model; index: Int32Array } | null = null;
-  private readonly shared: Shared;
+  let last: { model: Model; given: unknown[]; ids: string[]; index: Int32Array } | null = null;
+  let window: { count: number; model: Model; index: Int32Array } | null = null;
 
-  private constructor(shared: Omit<Shared, "changed">) {
-    this.shared = Object.assign(shared, { changed: (what: Change) => this.onchange(what) });
-    this.asking = new Asking(this.shared);
-    shared.state.heard = (told) => void this.hear(told).catch(() => undefined);
-  }
+  /** Ids with their item indices, looked up once for each list. */
+  const lookUp = (model: Model, candidates: Iterable<string | number>): NonNullable<typeof last> => {
+    if (last?.model === model && Array.isArray(candidates) && candidates.length === last.given.length)
+      if (last.given.every((one, at) => one === candidates[at])) return last;
+    const ids = itemIds(candidates);
+    return (last = { model, given: Array.isArray(candidates) ? [...candidates] : ids, ids, index: model.indices(ids) });
+  };
+  const hides = (model: Model, met: MetPolicy | null | undefined): boolean => {
+    const wanted = met ?? options.met ?? model.manifest.met;
+    if (wanted !== "hide" && wanted !== "show") throw invalidOption("met is neither hide nor show");
+    return wanted === "hide";
+  };
+  /** Scores of item indices, with theta if there is one to use: a fresh array. */
+  const scoresOf = async (model: Model, index: Int32Array, personal = true): Promise<Float32Array> => {
+    if (window?.count !== log.count || window.model !== model)
+      window = { count: log.count, model, index: model.indices(log.last(model.manifest.window)) };
+    const { index: seen } = window;
+    return (personal && (await personalScores(seen, index))) || model.score(model.zeros, seen, index);
+  };
+  const erase = (): void => {
+    log.clear();
+    state.drop();
+    versions.forget();
+    stopAsking();
+    last = window = null;
+  };
+  const heard = async (told: Told): Promise<void> => {
+    if (told.what === "forgotten") erase();
+    else if (told.what !== "observed") await hear(told.what);
+    else if (Array.isArray(told.items)) log.append(itemIds(told.items));
+    changed(told.what);
+  };
+  state.heard = (told) => void heard(told).catch(() => undefined);
 
+  const device: LocalDevice = {
+    ...calls,
+    onchange() {},
+    async observe(...items) {
+      const ids = itemIds(items);
+      tally.unknownEvents += ids.filter((id) => versions.model.find(id) === UNKNOWN).length;
+      const kept = log.append(ids);
+      const written = state.append(kept, MAX_LOG_EVENTS);
+      state.tell({ what: "observed", items: kept });
+      touch();
+      changed("observed");
+      await written;
+    },
+    async rank(candidates, { met, personal } = {}) {
+      const { model } = versions;
+      const { ids, index } = lookUp(model, candidates);
+      const hidden = hides(model, met);
+      const scores = await scoresOf(model, index, personal);
+      let shown = 0;
+      const places = new Int32Array(index.length);
+      for (let at = 0; at < index.length; at++) {
+        const unknown = index[at] === UNKNOWN;
+        if (unknown) {
+          scores[at] = LAST;
+          tally.unknownCandidates++;
+        }
+        if (unknown || !hidden || !log.has(ids[at]!)) places[shown++] = at;
+      }
+      return ranked(bestFirst(places.subarray(0, shown), scores), ids, scores);
+    },
+    async recommend(k, { met, personal } = {}) {
+      const { model } = versions;
+      const wanted = count(k);
+      const hidden = hides(model, met);
+      const scores = await scoresOf(model, model.catalogue, personal);
+      scores.fill(-Infinity, 0, FIRST_ITEM);
+      // What is unknown has the place of an item that is hidden anyway.
+      if (hidden) for (const id of log.met()) scores[model.find(id)] = -Infinity;
+      return ranked(best(scores, wanted), model.ids, scores);
+    },
+    async items(wanted) {
+      const { catalogue, ids, indices, titles } = versions.model;
+      const places = wanted ? indices(itemIds(wanted)) : catalogue;
+      return Array.from(places.filter((place) => place >= FIRST_ITEM), (place) => ({ id: ids[place]!, title: titles[place] ?? "" }));
+    },
+    events: async (length = MAX_LOG_EVENTS) => log.last(length),
+    async status() {
+      const { engine, id, manifest } = versions.model;
+      return {
+        device: deviceId,
+        modelId: id,
+        name: manifest.name,
+        backbone: manifest.backbone,
+        engine: engine.name,
+        events: log.count,
+        ...tally,
+        refused: { ...tally.refused },
+        failures: { ...tally.failures },
+        diskErrors: state.errors,
+        bytesSent: cloud?.traffic?.sent ?? 0,
+        bytesReceived: cloud?.traffic?.received ?? 0,
+        ...status(),
+      };
+    },
+    async setPolicy(policy) {
+      options.policy = checkPolicy(policy);
+      touch();
+    },
+    async setOffline(offline) {
+      cloud?.setOffline?.(offline);
+      if (!offline) calls.online();
+    },
+    async forget() {
+      erase();
+      const gone = await Promise.all([state.clearEvents(), state.remove("theta/")]);
+      state.tell({ what: "forgotten" });
+      changed("forgotten");
+      if (options.state !== null && gone.includes(false))
+        throw new DuetError("not-forgotten", "all is forgotten but what the browser does not let go of", "forget again, or clear this page's data");
+    },
+    async close() {
+      shared.closed = true;
+      cloud?.close();
+      await stop();
+      await state.close();
+    },
+  };
+  await begin();
+  return device;
+}
+
+export const LocalDevice = {
   /** A device that is ready to rank. */
-  static async open(given: Partial<DeviceOptions>): Promise<LocalDevice> {
+  async open(given: Partial<DeviceOptions>): Promise<LocalDevice> {
     const options = checkOptions(given);
-    const state = await State.open(options.state);
-    const cloud = typeof options.cloud === "string" ? new HttpCloud(options.cloud, options.token) : options.cloud;
+    const state = await openState(options.state);
+    const cloud = typeof options.cloud === "string" ? httpCloud(options.cloud, options.token) : options.cloud;
     try {
-      return await LocalDevice.begin(options, state, cloud);
+      return await start(options, state, cloud);
     } catch (cause) {
       cloud?.close();
       await state.close();
       throw cause;
     }
-  }
-
-  private static async begin(options: DeviceOptions, state: State, cloud: Cloud | null): Promise<LocalDevice> {
-    const kept = await state.get("device");
-    const fresh = (): string => `web-${hex(crypto.getRandomValues(new Uint8Array(8)))}`;
-    const good = typeof kept === "string" && /^web-[0-9a-f]{16}$/.test(kept);
-    const deviceId = options.deviceId ?? (good ? kept : fresh());
-    const versions = new Versions(options, state, cloud, deviceId);
-    const log = new EventLog();
-    const [[items, count]] = await Promise.all([state.events(log.capacity), versions.begin()]);
-    // Not before all is read: it would have to wait.
-    if (!options.deviceId && !good) void state.set("device", deviceId);
-    log.append(items);
-    log.count = Math.max(log.count, count);
-    const clock = options.clock ?? (() => Date.now() / 1000);
-    const device = new LocalDevice({ options, state, cloud, log, versions, deviceId, clock, tally: new Tally(), closed: false });
-    await device.asking.begin();
-    return device;
-  }
-
-  // What an application asks.
-
-  /** Note what has just happened, oldest first: original item ids; unknown ones count too. */
-  async observe(...items: (string | number)[]): Promise<void> {
-    const ids = itemIds(items);
-    const { log, state, tally, versions } = this.shared;
-    tally.unknownEvents += ids.filter((id) => versions.model.find(id) === UNKNOWN).length;
-    const kept = log.append(ids);
-    const written = state.append(kept, MAX_LOG_EVENTS);
-    state.tell({ what: "observed", items: kept });
-    this.asking.touch();
-    this.onchange("observed");
-    await written;
-  }
-
-  /** Candidates with their scores, best first; equal scores keep their order, and unknown ids come last. */
-  async rank(candidates: Iterable<string | number>, options: RankOptions = {}): Promise<Ranked[]> {
-    const { log, tally, versions } = this.shared;
-    const { model } = versions;
-    const { ids, index } = this.candidates(model, candidates);
-    const hides = this.hides(model, options.met);
-    const scores = await this.scores(model, index, options.personal);
-    let shown = 0;
-    const places = new Int32Array(index.length);
-    for (let at = 0; at < index.length; at++) {
-      const unknown = index[at] === UNKNOWN;
-      if (unknown) {
-        scores[at] = LAST;
-        tally.unknownCandidates++;
-      }
-      if (unknown || !hides || !log.has(ids[at]!)) places[shown++] = at;
-    }
-    return ranked(bestFirst(places.subarray(0, shown), scores), ids, scores);
-  }
-
-  /** Ids with their item indices, looked up once for each list. */
-  private candidates(model: Model, candidates: Iterable<string | number>): { ids: string[]; index: Int32Array } {
-    const held = this.lastCandidates;
-    if (held?.model === model && Array.isArray(candidates) && candidates.length === held.given.length)
-      if (held.given.every((one, at) => one === candidates[at])) return held;
-    const ids = itemIds(candidates);
-    const given = Array.isArray(candidates) ? [...(candidates as unknown[])] : ids;
-    const found = { model, given, ids, index: model.indices(ids) };
-    this.lastCandidates = found;
-    return found;
-  }
-
-  /** The k best items of the catalogue; of equal scores the lowest item index comes first. */
-  async recommend(k: number, options: RankOptions = {}): Promise<Ranked[]> {
-    const { log, versions } = this.shared;
-    const { model } = versions;
-    const wanted = count(k);
-    const hides = this.hides(model, options.met);
-    const scores = await this.scores(model, model.catalogue, options.personal);
-    scores.fill(-Infinity, 0, FIRST_ITEM);
-    if (hides)
-      for (const id of log.met()) {
-        const item = model.find(id);
-        if (item >= FIRST_ITEM) scores[item] = -Infinity;
-      }
-    return ranked(best(scores, wanted), model.bundle.ids, scores);
-  }
-
-  private hides(model: Model, met: MetPolicy | null | undefined): boolean {
-    if (met != null && met !== "hide" && met !== "show") throw invalidOption("met", "is neither hide nor show");
-    return (met ?? this.shared.options.met ?? model.manifest.met) === "hide";
-  }
-
-  /** Scores of item indices, with theta if there is one to use: a fresh array. */
-  private async scores(model: Model, index: Int32Array, personal = true): Promise<Float32Array> {
-    const { log } = this.shared;
-    if (this.window?.count !== log.count || this.window.model !== model)
-      this.window = { count: log.count, model, index: model.indices(log.last(model.manifest.window)) };
-    const window = this.window.index;
-    return (personal && (await this.asking.scores(window, index))) || model.score(model.zeros, window, index);
-  }
-
-  /** Theta as it counts now; null where there is none. */
-  async theta(): Promise<(Aged & { opinions: { name: string; items: number }[] }) | null> {
-    return this.asking.theta();
-  }
-
-  /** Ids with titles: the catalogue of the version in use, in the order of its indices, or what it has of these ids. */
-  async items(wanted?: Iterable<string | number>): Promise<Item[]> {
-    const { model } = this.shared.versions;
-    const { ids, titles } = model.bundle;
-    const places = wanted ? model.indices(itemIds(wanted)) : model.catalogue;
-    return Array.from(places.filter((place) => place >= FIRST_ITEM), (place) => ({ id: ids[place]!, title: titles[place] ?? "" }));
-  }
-
-  /** The events that are kept, oldest first. */
-  async events(length = MAX_LOG_EVENTS): Promise<string[]> {
-    return this.shared.log.last(length);
-  }
-
-  /** How the device is doing. */
-  async status(): Promise<Status> {
-    const { cloud, deviceId, log, state, tally, versions } = this.shared;
-    const { model } = versions;
-    const traffic = cloud?.traffic;
-    return {
-      device: deviceId,
-      modelId: model.id,
-      name: model.manifest.name,
-      backbone: model.manifest.backbone,
-      engine: model.engine.name,
-      events: log.count,
-      ...tally,
-      refused: { ...tally.refused },
-      failures: { ...tally.failures },
-      diskErrors: state.errors,
-      bytesSent: traffic?.sent ?? 0,
-      bytesReceived: traffic?.received ?? 0,
-      ...this.asking.status(),
-    };
-  }
-
-  /** Ask by another policy from now on. */
-  async setPolicy(policy: Policy): Promise<void> {
-    checkPolicy(policy);
-    this.shared.options.policy = policy;
-    this.asking.touch();
-  }
-
-  /** Ask nothing, as if there were no network; or ask again. */
-  async setOffline(offline: boolean): Promise<void> {
-    const { cloud } = this.shared;
-    if (cloud instanceof HttpCloud) cloud.offline = offline;
-    if (!offline) this.online();
-  }
-
-  /** There is a network again: what waits is tried at once. */
-  online(): void {
-    this.asking.online();
-  }
-
-  /** Ask for theta now, whatever the policy says. Whether a new one came; what the cloud asked to wait is waited for. */
-  async refresh(): Promise<boolean> {
-    return this.asking.refresh();
-  }
-
-  /** Do now what is due: ask for theta, look for a new version. Whether it asked. */
-  async keepUp(): Promise<boolean> {
-    return this.asking.keepUp();
-  }
-
-  /** Look for a new version now, and adopt it if it is good. Whether the version changed. */
-  async update(): Promise<boolean> {
-    return this.asking.update();
-  }
-
-  /** Use the version before again, from now on; its id. */
-  async rollback(): Promise<string> {
-    return this.asking.rollback();
-  }
-
-  /** Erase what the device has seen and theta of every version; an answer that is on its way is not taken. */
-  async forget(): Promise<void> {
-    const { options, state } = this.shared;
-    this.erase();
-    const gone = await Promise.all([state.clearEvents(), state.delete("theta/")]);
-    state.tell({ what: "forgotten" });
-    this.onchange("forgotten");
-    if (options.state !== null && gone.includes(false))
-      throw new DuetError("not-forgotten", "all is forgotten but what the browser does not let go of", "forget again, or clear this page's data");
-  }
-
-  private erase(): void {
-    const { log, state, versions } = this.shared;
-    log.clear();
-    state.drop();
-    versions.forget();
-    this.asking.forget();
-    this.lastCandidates = this.window = null;
-  }
-
-  private async hear(told: Told): Promise<void> {
-    if (told.what === "forgotten") this.erase();
-    else if (told.what !== "observed") await this.asking.hear(told.what);
-    else if (Array.isArray(told.items)) this.shared.log.append(itemIds(told.items));
-    this.onchange(told.what);
-  }
-
-  /** Stop asking and writing; ranking goes on working. */
-  async close(): Promise<void> {
-    const { cloud, state } = this.shared;
-    this.shared.closed = true;
-    cloud?.close();
-    await this.asking.stop();
-    await state.close();
-  }
-}
+  },
+};

@@ -1,6 +1,6 @@
 /** What runs a bundle's graph: plain kernels, or ONNX Runtime for graphs with operators that these do not know. */
 import type { Bytes } from "./bytes";
-import { ARRAYS, gatherRows, type Kernel, KERNELS, type Room } from "./kernels";
+import { gatherRows, type Kernel, KERNELS, refuse, type Room } from "./kernels";
 import { type Data, type Graph, readGraph, type Tensor } from "./onnx";
 import { invalidBundle } from "./refusals";
 
@@ -24,82 +24,74 @@ export const NAMES = ["theta", "history", "candidates"] as const;
 interface Step {
   /** Which inputs it depends on, a bit each: a step whose inputs are those of the run before is left out. */
   needs: number;
+  /** Its outputs, used again from run to run. */
+  kept: Data[];
   run(): void;
 }
 
 /** Runs a graph node by node. */
-class PlainEngine implements Engine {
-  readonly name = "plain";
-  private readonly steps: Step[] = [];
-  private readonly values: Record<string, Tensor | undefined> = Object.create(null);
-  private readonly kept: Data[][] = [];
-  private last: Inputs | null = null;
-
-  constructor({ nodes, constants }: Graph, kernels: Record<string, Kernel>) {
-    const { values } = this;
-    Object.assign(values, constants);
-    const needs: Record<string, number> = { theta: 1, history: 2, candidates: 4 };
-    for (const { op, inputs, outputs, attributes } of nodes) {
-      const kept: Data[] = [];
-      const room: Room = (kind, size, output = 0) => {
-        const found = kept[output];
-        return found?.length === size && found instanceof ARRAYS[kind] ? found : (kept[output] = new ARRAYS[kind](size));
-      };
-      // A table's rows that are multiplied and not looked at otherwise need not be copied.
-      const table = constants[inputs[0]!];
-      const lazy =
-        op === "Gather" &&
-        !attributes.axis &&
-        table?.dims.length === 2 &&
-        table.data instanceof Float32Array &&
-        outputs[0] !== "scores" &&
-        nodes.every((user) => user.inputs.every((name, at) => name !== outputs[0] || (user.op === "MatMul" && !at)));
-      const kernel = lazy ? gatherRows : kernels[op]!;
-      const step = {
-        needs: inputs.reduce((bits, name) => bits | (needs[name] ?? 0), 0),
-        run: () => {
-          const given = inputs.map((name) => (name ? (values[name] ?? never(name)) : undefined));
+function plainEngine({ nodes, constants }: Graph, kernels: Record<string, Kernel>): Engine {
+  const steps: Step[] = [];
+  const values: Record<string, Tensor | undefined> = Object.assign(Object.create(null), constants);
+  const needs: Record<string, number> = { theta: 1, history: 2, candidates: 4 };
+  let last: Inputs | null = null;
+  for (const { op, inputs, outputs, attributes } of nodes) {
+    // A table's rows that are multiplied and not looked at otherwise need not be copied.
+    const table = constants[inputs[0]!];
+    const lazy =
+      op === "Gather" &&
+      !attributes.axis &&
+      table?.dims.length === 2 &&
+      table.data instanceof Float32Array &&
+      outputs[0] !== "scores" &&
+      nodes.every((user) => user.inputs.every((name, at) => name !== outputs[0] || (user.op === "MatMul" && !at)));
+    const kernel = lazy ? gatherRows : kernels[op]!;
+    const step: Step = {
+      needs: inputs.reduce((bits, name) => bits | (needs[name] ?? 0), 0),
+      kept: [],
+      run() {
+        try {
+          const given = inputs.map((name) => (name ? (values[name] ?? refuse()) : undefined));
+          const room: Room = (kind, size, output = 0) => {
+            const found = step.kept[output];
+            return found?.length === size && found instanceof kind ? found : (step.kept[output] = new kind(size));
+          };
           const found = [kernel(given as Parameters<Kernel>[0], attributes, room)].flat();
           outputs.forEach((name, at) => (values[name] = found[at]!));
-        },
-      };
-      for (const name of outputs) needs[name] = step.needs;
-      if (step.needs) {
-        this.steps.push(step);
-        this.kept.push(kept);
-      } else step.run();
-    }
+        } catch {
+          throw new RangeError(`the plain engine cannot do this ${op}`);
+        }
+      },
+    };
+    for (const name of outputs) needs[name] = step.needs;
+    if (step.needs) steps.push(step);
+    else step.run();
   }
-
-  score(inputs: Inputs, rows: number): Float32Array {
-    let changed = 0;
-    NAMES.forEach((name, at) => {
-      if (this.last?.[name] !== inputs[name]) changed |= 1 << at;
-      this.values[name] = { dims: [rows, inputs[name].length / rows], data: inputs[name] };
-    });
-    // Until all has gone well, nothing of it may be taken for done.
-    this.last = null;
-    for (const step of this.steps) if (step.needs & changed) step.run();
-    this.last = inputs;
-    const scores = this.values.scores!.data;
-    if (!(scores instanceof Float32Array) || scores.length !== inputs.candidates.length) throw new RangeError("not a score for each candidate");
-    return scores.slice();
-  }
-
-  forget(): void {
-    this.last = null;
-    for (const kept of this.kept) kept.length = 0;
-    for (const name of NAMES) delete this.values[name];
-  }
-
-  close(): void {
-    this.forget();
-  }
+  const forget = (): void => {
+    last = null;
+    for (const step of steps) step.kept = [];
+    for (const name of NAMES) delete values[name];
+  };
+  return {
+    name: "plain",
+    score(inputs, rows) {
+      let changed = 0;
+      NAMES.forEach((name, at) => {
+        if (last?.[name] !== inputs[name]) changed |= 1 << at;
+        values[name] = { dims: [rows, inputs[name].length / rows], data: inputs[name] };
+      });
+      // Until all has gone well, nothing of it may be taken for done.
+      last = null;
+      for (const step of steps) if (step.needs & changed) step.run();
+      last = inputs;
+      const { data } = values.scores!;
+      if (!(data instanceof Float32Array) || data.length !== inputs.candidates.length) throw new RangeError("not a score for each candidate");
+      return data.slice();
+    },
+    forget,
+    close: forget,
+  };
 }
-
-const never = (name: string): never => {
-  throw new RangeError(`the graph has no ${name}`);
-};
 
 /** An engine for a graph: plain where that is enough; `ort` is the address of the module of onnxruntime-web. */
 export async function makeEngine(content: Bytes, wanted: "auto" | "plain" | "ort", ort: string | null): Promise<Engine> {
@@ -107,12 +99,12 @@ export async function makeEngine(content: Bytes, wanted: "auto" | "plain" | "ort
   const inputs = graph.inputs.filter((name) => !(name in graph.constants));
   if (inputs.sort().join() !== [...NAMES].sort().join() || graph.outputs.join() !== "scores")
     throw invalidBundle("device.onnx does not map theta, history and candidates to scores");
-  const foreign = (kernels: object): string[] =>
-    graph.nodes.filter(({ op, domain }) => domain || !Object.hasOwn(kernels, op)).map(({ op }) => op);
   let kernels = KERNELS;
-  if (wanted !== "ort" && foreign(kernels).length) kernels = { ...kernels, ...(await import("./operators")).OPERATORS };
-  const unknown = foreign(kernels);
-  if (wanted !== "ort" && !unknown.length) return new PlainEngine(graph, kernels);
-  if (wanted === "plain" || !ort) throw invalidBundle(`the plain engine does not know ${unknown}, and no onnxruntime-web is named`);
+  const foreign = (): string[] => graph.nodes.filter(({ op, domain }) => domain || !Object.hasOwn(kernels, op)).map(({ op }) => op);
+  if (wanted !== "ort") {
+    if (foreign().length) kernels = { ...kernels, ...(await import("./operators")).OPERATORS };
+    if (!foreign().length) return plainEngine(graph, kernels);
+  }
+  if (wanted === "plain" || !ort) throw invalidBundle(`the plain engine does not know ${foreign()}, and no onnxruntime-web is named`);
   return (await import("./ort")).OrtEngine.load(content, ort);
 }

@@ -14,11 +14,11 @@ const invalid = (why: string): DuetError => new DuetError("invalid-items", why, 
 export function itemId(value: unknown): string {
   if (typeof value === "string" && !/\p{Surrogate}/u.test(value)) return value;
   if (typeof value === "bigint" || (Number.isInteger(value) && Math.abs(value as number) <= 2 ** 53)) return String(value);
-  throw invalid("an item's id is a whole number, or text without lone surrogates");
+  throw invalid("an id is neither, or has a lone surrogate");
 }
 
 export function itemIds(values: unknown): string[] {
-  if (!values || typeof values !== "object" || !(Symbol.iterator in values)) throw invalid("no list of ids is given");
+  if (!values || typeof values !== "object" || !(Symbol.iterator in values)) throw invalid("there is no list of ids");
   return Array.from(values as Iterable<unknown>, itemId);
 }
 

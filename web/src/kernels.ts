@@ -2,7 +2,7 @@
 import { product } from "./bytes";
 import { type Attribute, type Data, int32, type Tensor } from "./onnx";
 
-export type Kind = "float" | "whole" | "small" | "truth";
+export type Kind = new (size: number) => Data;
 /** An array of a size for the output of this number: the one of the run before, where the size is the same. */
 export type Room = (kind: Kind, size: number, output?: number) => Data;
 type Attributes = Record<string, Attribute>;
@@ -15,12 +15,11 @@ export interface Gathered extends Tensor {
   rows: Int32Array;
 }
 
-export const ARRAYS = { float: Float32Array, whole: Int32Array, small: Int8Array, truth: Uint8Array };
-const KINDS = Object.keys(ARRAYS) as Kind[];
-const kindOf = (data: Data): Kind => KINDS.find((kind) => data instanceof ARRAYS[kind])!;
+const kindOf = (data: Data): Kind => data.constructor as Kind;
 
-export const refuse = (why: string): never => {
-  throw new RangeError(why);
+/** What is asked of an operator is none of what it does here. */
+export const refuse = (): never => {
+  throw new RangeError();
 };
 export const axisOf = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
 /** An attribute, and the axis that one names. */
@@ -46,7 +45,7 @@ const broadcast = (a: readonly number[], b: readonly number[]): number[] =>
     ? broadcast(b, a)
     : a.map((one, at) => {
         const other = b[at - a.length + b.length] ?? 1;
-        return one === other || other === 1 ? one : one === 1 ? other : refuse("shapes do not fit");
+        return one === other || other === 1 ? one : one === 1 ? other : refuse();
       });
 
 /** Where the values at each place of `dims` begin, by these steps. */
@@ -194,13 +193,13 @@ export const multiply: Multiply = (a, ao, rows, b, bo, down, across, out, oo, m,
 
 /** Products of matrices, one for each of several. */
 export const matmul = (multiply: Multiply): Kernel => ([a, b], _, room) => {
-  const [k, m] = [a.dims.at(-1)!, a.dims.at(-2) ?? refuse("a vector is multiplied")];
+  const [k, m] = [a.dims.at(-1)!, a.dims.at(-2) ?? refuse()];
   const n = b.dims.at(-1)!;
-  if (b.dims.at(-2) !== k) refuse("shapes do not fit");
+  if (b.dims.at(-2) !== k) refuse();
   const [one, other] = [a.dims.slice(0, -2), b.dims.slice(0, -2)];
   const lead = broadcast(one, other);
   const [ia, ib] = [one, other].map((dims) => offsets(lead, strides(dims, lead.length))) as [Int32Array, Int32Array];
-  const out = room("float", ia.length * m * n) as Float32Array;
+  const out = room(Float32Array, ia.length * m * n) as Float32Array;
   for (let at = 0; at < ia.length; at++)
     multiply(a.data as Float32Array, ia[at]! * m, (a as Gathered).rows, b.data as Float32Array, ib[at]! * k * n, n, 1, out, at * m * n, m, k, n);
   return { dims: [...lead, m, n], data: out };
@@ -210,33 +209,24 @@ export const matmul = (multiply: Multiply): Kernel => ([a, b], _, room) => {
 const gemm: Kernel = ([a, b, c], { transA, transB, alpha, beta }, room) => {
   const [m, k] = a.dims as [number, number];
   const n = b.dims[transB ? 0 : 1]!;
-  if (transA || number(alpha, 1) !== 1 || number(beta, 1) !== 1 || (c && c.data.length !== n)) refuse("a Gemm that is no linear layer");
-  const out = room("float", m * n) as Float32Array;
+  if (transA || number(alpha, 1) !== 1 || number(beta, 1) !== 1 || (c && c.data.length !== n)) refuse();
+  const out = room(Float32Array, m * n) as Float32Array;
   multiply(a.data as Float32Array, 0, undefined, b.data as Float32Array, 0, transB ? 1 : n, transB ? k : 1, out, 0, m, k, n);
   if (c) for (let at = 0; at < out.length; at++) out[at]! += c.data[at % n]!;
   return { dims: [m, n], data: out };
 };
 
-/** One dimension after the other, taken together. */
+/** The values along some axes, or along all, taken together. */
 export const reduce =
   (f: (sum: number, value: number) => number, start: number): Kernel =>
-  ([x, axes], a, room) => {
-    let found = x;
-    const wanted = axes ? [...axes.data] : ((a.axes as number[] | undefined) ?? found.dims.map((_, at) => at));
-    const places = wanted.map((axis) => axisOf(axis, found.dims.length)).sort((one, other) => other - one);
-    places.forEach((axis, round) => {
-      const { dims, data } = found;
-      const [outer, count, inner] = around(found, axis);
-      const out = room(kindOf(data), outer * inner, round);
-      for (let at = 0; at < out.length; at++) {
-        let sum = start;
-        const from = Math.floor(at / inner) * count * inner + (at % inner);
-        for (let one = 0; one < count; one++) sum = f(sum, data[from + one * inner]!);
-        out[at] = sum;
-      }
-      found = { dims: number(a.keepdims, 1) ? dims.with(axis, 1) : dims.toSpliced(axis, 1), data: out };
-    });
-    return found;
+  ([{ dims, data }, axes], a, room) => {
+    const wanted = axes ? [...axes.data] : ((a.axes as number[] | undefined) ?? [...dims.keys()]);
+    const gone = wanted.map((axis) => axisOf(axis, dims.length));
+    const kept = dims.map((count, at) => (gone.includes(at) ? 1 : count));
+    const out = room(kindOf(data), product(kept)).fill(start);
+    const to = offsets(dims, strides(kept));
+    for (let at = 0; at < data.length; at++) out[to[at]!] = f(out[to[at]!]!, data[at]!);
+    return { dims: number(a.keepdims, 1) ? kept : kept.filter((_, at) => !gone.includes(at)), data: out };
   };
 
 /** What makes of each row along the last axis another. */
@@ -245,8 +235,8 @@ const byRow =
   (x, a, room) => {
     const { dims, data } = x[0];
     const width = dims.at(-1)!;
-    if (axisIn(a, x[0], -1) !== dims.length - 1) refuse("an axis that is not the last");
-    const out = room("float", data.length);
+    if (axisIn(a, x[0], -1) !== dims.length - 1) refuse();
+    const out = room(Float32Array, data.length);
     for (let from = 0; from < data.length; from += width) work(data, from, width, out, x, a);
     return { dims, data: out };
   };
@@ -270,7 +260,7 @@ const layerNorm = byRow((data, from, width, out, [, scale, shift], { epsilon }) 
 
 const inTable = (place: number, count: number): number => {
   const found = axisOf(place, count);
-  return found >= 0 && found < count ? found : refuse("an index is out of its table");
+  return found >= 0 && found < count ? found : refuse();
 };
 
 /** Rows along an axis, by index. */
@@ -310,7 +300,7 @@ const slice: Kernel = ([x, starts, ends, axes, steps], _, room) => {
     const axis = axisOf(axes ? axes.data[at]! : at, found.dims.length);
     const count = found.dims[axis]!;
     const [from, to] = [start, ends.data[at]!].map((place) => Math.max(0, Math.min(count, axisOf(place, count)))) as [number, number];
-    if (steps && steps.data[at] !== 1) refuse("a slice in steps");
+    if (steps && steps.data[at] !== 1) refuse();
     found = piece(found, axis, from, Math.max(0, to - from), room, at);
   });
   return found;
@@ -344,7 +334,7 @@ const concat: Kernel = (parts, a, room) => {
 };
 
 const transpose: Kernel = ([x], a, room) => {
-  const order = (a.perm as number[] | undefined) ?? x.dims.map((_, at) => at).reverse();
+  const order = (a.perm as number[] | undefined) ?? [...x.dims.keys()].reverse();
   const steps = strides(x.dims);
   return strided(x, order.map((axis) => x.dims[axis]!), order.map((axis) => steps[axis]!), 0, room);
 };
@@ -353,7 +343,7 @@ const reshape: Kernel = ([{ dims, data }, shape], a) => {
   const found = Array.from(shape.data, (count, at) => (count || a.allowzero ? count : dims[at]!));
   const open = found.indexOf(-1);
   if (open >= 0) found[open] = data.length / -product(found);
-  return product(found) === data.length ? { dims: found, data } : refuse("shapes do not fit");
+  return product(found) === data.length ? { dims: found, data } : refuse();
 };
 
 const squeeze: Kernel = ([{ dims, data }, axes]) => {
@@ -369,12 +359,12 @@ const unsqueeze: Kernel = ([{ dims, data }, axes]) => {
 };
 
 const CASTS: { [type: number]: [(x: number) => number, Kind] } = {
-  1: [(x) => x, "float"],
-  3: [(x) => x, "small"],
-  6: [(x) => int32(Math.trunc(x)), "whole"],
-  9: [(x) => +!!x, "truth"],
+  1: [(x) => x, Float32Array],
+  3: [(x) => x, Int8Array],
+  6: [(x) => int32(Math.trunc(x)), Int32Array],
+  9: [(x) => +!!x, Uint8Array],
 };
-const cast: Kernel = (x, a, room) => unary(...(CASTS[a.to === 7 ? 6 : (a.to as number)] ?? refuse("a type that is not known")))(x, a, room);
+const cast: Kernel = (x, a, room) => unary(...(CASTS[a.to === 7 ? 6 : (a.to as number)] ?? refuse()))(x, a, room);
 
 const where: Kernel = ([condition, a, b], _, room) => {
   const dims = broadcast(condition.dims, broadcast(a.dims, b.dims));
@@ -391,8 +381,8 @@ export const KERNELS: Record<string, Kernel> = {
   Mul: binary((a, b) => a * b, undefined, multiplyFloats),
   // An array of whole numbers cuts what is behind the point.
   Div: binary((a, b) => a / b),
-  Equal: binary((a, b) => +(a === b), "truth"),
-  LessOrEqual: binary((a, b) => +(a <= b), "truth"),
+  Equal: binary((a, b) => +(a === b), Uint8Array),
+  LessOrEqual: binary((a, b) => +(a <= b), Uint8Array),
   Not: unary((x) => 1 - x),
   Gelu: (x, a, room) => {
     const rise = a.approximate === "tanh" ? (one: number) => Math.tanh(Math.sqrt(2 / Math.PI) * (one + 0.044715 * one ** 3)) : (one: number) => erf(one * Math.SQRT1_2);

@@ -30,15 +30,16 @@ export class EventLog {
 
   /** Observe events, oldest first; what was kept of them. */
   append(items: readonly string[]): string[] {
+    const { times } = this;
     // Of an id that no item can have, its place alone is kept.
     const kept = items.map((item) => (size(item) > MAX_ID_BYTES ? "" : item));
-    for (const item of kept) this.times.set(item, (this.times.get(item) ?? 0) + 1);
+    for (const item of kept) times.set(item, (times.get(item) ?? 0) + 1);
     this.items.push(...kept);
     this.count += kept.length;
-    for (const item of this.items.splice(0, Math.max(0, this.items.length - this.capacity))) {
-      const left = this.times.get(item)! - 1;
-      if (left) this.times.set(item, left);
-      else this.times.delete(item);
+    for (const item of this.items.splice(0, this.items.length - this.capacity)) {
+      const left = times.get(item)! - 1;
+      if (left) times.set(item, left);
+      else times.delete(item);
     }
     return kept;
   }

@@ -61,20 +61,20 @@ const sums = reduce((sum, value) => sum + value, 0);
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 const gatherNd: Kernel = ([table, { dims, data }], a, room) => {
-  if (a.batch_dims || dims.at(-1) !== 1) refuse("an index of several dimensions");
+  if (a.batch_dims || dims.at(-1) !== 1) refuse();
   return gather([table, { dims: dims.slice(0, -1), data }, table], {}, room);
 };
 
 /** One layer in one direction, each row to its own length; gates are update, reset, new. */
 const gru: Kernel = ([x, w, r, b, lengths, initial], a, room) => {
   if (a.linear_before_reset !== 1 || (a.direction ?? "forward") !== "forward" || a.activations || a.layout)
-    refuse("a GRU of another kind");
+    refuse();
   const [steps, rows, inputs] = x.dims as [number, number, number];
   const width = a.hidden_size as number;
-  const all = room("float", steps * rows * width).fill(0) as Float32Array;
-  const last = room("float", rows * width, 1).fill(0) as Float32Array;
+  const all = room(Float32Array, steps * rows * width).fill(0) as Float32Array;
+  const last = room(Float32Array, rows * width, 1).fill(0) as Float32Array;
   if (initial) last.set(initial.data);
-  const gates = room("float", 6 * width, 2) as Float32Array;
+  const gates = room(Float32Array, 6 * width, 2) as Float32Array;
   const [events, input, recurrent] = [x, w, r!].map(({ data }) => data) as [Float32Array, Float32Array, Float32Array];
   for (let row = 0; row < rows; row++) {
     const state = last.subarray(row * width, (row + 1) * width);
@@ -101,16 +101,16 @@ export const OPERATORS: Record<string, Kernel> = {
   MatMul: matmul(multiplyMany),
   GRU: gru,
   GatherND: gatherNd,
-  IsNaN: unary((x) => +Number.isNaN(x), "truth"),
+  IsNaN: unary((x) => +Number.isNaN(x), Uint8Array),
   Sigmoid: unary(sigmoid),
   Pow: binary(Math.pow),
   Max: binary(Math.max),
   Min: binary(Math.min),
   And: binary((a, b) => a & b),
   Or: binary((a, b) => a | b),
-  Less: binary((a, b) => +(a < b), "truth"),
-  GreaterOrEqual: binary((a, b) => +(a >= b), "truth"),
-  Greater: binary((a, b) => +(a > b), "truth"),
+  Less: binary((a, b) => +(a < b), Uint8Array),
+  GreaterOrEqual: binary((a, b) => +(a >= b), Uint8Array),
+  Greater: binary((a, b) => +(a > b), Uint8Array),
   Neg: unary((x) => -x),
   Abs: unary(Math.abs),
   Sqrt: unary(Math.sqrt),

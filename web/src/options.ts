@@ -1,8 +1,8 @@
 /** How a device is set up: checked when it is opened. */
-import { DIGEST } from "./bundle";
+import { type Check, list, number, object, oneOf, or, string } from "./check";
 import type { Cloud } from "./client";
 import { MAX_ADDRESS, MAX_TOKEN_BYTES } from "./limits";
-import type { Encoding, MetPolicy, Parts } from "./messages";
+import { DIGEST, type Encoding, encoding, type MetPolicy, met, type Parts, parts } from "./messages";
 import type { EngineOptions } from "./model";
 import { everyEvents } from "./policies";
 import { checkPolicy, type Policy } from "./policy";
@@ -51,64 +51,52 @@ export interface DeviceOptions extends EngineOptions {
 export const PATIENCE: PatienceConfig = { first: 1, longest: 300, failures: 5, cooldown: 60, longestCooldown: 3600 };
 const GRACE_SECONDS = 7 * 24 * 3600;
 
-const DEFAULTS: DeviceOptions = {
-  cloud: null,
-  bundle: null,
-  token: "",
-  deviceId: null,
-  policy: everyEvents(10),
-  state: "device",
-  trusted: null,
-  encoding: "float16",
-  parts: "both",
-  met: null,
-  background: true,
-  updateSeconds: 3600,
-  grace: GRACE_SECONDS,
-  patience: PATIENCE,
-  engine: "auto",
-  ort: null,
-  clock: null,
-  random: null,
-};
-
 /** An address of a cloud, a folder or a module, without a slash at its end. */
-function address(name: string, value: string, schemes = /^https?:$/): string {
-  const base = globalThis.location?.href;
-  const found = new URL(URL.canParse(value, base) ? value : "data:", base);
-  const good = schemes.test(found.protocol) && value.length <= MAX_ADDRESS && !found.username && !found.password;
-  if (!good || found.search || found.hash) throw invalidOption(name, "is no http(s) address that ends with its path");
-  return found.href.replace(/\/+$/, "");
-}
+const address =
+  (schemes: RegExp): Check<string> =>
+  (value, name) => {
+    const base = globalThis.location?.href;
+    const found = new URL(URL.canParse(value as string, base) ? (value as string) : "data:", base);
+    const good = schemes.test(found.protocol) && found.href.length <= MAX_ADDRESS && !found.username && !found.password;
+    if (!good || found.search || found.hash) throw new TypeError(`${name} is no http(s) address that ends with its path`);
+    return found.href.replace(/\/+$/, "");
+  };
+const http = address(/^https?:$/);
+const orNull =
+  <T>(kind: Check<T>): Check<T | null> =>
+  (value, name) =>
+    value == null ? null : kind(value, name);
+const least0 = number(0);
+const given: Check<any> = (value) => value;
 
-const isOneOf = (...values: unknown[]) => (value: unknown): boolean => values.includes(value);
-const CHECKS: { [name: string]: (value: any) => boolean } = {
-  token: (value) => typeof value === "string" && value.length <= MAX_TOKEN_BYTES && /^[!-~]*$/.test(value),
-  deviceId: (value) => value === null || /^[A-Za-z0-9._:-]{1,128}$/.test(value),
-  state: (value) => value === null || (typeof value === "string" && value !== ""),
-  trusted: (value) => value === null || (Array.isArray(value) && value.every((key) => DIGEST.test(key))),
-  encoding: isOneOf("float32", "float16", "int8"),
-  parts: isOneOf("both", "weights", "bias"),
-  met: isOneOf(null, "hide", "show"),
-  engine: isOneOf("auto", "plain", "ort"),
-  updateSeconds: (value) => value > 0,
-  grace: (value) => value >= 0,
-  patience: (value) => Object.keys(PATIENCE).every((name) => value[name] >= 0),
-};
+const fields = object<{ [K in keyof DeviceOptions]: Check<DeviceOptions[K]> }>({
+  cloud: orNull((value, name) => (typeof value === "string" ? http : given)(value, name)),
+  bundle: orNull(http),
+  token: or(string(MAX_TOKEN_BYTES, /^[!-~]*$/), ""),
+  deviceId: orNull(string(128, /^[A-Za-z0-9._:-]+$/)),
+  policy: or(checkPolicy, everyEvents(10)),
+  state: or(orNull(string(Infinity, /./s)), "device"),
+  trusted: orNull(list(DIGEST)),
+  encoding: or(encoding, "float16"),
+  parts: or(parts, "both"),
+  met: orNull(met),
+  background: or(oneOf(true, false), true),
+  updateSeconds: or(number(Number.MIN_VALUE), 3600),
+  grace: or(least0, GRACE_SECONDS),
+  patience: or(object({ first: least0, longest: least0, failures: least0, cooldown: least0, longestCooldown: least0 }), PATIENCE),
+  engine: or(oneOf("auto", "plain", "ort"), "auto"),
+  ort: orNull(address(/^(https?|file):$/)),
+  clock: orNull(given),
+  random: orNull(given),
+});
 
 /** All options, those that are not given by their defaults; addresses in full. */
 export function checkOptions(given: Partial<DeviceOptions>): DeviceOptions {
-  const found: DeviceOptions = { ...DEFAULTS };
-  for (const [name, value] of Object.entries(given)) {
-    if (!Object.hasOwn(DEFAULTS, name)) throw invalidOption(name, "is no option of a device");
-    if (value === undefined) continue;
-    if (CHECKS[name]?.(value) === false) throw invalidOption(name, "cannot be what it is");
-    Object.assign(found, { [name]: value });
+  try {
+    const found = fields(given, "it");
+    if (found.cloud || found.bundle) return found;
+    throw new TypeError("neither cloud nor bundle is named");
+  } catch (cause) {
+    throw invalidOption((cause as Error).message);
   }
-  if (typeof found.cloud === "string") found.cloud = address("cloud", found.cloud);
-  if (found.bundle !== null) found.bundle = address("bundle", found.bundle);
-  if (found.ort !== null) found.ort = address("ort", found.ort, /^(https?|file):$/);
-  if (!found.cloud && !found.bundle) throw invalidOption("cloud", "is not named, and no bundle either");
-  checkPolicy(found.policy);
-  return found;
 }

@@ -29,28 +29,36 @@ export type Policy =
   | { kind: "DailyBudget"; policy: Policy; n: number }
   | OwnPolicy;
 
+const whole = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
+const loadDrift = () => import("./drift");
+
+/** Of each kind: whether one can work, and whether it wants a new theta where there is one. */
+const KINDS: Record<string, [good: (policy: any) => unknown, due: (policy: any, situation: Situation) => unknown]> = {
+  Always: [() => true, (_, { events }) => events],
+  EveryEvents: [({ n }) => whole(n), ({ n }, { events }) => events >= Math.max(n, 1)],
+  AfterSeconds: [(policy) => policy.seconds >= 0, (policy, { events, seconds }) => events && seconds >= policy.seconds],
+  Drift: [
+    ({ threshold, decay }) => {
+      // Fetched now, as there may be no network when it is needed.
+      loadDrift().catch(() => undefined);
+      return threshold >= 0 && threshold < Infinity && decay > 0 && decay <= 1;
+    },
+    async ({ threshold, decay }, situation) =>
+      !situation.madeFrom.length || (situation.events && (await (await loadDrift()).driftOf(situation, decay)) >= threshold),
+  ],
+  DailyBudget: [({ n, policy }) => whole(n) && checkPolicy(policy), () => false],
+};
+
 /** Refuses what is no policy, or cannot work. */
-export function checkPolicy(policy: Policy): void {
-  const whole = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
-  const good = (): boolean => {
-    if ("due" in policy) return typeof policy.due === "function";
-    switch (policy.kind) {
-      case "Always":
-        return true;
-      case "EveryEvents":
-        return whole(policy.n);
-      case "AfterSeconds":
-        return policy.seconds >= 0;
-      case "Drift":
-        // Fetched now, as there may be no network when it is needed.
-        void loadDrift().catch(() => undefined);
-        return policy.threshold >= 0 && policy.threshold < Infinity && policy.decay > 0 && policy.decay <= 1;
-      case "DailyBudget":
-        checkPolicy(policy.policy);
-        return whole(policy.n);
-    }
-  };
-  if (!policy || typeof policy !== "object" || !good()) throw invalidOption("policy", "is none that can work");
+export function checkPolicy(policy: any): Policy {
+  if (policy && (policy.due ? typeof policy.due === "function" : KINDS[policy.kind]?.[0]?.(policy))) return policy;
+  throw invalidOption("policy is none that can work");
 }
 
-export const loadDrift = () => import("./drift");
+/** Whether to ask now. */
+export async function due(policy: Policy, situation: Situation): Promise<boolean> {
+  if ("due" in policy && policy.due) return policy.due(situation);
+  const named = policy as Exclude<Policy, OwnPolicy>;
+  if (named.kind === "DailyBudget") return situation.requestsToday < named.n && due(named.policy, situation);
+  return !situation.hasTheta || !!(await KINDS[named.kind]![1](named, situation));
+}

@@ -21,3 +21,7 @@ export class RefusedParametersError extends DuetError {
     super("invalid-parameters", message, "the device goes on with what it has");
   }
 }
+
+export const refuse = (reason: Reason, why: string): never => {
+  throw new RefusedParametersError(reason, `theta ${why}`);
+};

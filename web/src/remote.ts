@@ -22,10 +22,7 @@ export const METHODS = [
 type Method = (typeof METHODS)[number];
 
 /** What a page does with a device, wherever it runs. */
-export interface Device extends Pick<LocalDevice, Method> {
-  /** Hears of what changed. */
-  onchange: (what: Change) => void;
-}
+export type Device = Pick<LocalDevice, Method | "onchange">;
 
 export interface Call {
   id: number;

@@ -10,13 +10,13 @@ const fields = object({
 });
 export type Trust = ReturnType<typeof fields>;
 
-export const trust: Check<Trust> = (value, at) => {
-  const found = fields(value, at);
-  const { ages } = found;
-  if (ages[0] !== 0 || ages.some((age, place) => place && age <= ages[place - 1]!))
-    throw new TypeError(`${at}: the ages of trust do not ascend from 0`);
-  for (const one of [found.weights, ...found.opinions])
-    if (one.length !== ages.length || one.some((value, place) => place && value > one[place - 1]!))
-      throw new TypeError(`${at}: a curve of trust does not fit its ages, or increases`);
+export const trust: Check<Trust> = (value, name) => {
+  const found = fields(value, name);
+  const { ages, weights, opinions } = found;
+  const unsound =
+    ages[0] ||
+    ages.some((age, place) => age <= ages[place - 1]!) ||
+    [weights, ...opinions].some((one) => one.length !== ages.length || one.some((value, place) => value > one[place - 1]!));
+  if (unsound) throw new TypeError("trust has ages that do not ascend from 0, or a curve that does not fit them, or increases");
   return found;
 };

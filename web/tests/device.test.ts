@@ -2,14 +2,15 @@
 import "fake-indexeddb/auto";
 import { beforeEach, describe, expect, test } from "vitest";
 import { hex } from "../src/bytes";
-import { Bundle, type Files, type Source } from "../src/bundle";
-import { type Cloud, HttpCloud } from "../src/client";
+import { type Files, openBundle, type Source } from "../src/bundle";
+import { type Cloud, httpCloud } from "../src/client";
 import { retryAfter } from "../src/cloud-refusal";
-import { LocalDevice } from "../src/device";
-import { DuetError } from "../src/errors";
+import { LocalDevice as OfSources } from "../src/device";
+import { DuetError, LocalDevice } from "../src/local";
 import { EventLog } from "../src/log";
 import type { DeviceOptions } from "../src/options";
-import { State } from "../src/state";
+import type { Situation } from "../src/policy";
+import { openState } from "../src/state";
 import { answerOf, BUNDLES, bundleFiles, jsonOf } from "./golden";
 
 const { device: DEVICE, token: TOKEN, now: NOW, sessions } = jsonOf("sessions.json");
@@ -62,22 +63,22 @@ beforeEach(() => {
 describe("a bundle", () => {
   test.each(BUNDLES)("%s with any byte of any file changed is refused", async (bundle) => {
     const files = bundleFiles(bundle);
-    await Bundle.open(from(files), [PUBLIC], null);
+    await openBundle(from(files), [PUBLIC], null);
     for (const [file, content] of Object.entries(files))
       for (let at = 0; at < content.length; at += Math.ceil(content.length / 7)) {
         const changed = content.slice();
         changed[at]! ^= 1;
-        await expect(Bundle.open(from({ ...files, [file]: changed }), [PUBLIC], null), `${file} ${at}`).rejects.toThrow(DuetError);
+        await expect(openBundle(from({ ...files, [file]: changed }), [PUBLIC], null), `${file} ${at}`).rejects.toMatchObject({ name: "DuetError" });
       }
   });
 
   test("of another key, without a file, or cut is refused", async () => {
     const files = bundleFiles("ties");
-    expect(await code(Bundle.open(from(files), [hex(new Uint8Array(32))], null))).toBe("invalid-bundle");
+    expect(await code(openBundle(from(files), [hex(new Uint8Array(32))], null))).toBe("invalid-bundle");
     for (const file of Object.keys(files)) {
       const { [file]: gone, ...rest } = files;
-      expect(await code(Bundle.open(from(rest), null, null))).toBe("invalid-bundle");
-      expect(await code(Bundle.open(from({ ...files, [file]: gone!.slice(0, -1) }), null, null))).toBe("invalid-bundle");
+      expect(await code(openBundle(from(rest), null, null))).toBe("invalid-bundle");
+      expect(await code(openBundle(from({ ...files, [file]: gone!.slice(0, -1) }), null, null))).toBe("invalid-bundle");
     }
   });
 });
@@ -97,23 +98,41 @@ describe("storage", () => {
     await again.close();
   });
 
+  test("is read by another build", async () => {
+    const device = await open({ deviceId: null });
+    await device.observe("i0", "i1");
+    await device.refresh();
+    const before = await device.status();
+    await device.close();
+    const state = await openState(`test-${name}`);
+    const names = (value: unknown): string[] => Object.keys(value as object).sort();
+    expect(names(await state.get("versions"))).toEqual(["current", "key", "previous", "refused"]);
+    expect(names(await state.get("requests"))).toEqual(["day", "requests"]);
+    await state.close();
+    cloud.failing = new DuetError("cloud-unreachable", "gone");
+    const again = await OfSources.open({ cloud, token: TOKEN, state: `test-${name}`, background: false, clock: () => now });
+    const { device: id, events, modelId, requestsToday } = await again.status();
+    expect([id, events, modelId, requestsToday]).toEqual([before.device, before.events, before.modelId, 1]);
+    await again.close();
+  });
+
   test("that is changed is not believed", async () => {
     const device = await open();
     await device.observe("i0");
     await device.refresh();
     const { modelId } = await device.status();
     await device.close();
-    const state = await State.open(`test-${name}`);
+    const state = await openState(`test-${name}`);
     const kept = (await state.get(`theta/${modelId}`)) as { answer: { theta: Uint8Array } };
     kept.answer.theta[0]! ^= 1;
-    await state.set(`theta/${modelId}`, kept);
-    await state.set(`requests`, "many");
+    await state.put({ [`theta/${modelId}`]: kept });
+    await state.put({ [`requests`]: "many" });
     await state.close();
     const again = await open();
     expect([(await again.status()).source, (await again.status()).requestsToday]).toEqual(["global", 0]);
     await again.close();
-    const files = await State.open(`test-${name}`);
-    await files.set(`file/${modelId}/device.onnx`, new Uint8Array(3));
+    const files = await openState(`test-${name}`);
+    await files.put({ [`file/${modelId}/device.onnx`]: new Uint8Array(3) });
     await files.close();
     const third = await open();
     expect((await third.status()).modelId).toBe(modelId);
@@ -154,13 +173,13 @@ describe("storage", () => {
     answer();
     expect(await asked).toBe(false);
     await device.close();
-    const state = await State.open(`test-${name}`);
+    const state = await openState(`test-${name}`);
     expect([await state.events(10), (await state.keys()).filter((key) => key.startsWith("theta/"))]).toEqual([[[], 0], []]);
     await state.close();
   });
 
   test("keeps no more events than a log holds", async () => {
-    const state = await State.open(`test-${name}`);
+    const state = await openState(`test-${name}`);
     for (let at = 0; at < 7; at++) await state.append([`a${at}`, `b${at}`], 4);
     const [kept, ever] = await state.events(4);
     expect([kept, ever]).toEqual([["a5", "b5", "a6", "b6"], 14]);
@@ -201,6 +220,25 @@ describe("versions", () => {
     await again.close();
   });
 
+  test("what is forgotten while a new one is adopted is in no theta of it", async () => {
+    const device = await open();
+    await device.observe("i0");
+    cloud.files = bundleFiles("din");
+    cloud.latest = jsonOf("bundles/din/manifest.json").model_id;
+    const { steps } = sessions.find(({ bundle }: { bundle: string }) => bundle === "din");
+    const { answer } = steps.find(({ gives }: { gives?: string }) => gives === "accepted");
+    let send!: () => void;
+    cloud.parameters = () => new Promise((resolve) => (send = () => resolve(answerOf(answer))));
+    const updated = device.update();
+    await expect.poll(() => send).toBeTypeOf("function");
+    await device.forget();
+    send();
+    expect(await updated).toBe(true);
+    const { modelId, refused, source } = await device.status();
+    expect([modelId, refused, source]).toEqual([cloud.latest, { forgotten: 1 }, "global"]);
+    await device.close();
+  });
+
   test("by another key than that of the first is refused", async () => {
     const device = await open({ trusted: null });
     await device.close();
@@ -216,6 +254,21 @@ test("a cloud that fails is asked less and less often, by day counted", async ()
   expect((await device.status()).nextTrySeconds).toBeGreaterThan(0);
   expect((await device.status()).failures).toEqual({ "cloud-unreachable": 1 });
   expect((await device.status()).requestsToday).toBe(1);
+  await device.close();
+});
+
+test("a policy of one's own decides, by what it is told", async () => {
+  let told: object = {};
+  const due = (situation: Situation): boolean => Object.keys((told = situation)).length > 0 && situation.events >= 2;
+  const device = await open({ state: null, policy: { due } });
+  const asked: boolean[] = [];
+  for (const item of ["i0", "i1"]) {
+    await device.observe(item);
+    asked.push(await device.keepUp());
+  }
+  expect(asked).toEqual([false, true]);
+  const names = ["events", "hasTheta", "history", "madeFrom", "profiles", "requestsToday", "seconds"];
+  expect(Object.keys(told).sort()).toEqual(names);
   await device.close();
 });
 
@@ -334,7 +387,7 @@ test("over HTTP: refusals, endless answers and what is no answer", async () => {
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${(server.address() as import("node:net").AddressInfo).port}`;
-  const there = new HttpCloud(url, TOKEN, 1);
+  const there = httpCloud(url, TOKEN, 1);
   const found: Record<string, string> = {};
   for (how of Object.keys(answers)) found[how] = await code(there.models(DEVICE));
   expect(found).toEqual({

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { ARRAYS, type Gathered, KERNELS, type Room } from "../src/kernels";
+import { type Gathered, KERNELS, type Room } from "../src/kernels";
 import type { Tensor } from "../src/onnx";
 import { OPERATORS } from "../src/operators";
 
-const room: Room = (kind, size) => new ARRAYS[kind](size);
+const room: Room = (kind, size) => new kind(size);
 /** Small whole numbers, all different from their neighbours: every sum of products is exact. */
 const filled = (...dims: number[]): Tensor => ({
   dims,

@@ -6,9 +6,9 @@ import { describe, expect, test } from "vitest";
 import { unhex } from "../src/bytes";
 import type { Cloud } from "../src/client";
 import { answerMessage } from "../src/answers";
-import { LocalDevice, type Ranked } from "../src/device";
+import { LocalDevice, type Ranked } from "../src/local";
 import type { ParametersAnswer } from "../src/answers";
-import { Model } from "../src/model";
+import { loadModel } from "../src/model";
 import { driftOf } from "../src/drift";
 import type { Policy } from "../src/policy";
 import type { DeviceOptions } from "../src/options";
@@ -89,7 +89,7 @@ describe.each(["plain", "ort"] as const)("with the engine %s", (engine) => {
 
 test("all bundles run on the plain engine, without onnxruntime-web", async () => {
   for (const name of BUNDLES) {
-    const model = await Model.load(sourceOf(name), null, { engine: "auto", ort: null });
+    const model = await loadModel(sourceOf(name), null, { engine: "auto", ort: null });
     expect(model.engine.name).toBe("plain");
   }
 });
@@ -120,7 +120,7 @@ describe("policies", () => {
   });
 
   test("drift is what it is in Python", async () => {
-    const { profiles } = await Model.load(sourceOf(told.bundle), null, { engine: "plain", ort: null });
+    const { profiles } = await loadModel(sourceOf(told.bundle), null, { engine: "plain", ort: null });
     for (const { history, made_from: madeFrom, decay, drift } of told.drifts)
       expect(await driftOf({ history, madeFrom, profiles, hasTheta: true, events: 1, seconds: 0, requestsToday: 0 }, decay)).toBeCloseTo(drift, 3);
   });

@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import { expect, test } from "vitest";
 import { decodeBias } from "../src/bias";
 import { hex, unhex, view } from "../src/bytes";
-import { ThetaCodec } from "../src/codec";
+import { decodeTheta } from "../src/codec";
 import { answerMessage, parametersAnswer, verifyAnswer } from "../src/answers";
 import { spread } from "../src/drift";
 import { itemId } from "../src/items";
@@ -10,7 +10,7 @@ import { message, modelsAnswer } from "../src/messages";
 import { decode } from "../src/msgpack";
 import { encode } from "../src/packing";
 import { PATIENCE } from "../src/options";
-import { Patience } from "../src/patience";
+import { patienceOf } from "../src/patience";
 import { atAge } from "../src/store";
 import { trust } from "../src/trust";
 import { answerOf, bytesOf, floats, jsonOf, unbase64 } from "./golden";
@@ -57,11 +57,11 @@ test("msgpack that is cut, longer, repeated or too deep is refused", () => {
 });
 
 test("weights decode in each encoding, to the last bit", () => {
-  const codec = new ThetaCodec(wire.weights.shapes);
+  const layout = wire.weights.shapes.map((shape: number[]) => ({ shape }));
   for (const { dtype, scale, theta, decoded } of wire.weights.cases)
-    expect(codec.decode(unhex(scale), unhex(theta), dtype)).toEqual(floats(decoded));
+    expect(decodeTheta(layout, unhex(scale), unhex(theta), dtype)).toEqual(floats(decoded));
   for (const { dtype, scale, theta } of wire.weights.refused)
-    expect(() => codec.decode(unhex(scale), unhex(theta), dtype), theta).toThrow(/theta/);
+    expect(() => decodeTheta(layout, unhex(scale), unhex(theta), dtype), theta).toThrow(/theta/);
 });
 
 test("item biases decode, to the last bit, and what encode would not write is refused", () => {
@@ -101,7 +101,7 @@ test("ids mean what they mean in Python", () => {
 });
 
 test("waits grow as they do in Python", () => {
-  const patience = new Patience(PATIENCE, () => 0.5);
+  const patience = patienceOf(PATIENCE, () => 0.5);
   for (const { after, now, wait, insisted, circuit, then } of wire.waits) {
     if (after === "well") patience.succeeded();
     else patience.failed(now, after);
