@@ -51,12 +51,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         theta_bytes: of one theta, as float16; 0 without one.
         delay_ms: from 16 images of a device, or its labelled ones, to its own model, processor time of one thread: of
             theta through the graph that a cloud runs, else in torch; None where there is nothing to wait for.
+        strange_ms: the same for the theta of a device of an unseen kind.
         fit_seconds: of training, processor time.
     """
 
     device_values: int
     theta_bytes: int = 0
     delay_ms: float | None = None
+    strange_ms: float | None = None
     fit_seconds: float = 0.0
 
 
@@ -156,15 +158,14 @@ def run_cell(
     for name, (layers, keep) in {"arm": (APPENDED, False), "duet": (LAYERS, True)}.items():
         made = make_duet(copy.deepcopy(base), layers, keep)
         duet: Duet = fit(name, partial(train_duet, made, train, setting.epochs, seed))
+        first = {part: parts[part].pixels[0, :TIMED] for part in MEASURED}
+        serve = served(duet, first["seen"]) if as_served else partial(in_torch, duet)
         costs[name] = msgspec.structs.replace(
             costs[name],
             device_values=values_of(duet.personal.module),
             theta_bytes=2 * duet.personal.layout.size,
-            delay_ms=milliseconds(
-                served(duet, parts["seen"].pixels[0, :TIMED])
-                if as_served
-                else partial(duet.generate, sample(parts["seen"])[None])
-            ),
+            delay_ms=milliseconds(partial(serve, first["seen"])),
+            strange_ms=milliseconds(partial(serve, first["unseen"])),
         )
         for count in counts:
             learnt_DP, rest_DP = thetas(duet, parts["valid"], count)
@@ -234,13 +235,25 @@ def sample(fleet: Fleet, count: int = TIMED) -> Tensor:
     return to_float(fleet.pixels[0, :count])
 
 
-def served(duet: Duet, pixels_KCHW: Pixels) -> Callable[[], Any]:
-    """What a cloud does to make theta of a device's images as they travel: it runs the exported graph."""
+def in_torch(duet: Duet, pixels_KCHW: Pixels) -> Any:
+    """Theta of a device's images."""
+    return duet.generate(to_float(pixels_KCHW[None]))
+
+
+def served(duet: Duet, pixels_KCHW: Pixels) -> Callable[[Pixels], Any]:
+    """What a cloud does to make theta of a device's images as they travel: it runs the exported graph.
+
+    Args:
+        duet: whose generator is exported.
+        pixels_KCHW: an example of a device's images.
+    """
     sample = SampleSpec("uint8", list(pixels_KCHW.shape[1:]), 1 / 255)
-    packed = sample.join([sample.pack(one) for one in pixels_KCHW])
-    history = sample.read(packed, len(pixels_KCHW), 0)
-    graph = parity.session(export_generator(GeneratorGraph(duet).eval(), history))
-    return lambda: parity.run(graph, history=sample.read(packed, len(pixels_KCHW), 0)[None])
+
+    def read(pixels_KCHW: Pixels) -> Any:
+        return sample.read(pixels_KCHW.tobytes(), len(pixels_KCHW), 0)
+
+    graph = parity.session(export_generator(GeneratorGraph(duet).eval(), read(pixels_KCHW)))
+    return lambda pixels_KCHW: parity.run(graph, history=read(pixels_KCHW)[None])
 
 
 def values_of(model: nn.Module) -> int:

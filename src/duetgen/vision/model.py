@@ -126,10 +126,8 @@ class ImageEncoder(Encoder):
         return squared_BF.clamp(max=MOST_STRANGE).mean(1)
 
     def familiarity(self, strange_B: Tensor) -> Tensor:
-        """1 for devices as near as those of training are on average, 0 from twice as far as the usual ones, between in
-        proportion: [B].
-        """
-        familiar_B: Tensor = (1 - (strange_B - 1) / (2 * self.usual - 1)).clamp(0, 1)
+        """1 for devices as strange as is usual in training, 0 from twice as strange, between in proportion: [B]."""
+        familiar_B: Tensor = (2 - strange_B / self.usual).clamp(0, 1)
         return familiar_B
 
     @torch.no_grad()
@@ -222,11 +220,26 @@ class ImageGenerator(ParameterGenerator):
         return learnt_BP, (1 - familiar_B1) * self.by_statistics(image_BKCHW, real_BK, strange_B)
 
     def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
-        """Theta of devices so strange by their statistics: [B, P]."""
-        encoder, size = self.encoder, image_BKCHW.shape[0]
+        """Theta of devices so strange by their statistics: [B, P].
+
+        Where none is stranger than usual, none of it counts: then it is zeros, and no time is spent on it.
+        """
+        encoder, reach = self.encoder, self.reach
         assert isinstance(encoder, ImageEncoder)
-        if not self.reach:
-            return strange_B.new_zeros(size, self.layout.size)
-        found = encoder.by_statistics(image_BKCHW, real_BK, strange_B, self.reach)
-        layers = self.layout.layers.items()
-        return torch.cat([found.get(name, strange_B.new_zeros(size, values)) for name, (_, values) in layers], dim=1)
+        sizes = {name: values for name, (_, values) in self.layout.layers.items()}
+
+        def nothing(image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
+            return strange_B.new_zeros(image_BKCHW.shape[0], sum(sizes.values()))
+
+        def found(image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
+            norms = encoder.by_statistics(image_BKCHW, real_BK, strange_B, reach)
+            zeros = {name: strange_B.new_zeros(image_BKCHW.shape[0], values) for name, values in sizes.items()}
+            return torch.cat(list((zeros | norms).values()), dim=1)
+
+        given, strange = (image_BKCHW, real_BK, strange_B), (strange_B > encoder.usual).any()
+        if not reach:
+            return nothing(*given)
+        if torch.compiler.is_exporting():
+            branched: Tensor = torch.cond(strange, found, nothing, given)
+            return branched
+        return found(*given) if strange else nothing(*given)
