@@ -213,7 +213,7 @@ def page(results: VisionResults, record: dict[str, Any], command: str) -> str:
     ]
     lines += ["|---" * 5 + "|"]
     for name, cost in results.costs.items():
-        delay = "; ".join(milliseconds(one) for one in (cost.delay_ms, cost.strange_ms) if one is not None)
+        delay = "; ".join(map(milliseconds, cost.delays))
         lines.append(
             f"| {name} | {cost.device_values:,} | {cost.theta_bytes or ''} | {delay} | {cost.fit_seconds:.0f} |"
         )

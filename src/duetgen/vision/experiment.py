@@ -37,6 +37,8 @@ MEASURED: Final[tuple[Part, ...]] = ("seen", "unseen")
 TRUSTS: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Of theta, where the model is kept: with few images it may count less."""
 TURNS: Final = 5
+SPENT: Final = 0.05
+"""Seconds: what is timed is done so often at least, and so long: a few turns of less than a millisecond tell little."""
 TIMED: Final = 16
 """Images of a device whose delay is measured."""
 FLEET_SEED: Final = 10_000
@@ -60,6 +62,11 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: float | None = None
     strange_ms: float | None = None
     fit_seconds: float = 0.0
+
+    @property
+    def delays(self) -> list[float]:
+        """Both, as far as there are any."""
+        return [delay for delay in (self.delay_ms, self.strange_ms) if delay is not None]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -311,11 +318,11 @@ def adapted(fleet: Fleet, count: int, how: Adaptation, adapt: Adapt, most: int |
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
-    """Median processor time of a few turns, on one thread: what is waited for where a core is free."""
-    threads, times = torch.get_num_threads(), []
+    """Median processor time of some turns, on one thread: what is waited for where a core is free."""
+    threads, times = torch.get_num_threads(), list[float]()
     torch.set_num_threads(1)
     work()
-    for _ in range(TURNS):
+    while len(times) < TURNS or sum(times) < SPENT:
         start = time.process_time()
         work()
         times.append(time.process_time() - start)
