@@ -206,8 +206,8 @@ def page(results: VisionResults, record: dict[str, Any], command: str) -> str:
         "## Costs",
         "",
         f"From {READ} images of a device, or {GIVEN} with labels, to its own model: processor time of one thread.",
-        "θ comes from the exported generator, as a cloud runs it; all else is torch. The second time is that of a",
-        "device of an unseen kind.",
+        "θ comes from the exported generator, as a cloud runs it; all else is torch. The second time is that of",
+        "devices of an unseen kind.",
         "",
         "| method | values on the device | θ, bytes | images to a model | training, s of a core |",
     ]

@@ -123,11 +123,14 @@ def test_devices_of_training_are_usual_and_others_are_not(model: SmallNet) -> No
     real = torch.ones(40, 10, dtype=torch.bool)
     assert 0.5 < float(encoder.strangeness(feature_DNF, real).mean()) < 1.5
     # 99 % of the training devices, of 40 all but one, have all of what is learnt.
-    assert int((encoder.familiarity(encoder.strangeness(feature_DNF, real)) == 1).sum()) == 39
+    assert int((encoder.familiarity(encoder.strangeness(feature_DNF, real), early=False) == 1).sum()) == 39
     dark = encoder.describe(images * 0.3).unflatten(0, (40, 10))
-    assert float(encoder.familiarity(encoder.strangeness(dark, real)).max()) == 0
-    # Half as far as from what is usual to twice of it.
-    assert float(encoder.familiarity(1.5 * encoder.usual)) == pytest.approx(0.5)
+    assert float(encoder.familiarity(encoder.strangeness(dark, real), early=True).max()) == 0
+    # Half as far as from what is usual, or from 1, to twice the usual.
+    assert float(encoder.familiarity(1.5 * encoder.usual, early=False)) == pytest.approx(0.5)
+    assert encoder.familiarity(torch.stack([torch.tensor(0.7), 0.5 + encoder.usual]), early=True).tolist() == (
+        pytest.approx([1.0, 0.5])
+    )
 
 
 @pytest.mark.slow
@@ -161,7 +164,7 @@ def test_the_graph_that_is_timed_adapts_strange_devices_alone(model: SmallNet) -
     duet.generator.reach = 1.0
     real = torch.ones(2, 6, dtype=torch.bool)
     usual, strange = encoder.strangeness(encoder.described(to_float(both), real), real).tolist()
-    encoder.usual.fill_((usual + strange) / 2)
+    assert usual < 1 < strange
     serve = served(duet, both[0])
     for device, moved in zip(both, (False, True)):
         theta = serve(device)[0]

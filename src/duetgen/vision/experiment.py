@@ -41,6 +41,8 @@ SPENT: Final = 0.05
 """Seconds: what is timed is done so often at least, and so long: a few turns of less than a millisecond tell little."""
 TIMED: Final = 16
 """Images of a device whose delay is measured."""
+SERVED: Final = 8
+"""Devices whose theta is timed: the mean, since it takes longer where they are strange."""
 FLEET_SEED: Final = 10_000
 """Devices that validate and test are the same for every seed of training."""
 
@@ -53,7 +55,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         theta_bytes: of one theta, as float16; 0 without one.
         delay_ms: from 16 images of a device, or its labelled ones, to its own model, processor time of one thread: of
             theta through the graph that a cloud runs, else in torch; None where there is nothing to wait for.
-        strange_ms: the same for the theta of a device of an unseen kind.
+        strange_ms: the same for theta of devices of an unseen kind.
         fit_seconds: of training, processor time.
     """
 
@@ -165,14 +167,14 @@ def run_cell(
     for name, (layers, keep) in {"arm": (APPENDED, False), "duet": (LAYERS, True)}.items():
         made = make_duet(copy.deepcopy(base), layers, keep)
         duet: Duet = fit(name, partial(train_duet, made, train, setting.epochs, seed))
-        first = {part: parts[part].pixels[0, :TIMED] for part in MEASURED}
-        serve = served(duet, first["seen"]) if as_served else partial(in_torch, duet)
+        seen, unseen = (list(parts[part].pixels[:SERVED, :TIMED]) for part in MEASURED)
+        serve = served(duet, seen[0]) if as_served else partial(in_torch, duet)
         costs[name] = msgspec.structs.replace(
             costs[name],
             device_values=values_of(duet.personal.module),
             theta_bytes=2 * duet.personal.layout.size,
-            delay_ms=milliseconds(partial(serve, first["seen"])),
-            strange_ms=milliseconds(partial(serve, first["unseen"])),
+            delay_ms=statistics.fmean(milliseconds(partial(serve, one)) for one in seen),
+            strange_ms=statistics.fmean(milliseconds(partial(serve, one)) for one in unseen),
         )
         for count in counts:
             learnt_DP, rest_DP = thetas(duet, parts["valid"], count)

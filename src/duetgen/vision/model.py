@@ -125,9 +125,15 @@ class ImageEncoder(Encoder):
         squared_BF = mean_BF.square() / (self.between_F + self.within_F / counted(real_BK))
         return squared_BF.clamp(max=MOST_STRANGE).mean(1)
 
-    def familiarity(self, strange_B: Tensor) -> Tensor:
-        """1 for devices as strange as is usual in training, 0 from twice as strange, between in proportion: [B]."""
-        familiar_B: Tensor = (2 - strange_B / self.usual).clamp(0, 1)
+    def familiarity(self, strange_B: Tensor, early: bool) -> Tensor:
+        """1 for devices as strange as is usual in training, 0 from twice as strange, between in proportion: [B].
+
+        Args:
+            strange_B: how strange they are.
+            early: whether it falls from 1 on, what training devices have on average, and not from the usual.
+        """
+        first = self.usual.reciprocal() if early else 1.0
+        familiar_B: Tensor = ((2 - strange_B / self.usual) / (2 - first)).clamp(0, 1)
         return familiar_B
 
     @torch.no_grad()
@@ -215,14 +221,14 @@ class ImageGenerator(ParameterGenerator):
         real_BK = encoder.real(image_BKCHW)
         feature_BKF = encoder.described(image_BKCHW, real_BK)
         strange_B = encoder.strangeness(feature_BKF, real_BK)
-        familiar_B1 = encoder.familiarity(strange_B).unsqueeze(1)
+        familiar_B1 = encoder.familiarity(strange_B, early=self.reach > 0).unsqueeze(1)
         learnt_BP = familiar_B1 * self.decode(encoder(feature_BKF, real_BK))
         return learnt_BP, (1 - familiar_B1) * self.by_statistics(image_BKCHW, real_BK, strange_B)
 
     def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
         """Theta of devices so strange by their statistics: [B, P].
 
-        Where none is stranger than usual, none of it counts: then it is zeros, and no time is spent on it.
+        Where none is stranger than training devices on average, none of it counts: then it is zeros, and takes no time.
         """
         encoder, reach = self.encoder, self.reach
         assert isinstance(encoder, ImageEncoder)
@@ -236,7 +242,7 @@ class ImageGenerator(ParameterGenerator):
             zeros = {name: strange_B.new_zeros(image_BKCHW.shape[0], values) for name, values in sizes.items()}
             return torch.cat(list((zeros | norms).values()), dim=1)
 
-        given, strange = (image_BKCHW, real_BK, strange_B), (strange_B > encoder.usual).any()
+        given, strange = (image_BKCHW, real_BK, strange_B), (strange_B > 1).any()
         if not reach:
             return nothing(*given)
         if torch.compiler.is_exporting():
