@@ -206,13 +206,14 @@ def page(results: VisionResults, record: dict[str, Any], command: str) -> str:
         "## Costs",
         "",
         f"From {READ} images of a device, or {GIVEN} with labels, to its own model: processor time of one thread.",
-        "θ comes from the exported generator, as a cloud runs it; all else is torch.",
+        "θ comes from the exported generator, as a cloud runs it; all else is torch. The second time is that of",
+        "devices of an unseen kind.",
         "",
         "| method | values on the device | θ, bytes | images to a model | training, s of a core |",
     ]
     lines += ["|---" * 5 + "|"]
     for name, cost in results.costs.items():
-        delay = "" if cost.delay_ms is None else milliseconds(cost.delay_ms)
+        delay = "; ".join(map(milliseconds, cost.delays))
         lines.append(
             f"| {name} | {cost.device_values:,} | {cost.theta_bytes or ''} | {delay} | {cost.fit_seconds:.0f} |"
         )

@@ -37,8 +37,12 @@ MEASURED: Final[tuple[Part, ...]] = ("seen", "unseen")
 TRUSTS: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Of theta, where the model is kept: with few images it may count less."""
 TURNS: Final = 5
+SPENT: Final = 0.05
+"""Seconds: what is timed is done so often at least, and so long: a few turns of less than a millisecond tell little."""
 TIMED: Final = 16
 """Images of a device whose delay is measured."""
+SERVED: Final = 8
+"""Devices whose theta is timed: the mean, since it takes longer where they are strange."""
 FLEET_SEED: Final = 10_000
 """Devices that validate and test are the same for every seed of training."""
 
@@ -51,13 +55,20 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         theta_bytes: of one theta, as float16; 0 without one.
         delay_ms: from 16 images of a device, or its labelled ones, to its own model, processor time of one thread: of
             theta through the graph that a cloud runs, else in torch; None where there is nothing to wait for.
+        strange_ms: the same for theta of devices of an unseen kind.
         fit_seconds: of training, processor time.
     """
 
     device_values: int
     theta_bytes: int = 0
     delay_ms: float | None = None
+    strange_ms: float | None = None
     fit_seconds: float = 0.0
+
+    @property
+    def delays(self) -> list[float]:
+        """Both, as far as there are any."""
+        return [delay for delay in (self.delay_ms, self.strange_ms) if delay is not None]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,15 +167,14 @@ def run_cell(
     for name, (layers, keep) in {"arm": (APPENDED, False), "duet": (LAYERS, True)}.items():
         made = make_duet(copy.deepcopy(base), layers, keep)
         duet: Duet = fit(name, partial(train_duet, made, train, setting.epochs, seed))
+        seen, unseen = (list(parts[part].pixels[:SERVED, :TIMED]) for part in MEASURED)
+        serve = served(duet, seen[0]) if as_served else partial(in_torch, duet)
         costs[name] = msgspec.structs.replace(
             costs[name],
             device_values=values_of(duet.personal.module),
             theta_bytes=2 * duet.personal.layout.size,
-            delay_ms=milliseconds(
-                served(duet, parts["seen"].pixels[0, :TIMED])
-                if as_served
-                else partial(duet.generate, sample(parts["seen"])[None])
-            ),
+            delay_ms=statistics.fmean(milliseconds(partial(serve, one)) for one in seen),
+            strange_ms=statistics.fmean(milliseconds(partial(serve, one)) for one in unseen),
         )
         for count in counts:
             learnt_DP, rest_DP = thetas(duet, parts["valid"], count)
@@ -234,13 +244,25 @@ def sample(fleet: Fleet, count: int = TIMED) -> Tensor:
     return to_float(fleet.pixels[0, :count])
 
 
-def served(duet: Duet, pixels_KCHW: Pixels) -> Callable[[], Any]:
-    """What a cloud does to make theta of a device's images as they travel: it runs the exported graph."""
+def in_torch(duet: Duet, pixels_KCHW: Pixels) -> Any:
+    """Theta of a device's images."""
+    return duet.generate(to_float(pixels_KCHW[None]))
+
+
+def served(duet: Duet, pixels_KCHW: Pixels) -> Callable[[Pixels], Any]:
+    """What a cloud does to make theta of a device's images as they travel: it runs the exported graph.
+
+    Args:
+        duet: whose generator is exported.
+        pixels_KCHW: an example of a device's images.
+    """
     sample = SampleSpec("uint8", list(pixels_KCHW.shape[1:]), 1 / 255)
-    packed = sample.join([sample.pack(one) for one in pixels_KCHW])
-    history = sample.read(packed, len(pixels_KCHW), 0)
-    graph = parity.session(export_generator(GeneratorGraph(duet).eval(), history))
-    return lambda: parity.run(graph, history=sample.read(packed, len(pixels_KCHW), 0)[None])
+
+    def read(pixels_KCHW: Pixels) -> Any:
+        return sample.read(pixels_KCHW.tobytes(), len(pixels_KCHW), 0)
+
+    graph = parity.session(export_generator(GeneratorGraph(duet).eval(), read(pixels_KCHW)))
+    return lambda pixels_KCHW: parity.run(graph, history=read(pixels_KCHW)[None])
 
 
 def values_of(model: nn.Module) -> int:
@@ -298,11 +320,11 @@ def adapted(fleet: Fleet, count: int, how: Adaptation, adapt: Adapt, most: int |
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
-    """Median processor time of a few turns, on one thread: what is waited for where a core is free."""
-    threads, times = torch.get_num_threads(), []
+    """Median processor time of some turns, on one thread: what is waited for where a core is free."""
+    threads, times = torch.get_num_threads(), list[float]()
     torch.set_num_threads(1)
     work()
-    for _ in range(TURNS):
+    while len(times) < TURNS or sum(times) < SPENT:
         start = time.process_time()
         work()
         times.append(time.process_time() - start)

@@ -125,11 +125,15 @@ class ImageEncoder(Encoder):
         squared_BF = mean_BF.square() / (self.between_F + self.within_F / counted(real_BK))
         return squared_BF.clamp(max=MOST_STRANGE).mean(1)
 
-    def familiarity(self, strange_B: Tensor) -> Tensor:
-        """1 for devices as near as those of training are on average, 0 from twice as far as the usual ones, between in
-        proportion: [B].
+    def familiarity(self, strange_B: Tensor, early: bool) -> Tensor:
+        """1 for devices as strange as is usual in training, 0 from twice as strange, between in proportion: [B].
+
+        Args:
+            strange_B: how strange they are.
+            early: whether it falls from 1 on, what training devices have on average, and not from the usual.
         """
-        familiar_B: Tensor = (1 - (strange_B - 1) / (2 * self.usual - 1)).clamp(0, 1)
+        first = self.usual.reciprocal() if early else 1.0
+        familiar_B: Tensor = ((2 - strange_B / self.usual) / (2 - first)).clamp(0, 1)
         return familiar_B
 
     @torch.no_grad()
@@ -217,16 +221,31 @@ class ImageGenerator(ParameterGenerator):
         real_BK = encoder.real(image_BKCHW)
         feature_BKF = encoder.described(image_BKCHW, real_BK)
         strange_B = encoder.strangeness(feature_BKF, real_BK)
-        familiar_B1 = encoder.familiarity(strange_B).unsqueeze(1)
+        familiar_B1 = encoder.familiarity(strange_B, early=self.reach > 0).unsqueeze(1)
         learnt_BP = familiar_B1 * self.decode(encoder(feature_BKF, real_BK))
         return learnt_BP, (1 - familiar_B1) * self.by_statistics(image_BKCHW, real_BK, strange_B)
 
     def by_statistics(self, image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
-        """Theta of devices so strange by their statistics: [B, P]."""
-        encoder, size = self.encoder, image_BKCHW.shape[0]
+        """Theta of devices so strange by their statistics: [B, P].
+
+        Where none is stranger than training devices on average, none of it counts: then it is zeros, and takes no time.
+        """
+        encoder, reach = self.encoder, self.reach
         assert isinstance(encoder, ImageEncoder)
-        if not self.reach:
-            return strange_B.new_zeros(size, self.layout.size)
-        found = encoder.by_statistics(image_BKCHW, real_BK, strange_B, self.reach)
-        layers = self.layout.layers.items()
-        return torch.cat([found.get(name, strange_B.new_zeros(size, values)) for name, (_, values) in layers], dim=1)
+        sizes = {name: values for name, (_, values) in self.layout.layers.items()}
+
+        def nothing(image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
+            return strange_B.new_zeros(image_BKCHW.shape[0], sum(sizes.values()))
+
+        def found(image_BKCHW: Tensor, real_BK: Tensor, strange_B: Tensor) -> Tensor:
+            norms = encoder.by_statistics(image_BKCHW, real_BK, strange_B, reach)
+            zeros = {name: strange_B.new_zeros(image_BKCHW.shape[0], values) for name, values in sizes.items()}
+            return torch.cat(list((zeros | norms).values()), dim=1)
+
+        given, strange = (image_BKCHW, real_BK, strange_B), (strange_B > 1).any()
+        if not reach:
+            return nothing(*given)
+        if torch.compiler.is_exporting():
+            branched: Tensor = torch.cond(strange, found, nothing, given)
+            return branched
+        return found(*given) if strange else nothing(*given)

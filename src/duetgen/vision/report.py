@@ -138,7 +138,7 @@ def cost_table(results: VisionResults) -> str:
             [
                 f"{cost.device_values:,}",
                 f"{cost.theta_bytes:,}" if cost.theta_bytes else "–",
-                "–" if cost.delay_ms is None else milliseconds(cost.delay_ms),
+                "; ".join(map(milliseconds, cost.delays)) or "–",
                 seconds(cost.fit_seconds) if cost.fit_seconds else "–",
                 escape(DESCRIPTIONS[method]),
             ],

@@ -111,11 +111,16 @@ def assemble(cells: Sequence[Cell]) -> VisionResults:
 
 def middle(those: Sequence[Cost]) -> Cost:
     """The median of each cost."""
-    delays = [cost.delay_ms for cost in those if cost.delay_ms is not None]
+
+    def delay(field: str) -> float | None:
+        found = [value for cost in those if (value := getattr(cost, field)) is not None]
+        return statistics.median(found) if found else None
+
     return Cost(
         device_values=round(statistics.median(cost.device_values for cost in those)),
         theta_bytes=round(statistics.median(cost.theta_bytes for cost in those)),
-        delay_ms=statistics.median(delays) if delays else None,
+        delay_ms=delay("delay_ms"),
+        strange_ms=delay("strange_ms"),
         fit_seconds=statistics.median(cost.fit_seconds for cost in those),
     )
 
@@ -279,7 +284,8 @@ def verdict(tables: Sequence[Table], costs: dict[str, Cost], images: int = 16) -
     tuned, own = costs.get("finetune"), costs.get(DUET)
     if tuned is not None and own is not None and tuned.delay_ms and own.delay_ms:
         lines.append(
-            f"To a device's own model DUET takes {own.delay_ms:.2g} ms and fine-tuning {tuned.delay_ms:.3g} ms, "
-            f"{tuned.delay_ms / own.delay_ms:.0f} times as long."
+            f"To a device's own model DUET takes {own.delay_ms:.2g} ms, {own.strange_ms or own.delay_ms:.2g} ms where "
+            f"it is of an unseen kind, and fine-tuning {tuned.delay_ms:.3g} ms, {tuned.delay_ms / own.delay_ms:.0f} "
+            f"and {tuned.delay_ms / (own.strange_ms or own.delay_ms):.0f} times as long."
         )
     return lines
