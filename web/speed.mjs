@@ -37,7 +37,7 @@ await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 const site = `http://127.0.0.1:${server.address().port}`;
 
 const flags = ["--open", "--demo", "--json", "--port", "0", "--rate", "0", "--cors", site];
-const cloud = spawn(process.env.DUET_PYTHON, ["-m", "duetgen.cli", "serve", bundle, ...flags], { stdio: ["ignore", "pipe", "ignore"] });
+const cloud = spawn(process.env.DUET_PYTHON, ["-m", "duetgen", "serve", bundle, ...flags], { stdio: ["ignore", "pipe", "ignore"] });
 const url = JSON.parse(await new Promise((resolve) => cloud.stdout.once("data", (line) => resolve(String(line))))).url;
 
 const browser = await chromium.launch({

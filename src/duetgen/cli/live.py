@@ -47,7 +47,7 @@ def cloud_on_loopback(bundle: Path, log: Path) -> Iterator[str]:
     Raises:
         CloudFailedError: it did not come up.
     """
-    command = [sys.executable, "-m", "duetgen.cli", "serve", str(bundle), "--open", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "duetgen", "serve", str(bundle), "--open", "--port", "0", "--json"]
     with log.open("wb") as notes:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=notes)
     try:

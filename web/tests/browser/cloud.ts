@@ -31,7 +31,7 @@ export class Cloud {
 
   async start(): Promise<this> {
     const port = this.url ? new URL(this.url).port : "0";
-    const command = ["-m", "duetgen.cli", "serve", this.registry, "--json", "--port", port, "--poll", "0.2", ...this.flags];
+    const command = ["-m", "duetgen", "serve", this.registry, "--json", "--port", port, "--poll", "0.2", ...this.flags];
     this.process = spawn(PYTHON, command, { stdio: ["ignore", "pipe", "ignore"] });
     this.url = await new Promise<string>((resolve, reject) => {
       let said = "";

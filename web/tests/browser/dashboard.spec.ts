@@ -12,7 +12,7 @@ const SHOTS = process.env.DUET_SHOTS;
 const folder = mkdtempSync(join(tmpdir(), "duet-tokens-"));
 const store = join(folder, "tokens.sqlite");
 const token = (...words: string[]): string =>
-  execFileSync(process.env.DUET_PYTHON ?? "python3", ["-m", "duetgen.cli", "tokens", "add", ...words, "--store", store], { encoding: "utf8" }).trim();
+  execFileSync(process.env.DUET_PYTHON ?? "python3", ["-m", "duetgen", "tokens", "add", ...words, "--store", store], { encoding: "utf8" }).trim();
 
 let cloud: Cloud;
 let admin: string;

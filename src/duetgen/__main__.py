@@ -1,4 +1,4 @@
-"""`python -m duetgen.cli`: the `duet` command."""
+"""`python -m duetgen`: the `duet` command."""
 
 from duetgen.cli.app import main
 
