@@ -277,7 +277,7 @@ def main() -> None:
         command = [
             sys.executable,
             "-m",
-            "duetgen.cli",
+            "duetgen",
             "serve",
             bundle,
             "--open",
