@@ -115,6 +115,16 @@ class TestBlocks:
     def test_a_byte_order_mark_names_the_encoding(self, write: Write, encoding: str) -> None:
         assert lines_of(write("a", "user,item\r\nkäufer,x\n".encode(encoding))) == ["user,item", "käufer,x"]
 
+    @pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n', "sep=\t\r\n", "\ufeffsep=;\n"])
+    def test_a_line_that_tells_spreadsheets_the_separator_is_blank(self, write: Write, first: str) -> None:
+        path = write("a", f"{first}user;item\nu1;i1\n")
+        assert sample(path) == ["user;item", "u1;i1"]
+        assert lines_of(path) == ["", "user;item", "u1;i1"]
+
+    @pytest.mark.parametrize("first", ["sep=;x", "sep,item", "user;sep=;"])
+    def test_what_only_looks_like_it_stays(self, write: Write, first: str) -> None:
+        assert lines_of(write("a", f"{first}\nsep=;\n")) == [first, "sep=;"]
+
     @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
     def test_utf16_without_its_mark_is_named(self, write: Write, encoding: str) -> None:
         with pytest.raises(errors.NotTextError, match=r"line 1 .* UTF-16 without its mark"):

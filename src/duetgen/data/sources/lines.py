@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ WIDE_MARKS: Final = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+SEPARATOR_LINE: Final = re.compile(rb'\A"?sep=[^\r\n]"?\r?(?=\n)')
+"""A first line by which a spreadsheet is told the separator; it is no header."""
 BLANKS: Final = "blanks"
 """As a separator: one blank or tab, or a run of them."""
 
@@ -61,7 +64,7 @@ def sample(path: Path) -> list[str]:
         data = next(_chunks(path, stream, SAMPLE_BYTES), b"")
     if b"\0" in data:
         raise _not_text(path, 1, data)
-    lines = data.removeprefix(BOM).decode(errors="replace").split("\n")
+    lines = _begun(data).decode(errors="replace").split("\n")
     if "\r" in lines[0].rstrip("\r"):
         raise NotTextError(
             f"{path} line 1 holds carriage returns: its lines end with them alone, as on an old Mac",
@@ -98,7 +101,7 @@ def blocks(path: Path, *, encoding: str = "utf-8", quoted: bool = False) -> Iter
                 )
             data = carry + chunk
             if line == 1 and not carry:
-                data = data.removeprefix(BOM)
+                data = _begun(data)
             end = _end_of_lines(data, quoted)
             if len(data) - end > limits.MAX_LINE_BYTES:
                 at = line + data.count(b"\n", 0, end)
@@ -110,6 +113,11 @@ def blocks(path: Path, *, encoding: str = "utf-8", quoted: bool = False) -> Iter
                 yield block
     if carry:
         yield _decode(path, line, carry, encoding)
+
+
+def _begun(data: bytes) -> bytes:
+    """The beginning of a file without a byte order mark, and blank where it tells a spreadsheet its separator."""
+    return SEPARATOR_LINE.sub(b"", data.removeprefix(BOM), count=1)
 
 
 def _chunks(path: Path, stream: IO[bytes], size: int) -> Iterator[bytes]:
