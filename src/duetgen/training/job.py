@@ -156,7 +156,7 @@ def train(
                 trainer = Trainer(
                     dataset, config, folder, measure, processes, base=base, teacher=teacher, states=states, known=known
                 )
-            if base is not None or cloud is not None:
+            if advice is None and (base is not None or cloud is not None):
                 generator = config.model.method == "duet" and base is not None
                 progress.turned(f"{config.model.name} {'generator' if generator else config.model.method}")
         trainer.resume()
