@@ -91,7 +91,7 @@ class TestReading:
         log = "user,item,price,time\n" + "".join(f"u{i % 4},i{i % 5},1,{NOON + i}000\n" for i in range(100))
         assert remarks(write("log.csv", log), tmp_path / "out")[:2] == [
             "columns not used: price",
-            "times are read as milliseconds",
+            "times are read as milliseconds: from 2020-09-13 to 2020-09-13",
         ]
 
     def test_users_whose_ids_no_device_may_have(self, write: Write, tmp_path: Path) -> None:

@@ -184,10 +184,11 @@ def whole(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("where", "started_again"),
     [
-        ("in the base model", 4),
-        ("in the sequence model", 3),
-        ("in its second half", 2),
-        ("before the table", 1),
+        ("in the base model", 5),
+        ("in the sequence model", 4),
+        ("in its second half", 3),
+        ("before the table", 2),
+        ("in the second base model", 2),
         ("in the generator", 1),
         ("before trust", 1),
     ],
@@ -195,8 +196,8 @@ def whole(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_stopped_between_its_parts_it_ends_with_the_same_weights(
     people: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, started_again: int
 ) -> None:
-    cuts = {"in the base model": 1, "in the sequence model": 2, "in its second half": 3, "in the generator": 4}
-    progress = CutAt(cuts.get(where, 0))
+    parts = ("in the base model", "in the sequence model", "in its second half", "in the second base model")
+    progress = CutAt(1 + [*parts, "in the generator"].index(where) if not where.startswith("before") else 0)
     with monkeypatch.context() as patched:
         if where == "before the table":
             patched.setattr(cloud_run, "count", cut)
@@ -217,10 +218,10 @@ class TestDuetRun:
     def test_its_own_cloud_model_is_the_run_that_could_have_been_named(
         self, people: Dataset, cloud: Path, whole: Path, tmp_path: Path
     ) -> None:
-        assert files_of(whole) == FILES | {"metrics.jsonl", "base", "cloud"}
+        assert files_of(whole) == FILES | {"metrics.jsonl", "base", "base-distilled", "cloud"}
         assert weights_of(RunFolder(whole).cloud) == weights_of(cloud)
         named = train(people, on(cloud), tmp_path / "named").root
-        assert files_of(named) == FILES | {"metrics.jsonl", "base"}
+        assert files_of(named) == FILES | {"metrics.jsonl", "base", "base-distilled"}
         assert weights_of(named) == weights_of(whole)
         assert RunFolder(whole).read_environment().cloud_model_sha256 == ""
         assert len(RunFolder(named).read_environment().cloud_model_sha256) == 64
