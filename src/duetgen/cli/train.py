@@ -16,7 +16,9 @@ from duetgen.cli.ranges import Threads
 from duetgen.cli.settings import NONE_GIVEN, Settings, build_config
 
 if TYPE_CHECKING:
+    from duetgen.cloudmodel import CloudModel
     from duetgen.data.store import Dataset
+    from duetgen.recommender import Recommender
     from duetgen.training import TrainConfig
 
 Method = Literal["base", "finetune", "cloud", "duet"]
@@ -72,7 +74,7 @@ def train(
     from duetgen.data.catalogue import resolve
     from duetgen.data.store import Dataset
     from duetgen.machine import use_machine
-    from duetgen.training import ObjectiveConfig
+    from duetgen.training import ObjectiveConfig, load_run
     from duetgen.training import train as run_training
     from duetgen.training.config import InvalidConfigError
     from duetgen.training.defaults import fill_in
@@ -134,7 +136,8 @@ def train(
     if not chief:
         return
     choice = read_choice(RunFolder(result.root)) if tuned else None
-    cloud, trust = cloud_of(result.root), trust_of(result.root)
+    model = load_run(result.root).model
+    cloud, trust = cloud_of(result.root, model), trust_of(model)
     without = choice.base_validation_ndcg10 if choice is not None else to_beat(settled, result.root)
     bases = own_bases(RunFolder(result.root))
     if json:
@@ -238,8 +241,14 @@ class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
     validation_ndcg10: float = msgspec.field(name="validation_ndcg@10")
 
 
-def cloud_of(root: Path) -> CloudFacts | None:
-    """The cloud model of a finished run; None where it has none, or where its run is gone or has other weights now."""
+def cloud_of(root: Path, model: Recommender | CloudModel) -> CloudFacts | None:
+    """The cloud model of a finished run; None where it has none, or where its run is gone or has other weights now.
+
+    Args:
+        root: of the run.
+        model: of the run.
+    """
+    from duetgen.recommender import Recommender
     from duetgen.training.run import RunFolder, load_run
 
     folder = RunFolder(root)
@@ -252,17 +261,17 @@ def cloud_of(root: Path) -> CloudFacts | None:
     there = own.read_environment()
     if environment.cloud_model_sha256 not in ("", there.weights_sha256):
         return None
-    counts = load_run(own.root).cloud_model.counts()
-    return CloudFacts(run=str(own.root), members=list(members), counts=counts, validation_ndcg10=there.best)
+    # What only learns from a cloud model does not hold it.
+    held = model.cloud if isinstance(model, Recommender) else model
+    held = load_run(own.root).cloud_model if held is None else held
+    return CloudFacts(run=str(own.root), members=list(members), counts=held.counts(), validation_ndcg10=there.best)
 
 
-def trust_of(root: Path) -> dict[str, dict[int, float]] | None:
+def trust_of(model: Recommender | CloudModel) -> dict[str, dict[int, float]] | None:
     """How much each part of theta counts, by its age in events; None where a run makes none."""
     from duetgen.core import AGES
     from duetgen.recommender import Recommender
-    from duetgen.training import load_run
 
-    model = load_run(root).model
     if not isinstance(model, Recommender) or model.trust is None:
         return None
     curves = [model.trust.weights_A, *model.trust.opinions_JA]

@@ -6,6 +6,7 @@ model that is already in use gets a generator without being trained again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -85,9 +86,23 @@ def own_bases(folder: RunFolder) -> dict[str, float]:
 
 
 def own_base(folder: RunFolder) -> RunFolder:
-    """The one that it keeps: the best of them."""
-    bests = own_bases(folder)
-    return RunFolder(folder.root / max(bests, key=bests.__getitem__, default=folder.base.name))
+    """The one that it keeps, see `better`."""
+    return RunFolder(better([folder.root / name for name in own_bases(folder)] or [folder.base]))
+
+
+def better(runs: Sequence[Path]) -> Path:
+    """Of finished base runs the best one on the validation part, the first of those at a tie."""
+    return max(runs, key=best_of) if len(runs) > 1 else runs[0]
+
+
+def knows_more(cloud: Path, base: Path) -> bool:
+    """Whether a finished cloud model ranks better on the validation part than a finished base model."""
+    return best_of(cloud) > best_of(base)
+
+
+def best_of(run: Path) -> float:
+    """What a finished run has on the validation part."""
+    return RunFolder(run).read_environment().best
 
 
 def to_beat(config: TrainConfig, root: Path) -> float | None:

@@ -27,7 +27,7 @@ from duetgen.training.config import InvalidConfigError, TrainConfig, check_confi
 from duetgen.training.defaults import fill_in
 from duetgen.training.distillation import Teacher
 from duetgen.training.finetune_run import FineTuning
-from duetgen.training.frozen_base import check_apart, check_global_model, load_global_model, own_base
+from duetgen.training.frozen_base import check_apart, check_global_model, knows_more, load_global_model, own_base
 from duetgen.training.growth import grown, grown_weights
 from duetgen.training.loop import Trainer, Validate, make_batches
 from duetgen.training.processes import Processes
@@ -241,11 +241,6 @@ def check_cloud_model(dataset: Dataset, config: TrainConfig, folder: RunFolder) 
             "give both the same",
         )
     return run.environment.weights_sha256
-
-
-def knows_more(cloud: Path, base: Path) -> bool:
-    """Whether a finished cloud model ranks better on the validation part than a finished base model."""
-    return RunFolder(cloud).read_environment().best > RunFolder(base).read_environment().best
 
 
 def list_measure(dataset: Dataset, config: TrainConfig) -> Measure:

@@ -22,6 +22,7 @@ from duetgen.data.store import Dataset
 from duetgen.training import TrainConfig, TrainResult, load_run, recommender_of, train
 from duetgen.training.config import InvalidConfigError
 from duetgen.training.defaults import fill_in
+from duetgen.training.frozen_base import better, knows_more
 from duetgen.training.progress import Progress
 from duetgen.training.run import NotARunError, RunFolder
 
@@ -110,10 +111,9 @@ def trained(change: Change, uses: tuple[Start, ...] = ()) -> Callable[..., Fitte
                 found[name] = first
             if name == "cloud" and first is not None:
                 config, own = (with_settings(one, {"cloud_model": str(first.root)}) for one in (config, own))
-        bases = [found[name] for name in BASES if name in found]
+        bases = [found[name].root for name in BASES if name in found]
         if bases:
-            kept = max(bases, key=lambda one: one.best)
-            own = with_settings(own, {"global_model": str(kept.root)})
+            own = with_settings(own, {"global_model": str(better(bases))})
         result = train(dataset, own, folder / "run" if uses else folder, progress=progress)
         seconds = sum(first.seconds for first in found.values())
         return Fitted(load_run(result.root).model, seconds + result.seconds, result.root, result.best)
@@ -124,7 +124,7 @@ def trained(change: Change, uses: tuple[Start, ...] = ()) -> Callable[..., Fitte
 def teaches(config: TrainConfig, dataset: Dataset, found: dict[Start, TrainResult]) -> bool:
     """Whether `duet train` would train a second base model, which learns from the cloud model too."""
     asked = "cloud" in found and fill_in(config, dataset).objective.base_distillation not in ("auto", 0)
-    return asked and found["cloud"].best > found["base"].best
+    return asked and knows_more(found["cloud"].root, found["base"].root)
 
 
 def ranked_on_cloud(make: Callable[[CloudModel], nn.Module], own: bool = False) -> Callable[..., Fitted]:
