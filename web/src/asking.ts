@@ -12,9 +12,13 @@ import type { DeviceOptions } from "./options";
 import { patienceOf } from "./patience";
 import { due } from "./policy";
 import { RefusedParametersError, refuse } from "./refused";
-import type { State } from "./state";
+import { type State, thetaKey } from "./state";
 import { atAgeOf, checkTheta, keptTheta, type Theta } from "./store";
 import type { Versions } from "./versions";
+
+export { parametersAnswer } from "./answers";
+export { decode } from "./msgpack";
+export { encode } from "./packing";
 
 const DAY = 86_400;
 /** The longest that a timer waits, in seconds. */
@@ -51,7 +55,7 @@ export interface Asking extends Pick<LocalDevice, "theta" | "online" | "refresh"
   hear(what: "theta" | "version"): Promise<void>;
   /** What was seen is forgotten: nothing is asked for it. */
   erase(): void;
-  stop(): Promise<void>;
+  stop(): void;
   /** Something happened that a policy may want to know. */
   touch(): void;
 }
@@ -80,9 +84,9 @@ export function asking(shared: Shared): Asking {
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** How often all was forgotten; an answer to a question of before is not taken. */
   let forgotten = 0;
-  let store: Store;
+  let store: Store = { model: versions.model, theta: null };
 
-  const keyOf = ({ model }: Store): string => `theta/${model.id}`;
+  const keyOf = ({ model }: Store): string => thetaKey(model.id);
   /** The theta of an answer, if it may be used now. */
   const check = async ({ model }: Store, answer: Theta["answer"], origin: Theta["origin"], before: number): Promise<Theta> => {
     const theta = await checkTheta(model, options.token, deviceId, answer, origin);
@@ -390,10 +394,7 @@ export function asking(shared: Shared): Asking {
       insisted = false;
       last = null;
     },
-    async stop() {
-      clearTimeout(timer);
-      await versions.flush();
-    },
+    stop: () => clearTimeout(timer),
   };
   return device;
 }

@@ -1,13 +1,12 @@
 /** What a device asks of the cloud, over fetch: bounded in time and size. */
-import { type ParametersAnswer, parametersAnswer } from "./answers";
+import type { ParametersAnswer } from "./answers";
 import type { Source } from "./bundle";
 import type { Bytes } from "./bytes";
 import { refusalOf } from "./cloud-refusal";
 import { DuetError } from "./errors";
 import { MAX_ERROR_BYTES, MAX_LIST_BYTES } from "./limits";
 import { message, type ModelsAnswer, modelsAnswer, type ParametersRequest } from "./messages";
-import { decode } from "./msgpack";
-import { encode } from "./packing";
+import type { Value } from "./msgpack";
 import { badAnswer } from "./refusals";
 
 /** Bytes and milliseconds of one question: on the way, and of that in the cloud, as it says. */
@@ -128,7 +127,7 @@ export function httpCloud(url: string, token: string, timeout = 10): Cloud {
   /** Ask nothing, as if there were no network. */
   let offline = false;
 
-  const question = async (path: string, seconds: number, body?: Bytes): Promise<Reply> => {
+  const question = async (path: string, seconds: number, body?: Bytes, decode?: (content: Uint8Array) => Value): Promise<Reply> => {
     if (offline) throw new DuetError("cloud-unreachable", "the device is switched offline");
     const type = body ? "application/msgpack" : "application/json";
     const headers: Record<string, string> = { Accept: type };
@@ -138,7 +137,7 @@ export function httpCloud(url: string, token: string, timeout = 10): Cloud {
     const init: RequestInit = { headers, method: body ? "POST" : "GET", cache: "no-store", body: body ?? null };
     const reply = await ask(url + path, seconds, init, [closing.signal]);
     if (reply.response.status === 200) return reply;
-    throw refusalOf(reply.response, counted(await whole(reply, MAX_ERROR_BYTES)), token, body && decode);
+    throw refusalOf(reply.response, counted(await whole(reply, MAX_ERROR_BYTES)), token, decode);
   };
   const counted = (content: Bytes): Bytes => {
     traffic.received += content.length;
@@ -149,9 +148,10 @@ export function httpCloud(url: string, token: string, timeout = 10): Cloud {
   return {
     traffic,
     async parameters(request, limit) {
+      const { decode, encode, parametersAnswer } = await import("./asking");
       const body = encode({ ...request });
       const begun = performance.now();
-      const reply = await question("/v1/parameters", timeout, body);
+      const reply = await question("/v1/parameters", timeout, body, decode);
       const content = counted(await whole(reply, limit));
       const milliseconds = performance.now() - begun;
       const own = /dur=([\d.]+)/.exec(reply.response.headers.get("server-timing") ?? "")?.[1];

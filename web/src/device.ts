@@ -3,7 +3,7 @@
  * Whatever happens to the cloud, the network, the storage or a new version, it ranks with the last good theta, or with
  * theta = 0.
  */
-import { asking, type Shared } from "./asking";
+import type { Asking, Shared } from "./asking";
 import { hex } from "./bytes";
 import { type Cloud, type Exchange, httpCloud } from "./client";
 import { DuetError } from "./errors";
@@ -17,7 +17,7 @@ import type { Circuit } from "./patience";
 import { checkPolicy, type Policy } from "./policy";
 import { best, bestFirst, ranked } from "./ranking";
 import { invalidOption } from "./refusals";
-import { openState, type State, type Told } from "./state";
+import { openState, type State, thetaKey, type Told } from "./state";
 import type { Aged } from "./store";
 import { openVersions } from "./versions";
 
@@ -114,6 +114,11 @@ export interface LocalDevice {
 }
 
 async function start(options: DeviceOptions, state: State, cloud: Cloud | null): Promise<LocalDevice> {
+  // Read while the version comes: a ranking without theta does not wait for it, nor need it.
+  const loading = import("./asking").catch(() => {
+    throw new DuetError("cloud-unreachable", "the part of the device that asks the cloud cannot be had", "load the page again");
+  });
+  loading.catch(() => undefined);
   const own = await state.get("device");
   const good = typeof own === "string" && /^web-[0-9a-f]{16}$/.test(own);
   const deviceId = options.deviceId ?? (good ? own : `web-${hex(crypto.getRandomValues(new Uint8Array(8)))}`);
@@ -127,7 +132,14 @@ async function start(options: DeviceOptions, state: State, cloud: Cloud | null):
   const tally: Shared["tally"] = { refused: {}, failures: {}, lastError: "", unknownEvents: 0, unknownCandidates: 0, requests: 0, answered: 0 };
   const changed = (what: Change): void => device.onchange(what);
   const shared: Shared = { options, state, cloud, log, versions, deviceId, clock, tally, closed: false, changed };
-  const { begin, status, scores: personalScores, hear, erase: stopAsking, stop, touch, ...calls } = asking(shared);
+  let asker: Asking | null = null;
+  const asks = loading.then(async ({ asking }) => {
+    asker = asking(shared);
+    await asker.begin();
+    return asker;
+  });
+  /** Now, or when it is there. */
+  const tell = (work: (asker: Asking) => void): void => (asker ? work(asker) : void asks.then(work, () => undefined));
 
   /** What was ranked last: a page mostly ranks the same candidates again as events come. */
   let last: { model: Model; given: unknown[]; ids: string[]; index: Int32Array } | null = null;
@@ -150,33 +162,38 @@ async function start(options: DeviceOptions, state: State, cloud: Cloud | null):
     if (window?.count !== log.count || window.model !== model)
       window = { count: log.count, model, index: model.indices(log.last(model.manifest.window)) };
     const { index: seen } = window;
-    return (personal && (await personalScores(seen, index))) || model.score(model.zeros, seen, index);
+    return (personal && (await asker?.scores(seen, index))) || model.score(model.zeros, seen, index);
   };
   const erase = (): void => {
     log.clear();
     state.drop();
     versions.forget();
-    stopAsking();
+    tell((asker) => asker.erase());
     last = window = null;
   };
   const heard = async (told: Told): Promise<void> => {
     if (told.what === "forgotten") erase();
-    else if (told.what !== "observed") await hear(told.what);
+    else if (told.what !== "observed") await (await asks).hear(told.what);
     else if (Array.isArray(told.items)) log.append(itemIds(told.items));
     changed(told.what);
   };
   state.heard = (told) => void heard(told).catch(() => undefined);
 
   const device: LocalDevice = {
-    ...calls,
     onchange() {},
+    theta: async () => (await asks).theta(),
+    online: () => tell((asker) => asker.online()),
+    refresh: async () => (await asks).refresh(),
+    keepUp: async () => (await asks).keepUp(),
+    update: async () => (await asks).update(),
+    rollback: async () => (await asks).rollback(),
     async observe(...items) {
       const ids = itemIds(items);
       tally.unknownEvents += ids.filter((id) => versions.model.find(id) === UNKNOWN).length;
       const kept = log.append(ids);
       const written = state.append(kept, MAX_LOG_EVENTS);
       state.tell({ what: "observed", items: kept });
-      touch();
+      tell((asker) => asker.touch());
       changed("observed");
       await written;
     },
@@ -214,6 +231,7 @@ async function start(options: DeviceOptions, state: State, cloud: Cloud | null):
     },
     events: async (length = MAX_LOG_EVENTS) => log.last(length),
     async status() {
+      const asked = (await asks).status();
       const { engine, id, manifest } = versions.model;
       return {
         device: deviceId,
@@ -228,20 +246,20 @@ async function start(options: DeviceOptions, state: State, cloud: Cloud | null):
         diskErrors: state.errors,
         bytesSent: cloud?.traffic?.sent ?? 0,
         bytesReceived: cloud?.traffic?.received ?? 0,
-        ...status(),
+        ...asked,
       };
     },
     async setPolicy(policy) {
       options.policy = checkPolicy(policy);
-      touch();
+      tell((asker) => asker.touch());
     },
     async setOffline(offline) {
       cloud?.setOffline?.(offline);
-      if (!offline) calls.online();
+      if (!offline) device.online();
     },
     async forget() {
       erase();
-      const gone = await Promise.all([state.clearEvents(), state.remove("theta/")]);
+      const gone = await Promise.all([state.clearEvents(), state.remove(thetaKey())]);
       state.tell({ what: "forgotten" });
       changed("forgotten");
       if (options.state !== null && gone.includes(false))
@@ -250,11 +268,12 @@ async function start(options: DeviceOptions, state: State, cloud: Cloud | null):
     async close() {
       shared.closed = true;
       cloud?.close();
-      await stop();
+      asker?.stop();
+      await versions.flush();
       await state.close();
     },
   };
-  await begin();
+  if (await state.get(thetaKey(versions.model.id))) await asks.catch(() => undefined);
   return device;
 }
 

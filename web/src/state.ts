@@ -4,6 +4,8 @@
  */
 const KEPT = "kept";
 const EVENTS = "events";
+/** Where the theta of a version is kept; of none, how all of them begin. */
+export const thetaKey = (modelId = ""): string => `theta/${modelId}`;
 
 export type Told = { what: "observed"; items: string[] } | { what: "theta" | "version" | "forgotten" };
 
@@ -120,7 +122,7 @@ export async function openState(name: string | null): Promise<State> {
     },
     drop() {
       unsaved = [];
-      unpend("theta/");
+      unpend(thetaKey());
     },
     clearEvents: () => write(EVENTS, (store) => store.clear()),
     tell: (told) => channel?.postMessage(told),

@@ -12,7 +12,7 @@ interface Scope {
 const scope = globalThis as unknown as Scope;
 const CACHE = "duet-page";
 // A worker is a client of its own: its scripts lie in the scope of this one, or they would not come without a network.
-const KEPT = ["./", "worker.js", "operators-worker.js", "icon.svg"];
+const KEPT = ["./", "worker.js", "asking-worker.js", "operators-worker.js", "icon.svg"];
 
 scope.addEventListener("install", (event) =>
   event.waitUntil(

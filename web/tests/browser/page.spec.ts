@@ -56,7 +56,21 @@ test("the page of the documentation, on an origin that the cloud allows", async 
   expect((await tab.evaluate(() => device.status())).last!.cloud).not.toBeNull();
   expect(strangers).toEqual([]);
   // Those that `tests/web/test_web.py` weighs, and no others.
-  expect(scripts.sort()).toEqual(["index.js", "worker.js"]);
+  expect(scripts.sort()).toEqual(["asking-worker.js", "index.js", "worker.js"]);
+});
+
+test("without what asks the cloud the device ranks all the same", async ({ page: tab }) => {
+  await tab.route("**/asking-worker.js", (route) => route.abort());
+  site.own.set("/cut", ["text/html", page(`{ cloud: "${cloud.url}", state: null }`)]);
+  await tab.goto(`${site.url}/cut`);
+  await expect.poll(() => tab.evaluate(() => typeof globalThis.device)).toBe("object");
+  const [ranking, refused] = await tab.evaluate(async () => {
+    const [first] = await device.items();
+    await device.observe(first!.id);
+    return [await device.recommend(5), await device.refresh().catch((cause) => cause.code)] as const;
+  });
+  expect([ranking.length, refused]).toEqual([5, "cloud-unreachable"]);
+  await tab.evaluate(async () => (await device.forget(), device.close()));
 });
 
 test("a page of an origin that the cloud does not allow gets nothing", async ({ page: tab }) => {
