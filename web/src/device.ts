@@ -138,6 +138,7 @@ async function start(options: DeviceOptions, state: State, cloud: Cloud | null):
     await asker.begin();
     return asker;
   });
+  asks.catch(() => undefined);
   /** Now, or when it is there. */
   const tell = (work: (asker: Asking) => void): void => (asker ? work(asker) : void asks.then(work, () => undefined));
 

@@ -61,6 +61,8 @@ test("the page of the documentation, on an origin that the cloud allows", async 
 
 test("without what asks the cloud the device ranks all the same", async ({ page: tab }) => {
   await tab.route("**/asking-worker.js", (route) => route.abort());
+  const uncaught: Error[] = [];
+  tab.on("pageerror", (error) => uncaught.push(error));
   site.own.set("/cut", ["text/html", page(`{ cloud: "${cloud.url}", state: null }`)]);
   await tab.goto(`${site.url}/cut`);
   await expect.poll(() => tab.evaluate(() => typeof globalThis.device)).toBe("object");
@@ -70,6 +72,7 @@ test("without what asks the cloud the device ranks all the same", async ({ page:
     return [await device.recommend(5), await device.refresh().catch((cause) => cause.code)] as const;
   });
   expect([ranking.length, refused]).toEqual([5, "cloud-unreachable"]);
+  expect(uncaught).toEqual([]);
   await tab.evaluate(async () => (await device.forget(), device.close()));
 });
 
