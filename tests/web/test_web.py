@@ -10,7 +10,7 @@ import pytest
 from .conftest import ROOT, Node
 
 LOADED = {"index.js": 900, "worker.js": 14_000, "asking-worker.js": 5_250}
-"""The most bytes, gzipped, of what a page with a SASRec loads: the last one beside its first version, to ask for theta."""
+"""The most bytes, gzipped, of what a page with a SASRec loads; the last file asks for theta."""
 RANKING = 15_000
 """The most of what a ranking needs."""
 

@@ -17,7 +17,7 @@ from duetgen.cloudmodel.member import MemberModel
 from duetgen.cloudmodel.sequence import SequenceModel
 from duetgen.cloudmodel.table import TableModel
 from duetgen.core.theta import ItemBias, Theta
-from duetgen.data.store import FIRST_ITEM
+from duetgen.data.store import FIRST_ITEM, PADDING, UNKNOWN
 from duetgen.wire.messages import MetPolicy
 
 SEQUENCE: Final = "sequence"
@@ -129,11 +129,12 @@ class CloudModel(nn.Module):
         return scores_BV.scatter(1, hidden_BL, -1e9)
 
     def score_catalogue(self, window_BL: Tensor, theta: Theta | None = None) -> Tensor:
-        """The common ranking on the cloud itself: [B, V]; padding scores -inf."""
+        """The common ranking on the cloud itself: [B, V]; padding scores -inf, the unknown item as its least item."""
         # While the settings of one model are chosen, the others count nothing.
         scores = [share * model(window_BL) for share, model in zip(self.shares_J, self.members.values()) if share]
         scores_BV = torch.stack(scores).sum(0)
-        scores_BV[:, 0] = -torch.inf
+        scores_BV[:, PADDING] = -torch.inf
+        scores_BV[:, UNKNOWN] = scores_BV[:, FIRST_ITEM:].amin(1)
         return scores_BV
 
     def along(self, events_BT: Tensor, wanted_BT: Tensor) -> Tensor:
