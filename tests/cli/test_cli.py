@@ -115,12 +115,14 @@ def test_a_name_in_another_encoding_is_refused(tmp_path: Path) -> None:
     "words",
     [
         *("recommend r d --out x.csv --threads 0", "train d --threads -1", "export r d --out b --threads 99999"),
+        *("train d --epochs 0", "compare d --out o --patience 0", "demo --epochs 0", "train d --epochs 100001"),
         *("evaluate r d --seed -1", "evaluate r d --bootstrap -1", "evaluate r d --bootstrap 99999999999"),
         *("evaluate r d --limit-devices 0", "data describe d --seed -1", "demo --seed -1", "device b --top 0"),
         *("device b --workers 3", "device b --seed 4", "device b --limit-devices 3", "device b --protocol full"),
         *("device b --replay d --cloud http://x --top 3", "device b --replay d --cloud http://x --state s"),
         *(
             "device b --replay d --cloud http://x --speed-up nan",
+            "device b --replay d --cloud http://x --workers 1025",
             "recommend r d --out no/x.csv",
             "demo --vision --no-live",
         ),
