@@ -136,6 +136,24 @@ def test_a_number_out_of_range_and_an_option_that_would_do_nothing_are_refused_a
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only some systems have a device that is full")
+@pytest.mark.parametrize("words", ["--help", "data list", "data list --json", "prepare synthetic --people 40 --out d"])
+def test_a_result_that_cannot_be_printed_is_one_line(words: str, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "duetgen", *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert ended.returncode == 2
+    cause, hint = ended.stderr.splitlines()
+    assert cause == "duet: cannot print the result: No space left on device [output-unwritable]"
+    assert hint.startswith("  hint: free some space")
+
+
 def test_help_names_every_verb() -> None:
     result = duet("--help")
     assert result.returncode == 0
