@@ -115,12 +115,14 @@ def test_a_name_in_another_encoding_is_refused(tmp_path: Path) -> None:
     "words",
     [
         *("recommend r d --out x.csv --threads 0", "train d --threads -1", "export r d --out b --threads 99999"),
+        *("train d --epochs 0", "compare d --out o --patience 0", "demo --epochs 0", "train d --epochs 100001"),
         *("evaluate r d --seed -1", "evaluate r d --bootstrap -1", "evaluate r d --bootstrap 99999999999"),
         *("evaluate r d --limit-devices 0", "data describe d --seed -1", "demo --seed -1", "device b --top 0"),
         *("device b --workers 3", "device b --seed 4", "device b --limit-devices 3", "device b --protocol full"),
         *("device b --replay d --cloud http://x --top 3", "device b --replay d --cloud http://x --state s"),
         *(
             "device b --replay d --cloud http://x --speed-up nan",
+            "device b --replay d --cloud http://x --workers 1025",
             "recommend r d --out no/x.csv",
             "demo --vision --no-live",
         ),
@@ -132,6 +134,24 @@ def test_a_number_out_of_range_and_an_option_that_would_do_nothing_are_refused_a
     monkeypatch.chdir(tmp_path)
     refused(duet_here(*words.split()), "usage")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only some systems have a device that is full")
+@pytest.mark.parametrize("words", ["--help", "data list", "data list --json", "prepare synthetic --people 40 --out d"])
+def test_a_result_that_cannot_be_printed_is_one_line(words: str, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "duetgen", *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert ended.returncode == 2
+    cause, hint = ended.stderr.splitlines()
+    assert cause == "duet: cannot print the result: No space left on device [output-unwritable]"
+    assert hint.startswith("  hint: free some space")
 
 
 def test_help_names_every_verb() -> None:

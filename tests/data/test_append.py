@@ -23,7 +23,8 @@ from duetgen.data.memory import Memory
 from duetgen.data.partitions import Partitions, Run, partition
 from duetgen.data.prepare import PrepareConfig, prepare
 from duetgen.data.runs import Runs
-from duetgen.data.sources.log import Columns
+from duetgen.data.sources.ids import shown
+from duetgen.data.sources.log import Columns, Reading
 from duetgen.data.store import Dataset, NotADatasetError
 from duetgen.errors import DuetError, OutputExistsError
 from duetgen.jobfolder import FolderBusyError, Job, alone_in
@@ -149,6 +150,13 @@ class TestByHand:
     def test_what_is_known_is_told(self, write: Write, monday: Path) -> None:
         remarks = append(write("tuesday.csv", TUESDAY), monday).remarks
         assert "2 of 3 users and 3 of 4 items of the log are known" in remarks
+
+    def test_a_log_with_a_unit_of_time_is_followed_by_one_of_dates(self, write: Write, tmp_path: Path) -> None:
+        config = msgspec.structs.replace(CONFIG, reading=Reading(time_unit="milliseconds"))
+        log = re.sub(r"(\d+)\n", r"16000000\g<1>000\n", MONDAY)
+        prepare(write("1.csv", log), tmp_path / "data", config)
+        later = append(write("2.csv", "user,item,timestamp\na,x,2020-09-14T12:00:00\n"), tmp_path / "data")
+        assert "the time unit milliseconds, which is for numbers, is not used" in "; ".join(later.remarks)
 
     def test_steps(self, write: Write, monday: Path) -> None:
         manifest = append(write("tuesday.csv", TUESDAY), monday)
@@ -439,6 +447,27 @@ class TestRefusals:
         config = msgspec.structs.replace(settings_of(Dataset(data)), **{name: value})
         with pytest.raises(errors.BadSettingError, match=f"{name} is {value!r}, and the dataset was prepared with"):
             append(write("log.csv", TUESDAY), data, config)
+
+    @pytest.mark.parametrize(
+        ("before", "later"),
+        [("12", "012"), ("007", "7"), ("Ab", "ab"), ("caf\u00e9", "cafe\u0301"), ("7", "0\u200b7")],
+        ids=["zeros here", "zeros there", "capitals", "unicode", "signs that nobody sees"],
+    )
+    @pytest.mark.parametrize("name", ["user", "item"])
+    def test_ids_of_another_form(self, before: str, later: str, name: str, write: Write, tmp_path: Path) -> None:
+
+        def log(ids: list[str], begin: int) -> Path:
+            rows = [f"{one},p,{time}" if name == "user" else f"p,{one},{time}" for time, one in enumerate(ids, begin)]
+            return write(f"{begin}.csv", "\n".join(["user,item,timestamp", *rows, ""]))
+
+        prepare(log([before, "k"] * 4, 10), tmp_path / "data", CONFIG)
+        told = f"{name} ids of the log stand in the dataset in another form, as {shown(before)} for {shown(later)}"
+        with pytest.raises(errors.NotAppendableError) as refusal:
+            append(log([later], 40), tmp_path / "data")
+        assert refusal.value.message == f"1 of 1 {told}"
+        # Where as many are known as they stand, it is told and not refused.
+        remarks = append(log([later, "k"], 50), tmp_path / "data").remarks
+        assert f"1 of 2 {told}: they stay apart" in remarks
 
     def test_no_dataset(self, write: Write, tmp_path: Path) -> None:
         with pytest.raises(NotADatasetError):

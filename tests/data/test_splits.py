@@ -144,8 +144,12 @@ class TestLeaveOneOut:
         assert find_rule([log(rows)], "leave-one-out").reason is not None
 
     def test_nobody_has_three(self) -> None:
-        with pytest.raises(errors.NoEventsLeftError):
-            find_rule([log([("a", "x", 1), ("b", "x", 1)])], "leave-one-out")
+        for names in ("user item timestamp", "user item"):
+            rows = [("a", "x", 1)[: len(names.split())], ("b", "x", 1)[: len(names.split())]]
+            with pytest.raises(errors.NoEventsLeftError) as refusal:
+                find_rule([log(rows, names)], "leave-one-out")
+            # Only what has times can be divided by time.
+            assert ("--split temporal" in refusal.value.hint) == ("timestamp" in names)
 
     def test_needs_no_time(self) -> None:
         assert parts(divided(log([("a", i) for i in range(3)], "user item"), "leave-one-out")) == [0, 1, 2]

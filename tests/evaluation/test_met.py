@@ -12,6 +12,7 @@ from tests.conftest import MakeDataset, wandering_sequences
 
 from duetgen.data.store import FIRST_ITEM, UNKNOWN, Dataset
 from duetgen.evaluation import OWN, ZERO, evaluate, met, validate
+from duetgen.evaluation.errors import NonFiniteScoresError
 from duetgen.evaluation.met import MetItems
 from duetgen.evaluation.metrics import ranking_metrics
 from duetgen.evaluation.protocols import CandidateRanking, FullRanking, full_name, missed_targets
@@ -83,6 +84,16 @@ class TestHiding:
         ranking = FullRanking(np.array([UNKNOWN]), self.hidden(make_dataset, [2, UNKNOWN, 3, UNKNOWN]))
         found = ranking.rank(scores_of(Table([row]), 1), slice(0, 1))
         assert (found.rank_N.tolist(), found.count_N.tolist()) == ([np.inf], [4])
+
+    def test_where_the_device_has_met_the_whole_catalogue_an_unknown_target_is_a_miss_like_any(
+        self, make_dataset: MakeDataset
+    ) -> None:
+        hidden = self.hidden(make_dataset, [2, 3, 4, UNKNOWN], vocabulary=5)
+        ranking, row = FullRanking(np.array([UNKNOWN]), hidden), [0.0, 99.0, 9.0, 8.0, 3.0]
+        found = ranking.rank(scores_of(Table([row]), 1), slice(0, 1))
+        assert (found.rank_N.tolist(), found.count_N.tolist()) == ([np.inf], [1])
+        with pytest.raises(NonFiniteScoresError):
+            ranking.rank(scores_of(Table([[*row[:1], np.nan, *row[2:]]]), 1), slice(0, 1))
 
     def test_the_scores_of_other_protocols_are_not_touched(self, make_dataset: MakeDataset) -> None:
         table = Table([[0.0, 0.0, 9.0, 8.0, 3.0, 2.0, 1.0]])

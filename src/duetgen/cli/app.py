@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
+from typing import Final
 
 from duetgen import __version__
 from duetgen.cli.stopping import by_signals, told
 from duetgen.errors import DuetError, MissingExtraError, printable
+
+NOT_TAKEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why a disk takes no more."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,6 +37,16 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as cause:
+        # All other files that cannot be written are refused where they are: this is standard output.
+        if cause.errno not in NOT_TAKEN:
+            raise
+        from duetgen.cli import console
+
+        told_cause = f"cannot print the result: {cause.strerror}"
+        console.refuse("output-unwritable", told_cause, "free some space, or print elsewhere", as_json=False)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is left of it would fail again at the end.
+        sys.exit(2)
 
 
 def run(arguments: list[str]) -> None:

@@ -16,7 +16,7 @@ from duetgen.cli.demo_vision import demo_vision
 from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
 from duetgen.cli.prepare import UsageError, print_manifest
-from duetgen.cli.ranges import SEED, Threads
+from duetgen.cli.ranges import SEED, Threads, passes
 from duetgen.cli.settings import build_config
 from duetgen.comparison.report.numbers import interval
 from duetgen.documents import damaged, encode_json, encode_sealed, read_sealed
@@ -75,7 +75,9 @@ def demo(
         Literal["temporal", "leave-one-out"] | None, Parameter(help="How to divide [temporal where there is time].")
     ] = None,
     backbone: Annotated[str, Parameter(help="Device model: sasrec, gru4rec, din.")] = "sasrec",
-    epochs: Annotated[int | None, Parameter(help="Most passes over the training part, for each model.")] = None,
+    epochs: Annotated[
+        int | None, Parameter(validator=passes, help="Most passes over the training part, for each model [12].")
+    ] = None,
     seed: Annotated[int, Parameter(validator=SEED, help="Seed of everything random.")] = 0,
     threads: Threads = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Begin again in a folder of an earlier demo.")] = False,

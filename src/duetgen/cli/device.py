@@ -13,7 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
-from duetgen.cli.ranges import COUNT, SEED
+from duetgen.cli.ranges import COUNT, SEED, WORKERS
 from duetgen.errors import DuetError
 from duetgen.wire.messages import Encoding, MetPolicy, Parts
 
@@ -65,7 +65,7 @@ def device(
     ] = None,
     protocol: Annotated[ProtocolName | None, Parameter(help="What targets are ranked among [as in evaluate].")] = None,
     workers: Annotated[
-        int | None, Parameter(validator=COUNT, help="Devices of a replay that are busy at once [4].")
+        int | None, Parameter(validator=WORKERS, help="Devices of a replay that are busy at once [4].")
     ] = None,
     seed: Annotated[int | None, Parameter(validator=SEED, help="Seed of the choice of devices [0].")] = None,
     quiet: Annotated[bool, Parameter(negative="", help="No progress.")] = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -10,5 +10,17 @@ from cyclopts.validators import Number
 COUNT: Final = Number(gte=1, lte=2**31 - 1)
 SEED: Final = Number(gte=0, lte=2**31 - 1)
 RESAMPLES: Final = Number(gte=0, lte=1_000_000)
+WORKERS: Final = Number(gte=1, lte=1024)
+"""Threads or processes of one machine."""
 
-Threads = Annotated[int | None, Parameter(validator=Number(gte=1, lte=1024), help="Processor threads to use [all].")]
+Threads = Annotated[int | None, Parameter(validator=WORKERS, help="Processor threads to use [all].")]
+
+
+def passes(_: Any, value: int | None) -> None:
+    """Refuse what is no number of passes; 0 as well, with which a configuration leaves them to the data.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value is not None and not 1 <= value <= 100_000:
+        raise ValueError("Must be 1 to 100,000; leave it out for the default.")

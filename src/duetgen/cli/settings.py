@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
+from duetgen.cli.ranges import passes
 from duetgen.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ class Settings:
         Literal["sequences", "rows"] | None,
         Parameter(help="Train whole sequences, or the rows of the duet-text format as they stand [sequences]."),
     ] = None
-    epochs: Annotated[int | None, Parameter(help="Most passes over the training part [by the data].")] = None
-    patience: Annotated[int | None, Parameter(help="Epochs without a better one before it stops [a third].")] = None
+    epochs: Annotated[
+        int | None, Parameter(validator=passes, help="Most passes over the training part [by the data].")
+    ] = None
+    patience: Annotated[
+        int | None, Parameter(validator=passes, help="Epochs without a better one before it stops [a third].")
+    ] = None
     learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.003].")] = None
     cloud_model: Annotated[
         str | None,

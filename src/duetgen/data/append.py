@@ -20,6 +20,7 @@ from duetgen.data.memory import Memory
 from duetgen.data.partitions import Run, in_threads
 from duetgen.data.prepare import PrepareConfig, make_dataset
 from duetgen.data.sources import read
+from duetgen.data.sources.ids import in_another_form, shown
 from duetgen.data.sources.log import Columns, Log, Progress
 from duetgen.data.sources.synthetic import Synthetic
 from duetgen.data.sources.times import CLOCK_FROM
@@ -94,7 +95,7 @@ def append(
         spool.begin(standing.users, standing.items)
         log = read(input, config.source, columns=config.columns, reading=config.reading, spool=spool)
         check_log(log, config, standing)
-        log.remarks.append(known_of(log, standing))
+        log.remarks.extend(known_of(log, standing))
         return make_dataset(folder, work, input, log, config, memory, say, standing, run)
 
 
@@ -183,18 +184,33 @@ def check_log(log: Log, config: PrepareConfig, standing: Standing) -> None:
             )
 
 
-def known_of(log: Log, standing: Standing) -> str:
-    """How many users and items of the log the dataset knows, for a person.
+def known_of(log: Log, standing: Standing) -> list[str]:
+    """How many users and items of the log the dataset knows, for a person, and how many it has in another form.
 
     Raises:
-        NotAppendableError: none.
+        NotAppendableError: none; or most of the others, and more than it knows, have another form there.
     """
-    tally, (_, all_users, all_items) = log.spool.tally, log.spool.sizes
-    users = int((tally["user"][: len(standing.users)] > 0).sum())
-    items = int((tally["item"][: len(standing.items)] > 0).sum())
+    counts, remarks = [], []
+    for name, stand in (("user", standing.users), ("item", standing.items)):
+        there = log.spool.tally[name] > 0
+        known, of_log = int(there[: len(stand)].sum()), int(there.sum())
+        counts.append((known, of_log))
+        new = log.spool.ids(name)[len(stand) :].filter(pl.Series(there[len(stand) :]))
+        other = in_another_form(new, stand)
+        if not len(other):
+            continue
+        here, before = map(shown, other.row(0))
+        form = f"{name} ids of the log stand in the dataset in another form, as {before} for {here}"
+        if len(other) > max(known, len(new) // 2):
+            raise NotAppendableError(
+                f"{len(other):,} of {of_log:,} {form}",
+                "write the ids as the dataset has them, with the same zeros and capitals",
+            )
+        remarks.append(f"{len(other):,} of {of_log:,} {form}: they stay apart")
+    (users, all_users), (items, all_items) = counts
     if not (users or items):
         raise NotAppendableError(
             "no user and no item of the log stands in the dataset",
             "are its ids of another form, or its columns others? a log of its own is prepared by itself, with --out",
         )
-    return f"{users:,} of {all_users:,} users and {items:,} of {all_items:,} items of the log are known"
+    return [f"{users:,} of {all_users:,} users and {items:,} of {all_items:,} items of the log are known", *remarks]

@@ -85,8 +85,10 @@ def find_rule(
         return Rule(Split(kind="given"), seed)
     users = sum(int((sequences.lengths >= FEWEST).sum()) for sequences in partitions)
     if not users:
+        timed = all(sequences.time_E is not None for sequences in partitions)
         raise NoEventsLeftError(
-            f"no user has {FEWEST} events, so leave-one-out leaves none", "use more data, or --split temporal"
+            f"no user has the {FEWEST} events that the split {kind} needs",
+            f"use more data{', or --split temporal' if timed else ''}; is the column of users the right one?",
         )
     needs = f"{'leave-one-out' if kind == 'leave-one-out' else 'a random split'} needs {FEWEST} events of a user"
     if earlier is not None and earlier.validating is not None:

@@ -46,7 +46,9 @@ def mean_rank(scores_BC: Tensor, target_score_B1: Tensor) -> Tensor:
     """
     total = torch.float32 if scores_BC.shape[1] < EXACT_FLOAT32 else torch.float64
     # The sign of NaN is 0, a tie; the greatest score is NaN where any is, and 0 times what is infinite is NaN too.
-    nothing_B = 0 * (scores_BC.amax(1).double() - target_score_B1[:, 0].double())
+    # Where a device has met all there is, every score is -inf, and nothing is wrong.
+    greatest_B = scores_BC.amax(1).double().clamp(min=LAST)
+    nothing_B = 0 * (greatest_B - target_score_B1[:, 0].double())
     sign_B = (scores_BC - target_score_B1).sign_().sum(1, dtype=total).double()
     rank_B: Tensor = (sign_B + scores_BC.shape[1] + 1) / 2 + nothing_B
     return rank_B

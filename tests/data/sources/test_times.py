@@ -159,8 +159,10 @@ class TestIso:
             times.read(pl.DataFrame({"timestamp": second, "line": [1]}), PATH, "row")
 
     def test_a_unit_is_for_numbers(self) -> None:
-        with pytest.raises(errors.BadSettingError, match="the times are dates"):
-            seconds(["2020-09-13"], "days")
+        found, remark = seconds(["2020-09-13 12:26:40"], "days")
+        assert found == [NOON]
+        assert remark is not None
+        assert "the time unit days, which is for numbers, is not used" in remark
 
     def test_dates_after_2099_are_refused(self) -> None:
         with pytest.raises(errors.BadTimestampError, match=r"line 3: .* 2101-01-01.* out of range"):
@@ -316,6 +318,29 @@ class TestNumbers:
         assert len(found) == len(values)
         # Nothing but Unix seconds of our days goes without a word.
         assert remark or all(31_536_000 <= (value or 0) < 4_102_444_800 for value in found)
+
+
+class TestFuture:
+    @pytest.mark.parametrize("form", ["seconds", "milliseconds", "dates", "told"])
+    def test_it_is_told(self, form: str) -> None:
+        ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+        times = [NOON, NOON + 1, int(ahead.timestamp())]
+        values: list[object] = {
+            "seconds": times,
+            "told": times,
+            "milliseconds": [time * 1000 for time in times],
+            "dates": [datetime.fromtimestamp(time, UTC).isoformat() for time in times],
+        }[form]
+        found, remark = seconds(values, "seconds" if form == "told" else None)
+        assert found == times
+        assert remark is not None
+        assert f"1 events are in the future, the last on {ahead.date()}" in remark
+
+    def test_what_a_zone_may_be_ahead_is_not(self) -> None:
+        assert seconds([NOON, int(datetime.now(UTC).timestamp()) + 14 * 3600])[1] is None
+
+    def test_what_is_dropped_is_not(self) -> None:
+        assert seconds([NOON, 2**31 - 1], drop=True) == ([NOON, None], None)
 
 
 class TestColumns:

@@ -200,8 +200,7 @@ class Ids:
 
 def of_alike(ids: pl.Series, name: str) -> str | None:
     """One line on distinct ids that look alike, or None."""
-    seen = pl.col("id").str.normalize("NFC").str.replace_all(rf"[{UNSEEN}]", "").str.replace(ALIKE, "${1}")
-    table = pl.DataFrame({"id": ids}).with_columns(seen=seen)
+    table = pl.DataFrame({"id": ids}).with_columns(seen=_seen(pl.col("id")))
     alike = table.filter(pl.col("seen").is_duplicated())
     groups = alike.group_by("seen").agg(pl.len(), pl.col("id").sort()).sort("seen")
     if not len(groups):
@@ -211,6 +210,21 @@ def of_alike(ids: pl.Series, name: str) -> str | None:
         f"{int(groups['len'].sum()):,} {name} ids differ only in leading zeros or in signs that look the same, "
         f"as {ascii(one)[:40]} and {ascii(other)[:40]}: they stay apart"
     )
+
+
+def in_another_form(ids: pl.Series, known: pl.Series) -> pl.DataFrame:
+    """Those ids that are known but for leading zeros, capitals and signs that look the same: `id`, `known`."""
+    tables = (pl.DataFrame({name: some}) for name, some in (("id", ids), ("known", known)))
+    one, other = (
+        table.with_columns(seen=_seen(pl.col(table.columns[0])).str.to_lowercase()).unique("seen", maintain_order=True)
+        for table in tables
+    )
+    return one.join(other, on="seen", maintain_order="left").select("id", "known")
+
+
+def _seen(id: pl.Expr) -> pl.Expr:
+    """What is seen of an id, without leading zeros."""
+    return id.str.normalize("NFC").str.replace_all(rf"[{UNSEEN}]", "").str.replace(ALIKE, "${1}")
 
 
 def of_one_user(counts: pl.DataFrame) -> str | None:

@@ -9,6 +9,7 @@
   behind it. Without an offset it is UTC.
 - Decimal commas are read as points, where they can be nothing else.
 - Numbers in scientific notation are read where their digits tell the second, and refused as rounded elsewhere.
+- Times that have not come yet are read, and told.
 - A missing time is refused, or its event is dropped and counted if asked.
 """
 
@@ -244,8 +245,12 @@ class Times:
         Raises:
             BadTimestampError, MixedTimeUnitsError: naming a line.
         """
-        if self._dates:
-            return self._settle_dates(events, places)
+        settled = self._settle_dates(events, places) if self._dates else self._settle_numbers(events, places)
+        self._tell_future(settled)
+        return settled
+
+    def _settle_numbers(self, events: pl.LazyFrame, places: Places) -> pl.LazyFrame:
+        """Numbers of any unit to seconds."""
         time = pl.col("timestamp")
         if not _is_integer(events) and _of(events, ((time == time.floor()) & (time.abs() < 2.0**62)).all()):
             events = events.with_columns(time.cast(pl.Int64))
@@ -268,12 +273,21 @@ class Times:
             self.remark = "; ".join(filter(None, (self.remark, "times are floats of 32 bits, exact to 128 seconds")))
         return self._rounded(self._in_range(events, divisor, places), divisor)
 
+    def _tell_future(self, events: pl.LazyFrame) -> None:
+        """Remark on times that have not come yet, by more than any zone is ahead."""
+        second = pl.col("timestamp")
+        ahead = second.filter(second > datetime.now(UTC).timestamp() + DAY)
+        if count := _of(events, ahead.len()):
+            last = _date(_of(events, ahead.max()) * MICRO)[:10]
+            told = f"{count:,} events are in the future, the last on {last}: clocks that were wrong, or another unit"
+            self.remark = "; ".join(filter(None, (self.remark, told)))
+
     def _settle_dates(self, events: pl.LazyFrame, places: Places) -> pl.LazyFrame:
-        """Dates: microseconds to seconds, without the days that stand for none."""
-        if self.unit is not None:
-            raise BadSettingError(f"the times are dates, and the time unit {self.unit} is for numbers", "leave it out")
+        """Dates: microseconds to seconds, without the days that stand for none; a unit is for numbers."""
         events = self._without(events, _placeholder(pl.col("timestamp")), "stands for no date", places)
         self.remark = "times are dates, read as UTC where no offset stands"
+        if self.unit is not None:
+            self.remark += f"; the time unit {self.unit}, which is for numbers, is not used"
         early = pl.col("timestamp").filter(pl.col("timestamp") < CLOCK_FROM * MICRO)
         if count := _of(events, early.len()):
             self.remark += f"; {count:,} are before 1971, the first {_date(_of(events, early.min()))}"
