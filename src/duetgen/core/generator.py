@@ -39,6 +39,11 @@ class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
     decoder_rank: int = 0
     frozen: bool = False
 
+    @property
+    def sound(self) -> bool:
+        """Whether a generator can be made so."""
+        return self.width > 0 <= min(self.candidates, self.decoder_rank) and 0 <= self.dropout < 1
+
 
 def uniform_(inputs: int, *parameters: Tensor) -> None:
     """Start parameters of a linear map of so many inputs as `nn.Linear` does."""
