@@ -54,6 +54,12 @@ LAYERS: dict[str, Callable[[], tuple[nn.Module, Tensor, str]]] = {
     "layer norm of two dimensions": lambda: (nn.LayerNorm((5, 4)), torch.randn(N, 5, 4), ""),
     "rms norm": lambda: (nn.RMSNorm(4), torch.randn(N, 5, 4), ""),
     "group norm": lambda: (nn.GroupNorm(2, 4), torch.randn(N, 4, 5), ""),
+    "instance norm": lambda: (nn.InstanceNorm2d(4, affine=True), torch.randn(N, 4, 3, 3), ""),
+    "instance norm with statistics": lambda: (
+        nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
+        torch.randn(N, 4, 5),
+        "",
+    ),
     "batch norm 1d": lambda: (nn.BatchNorm1d(4), torch.randn(2 * N, 4), ""),
     "batch norm 2d": lambda: (nn.BatchNorm2d(4), torch.randn(N, 4, 3, 3), ""),
     "attention": lambda: (SelfAttention(), torch.randn(2 * N, 5, 4), "attention"),

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.core.making import personal
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from duetgen.core import Personal, make_change
+from duetgen.core.layers import NotPersonalisableError
 from duetgen.core.layout import LayoutMismatchError
 from duetgen.core.personal import NotCalledError, NothingDynamicError, WrongBatchDimensionError
 
@@ -86,6 +89,80 @@ def test_a_layer_whose_weights_are_read_and_that_is_not_called_is_refused(shape:
     model = personal(ReadsWeights(), "scale", "inner")
     with pytest.raises(NotCalledError, match="did not call inner"):
         model(torch.zeros(*shape, model.layout.size), torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("theta", [np.zeros((2, 30)), [0.0] * 30, torch.tensor(0.0)])
+def test_a_theta_that_is_no_tensor_of_values_is_refused(theta: Any) -> None:
+    with pytest.raises(LayoutMismatchError, match="not a tensor of 30 values"):
+        toy()(theta, torch.zeros(2, 3))
+
+
+class Partly(nn.Module):
+    """Computes a layer without gradients: within `torch.no_grad`, or again in the backward pass."""
+
+    def __init__(self, again: bool) -> None:
+        super().__init__()
+        self.inner, self.head, self.again = nn.Linear(3, 3), nn.Linear(3, 2), again
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.again:
+            inner = checkpoint(self.inner, x.requires_grad_(), use_reentrant=True)
+        else:
+            with torch.no_grad():
+                inner = self.inner(x)
+        output: Tensor = self.head(inner)
+        return output
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("lead", [(2,), ()])
+def test_theta_that_would_not_be_trained_is_refused(again: bool, lead: tuple[int, ...]) -> None:
+    model = personal(Partly(again), "scale", "inner")
+    theta = torch.zeros(*lead, model.layout.size, requires_grad=True)
+    with pytest.raises(NotPersonalisableError, match="inner is computed without gradients"):
+        model(theta, torch.randn(2, 3))
+    with torch.no_grad():
+        assert model(theta, torch.randn(2, 3)).shape == (2, 2)
+
+
+class Stepwise(nn.Module):
+    """A recurrent network that has time first, and looks as if it had rows there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.gru, self.head = nn.Linear(3, 3), nn.GRU(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.head(self.gru(self.inner(x))[0])
+        return output
+
+
+def test_theta_for_other_steps_is_refused_however_little_it_does() -> None:
+    torch.manual_seed(0)
+    theta, x = torch.zeros(3, 10), torch.randn(6, 3, 3)  # six steps of three devices
+    with pytest.raises(WrongBatchDimensionError):
+        personal(Stepwise(), "scale", "inner,head")(theta, x)
+    module = Stepwise()
+    changes = {name: make_change(module, name, "scale") for name in ("inner", "head")}
+    assert Personal(module, changes, batch_dim=1)(theta, x).shape == (6, 3, 2)
+
+
+class Noisy(nn.Module):
+    """Draws random numbers, in evaluation too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.inner(x) + torch.randn(len(x), 2)
+        return output
+
+
+def test_what_a_model_draws_is_not_taken_for_another_devices_theta() -> None:
+    model = personal(Noisy(), "scale", "inner")
+    model(torch.zeros(2, 4), torch.randn(2, 3))
+    assert model.proved
 
 
 class TimeFirst(nn.Module):

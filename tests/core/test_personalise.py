@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 import duetgen
 from duetgen.core import GeneratorConfig, GRUEncoder, shares
 from duetgen.core.layers import NotPersonalisableError
-from duetgen.core.personalise import OverBudgetError, choose, to_bytes
+from duetgen.core.personalise import InvalidArgumentError, OverBudgetError, choose, to_bytes
 
 
 def encoder() -> GRUEncoder:
@@ -59,6 +61,7 @@ def test_the_first_pattern_says_the_kind() -> None:
         ("body", "scale", "body is a TransformerEncoder, which cannot take theta", "inside of it"),
         ("out_proj", "scale", "body.layers.0.self_attn.out_proj is never called", "name the attention itself"),
         ("head", "lowrank", "there is no kind 'lowrank'", "did you mean low-rank?"),
+        ("", "scale", "the model is a ModuleDict, which cannot take theta", "inside of it"),
         ("head", "", "there is no kind ''", "it is one of full, low-rank, scale, prefix, concat"),
     ],
 )
@@ -153,8 +156,50 @@ def test_bytes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["8", "kB", "8 kg", "-1 kB", "8 kiB"])
 def test_no_bytes(text: str) -> None:
-    with pytest.raises(ValueError, match="a budget is a number of values"):
+    with pytest.raises(InvalidArgumentError, match="budget is") as refusal:
         to_bytes(text)
+    assert "bytes with a unit of B, kB" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "cause"),
+    [
+        *(("budget", value, f"budget is {value!r}") for value in (1.5, True, 0, -1, float("nan"), "8 apples", "")),
+        ("budget", [8], "budget is a list"),
+        *(("layers", value, "layers is") for value in (None, 3, [3], b"head", nn.Linear(2, 2))),
+        *(("kind", value, "kind is") for value in (None, 3)),
+        ("layers", {"head": None}, "kind is a NoneType"),
+        *(("rank", value, "rank is") for value in (1.5, "8", True)),
+        *(("batch_dim", value, "batch_dim is") for value in (-1, "1", True, None, {"": -1}, {"head": "1"})),
+        ("batch_dim", {"embed": 1}, "batch_dim is 'embed'"),
+        *(("weight", value, "weight is") for value in (-1, "a", float("nan"))),
+        *(("generator", value, "generator is") for value in (3, GeneratorConfig(width=0), GeneratorConfig(dropout=2))),
+        *(("encoder", value, "encoder is") for value in (None, "gru", nn.Linear(3, 4))),
+        *(("model", value, "model is a") for value in (nn.Linear, lambda x: x)),
+    ],
+)
+def test_an_argument_of_another_type_or_out_of_its_range_is_refused(argument: str, value: object, cause: str) -> None:
+    options: dict[str, Any] = {"model": model(), "layers": "head", "encoder": encoder(), argument: value}
+    with pytest.raises(InvalidArgumentError) as refusal:
+        duetgen.personalise(options.pop("model"), options.pop("layers"), **options)
+    assert refusal.value.message.startswith(cause)
+
+
+def test_a_layer_with_two_names_is_meant_by_both() -> None:
+    shared = nn.Linear(4, 4)
+    twice = nn.ModuleDict({"first": shared, "second": shared, "head": nn.Linear(4, 2)})
+    for layers in (["first"], ["second"], ["first", "second"], ["*st", "*nd"], ["all-linear"]):
+        assert list(choose(twice, dict.fromkeys(layers, "scale"))) == ["first"]
+
+
+def test_a_scripted_model_is_refused() -> None:
+    plain = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.jit.script(plain), torch.jit.trace(plain, torch.zeros(1, 3))
+    for scripted in made:
+        with pytest.raises(NotPersonalisableError, match="scripted or traced"):
+            duetgen.personalise(scripted, "1", encoder=encoder())
 
 
 @pytest.mark.parametrize("batch_dim", [1, {"": 1, "linear1": 1}])

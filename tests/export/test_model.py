@@ -227,6 +227,44 @@ def test_what_makes_no_bundle_is_refused(duet: Duet, histories: Any, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"output": lambda found: (found, found)}, "the model gives a tuple"),
+        ({"output": lambda found: found.argmax(1)}, r"the model gives a tensor of torch\.int64"),
+        ({"inputs": [torch.randn(3, 2, 16)]}, "inputs is a list"),
+        ({"inputs": {"x": np.ones((3, 2, 16))}}, "the input x is a ndarray"),
+        *(({"inputs": {name: torch.randn(3, 2, 16)}}, "an input is called") for name in ("my x", "theta", "output", 1)),
+        ({"dynamic": {"y": {0: "N"}}}, "dynamic names y, which is no input"),
+        ({"dynamic": {"x": {3: "N"}}}, "dynamic says"),
+        ({"dynamic": {"x": [0]}}, "dynamic says"),
+        ({"histories": None}, "there are no histories"),
+        ({"samples": "floats"}, "samples is 'floats'"),
+        ({"samples": "ids", "histories": [[1, 2]]}, "ids have no vocabulary"),
+        *(({"length": length}, "length is") for length in (0, -1, "5", 1.5)),
+        *(({"scale": scale}, "scale is") for scale in (0, float("nan"), "a")),
+        ({"key": None}, "key is a NoneType"),
+        ({"name": "x" * 300}, "name is"),
+        ({"metrics": {"auc": float("nan")}}, "a metric is no finite number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_code(
+    duet: Duet, histories: Any, tmp_path: Path, change: dict[str, Any], cause: str
+) -> None:
+    given = {"key": KEY, "name": "no", "inputs": {"x": torch.randn(3, 2, 16)}, "histories": histories} | change
+    with pytest.raises(NotExportableError, match=cause):
+        export_model(duet, tmp_path / "out", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_given_as_bytes(duet: Duet, histories: Any, tmp_path: Path) -> None:
+    inputs = {"x": torch.randn(3, 2, 16)}
+    with pytest.raises(InvalidSampleError, match="a sample is a ndarray"):
+        export_model(duet, tmp_path / "out", key=KEY, name="no", inputs=inputs, histories=histories, samples="image")
+    with pytest.raises(NotExportableError, match="duet is a Personal"):
+        export_model(duet.personal, tmp_path / "out", key=KEY, name="no", inputs=inputs, histories=histories)  # type: ignore[arg-type]
+
+
 def test_images_travel_as_bytes() -> None:
     spec = SampleSpec("uint8", [2, 2], 1 / 255)
     packed = [spec.pack([[0, 255], [51, 1]]), spec.pack(np.zeros((2, 2), np.uint8))]

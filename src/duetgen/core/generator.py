@@ -39,6 +39,11 @@ class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
     decoder_rank: int = 0
     frozen: bool = False
 
+    @property
+    def sound(self) -> bool:
+        """Whether a generator can be made so."""
+        return self.width > 0 <= min(self.candidates, self.decoder_rank) and 0 <= self.dropout < 1
+
 
 def uniform_(inputs: int, *parameters: Tensor) -> None:
     """Start parameters of a linear map of so many inputs as `nn.Linear` does."""
@@ -114,7 +119,10 @@ class LayerGenerator(nn.Module):
     def forward(self, vector_D: Tensor) -> Tensor:
         """The layer's slice of theta: [*, D] to [*, P_l]."""
         candidates_GH = self.candidates(vector_D)
-        blend_H = self.stabiliser(candidates_GH) if self.stabiliser is not None else candidates_GH.squeeze(-2)
+        return self.decode(self.stabiliser(candidates_GH) if self.stabiliser is not None else candidates_GH.squeeze(-2))
+
+    def decode(self, blend_H: Tensor) -> Tensor:
+        """The slice of theta that an embedding [*, H] stands for: [*, P_l]."""
         if self.narrow is not None:
             blend_H = self.narrow(blend_H)
         slice_P: Tensor = self.decoder(blend_H)
@@ -181,7 +189,14 @@ class ParameterGenerator(nn.Module):
     def decode(self, vector_D: Tensor) -> Tensor:
         """The encoder's vectors [*, D], one a device or a position, to theta [*, P]."""
         vector_D = self.dropout(vector_D)
-        return torch.cat([layer(vector_D) for layer in self.layers], dim=-1)
+        layers = [layer for layer in self.layers if isinstance(layer, LayerGenerator)]
+        if not torch.compiler.is_exporting() or any(layer.count > 1 for layer in layers):
+            return torch.cat([layer(vector_D) for layer in layers], dim=-1)
+        # In a graph, the embeddings of all layers come from one product: each operator costs a start of its own.
+        weight_DH = torch.cat([layer.project.weight[0] for layer in layers], dim=1)
+        bias_H = torch.cat([layer.project.bias for layer in layers])
+        embedded_H = torch.tanh(vector_D @ weight_DH + bias_H).split(self.config.width, dim=-1)
+        return torch.cat([layer.decode(one) for layer, one in zip(layers, embedded_H, strict=True)], dim=-1)
 
     def forward(self, history_BLx: Tensor) -> Tensor:
         """Histories [B, L] (oldest first, right-padded) to theta [B, P]."""

@@ -313,6 +313,13 @@ def _batch_norm(layer: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
     return functional.batch_norm(x, *statistics, training=of_batch, momentum=0.0, eps=layer.eps)
 
 
+def _instance_norm(layer: nn.modules.instancenorm._InstanceNorm, x: Tensor) -> Tensor:
+    of_instance = layer.training or layer.running_mean is None
+    return functional.instance_norm(
+        x, layer.running_mean, layer.running_var, use_input_stats=of_instance, momentum=0.0, eps=layer.eps
+    )
+
+
 ATTENTION_ARGUMENTS = tuple(inspect.signature(nn.MultiheadAttention.forward).parameters)[1:]
 
 
@@ -384,6 +391,7 @@ SITES: dict[type[nn.Module], Site] = {
     nn.RMSNorm: NormSite(False, lambda norm, x: functional.rms_norm(x, norm.normalized_shape, eps=norm.eps)),
     nn.GroupNorm: NormSite(True, lambda norm, x: functional.group_norm(x, norm.num_groups, eps=norm.eps)),
     nn.modules.batchnorm._BatchNorm: NormSite(True, _batch_norm),
+    nn.modules.instancenorm._InstanceNorm: NormSite(True, _instance_norm),
     nn.MultiheadAttention: AttentionSite(),
 }
 """What can be made personal; a further type of layer is a `Site` and a line here."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from duetgen.core.changes import Change
-from duetgen.core.layers import Call, Rows
+from duetgen.core.layers import Call, NotPersonalisableError, Rows
 from duetgen.core.layout import LayoutMismatchError, ParameterLayout
 from duetgen.errors import DuetError
 
@@ -26,7 +26,11 @@ TRIED: Final = 0.1
 """Standard deviation of the theta that `Personal.prove` tries."""
 ALIKE: Final = 0.3
 """How far a device's output may be from what it is alone, as a share of what another device's theta does to it: far
-above what rounding does, bfloat16's too, and far below what theta on wrong rows does."""
+above what rounding does, bfloat16's too, and below what theta on wrong rows mostly does."""
+ROUNDED: Final = 1e-4
+"""The same as a share of the output's norm, where all is computed in float32 or better: theta on the wrong steps of a
+sequence may do no more than a hundredth of what it does on its own."""
+EXACT: Final = (torch.float32, torch.float64)
 
 
 class NothingDynamicError(LayoutMismatchError):
@@ -123,10 +127,16 @@ class Personal(nn.Module):
         Raises:
             LayoutMismatchError: theta does not fit the layout or the inputs.
             NotCalledError: a layer was not called, so that theta did nothing to it.
+            NotPersonalisableError: theta is to be trained, and a layer is computed without gradients.
             WrongBatchDimensionError: a device's theta meets rows of another device.
         """
         if theta is None:
             return self.module(*inputs, **options)
+        if not isinstance(theta, Tensor) or not theta.dim():
+            raise LayoutMismatchError(
+                f"theta is a {type(theta).__name__}, not a tensor of {self.layout.size} values",
+                "give what `generate` returns, or one row of it",
+            )
         if theta.shape[-1] != self.layout.size:
             raise LayoutMismatchError(
                 f"theta holds {theta.shape[-1]} values, this model takes {self.layout.size}",
@@ -172,13 +182,25 @@ class Personal(nn.Module):
         parameter = next(layer.parameters())
         own = change.split(theta.reshape(-1, theta.shape[-1]).to(parameter.dtype))
         rows = Rows(lead, self._axes[name], change.site.trailing)
+        trained = theta.requires_grad and torch.is_grad_enabled()
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             called.add(name)
+            if trained and not torch.is_grad_enabled():
+                raise NotPersonalisableError(
+                    f"{name or 'the model'} is computed without gradients: theta would not be trained there",
+                    "the model has torch.no_grad() or activation checkpointing around it: switch that off",
+                )
             call = Call(layer, original, args, kwargs, rows)
             return call.returned(change(call, own))
 
         return forward
+
+    def _run_alike(self, theta: Tensor, *inputs: Any, **options: Any) -> Any:
+        """A run in which the module draws the random numbers that it draws in any other one."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            return self._run(theta, *inputs, **options)
 
     @torch.no_grad()
     def prove(self, lead: tuple[int, ...], *inputs: Any, **options: Any) -> None:
@@ -198,12 +220,17 @@ class Personal(nn.Module):
             if not self.residual:
                 theta_BP += self.origin()
             among, alone, other = (
-                pytree.tree_leaves(self._run(theta, *inputs, **options))
+                pytree.tree_leaves(self._run_alike(theta, *inputs, **options))
                 for theta in (theta_BP, theta_BP[-1], theta_BP[0])
             )
         finally:
             for module in training:
                 module.training = True
+        exact = (
+            reference.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+            and all(parameter.dtype in EXACT for parameter in self.module.parameters())
+        )
         for found, *single in zip(among, alone, other, strict=True):
             if not isinstance(found, Tensor) or found.dim() <= self.batch_dim or not found.is_floating_point():
                 continue
@@ -212,7 +239,10 @@ class Personal(nn.Module):
                 continue
             own, wanted, foreign = (x.movedim(self.batch_dim, 0)[-each:].float() for x in (found, *single))
             effect, off = (foreign - wanted).norm(), (own - wanted).norm()
-            if bool(torch.isfinite(effect)) and not bool(off <= ALIKE * effect):
+            allowed = ALIKE * effect
+            if exact:
+                allowed = allowed.clamp(max=ROUNDED * wanted.norm())
+            if bool(torch.isfinite(effect)) and not bool(off <= allowed):
                 raise WrongBatchDimensionError(
                     "a device's theta changes what the model computes for another device",
                     "tell where the devices lie, by layer where they differ: batch_dim={'encoder.*': 1}",

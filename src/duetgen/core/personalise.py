@@ -5,12 +5,14 @@ Shapes: P values in theta.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, TypeAlias
 
+import torch
 from torch import nn
 
 from duetgen.core.changes import KINDS, Change
@@ -27,7 +29,14 @@ ALL_LINEAR: Final = "all-linear"
 """Every linear layer but the last one of the model."""
 BYTES_A_VALUE: Final = 2
 """On the wire, in the usual float16."""
+EXAMPLE: Final = '"8 kB"'
 UNITS: Final = {"B": 1, "kB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
+
+
+class InvalidArgumentError(DuetError):
+    """An argument of `personalise` is of another type, or out of its range."""
+
+    code = "invalid-argument"
 
 
 class OverBudgetError(DuetError):
@@ -102,12 +111,19 @@ def personalise(
         keep: the model is finished: it is not trained, stays in evaluation mode, and theta = 0 is that model.
 
     Raises:
+        InvalidArgumentError: an argument is of another type, or out of its range.
         NotPersonalisableError: a layer cannot take theta, or not of this kind; or no layer has this name.
         OverBudgetError: theta would be larger than the budget, with what each layer has of it.
     """
-    if not isinstance(layers, Mapping):
-        layers = dict.fromkeys([layers] if isinstance(layers, str) else layers, kind)
-    kinds = choose(model, layers)
+    config = generator or GeneratorConfig()
+    check("model", model, isinstance(model, nn.Module), "a torch.nn.Module")
+    check(
+        "encoder", encoder, isinstance(encoder, Encoder), "one of duetgen.core.ENCODERS, or a subclass of core.Encoder"
+    )
+    check("generator", config, isinstance(config, GeneratorConfig) and config.sound, "a core.GeneratorConfig in range")
+    check("rank", rank, is_whole(rank), "a whole number from 1")
+    check("weight", weight, isinstance(weight, int | float) and 0 <= weight < math.inf, "a number from 0")
+    kinds = choose(model, named(layers, kind))
     changes = {name: make_change(model, name, kind, rank, residual) for name, kind in kinds.items()}
     personal = Personal(model, changes, spread(batch_dim, changes))
     check_budget(personal, budget)
@@ -116,26 +132,68 @@ def personalise(
     return duet
 
 
+def check(name: str, value: object, right: bool, wanted: str) -> None:
+    """Refuse an argument that is not right.
+
+    Raises:
+        InvalidArgumentError: with what it is and should be.
+    """
+    if not right:
+        shown = repr(value) if isinstance(value, str | int | float | Mapping) else f"a {type(value).__name__}"
+        raise InvalidArgumentError(f"{name} is {shown:.200}", f"give {wanted}")
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def named(layers: Layers, kind: str) -> dict[str, str]:
+    """Layers by name with their kinds, in whichever form they are told.
+
+    Raises:
+        InvalidArgumentError: a name or a kind is no text.
+    """
+    listed = [layers] if isinstance(layers, str) or not isinstance(layers, Iterable) else layers
+    found: dict[str, str] = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(listed, kind)
+    for name, own_kind in found.items():
+        check("layers", name, isinstance(name, str), "names of layers, see model.named_modules()")
+        check("kind", own_kind, isinstance(own_kind, str), f"one of {', '.join(KINDS)}")
+    return found
+
+
 def choose(model: nn.Module, wanted: Mapping[str, str]) -> dict[str, str]:
     """Names of the layers that patterns mean, in the order of the model, and their kinds; the first pattern counts.
 
     Raises:
         NotPersonalisableError: a pattern means nothing that theta can change.
     """
-    modules = dict(model.named_modules())
+    if isinstance(model, torch.jit.ScriptModule):
+        raise NotPersonalisableError("the model is scripted or traced", "personalise the model that it was made from")
+    # A layer that has two names is meant by both, and has the first one.
+    modules = dict(model.named_modules(remove_duplicate=False))
+    first = {module: name for name, module in reversed(modules.items())}
     inside = {f"{name}.out_proj": name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)}
     chosen: dict[str, str] = {}
     for pattern, kind in wanted.items():
         if pattern == ALL_LINEAR:
-            found = [name for name, module in modules.items() if is_linear(module) and name not in inside][:-1]
+            found = [
+                name
+                for name, module in modules.items()
+                if first[module] == name and is_linear(module) and name not in inside
+            ]
+            found = found[:-1]
         else:
             found = [name for name in modules if name and matches(name, pattern)] or [""] * (pattern == "")
             if "*" in pattern:
                 found = [name for name in found if site_of(modules[name]) is not None and name not in inside]
         if not found:
+            otherwise = (
+                "it leaves out the last one" if pattern == ALL_LINEAR else "see model.named_modules() for the names"
+            )
             raise NotPersonalisableError(
                 f"no layer of {type(model).__name__} that theta can change is named {pattern!r}",
-                did_you_mean(pattern, modules, "see model.named_modules() for the names"),
+                did_you_mean(pattern, modules, otherwise),
             )
         for name in found:
             if name in inside:
@@ -143,7 +201,7 @@ def choose(model: nn.Module, wanted: Mapping[str, str]) -> dict[str, str]:
                     f"{name} is never called: its attention reads its weights",
                     f"name the attention itself, {inside[name]}, whose projections it changes",
                 )
-            chosen.setdefault(name, kind)
+            chosen.setdefault(first[modules[name]], kind)
     return {name: chosen[name] for name in modules if name in chosen}
 
 
@@ -170,7 +228,7 @@ def make_change(model: nn.Module, name: str, kind: str, rank: int = 8, residual:
         raise NotPersonalisableError(f"there is no kind {kind!r}", hint)
     if site is None:
         raise NotPersonalisableError(
-            f"{name} is a {type(layer).__name__}, which cannot take theta",
+            f"{name or 'the model'} is a {type(layer).__name__}, which cannot take theta",
             "name linear layers, convolutions, embeddings, norms, or nn.MultiheadAttention inside of it",
         )
     if rank < 1:
@@ -196,14 +254,21 @@ def make_change(model: nn.Module, name: str, kind: str, rank: int = 8, residual:
 
 
 def spread(batch_dim: int | Mapping[str, int], names: Iterable[str]) -> int | dict[str, int]:
-    """The batch dimension by layer, where patterns give it."""
-    if isinstance(batch_dim, int):
+    """The batch dimension by layer, where patterns give it.
+
+    Raises:
+        InvalidArgumentError: it is no dimension, or a pattern means no layer that theta changes.
+    """
+    given: Mapping[str, int] = batch_dim if isinstance(batch_dim, Mapping) else {"": batch_dim}
+    for dim in given.values():
+        check("batch_dim", dim, is_whole(dim) and dim >= 0, "a dimension from 0, or one for each layer by name")
+    if not isinstance(batch_dim, Mapping):
         return batch_dim
-    found = {"": batch_dim.get("", 0)}
-    for name in names:
-        for pattern, dim in batch_dim.items():
-            if pattern and matches(name, pattern):
-                found[name] = dim
+    found, names = {"": given.get("", 0)}, list(names)
+    for pattern, dim in given.items():
+        meant = [name for name in names if pattern and matches(name, pattern)]
+        check("batch_dim", pattern, bool(meant) or not pattern, f"names of personal layers: {', '.join(names)}")
+        found |= dict.fromkeys(meant, dim)
     return found
 
 
@@ -212,12 +277,13 @@ def check_budget(personal: Personal, budget: int | str | None) -> None:
 
     Raises:
         OverBudgetError: with what each layer has of it.
-        ValueError: the budget is no number of values or bytes.
+        InvalidArgumentError: the budget is no number of values or bytes.
     """
     if budget is None:
         return
     size = personal.layout.size
-    most = budget if isinstance(budget, int) else to_bytes(budget) // BYTES_A_VALUE
+    most = to_bytes(budget) // BYTES_A_VALUE if isinstance(budget, str) else budget
+    check("budget", budget, is_whole(most) and most > 0, f"a whole number of values, or bytes as in {EXAMPLE}")
     if size > most:
         listed = "; ".join(map(str, sorted(shares(personal), key=lambda share: -share.values)))
         raise OverBudgetError(
@@ -230,9 +296,12 @@ def to_bytes(text: str) -> int:
     """A number of bytes, as in `8 kB`.
 
     Raises:
-        ValueError: it is none.
+        InvalidArgumentError: it is none.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMi]*B)\s*", text)
     if match is None or match[2] not in UNITS:
-        raise ValueError(f"a budget is a number of values, or bytes with a unit of {', '.join(UNITS)}; not {text!r}")
+        wanted = (
+            f"bytes with a unit of {', '.join(UNITS)}, as in {EXAMPLE}; or a whole number of values, which is no text"
+        )
+        raise InvalidArgumentError(f"budget is {text!r}"[:200], f"give {wanted}")
     return int(float(match[1]) * UNITS[match[2]])

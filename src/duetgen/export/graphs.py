@@ -31,7 +31,7 @@ from duetgen.core import GRUEncoder, StateEncoder
 from duetgen.export.errors import NotExportableError
 from duetgen.export.parts import parts_of
 from duetgen.export.quantisation import QuantisedEmbedding
-from duetgen.export.recurrent import OnnxGRU, with_onnx_grus
+from duetgen.export.recurrent import OnnxRecurrent, with_onnx_recurrent
 from duetgen.export.retrieval import TwoStep
 from duetgen.export.splice import splice
 from duetgen.recommender import ModelConfig, Recommender
@@ -131,7 +131,7 @@ class GeneratorGraph(nn.Module):
             state_vector_BD: Tensor = encoder(state_BD.unsqueeze(1))
             return state_vector_BD
         gru = getattr(encoder, "gru", None)
-        if not isinstance(encoder, GRUEncoder) or not isinstance(gru, OnnxGRU):
+        if not isinstance(encoder, GRUEncoder) or not isinstance(gru, OnnxRecurrent):
             vector_BD: Tensor = encoder(history_BL)
             return vector_BD
         length_B = encoder.lengths(encoder.real(history_BL))
@@ -211,7 +211,7 @@ def export_graph(
     size = bytes_of(graph)
     if size > MOST_BYTES:
         raise NotExportableError(f"the model's weights take {size / 2**30:.1f} GiB; a graph holds less than 2", hint)
-    graph = with_onnx_grus(graph).eval()
+    graph = with_onnx_recurrent(graph).eval()
     own = [module for module in graph.modules() if isinstance(module, GraphModel)]
     for one in own:
         one.outputs(

@@ -6,9 +6,10 @@ Shapes: U devices, L samples of a history, N rows of the device's inputs, P valu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -25,6 +26,7 @@ from duetgen.export.errors import NotExportableError
 from duetgen.export.folder import entries_of, now, versions, write_bundle
 from duetgen.export.plausible import bound
 from duetgen.wire.bundle import FORMAT_VERSION, OPSET, Bundle, LayoutEntry, Manifest, ModelCanary, identify
+from duetgen.wire.errors import InvalidSampleError
 from duetgen.wire.limits import MAX_HISTORY_BYTES, MAX_PARAMETERS
 from duetgen.wire.pictures import size_of
 from duetgen.wire.samples import Array, ModelSpec, SampleSpec, TensorSpec
@@ -32,6 +34,8 @@ from duetgen.wire.samples import Array, ModelSpec, SampleSpec, TensorSpec
 Values = npt.NDArray[Any]
 Output = Callable[[Any], Tensor]
 SampleType = Literal["ids", "float32", "int32", "uint8", "image"]
+NAME: Final = 256
+"""Characters of a bundle's name."""
 FEW: int = 64
 """Histories a call when bounds are learnt."""
 
@@ -120,6 +124,8 @@ def export_model(
         OutputExistsError: something is at `out`.
         OutputUnwritableError: it cannot be written.
     """
+    check_arguments(duet, key, name, inputs, dynamic or {}, samples, scale, length, vocabulary, metrics or {})
+    histories = list(histories) if isinstance(histories, Iterable) else []
     whole_duet = copy.deepcopy(duet).cpu().float().eval()
     layout = whole_duet.personal.layout
     lengths = [len(history) for history in histories]
@@ -135,6 +141,7 @@ def export_model(
     try:
         with torch.no_grad():
             shown = device_graph(torch.zeros(1, layout.size), *made.values())
+            check_output(shown)
             contents = {
                 "device.onnx": export_device(device_graph, layout.size, made, axes),
                 "generator.onnx": export_generator(generator_graph, read[0]),
@@ -196,7 +203,69 @@ def shape_of(sample: Any, samples: SampleType) -> list[int]:
     Raises:
         InvalidSampleError: it is no picture, where it should be.
     """
+    if samples == "image" and not isinstance(sample, bytes):
+        raise InvalidSampleError(f"a sample is a {type(sample).__name__}", "give the bytes of a PNG or JPEG file")
     return list(size_of(sample) if samples == "image" else np.shape(sample))
+
+
+def check_arguments(
+    duet: object,
+    key: object,
+    name: object,
+    inputs: Mapping[str, Tensor],
+    dynamic: Mapping[str, Mapping[int, str]],
+    samples: str,
+    scale: object,
+    length: object,
+    vocabulary: int,
+    metrics: Mapping[str, float],
+) -> None:
+    """Refuse arguments that are of another type, or out of their range.
+
+    Raises:
+        NotExportableError: with the first thing that is wrong.
+    """
+
+    def check(right: bool, cause: str, hint: str) -> None:
+        if not right:
+            raise NotExportableError(cause[:300], hint)
+
+    def finite(value: object) -> bool:
+        return isinstance(value, int | float) and math.isfinite(value)
+
+    check(isinstance(duet, Duet), f"duet is a {type(duet).__name__}", "give what `duetgen.personalise` returns")
+    check(isinstance(key, Ed25519PrivateKey), f"key is a {type(key).__name__}", "give an Ed25519PrivateKey")
+    check(isinstance(name, str) and len(name) <= NAME, f"name is {name!r}", f"give a text of {NAME} characters at most")
+    check(isinstance(inputs, Mapping), f"inputs is a {type(inputs).__name__}", "give them by name, as in {'x': …}")
+    for own, tensor in inputs.items():
+        check(isinstance(tensor, Tensor), f"the input {own} is a {type(tensor).__name__}", "give a tensor")
+        fits = isinstance(own, str) and own.isascii() and own.isidentifier() and own not in ("theta", "output")
+        check(fits and len(own) <= 64, f"an input is called {own!r}", "give it a name of letters, not theta or output")
+    for own, axes in dynamic.items():
+        check(own in inputs, f"dynamic names {own}, which is no input", f"name one of {', '.join(inputs)}")
+        fits = isinstance(axes, Mapping) and all(axis in range(inputs[own].dim()) for axis in axes)
+        check(fits, f"dynamic says {axes!r} of {own}", f"give names by dimension, below {inputs[own].dim()}")
+    known = get_args(SampleType)
+    check(samples in known, f"samples is {samples!r}", f"it is one of {', '.join(known)}")
+    check(finite(scale) and scale != 0, f"scale is {scale!r}", "give a finite number that is not 0, as 1 / 255")
+    whole = length is None or (isinstance(length, int) and length > 0)
+    check(whole, f"length is {length!r}", "give a whole number from 1, or leave it out")
+    check(samples != "ids" or vocabulary > 1, "ids have no vocabulary", "give vocabulary, one above the largest id")
+    check(all(map(finite, metrics.values())), "a metric is no finite number", "leave it out")
+
+
+def check_output(shown: object) -> None:
+    """Refuse a model whose output is not one tensor of numbers.
+
+    Raises:
+        NotExportableError: with what it is.
+    """
+    if not isinstance(shown, Tensor) or not shown.is_floating_point():
+        what = f"a tensor of {shown.dtype}" if isinstance(shown, Tensor) else f"a {type(shown).__name__}"
+        raise NotExportableError(
+            f"the model gives {what}, where a bundle has one tensor of floating-point numbers",
+            "take it out of what the model gives, as output=lambda found: found.logits",
+        )
 
 
 def check_limits(

@@ -25,7 +25,7 @@ class LowRank(Change):
         rank: K.
 
     Raises:
-        NotPersonalisableError: the layer has no matrix, or none so large.
+        NotPersonalisableError: the layer has no matrix, or one for each of its groups.
     """
 
     kind = "low-rank"
