@@ -224,5 +224,6 @@ class SASRec(SequenceBackbone):
         if theta_P is not None:
             assert isinstance(self.prefix, AttentionPrefix)
             found_D = found_D + self.prefix(theta_P, query_D, logits_HL)
-        state_D: Tensor = self.state(x_D, found_D) * seen_1
+        # A product with a piece of wider rows may round otherwise, on some processors, than one with rows of their own.
+        state_D: Tensor = self.state(x_D, found_D.contiguous()) * seen_1
         return state_D
