@@ -37,15 +37,15 @@ class Page {
     await drawn;
     await this.readItems();
     await this.draw();
-    this.pick("");
   }
 
-  /** The whole catalogue, to search in. */
+  /** The whole catalogue, to search in: what was typed meanwhile is looked up now. */
   private async readItems(): Promise<void> {
     const items = await this.device.items();
     this.titles.clear();
     this.name(items);
     this.order = items.map(({ id }) => id);
+    this.pick();
   }
 
   private name(items: Item[]): void {
@@ -62,7 +62,10 @@ class Page {
       if (what === "version") void this.readItems().then(() => this.draw());
       else void this.draw();
     };
-    byId<HTMLInputElement>("search").addEventListener("input", ({ target }) => this.pick((target as HTMLInputElement).value));
+    byId("search").addEventListener("input", () => {
+      say("found", "");
+      this.pick();
+    });
     const slider = byId<HTMLInputElement>("policy");
     slider.value = String(keptPolicy());
     const policy = (): void => {
@@ -111,12 +114,13 @@ class Page {
     say("found", `Watched ${this.title(id)}.`);
   }
 
-  /** Items to choose from: those that match, or the beginning of the global model's ranking. */
-  private pick(text: string): void {
-    const wanted = text.trim().toLowerCase();
+  /** Items to choose from, once the catalogue is here: those that match what is typed, or some from all over it. */
+  private pick(): void {
+    if (!this.order.length) return;
+    const wanted = byId<HTMLInputElement>("search").value.trim().toLowerCase();
     const all = wanted ? this.order.filter((id) => this.title(id).toLowerCase().includes(wanted)) : this.spread();
     byId("picks").replaceChildren(...all.slice(0, PICKS).map((id) => make("li", {}, this.button(id))));
-    say("found", wanted ? `${all.length} found${all.length > PICKS ? `, the first ${PICKS} shown` : ""}` : "");
+    if (wanted) say("found", `${all.length} found${all.length > PICKS ? `, the first ${PICKS} shown` : ""}`);
   }
 
   private spread(): string[] {
@@ -206,7 +210,11 @@ class Page {
       return row;
     });
     if (others) this.places = new Map(ranking.slice(0, SHOWN).map(([id], at) => [id, at]));
-    byId(place).replaceChildren(...rows);
+    // Someone at the keyboard stays at the place that was chosen, whatever stands there now.
+    const list = byId(place);
+    const at = [...list.children].findIndex((row) => row.contains(document.activeElement));
+    list.replaceChildren(...rows);
+    rows[at]?.querySelector("button")?.focus();
   }
 
   private describe(status: Status, took: number): void {

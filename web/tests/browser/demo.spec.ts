@@ -105,6 +105,38 @@ test.describe("at each size and in each light", () => {
       });
 });
 
+test("what is typed before the catalogue is here is looked up when it comes", async ({ page }) => {
+  await page.addInitScript(() => {
+    const post = Worker.prototype.postMessage;
+    const later: (() => void)[] = [];
+    Object.assign(globalThis, { letItemsPass: () => later.splice(0).forEach((pass) => pass()) });
+    Worker.prototype.postMessage = function (this: Worker, message: { method: string; values: unknown[] }) {
+      if (message.method === "items" && !message.values.length) later.push(() => post.call(this, message));
+      else post.call(this, message);
+    } as typeof post;
+  });
+  await visit(page);
+  await page.locator("#search").fill("a");
+  expect(await page.locator("#found").textContent()).toBe("");
+  await page.evaluate(() => (globalThis as unknown as { letItemsPass(): void }).letItemsPass());
+  await expect(page.locator("#found")).toContainText("found");
+  const titles = await page.locator("#picks button").allTextContents();
+  expect(titles.length).toBeGreaterThan(0);
+  expect(titles.filter((title) => !title.toLowerCase().includes("a"))).toEqual([]);
+});
+
+test("by keyboard alone: choose from a ranking, and stay at its place when it is drawn anew", async ({ page }) => {
+  await visit(page);
+  const third = page.locator("#own li button").nth(2);
+  const title = await third.textContent();
+  await third.focus();
+  await page.keyboard.press("Enter");
+  await answered(page, 1);
+  await expect(page.locator("#watched")).toContainText(title!);
+  await expect(third).toBeFocused();
+  expect(await own(page)).not.toContain(title);
+});
+
 test("by keyboard alone: search, watch, and move the policy, which asks at every third event then", async ({ page }) => {
   await visit(page);
   await page.locator("#search").focus();
