@@ -152,7 +152,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-def until(what: Callable[[], bool], seconds: float = 15) -> None:
+def until(what: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something to come true."""
     deadline = time.monotonic() + seconds
     while not what():

@@ -184,7 +184,7 @@ class Server(LoopbackServer):
         super().__init__(Handler, port)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Until something is so, or fail."""
     end = time.monotonic() + seconds
     while not condition():

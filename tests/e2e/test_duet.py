@@ -242,7 +242,7 @@ def republish(made: Duet, folder: Path) -> None:
     sign(folder, load_key(made.bundle.parent / "key"))
 
 
-def wait_for(condition: Any, seconds: float = 15.0) -> None:
+def wait_for(condition: Any, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came about"

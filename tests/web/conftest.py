@@ -21,7 +21,7 @@ INSTALL_SECONDS = 300
 Node = Callable[..., str]
 
 
-def run(*command: str | Path, timeout: float = 300, **environment: str | Path) -> str:
+def run(*command: str | Path, timeout: float = 900, **environment: str | Path) -> str:
     """What a command in `web/` says; a failing one fails the test with all of it."""
     done = subprocess.run(
         [*map(str, command)],

@@ -42,7 +42,7 @@ const watch = async (page: Page, count: number): Promise<void> => {
   for (let at = 0; at < count; at++) await page.locator("#picks button").nth(at).click();
 };
 const answered = (page: Page, count: number): Promise<void> =>
-  expect.poll(async () => (await status(page)).answered, { timeout: 10_000 }).toBe(count);
+  expect.poll(async () => (await status(page)).answered).toBe(count);
 
 /** One after the other, each answered: two events at once may be told in one request. */
 async function watchEach(page: Page, count: number): Promise<void> {
@@ -171,7 +171,7 @@ test("offline and back: a reload without a network ranks with theta, and later i
   await expect(page.locator("#state")).toContainText("no connection");
   expect(await page.locator("#own li").count()).toBe(10);
   way.cut = false;
-  await expect.poll(async () => (await status(page)).answered, { timeout: 15_000 }).toBe(1);
+  await expect.poll(async () => (await status(page)).answered).toBe(1);
   expect((await status(page)).lastError).toBe("");
 });
 
@@ -194,7 +194,7 @@ test("the cloud goes while the page is open: it ranks on, backs off, and asks wh
   expect(await page.locator("#own li").count()).toBe(10);
   expect((await status(page)).source).toBe("global");
   way.cut = false;
-  await expect.poll(async () => (await status(page)).answered, { timeout: 15_000 }).toBe(1);
+  await expect.poll(async () => (await status(page)).answered).toBe(1);
 });
 
 test("a tampered answer is refused, and the ranking stays", async ({ page }) => {
@@ -219,7 +219,7 @@ test("a new version is adopted while the page is open, with a theta of its own",
   await answered(page, 1);
   expect((await status(page)).modelId).toBe(cloud.modelId("first"));
   cloud.publish("second");
-  await expect.poll(async () => (await status(page)).modelId, { timeout: 15_000 }).toBe(cloud.modelId("second"));
+  await expect.poll(async () => (await status(page)).modelId).toBe(cloud.modelId("second"));
   const after = await status(page);
   expect([after.previous, after.source]).toEqual([cloud.modelId("first"), "theta"]);
   await expect(page.locator("#about")).toContainText(cloud.modelId("second").slice(0, 12));

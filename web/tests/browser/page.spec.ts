@@ -93,7 +93,7 @@ test("the cloud is down from the start: the page's own bundle ranks, and the dev
     return [await device.recommend(5), await device.status()] as const;
   });
   expect([ranking.length, status.source, status.modelId]).toEqual([5, "global", cloud.modelId("first")]);
-  await expect.poll(() => tab.evaluate(async () => (await device.status()).failures["cloud-unreachable"]), { timeout: 20_000 }).toBeGreaterThan(1);
+  await expect.poll(() => tab.evaluate(async () => (await device.status()).failures["cloud-unreachable"])).toBeGreaterThan(1);
 });
 
 test("with ONNX Runtime in WebAssembly the scores are the same to 1e-4, and the order too", async ({ page: tab }) => {
@@ -102,7 +102,7 @@ test("with ONNX Runtime in WebAssembly the scores are the same to 1e-4, and the 
   const rankings: [string, number][][] = [];
   for (const [at, engine] of ["plain", "ort"].entries()) {
     await tab.goto(`${site.url}/engine${at}`);
-    await expect.poll(() => tab.evaluate(() => typeof globalThis.device), { timeout: 20_000 }).toBe("object");
+    await expect.poll(() => tab.evaluate(() => typeof globalThis.device)).toBe("object");
     expect((await tab.evaluate(() => device.status())).engine).toBe(engine);
     rankings.push(
       await tab.evaluate(async () => {
