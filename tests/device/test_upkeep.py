@@ -198,7 +198,7 @@ def test_a_cloud_that_raises_whatever_it_likes(tiny: Tiny, tmp_path: Path, cause
     wait_until(lambda: sum(device.status().failures.values()) >= 2)
     expect(device, tiny, [3], None)
     cloud.cause = None
-    wait_until(lambda: device.status().source == "theta", 15)
+    wait_until(lambda: device.status().source == "theta")
     expect(device, tiny, [3], sent(tiny, [3]))
     cloud.cause = cause if isinstance(cause, Odd) else ValueError("closing")
     device.close()

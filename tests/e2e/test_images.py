@@ -183,18 +183,18 @@ def test_a_version_is_tried_by_some_devices_published_to_all_and_withdrawn(
             assert device.status().model_id == one
             # A canary of all devices, for the test to be sure that this is one of them.
             roll_out(latest=one, canary={"model_id": two, "share": 1.0})
-            wait_for(lambda: device.status().model_id == two, 30)
+            wait_for(lambda: device.status().model_id == two)
             wait_for(lambda: device.status().source == "theta")
             assert np.abs(device.run(SEEN) - before).max() > 0.01
             roll_out(latest=one, canary={"model_id": two, "share": 0.0})
-            wait_for(lambda: device.status().model_id == one, 30)
+            wait_for(lambda: device.status().model_id == one)
             np.testing.assert_allclose(device.run(SEEN), before, atol=1e-6)
             roll_out(latest=two)
-            wait_for(lambda: device.status().model_id == two, 30)
+            wait_for(lambda: device.status().model_id == two)
             # Withdrawn: the folder is gone, and devices that have it go back to what is there.
             roll_out(latest=one)
             (registry / "two").rename(tmp_path / "gone")
-            wait_for(lambda: device.status().model_id == one, 30)
+            wait_for(lambda: device.status().model_id == one)
             device.observe(PICTURES[5])
             wait_for(lambda: device.theta_age == 0)
             status = device.status()
