@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import tempfile
 from typing import Final
 
 from duetgen import __version__
@@ -38,15 +39,28 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(141)
     except OSError as cause:
-        # All other files that cannot be written are refused where they are: this is standard output.
-        if cause.errno not in NOT_TAKEN:
-            raise
+        # All other files that cannot be written are refused where they are: these are standard output, and what
+        # libraries keep for a while.
         from duetgen.cli import console
 
-        told_cause = f"cannot print the result: {cause.strerror}"
-        console.refuse("output-unwritable", told_cause, "free some space, or print elsewhere", as_json=False)
+        if not has_temporary_folder():
+            told_cause, hint = "there is no folder for temporary files that can be written to", "set TMPDIR to one"
+        elif cause.errno in NOT_TAKEN:
+            told_cause, hint = f"cannot print the result: {cause.strerror}", "free some space, or print elsewhere"
+        else:
+            raise
+        console.refuse("output-unwritable", told_cause, hint, as_json=False)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is left of it would fail again at the end.
         sys.exit(2)
+
+
+def has_temporary_folder() -> bool:
+    """Whether the system has a folder for temporary files, with some space."""
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        return False
+    return True
 
 
 def run(arguments: list[str]) -> None:
