@@ -20,6 +20,7 @@ NOT_TAKEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def main(arguments: list[str] | None = None) -> None:
     """Run `duet` with `arguments` (the process's own by default) and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_streams()
     # torch's threads wait asleep, not spinning: on a machine that others use too, spinning costs more than it gains.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -52,6 +53,20 @@ def main(arguments: list[str] | None = None) -> None:
         console.refuse("output-unwritable", told_cause, hint, as_json=False)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is left of it would fail again at the end.
         sys.exit(2)
+
+
+def open_streams() -> None:
+    """Let a standard stream that whoever started this process has closed lead nowhere: another file would have its
+    number, and what libraries print would go there.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def has_temporary_folder() -> bool:
