@@ -35,8 +35,10 @@ def test_the_umask_says_who_may_read(umask: int, tmp_path: Path) -> None:
     assert mode(tmp_path / "key") == 0o600
 
 
-@pytest.mark.parametrize("name", [".", "..", "folder"])
-def test_a_folder_is_no_file_to_write(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [".", "..", "folder", "n" * 250])
+def test_a_folder_or_a_name_that_is_too_long_is_no_file_to_write(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputUnwritableError):

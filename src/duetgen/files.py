@@ -99,7 +99,7 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o666, *, replace: bool 
         raise unwritable(path, cause) from cause
     finally:
         if aside is not None:
-            aside.unlink(missing_ok=True)
+            remove(aside)
 
 
 def beside(path: Path) -> Path:

@@ -36,18 +36,46 @@ for write in (file, array):
 """
 
 
-def test_a_full_disk_is_named_with_its_free_bytes(tmp_path: Path) -> None:
-    disk = tmp_path.resolve() / "disk"
-    disk.mkdir()
+READ_ONLY = """
+for place in /tmp /var/tmp "$1"; do mount --bind "$place" "$place" && mount -o remount,ro,bind "$place"; done
+cd /proc && shift && exec "$@"
+"""
+
+
+def with_mounts(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """What a command does that mounts disks for itself alone."""
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if (
         shutil.which("unshare") is None
         or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode
     ):
         pytest.skip("no disk can be mounted here")
-    ended = subprocess.run(
-        [*unshare, sys.executable, "-c", SCRIPT, str(disk)], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([*unshare, *map(str, command)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("serve {version} --open --port 0", "there is no folder for temporary files that can be written to"),
+        ("keys new --out {place}/key", "cannot write {place}/key: Read-only file system"),
+        ("device {version} --state {place}/state", "cannot write {place}/state: Read-only file system"),
+    ],
+)
+def test_disks_that_can_only_be_read_are_one_line(words: str, cause: str, version: Path, tmp_path: Path) -> None:
+    places = {"version": version, "place": tmp_path}
+    command = [sys.executable, "-m", "duetgen", *words.format(**places).split()]
+    ended = with_mounts("sh", "-c", READ_ONLY, "sh", tmp_path, *command)
+    assert ended.returncode == 2
+    *log, told, hint = ended.stderr.splitlines()
+    assert told == f"duet: {cause.format(**places)} [output-unwritable]"
+    assert hint.startswith("  hint: ")
+    assert all(line.startswith("{") for line in log)
+
+
+def test_a_full_disk_is_named_with_its_free_bytes(tmp_path: Path) -> None:
+    disk = tmp_path.resolve() / "disk"
+    disk.mkdir()
+    ended = with_mounts(sys.executable, "-c", SCRIPT, disk)
     assert ended.returncode == 0, ended.stderr
     file, nothing, array, still_nothing = ended.stdout.splitlines()
     assert file.startswith(f"no space left to write {disk}/file: the disk at {disk} has ")

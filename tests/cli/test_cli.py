@@ -154,6 +154,18 @@ def test_a_result_that_cannot_be_printed_is_one_line(words: str, tmp_path: Path)
     assert hint.startswith("  hint: free some space")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_standard_stream_that_was_closed_leads_nowhere(code: int, closed: str, tmp_path: Path) -> None:
+    if code:
+        (tmp_path / "key").write_text("somebody's")
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "duetgen", "keys", "new", "--out", "key"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "key").read_text().startswith("somebody's" if code else "-----BEGIN PRIVATE KEY-----")
+
+
 def test_help_names_every_verb() -> None:
     result = duet("--help")
     assert result.returncode == 0

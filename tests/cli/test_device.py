@@ -139,3 +139,16 @@ def test_the_verb_has_help_and_a_page() -> None:
     page = (ROOT / "docs/commands/device.md").read_text()
     options = {word.strip("*[],") for word in printed.split() if word.startswith("--")}
     assert [option for option in sorted(options) if option not in page and option != "--help"] == []
+
+
+def test_a_theta_that_was_not_asked_for_is_said_with_the_reason(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for cloud in (None, "http://127.0.0.1:9"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(":ask\n"))
+        with Device(tiny.root, cloud=cloud) as device:
+            run_shell(device, 4)
+    console.results.file.flush()
+    printed = capsys.readouterr().out
+    assert "no theta: the device is offline" in printed
+    assert "no theta: there is nothing to make one from" in printed

@@ -22,8 +22,9 @@ import pytest
 
 from duetgen.device import Always, Device, PatienceConfig
 from duetgen.device.client import HttpCloud, retry_after
+from duetgen.device.errors import BadAnswerError
 from duetgen.wire.limits import MAX_CLOCK_SKEW_MS
-from duetgen.wire.messages import ParametersAnswer
+from duetgen.wire.messages import ParametersAnswer, ParametersRequest
 
 from .cloud import FakeCloud, Handler, Server, wait_until
 from .conftest import HISTORY, Tiny
@@ -169,6 +170,16 @@ def test_answer(tiny: Tiny, server: Server, fault: Callable[[Handler, bytes], No
     with make(tiny, server.url) as device:
         cause = check_fault(tiny, server, device, begin, end)
     assert cause in {"wrong-mac", "bad-answer", "cloud-unreachable", "cloud-refused", "malformed", "wrong-model"}
+
+
+@pytest.mark.parametrize("fault", [said_too_large, sent_too_large])
+def test_an_answer_that_is_too_large_is_refused_with_a_hint(
+    tiny: Tiny, server: Server, fault: Callable[[Handler, bytes], None]
+) -> None:
+    server.cloud.respond = fault
+    with pytest.raises(BadAnswerError) as refused:
+        HttpCloud(server.url).parameters(ParametersRequest(tiny.model_id, "d1", [3]), 1000)
+    assert refused.value.hint == "is this a duet cloud?"
 
 
 def honest(cloud: FakeCloud, **changes: Any) -> Callable[[], None]:

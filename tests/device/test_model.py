@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,3 +57,11 @@ def test_no_rows_or_no_candidates_never_reach_the_graph(model: DeviceModel, rows
 def test_what_is_no_path_is_refused(root: Any) -> None:
     with pytest.raises(InvalidDeviceConfigError, match="bundle"):
         load_model(root)
+
+
+def test_onnx_runtime_tells_nobody_what_it_runs(tiny: Tiny, tmp_path: Path) -> None:
+    """Since 1.29 it keeps an id in the home folder, and what it will send."""
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    loads = f"from duetgen.device import load_model; load_model({str(tiny.root)!r})"
+    subprocess.run([sys.executable, "-c", loads], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import tempfile
 from typing import Final
 
 from duetgen import __version__
@@ -19,6 +20,7 @@ NOT_TAKEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def main(arguments: list[str] | None = None) -> None:
     """Run `duet` with `arguments` (the process's own by default) and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_streams()
     # torch's threads wait asleep, not spinning: on a machine that others use too, spinning costs more than it gains.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -38,15 +40,42 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(141)
     except OSError as cause:
-        # All other files that cannot be written are refused where they are: this is standard output.
-        if cause.errno not in NOT_TAKEN:
-            raise
+        # All other files that cannot be written are refused where they are: these are standard output, and what
+        # libraries keep for a while.
         from duetgen.cli import console
 
-        told_cause = f"cannot print the result: {cause.strerror}"
-        console.refuse("output-unwritable", told_cause, "free some space, or print elsewhere", as_json=False)
+        if not has_temporary_folder():
+            told_cause, hint = "there is no folder for temporary files that can be written to", "set TMPDIR to one"
+        elif cause.errno in NOT_TAKEN:
+            told_cause, hint = f"cannot print the result: {cause.strerror}", "free some space, or print elsewhere"
+        else:
+            raise
+        console.refuse("output-unwritable", told_cause, hint, as_json=False)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is left of it would fail again at the end.
         sys.exit(2)
+
+
+def open_streams() -> None:
+    """Let a standard stream that whoever started this process has closed lead nowhere: another file would have its
+    number, and what libraries print would go there.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def has_temporary_folder() -> bool:
+    """Whether the system has a folder for temporary files, with some space."""
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        return False
+    return True
 
 
 def run(arguments: list[str]) -> None:

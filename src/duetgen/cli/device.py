@@ -204,6 +204,7 @@ def run_replay(
     from duetgen.device import DeviceModel, load_model
     from duetgen.device.client import HttpCloud
     from duetgen.device.connection import ConnectionPool
+    from duetgen.device.errors import CloudUnreachableError
     from duetgen.replay import Fleet, FleetConfig, Sessions
 
     model, data = load_model(bundle, config.trusted, DeviceModel), Dataset(find_dataset(dataset, quiet))
@@ -220,7 +221,10 @@ def run_replay(
     pool = ConnectionPool(config.cloud, proxy=config.proxy)
     # A cloud that is not there, or knows nobody here, is one line now and not a table of failures later.
     first = sessions.all[0].name
-    HttpCloud(pool, tokens[first] if tokens else config.token).models(first)
+    try:
+        HttpCloud(pool, tokens[first] if tokens else config.token).models(first)
+    except CloudUnreachableError as cause:
+        raise CloudUnreachableError(cause.message, "start one with `duet serve BUNDLE`, or look at --cloud") from cause
 
     def connect(session: Session) -> tuple[Cloud, str]:
         own = tokens[session.name] if tokens else config.token

@@ -99,7 +99,7 @@ def command(device: Device, text: str) -> bool:
     say = console.results.print
     try:
         if text == ":ask":
-            say("a new theta" if device.refresh(wait=True) else f"no theta: {device.status().last_error}")
+            say("a new theta" if device.refresh(wait=True) else f"no theta: {why_not(device)}")
         elif text == ":status":
             console.print_json(device.status())
             return False
@@ -118,6 +118,13 @@ def command(device: Device, text: str) -> bool:
     except DuetError as cause:
         say(f"{cause.message} [{cause.code}]")
     return True
+
+
+def why_not(device: Device) -> str:
+    """Why no theta came."""
+    if device.config.cloud is None:
+        return "the device is offline; give --cloud URL"
+    return device.status().last_error or "there is nothing to make one from, for the device has seen nothing"
 
 
 def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:

@@ -63,9 +63,8 @@ class SQLiteTokens(SQLTokens):
             self._database.execute(LOOK)
             self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError) as cause:
-            raise InvalidTokensError(
-                f"{self.path} cannot be opened as a store of tokens: {cause}", "make one with `duet tokens add`"
-            ) from cause
+            hint = "look at its folder and disk" if self._write else "make one with `duet tokens add`"
+            raise InvalidTokensError(f"{self.path} cannot be opened as a store of tokens: {cause}", hint) from cause
 
     def _extend(self) -> None:
         """Let a file of before tokens could expire have such tokens."""

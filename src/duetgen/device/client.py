@@ -195,7 +195,9 @@ class HttpCloud:
                 f"the cloud's answer is compressed ({self._told(coding)}), unasked", "turn compression off"
             )
         if response.length is not None and response.length > limit:
-            raise BadAnswerError(f"the cloud's answer has {response.length} bytes, at most {limit} are read", "")
+            raise BadAnswerError(
+                f"the cloud's answer has {response.length} bytes, at most {limit} are read", "is this a duet cloud?"
+            )
         parts: list[bytes] = []
         total = 0
         while True:

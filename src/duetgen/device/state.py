@@ -33,6 +33,7 @@ from duetgen.files import unwritable
 
 NAMES: Final = ("device.json", "events.log", "samples.log", "requests.json", "versions.json")
 THETA: Final = "theta"
+ELSEWHERE: Final = "free some space or make the folder writable, or give another `state`"
 
 
 class _Identity(msgspec.Struct):
@@ -65,7 +66,7 @@ class StateFolder:
             (root / THETA).mkdir(mode=0o700, exist_ok=True)
             self._held = self._hold()
         except OSError as cause:
-            raise unwritable(root, cause) from cause
+            raise OutputUnwritableError(unwritable(root, cause).message, ELSEWHERE) from cause
         self._tidy()
 
     def _hold(self) -> int:

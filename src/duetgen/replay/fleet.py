@@ -148,7 +148,7 @@ class Fleet:
                 if self.config.speed_up is not None:
                     wait = self._begun + due - time.monotonic()
                     if wait > 0:
-                        time.sleep(wait)
+                        time.sleep(min(wait, 1e9))  # thirty years; beyond three hundred, it fails
                     tally.late.append(max(0.0, -wait))
                 life = life or self._begin(self.sessions.all[number])
                 self._step(life, tally)
