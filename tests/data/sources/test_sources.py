@@ -2,8 +2,10 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import tarfile
 import zipfile
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import polars as pl
@@ -349,6 +351,32 @@ class TestTable:
         pl.DataFrame({"item": [7, None], "user": ["a", "b"]}).write_parquet(path)
         with pytest.raises(errors.BadIdError, match="row 2 has no item id"):
             read(path)
+
+    def test_parquet_whose_text_is_bytes(self, tmp_path: Path) -> None:
+        path = tmp_path / "log.parquet"
+        times = [b"2020-09-13 12:26:40", b"2020-09-13 12:26:41"]
+        columns = {"user": [b"a", "ä".encode()], "item": [b"7", b"8"], "rating": [b"4.5", None], "time": times}
+        pl.DataFrame(columns).write_parquet(path)
+        moment = 1_600_000_000
+        assert read(path).events.rows() == [("a", "7", 4.5, moment), ("ä", "8", None, moment + 1)]
+        pl.DataFrame(columns | {"user": [b"a", b"\xe4"]}).write_parquet(path)
+        with pytest.raises(errors.WrongEncodingError, match="row 2: the column user holds bytes"):
+            read(path)
+        pl.DataFrame(columns | {"title": [b"One", b"\xe4"]}).write_parquet(path)
+        titles = read(path).titles
+        assert titles is not None
+        assert titles.rows() == [("7", "One")]
+
+    @pytest.mark.parametrize("zone", ["Turkey", "+05:30", "-08:00", "+00:00"])
+    def test_parquet_with_times_of_any_zone(self, zone: str, tmp_path: Path) -> None:
+        path = tmp_path / "log.parquet"
+        times = pl.Series([1_600_000_000_000_000]).cast(pl.Datetime("us", "Turkey"))
+        pl.DataFrame({"user": ["a"], "item": ["7"], "time": times}).write_parquet(path)
+        raw = path.read_bytes()
+        # The zone stands in a schema in base 64; others write offsets there, which are as long.
+        schema = max(re.findall(rb"[A-Za-z0-9+/=]{80,}", raw), key=len)
+        path.write_bytes(raw.replace(schema, b64encode(b64decode(schema).replace(b"Turkey", zone.encode()))))
+        assert read(path).events.rows() == [("a", "7", 1_600_000_000)]
 
     def test_parquet_inside_gzip(self, write: Write, tmp_path: Path) -> None:
         pl.DataFrame({"item": [7], "user": ["a"]}).write_parquet(tmp_path / "log.parquet")
