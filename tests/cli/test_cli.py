@@ -112,6 +112,19 @@ def test_a_name_in_another_encoding_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [("prepare", "", "--out", "d"), ("prepare", "synthetic", "--out", ""), ("prepare", "synthetic", "--out=")],
+)
+def test_an_empty_argument_is_not_the_folder_that_one_is_in(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("user,item\n" + "a,x\na,y\n" * 5)
+    assert "is empty" in refused(duet_here(*arguments), "usage")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         *("recommend r d --out x.csv --threads 0", "train d --threads -1", "export r d --out b --threads 99999"),
@@ -370,8 +383,9 @@ class TestBadInput:
 
     def test_an_unknown_option(self, tmp_path: Path) -> None:
         refused(duet_here("prepare", "synthetic", "--out", tmp_path / "out", "--pepole", "3"), "usage")
-        told = refused(duet_here("evaluate", tmp_path, tmp_path, "--devices", "3"), "usage")
-        assert "Did you mean --limit-devices?" in told
+        result = duet_here("evaluate", tmp_path, tmp_path, "--devices", "3")
+        assert "Did you mean --limit-devices?" in refused(result, "usage")
+        assert result.stderr.endswith("  hint: see `duet evaluate --help`\n")
 
     def test_refusals_as_json(self, tmp_path: Path) -> None:
         result = self.prepare(tmp_path, tmp_path / "nothing.csv", "--json")

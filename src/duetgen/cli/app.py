@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from typing import Final
 
@@ -14,6 +15,9 @@ from duetgen.errors import DuetError, MissingExtraError, printable
 
 NOT_TAKEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Why a disk takes no more."""
+
+EMPTY_OPTION: Final = re.compile(r"--[\w-]+=")
+"""An option with a value that is empty."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -89,7 +93,8 @@ def run(arguments: list[str]) -> None:
         check_text(arguments)
         app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as cause:
-        console.refuse("usage", printable(str(cause)), "see `duet --help` or `duet VERB --help`", "--json" in arguments)
+        command = " ".join(("duet", *(cause.command_chain or ())))
+        console.refuse("usage", printable(str(cause)), f"see `{command} --help`", "--json" in arguments)
         sys.exit(2)
     except DuetError as error:
         console.refuse(error.code, error.message, error.hint, "--json" in arguments)
@@ -99,10 +104,19 @@ def run(arguments: list[str]) -> None:
 def check_text(arguments: list[str]) -> None:
     """Refuse what is no text: a name of a file may be any bytes, and what holds it is written and printed as UTF-8.
 
+    What is empty is none either: as a path it would be the folder that one is in.
+
     Raises:
         UsageError: naming the first one.
     """
     for argument in arguments:
+        if not argument or EMPTY_OPTION.fullmatch(argument):
+            from duetgen.cli.prepare import UsageError
+
+            raise UsageError(
+                f"{argument or 'an argument'} is empty",
+                "leave it out, or give its value; a variable of the shell may not be set",
+            )
         try:
             argument.encode()
         except UnicodeEncodeError:

@@ -317,6 +317,16 @@ class TestTable:
         path = write("log.txt", "user,item\na,x\n".replace(",", separator))
         assert read(path).events.rows() == [("a", "x")]
 
+    @pytest.mark.parametrize(("told", "stands"), [("semicolon", ","), ("comma", "|"), ("tab", ";"), ("bar", " ")])
+    @pytest.mark.parametrize("header", [True, False])
+    def test_another_separator_than_the_one_named(self, told: str, stands: str, header: bool, write: Write) -> None:
+        path = write("log.csv", "user,item,time\na,x,5\n".replace(",", stands))
+        columns = Columns() if header else Columns(user="1", item="2")
+        with pytest.raises(errors.MissingColumnError) as refusal:
+            read(path, "table", columns=columns, reading=Reading(header=header, separator=told))
+        name = {",": "comma", "|": "bar", ";": "semicolon", " ": "blanks"}[stands]
+        assert refusal.value.hint == f"its first line has another separator: --separator {name}"
+
     def test_without_time_and_rating(self, write: Write) -> None:
         assert read(write("log.csv", "user,item\na,x\n")).events.columns == ["user", "item"]
 
@@ -444,6 +454,12 @@ class TestRead:
     def test_unknown_source(self, write: Write) -> None:
         with pytest.raises(errors.UnknownSourceError):
             read(write("a", "x"), "movielens")
+
+    def test_a_log_where_its_kind_should_stand(self, write: Write) -> None:
+        one, other = write("1.csv", "user,item\na,x\n"), write("2.csv", "user,item\na,y\n")
+        with pytest.raises(errors.UnknownSourceError) as refusal:
+            read(other, str(one))
+        assert "put those of one log into a folder" in refusal.value.hint
 
     def test_no_input(self) -> None:
         with pytest.raises(errors.InputMissingError):

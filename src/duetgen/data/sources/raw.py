@@ -146,7 +146,8 @@ def separator_named(text: str | None) -> str | None:
 
 
 def _read_text(path: Path, find: Find, header: bool, separator: str | None) -> Iterator[Raw]:
-    separator = separator_named(separator) or separator_of(sample(path)[0])
+    told = separator_named(separator)
+    separator = told or separator_of(sample(path)[0])
     quoted = separator != BLANKS and len(separator) == 1
     found: Found | None = None
     for block in blocks(path, quoted=quoted):
@@ -154,11 +155,17 @@ def _read_text(path: Path, find: Find, header: bool, separator: str | None) -> I
             first = next((i for i, line in enumerate(block.lines) if line.strip()), None)
             if first is None:
                 continue
-            if header:
-                found = find(header_of(block.lines[first], separator)[1])
-                block = block.skip(first + 1)
-            else:
-                found = find([str(i + 1) for i in range(len(split_line(block.lines[first], separator)))])
+            line = block.lines[first]
+            names = header_of(line, separator)[1]
+            try:
+                found = find(names if header else [str(i + 1) for i in range(len(names))])
+            except MissingColumnError as cause:
+                if told is None or len(names) > 1 or len(header_of(line)[1]) == 1:
+                    raise
+                other = next(name for name, sign in SEPARATOR_NAMES.items() if sign == separator_of(line))
+                hint = f"its first line has another separator: --separator {other}"
+                raise MissingColumnError(cause.message, hint) from cause
+            block = block.skip(first + 1) if header else block
         frame = fields(block, separator, len(found.names), quoted=quoted)
         broken = _broken(frame, block, found, path, separator)
         yield Raw(_chosen(frame, found), "line", found, broken)
