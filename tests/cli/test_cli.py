@@ -468,6 +468,7 @@ def test_assignments_that_mean_nothing_are_refused(assignment: str) -> None:
         ("model.widht", "did you mean model.backbone.width?"),
         ("optimizer.learning_rate", "did you mean optimiser.learning_rate?"),
         ("zzz", "see docs/configuration.md for every setting"),
+        ("finetune", "finetune has several: finetune.scope, finetune.steps, finetune.learning_rate, …"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_told_with_the_one_that_was_meant(key: str, hint: str) -> None:
@@ -484,6 +485,13 @@ def test_a_setting_that_does_not_exist_is_told_with_the_one_that_was_meant(key: 
         ("[model]\nmethod = 'dute'", "Invalid enum value 'dute'", "did you mean duet?"),
         ("[model.backbone]\ndropout = 'aut'", "Invalid enum value 'aut'", "did you mean auto?"),
         ("[finetune]\nscope = 'hole'", "Invalid enum value 'hole'", "did you mean whole?"),
+        ("[model]\nmethod = 'x'", "Invalid enum value 'x'", "choose among base, cloud, duet, finetune"),
+        ("seed = -1", "seed is -1", "it must lie in 0 to 2,147,483,647"),
+        (
+            "[model.backbone]\nhead = 'low-rank'\nrank = 65",
+            "model.backbone.rank 65 is more than the matrices of a head have",
+            "choose at most the width of the device model, 64",
+        ),
         ("[seed]\nx = 1", "there is no setting seed.x", "did you mean seed?"),
         ("model = 3", "Expected `object`", "see docs/configuration.md for every setting"),
         ("seed = 'one'", "Expected `int`", "see docs/configuration.md for every setting"),
