@@ -167,6 +167,41 @@ def test_a_result_that_cannot_be_printed_is_one_line(words: str, tmp_path: Path)
     assert hint.startswith("  hint: free some space")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["data list", "data list --json"])
+def test_a_result_that_a_disk_takes_in_part_is_told(words: str, unbuffered: str, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    with (tmp_path / "out").open("w") as out:
+        ended = subprocess.run(
+            [sys.executable, "-m", "duetgen", *words.split()],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("duet: cannot print the result: File too large [output-unwritable]\n  hint: ")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["data list", "data list --json"])
+def test_a_result_that_nobody_reads_ends_as_a_pipe_does(words: str, unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "duetgen", *words.split()],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_help_names_every_verb() -> None:
     result = duet("--help")
     assert result.returncode == 0

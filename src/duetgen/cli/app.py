@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ EMPTY_OPTION: Final = re.compile(r"--[\w-]+=")
 def main(arguments: list[str] | None = None) -> None:
     """Run `duet` with `arguments` (the process's own by default) and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    keep_whole()
     # torch's threads wait asleep, not spinning: on a machine that others use too, spinning costs more than it gains.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.refuse("interrupted", f"stopped by {by}", hint, "--json" in arguments)
         sys.exit(code)
     except BrokenPipeError:
-        sys.stderr.close()
+        drop_the_rest()
         sys.exit(141)
     except OSError as cause:
         # All other files that cannot be written are refused where they are: this is standard output.
@@ -49,8 +51,20 @@ def main(arguments: list[str] | None = None) -> None:
 
         told_cause = f"cannot print the result: {cause.strerror}"
         console.refuse("output-unwritable", told_cause, "free some space, or print elsewhere", as_json=False)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is left of it would fail again at the end.
+        drop_the_rest()
         sys.exit(2)
+
+
+def drop_the_rest() -> None:
+    """What is left of standard output would fail again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def keep_whole() -> None:
+    """Buffer standard output where PYTHONUNBUFFERED does not: of what a disk takes in part the rest is lost there."""
+    out = sys.stdout
+    if isinstance(raw := getattr(out, "buffer", None), io.RawIOBase):
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=True)
 
 
 def run(arguments: list[str]) -> None:
