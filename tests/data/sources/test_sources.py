@@ -409,6 +409,12 @@ class TestTable:
         log = read(train, test_input=test)
         assert log.events.rows() == [("a", "x", 0), ("a", "y", 0), ("a", "z", 2)]
 
+    def test_second_file_that_is_the_first(self, write: Write, tmp_path: Path) -> None:
+        path = write("log.csv", "user,item\na,x\na,y\n")
+        (tmp_path / "other.csv").symlink_to(path)
+        with pytest.raises(errors.BadSettingError, match="is both the log and its test events"):
+            read(path, test_input=tmp_path / "other.csv")
+
     def test_second_file_of_other_columns(self, write: Write) -> None:
         with pytest.raises(errors.BadSettingError):
             read(write("a.csv", "user,item\na,x\n"), test_input=write("b.csv", "user,item,rating\na,z,1\n"))

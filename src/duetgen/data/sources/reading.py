@@ -77,6 +77,8 @@ def read(
     if path is None:
         raise InputMissingError(f"the source {source} needs an input", "name the log file")
     path = Path(path)
+    if test_input is not None and test_input.resolve() == path.resolve():
+        raise BadSettingError(f"{path} is both the log and its test events", "name the file of test events alone")
     told = columns != Columns() or reading.of_table
     kind = KINDS[source if source != "auto" else detect(path, columns=told)]
     if told and not takes_columns(kind):
