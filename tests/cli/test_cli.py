@@ -260,6 +260,20 @@ def test_evaluate_json_holds_every_figure_with_its_interval(folder: Path) -> Non
     assert full["provenance"]["config"]["model"]["method"] == "duet"
 
 
+def test_of_several_devices_one_alone_has_targets(tmp_path: Path) -> None:
+    early = [f"u{i % 4},i{i % 7},{1_600_000_000 + i}" for i in range(40)]
+    late = [f"u9,i{i % 7},{1_600_001_000 + i}" for i in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *early, *late, ""]))
+    small = ("--epochs", "1", "--width", "4", "--cloud-model", "none", "--quiet")
+    data, run = tmp_path / "data", tmp_path / "run"
+    assert duet_here("prepare", tmp_path / "log.csv", "--out", data).returncode == 0
+    assert duet_here("train", data, "--out", run, *small).returncode == 0
+    told = json.loads(duet_here("evaluate", run, data, "--bootstrap", "0", "--json").stdout)
+    names = [one["condition"]["kind"] for one in told[0]["conditions"]]
+    assert "own" in names
+    assert "another" not in names
+
+
 def test_a_base_run_is_measured_with_its_global_model_alone(folder: Path) -> None:
     result = duet_here("evaluate", folder / "base", folder / "data", "--json")
     assert [condition["name"] for condition in json.loads(result.stdout)[0]["conditions"]] == ["zero"]
