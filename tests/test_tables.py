@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from duetgen.backbones import BACKBONES
 from duetgen.core import ENCODERS, KINDS, SequenceEncoder
 from duetgen.data.sources.kinds import KINDS as KINDS_OF_LOGS
 from duetgen.device import POLICIES
+from duetgen.training import TrainConfig
+from duetgen.training.config import ranges
 
 ROOT = Path(__file__).parent.parent
 TOYS = Path(__file__).with_name("toys.py")
@@ -63,6 +66,28 @@ def test_a_policy_of_a_toy() -> None:
     assert "nothing is not a bundle" in accepted.stderr
     refused = toys("compare", "nothing", "--policies", "once,twice", "--out", "nowhere")
     assert "--policies has no 'twice'" in refused.stderr
+
+
+def number(text: str) -> float:
+    """A number as pages write it: 2³¹ − 1, 10,000, 1e-9."""
+    base, power, less = re.fullmatch(r"([\d.,e-]+?)([⁰¹²³⁴⁵⁶⁷⁸⁹]*)( − 1)?", text).groups()  # type: ignore[union-attr]
+    value = float(base.replace(",", ""))
+    digits = power.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789"))
+    return value ** int(digits or 1) - bool(less)
+
+
+def test_the_page_of_settings_has_the_range_of_each_number() -> None:
+    rows = re.findall(
+        r"^\| `([^`]+)` \|[^|]*\|[^|]*\|([^|]*)\|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE
+    )
+    told = {name: range_.strip().split(" to ") for name, range_ in rows}
+    for name, _, low, high in ranges(TrainConfig()):
+        least, most = told[name]
+        assert number(least) == low, name
+        if most[0].isdigit():
+            assert number(most) == high, name
+        else:  # Another setting.
+            assert most.strip("`").startswith(("width", "model.")), name
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,10 @@ class TestBombs:
         parts = [zstandard.compress(part.encode()) for part in (LOG[:half], LOG[half:])]
         (tmp_path / "log.zst").write_bytes(b"".join(parts))
         assert len(read(tmp_path / "log.zst").events) == 40
+        # As pzstd writes it: before each frame one to skip, with the size of what follows.
+        skipped = [struct.pack("<3I", 0x184D2A50, 4, len(part)) + part for part in parts]
+        (tmp_path / "log.zst").write_bytes(b"".join(skipped))
+        assert len(read(tmp_path / "log.zst").events) == 40
 
     def test_packed_twice(self, tmp_path: Path) -> None:
         (tmp_path / "log.zst").write_bytes(zstandard.compress(gzip.compress(LOG.encode())))

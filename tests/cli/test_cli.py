@@ -112,6 +112,19 @@ def test_a_name_in_another_encoding_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [("prepare", "", "--out", "d"), ("prepare", "synthetic", "--out", ""), ("prepare", "synthetic", "--out=")],
+)
+def test_an_empty_argument_is_not_the_folder_that_one_is_in(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("user,item\n" + "a,x\na,y\n" * 5)
+    assert "is empty" in refused(duet_here(*arguments), "usage")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         *("recommend r d --out x.csv --threads 0", "train d --threads -1", "export r d --out b --threads 99999"),
@@ -164,6 +177,41 @@ def test_a_standard_stream_that_was_closed_leads_nowhere(code: int, closed: str,
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "key").read_text().startswith("somebody's" if code else "-----BEGIN PRIVATE KEY-----")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["data list", "data list --json"])
+def test_a_result_that_a_disk_takes_in_part_is_told(words: str, unbuffered: str, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    with (tmp_path / "out").open("w") as out:
+        ended = subprocess.run(
+            [sys.executable, "-m", "duetgen", *words.split()],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("duet: cannot print the result: File too large [output-unwritable]\n  hint: ")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["data list", "data list --json"])
+def test_a_result_that_nobody_reads_ends_as_a_pipe_does(words: str, unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "duetgen", *words.split()],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 def test_help_names_every_verb() -> None:
@@ -222,6 +270,20 @@ def test_evaluate_json_holds_every_figure_with_its_interval(folder: Path) -> Non
     assert "auc" in candidates["conditions"][0]["metrics"]
     assert full["provenance"]["dataset_sha256"]
     assert full["provenance"]["config"]["model"]["method"] == "duet"
+
+
+def test_of_several_devices_one_alone_has_targets(tmp_path: Path) -> None:
+    early = [f"u{i % 4},i{i % 7},{1_600_000_000 + i}" for i in range(40)]
+    late = [f"u9,i{i % 7},{1_600_001_000 + i}" for i in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *early, *late, ""]))
+    small = ("--epochs", "1", "--width", "4", "--cloud-model", "none", "--quiet")
+    data, run = tmp_path / "data", tmp_path / "run"
+    assert duet_here("prepare", tmp_path / "log.csv", "--out", data).returncode == 0
+    assert duet_here("train", data, "--out", run, *small).returncode == 0
+    told = json.loads(duet_here("evaluate", run, data, "--bootstrap", "0", "--json").stdout)
+    names = [one["condition"]["kind"] for one in told[0]["conditions"]]
+    assert "own" in names
+    assert "another" not in names
 
 
 def test_a_base_run_is_measured_with_its_global_model_alone(folder: Path) -> None:
@@ -382,8 +444,9 @@ class TestBadInput:
 
     def test_an_unknown_option(self, tmp_path: Path) -> None:
         refused(duet_here("prepare", "synthetic", "--out", tmp_path / "out", "--pepole", "3"), "usage")
-        told = refused(duet_here("evaluate", tmp_path, tmp_path, "--devices", "3"), "usage")
-        assert "Did you mean --limit-devices?" in told
+        result = duet_here("evaluate", tmp_path, tmp_path, "--devices", "3")
+        assert "Did you mean --limit-devices?" in refused(result, "usage")
+        assert result.stderr.endswith("  hint: see `duet evaluate --help`\n")
 
     def test_refusals_as_json(self, tmp_path: Path) -> None:
         result = self.prepare(tmp_path, tmp_path / "nothing.csv", "--json")
@@ -466,6 +529,7 @@ def test_assignments_that_mean_nothing_are_refused(assignment: str) -> None:
         ("model.widht", "did you mean model.backbone.width?"),
         ("optimizer.learning_rate", "did you mean optimiser.learning_rate?"),
         ("zzz", "see docs/configuration.md for every setting"),
+        ("finetune", "finetune has several: finetune.scope, finetune.steps, finetune.learning_rate, …"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_told_with_the_one_that_was_meant(key: str, hint: str) -> None:
@@ -482,6 +546,13 @@ def test_a_setting_that_does_not_exist_is_told_with_the_one_that_was_meant(key: 
         ("[model]\nmethod = 'dute'", "Invalid enum value 'dute'", "did you mean duet?"),
         ("[model.backbone]\ndropout = 'aut'", "Invalid enum value 'aut'", "did you mean auto?"),
         ("[finetune]\nscope = 'hole'", "Invalid enum value 'hole'", "did you mean whole?"),
+        ("[model]\nmethod = 'x'", "Invalid enum value 'x'", "choose among base, cloud, duet, finetune"),
+        ("seed = -1", "seed is -1", "it must lie in 0 to 2,147,483,647"),
+        (
+            "[model.backbone]\nhead = 'low-rank'\nrank = 65",
+            "model.backbone.rank 65 is more than the matrices of a head have",
+            "choose at most the width of the device model, 64",
+        ),
         ("[seed]\nx = 1", "there is no setting seed.x", "did you mean seed?"),
         ("model = 3", "Expected `object`", "see docs/configuration.md for every setting"),
         ("seed = 'one'", "Expected `int`", "see docs/configuration.md for every setting"),

@@ -157,6 +157,29 @@ class TestByHand:
         prepare(write("1.csv", log), tmp_path / "data", config)
         later = append(write("2.csv", "user,item,timestamp\na,x,2020-09-14T12:00:00\n"), tmp_path / "data")
         assert "the time unit milliseconds, which is for numbers, is not used" in "; ".join(later.remarks)
+        told = msgspec.structs.replace(settings_of(Dataset(tmp_path / "data")), reading=Reading(time_unit="seconds"))
+        with pytest.raises(errors.BadSettingError, match="the times are dates, and the time unit seconds is for"):
+            append(write("3.csv", "user,item,timestamp\na,x,2020-09-15T12:00:00\n"), tmp_path / "data", told)
+
+    @pytest.mark.parametrize(
+        ("columns", "reading", "before"),
+        [
+            (Columns(), Reading(separator="bar"), MONDAY.replace(",", "|")),
+            (Columns(user="1", item="2", timestamp="3"), Reading(header=False), MONDAY.partition("\n")[2]),
+        ],
+        ids=["separator", "no header"],
+    )
+    def test_a_log_of_lines_is_followed_by_one_of_fields_with_names(
+        self, columns: Columns, reading: Reading, before: str, write: Write, tmp_path: Path
+    ) -> None:
+        config = msgspec.structs.replace(CONFIG, columns=columns, reading=reading)
+        prepare(write("1.csv", before), tmp_path / "data", config)
+        pl.read_csv(TUESDAY.encode()).write_parquet(tmp_path / "2.parquet")
+        append(tmp_path / "2.parquet", tmp_path / "data")
+        append(write("3.jsonl", '{"user": "a", "item": "x", "timestamp": 60}\n'), tmp_path / "data")
+        # What was said of the first log holds for the next one of its form.
+        manifest = append(write("4.csv", before.replace("x", "v")), tmp_path / "data")
+        assert len(manifest.versions) == 3
 
     def test_steps(self, write: Write, monday: Path) -> None:
         manifest = append(write("tuesday.csv", TUESDAY), monday)

@@ -40,3 +40,7 @@ def test_oldest_that_is_allowed() -> None:
 def test_refusals(kind: str, staleness: int, what: str) -> None:
     with pytest.raises(InvalidConditionError, match=what):
         Condition(kind, staleness)  # type: ignore[arg-type]
+
+
+def test_a_lone_device_has_no_other_to_borrow_from() -> None:
+    assert [condition.name for condition in default_conditions((0,), lone=True)] == ["own", "zero", "random"]

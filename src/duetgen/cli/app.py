@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 import tempfile
 from typing import Final
 
 from duetgen import __version__
+from duetgen.cli import streams
 from duetgen.cli.stopping import by_signals, told
 from duetgen.errors import DuetError, MissingExtraError, printable
 
 NOT_TAKEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Why a disk takes no more."""
 
+EMPTY_OPTION: Final = re.compile(r"--[\w-]+=")
+"""An option with a value that is empty."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `duet` with `arguments` (the process's own by default) and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    open_streams()
+    streams.open_closed()
+    streams.keep_whole()
     # torch's threads wait asleep, not spinning: on a machine that others use too, spinning costs more than it gains.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -37,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.refuse("interrupted", f"stopped by {by}", hint, "--json" in arguments)
         sys.exit(code)
     except BrokenPipeError:
-        sys.stderr.close()
+        streams.drop_the_rest()
         sys.exit(141)
     except OSError as cause:
         # All other files that cannot be written are refused where they are: these are standard output, and what
@@ -51,22 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             raise
         console.refuse("output-unwritable", told_cause, hint, as_json=False)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is left of it would fail again at the end.
+        streams.drop_the_rest()
         sys.exit(2)
-
-
-def open_streams() -> None:
-    """Let a standard stream that whoever started this process has closed lead nowhere: another file would have its
-    number, and what libraries print would go there.
-    """
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
-            os.set_inheritable(number, True)
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def has_temporary_folder() -> bool:
@@ -118,7 +110,8 @@ def run(arguments: list[str]) -> None:
         check_text(arguments)
         app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as cause:
-        console.refuse("usage", printable(str(cause)), "see `duet --help` or `duet VERB --help`", "--json" in arguments)
+        command = " ".join(("duet", *(cause.command_chain or ())))
+        console.refuse("usage", printable(str(cause)), f"see `{command} --help`", "--json" in arguments)
         sys.exit(2)
     except DuetError as error:
         console.refuse(error.code, error.message, error.hint, "--json" in arguments)
@@ -128,10 +121,19 @@ def run(arguments: list[str]) -> None:
 def check_text(arguments: list[str]) -> None:
     """Refuse what is no text: a name of a file may be any bytes, and what holds it is written and printed as UTF-8.
 
+    What is empty is none either: as a path it would be the folder that one is in.
+
     Raises:
         UsageError: naming the first one.
     """
     for argument in arguments:
+        if not argument or EMPTY_OPTION.fullmatch(argument):
+            from duetgen.cli.prepare import UsageError
+
+            raise UsageError(
+                f"{argument or 'an argument'} is empty",
+                "leave it out, or give its value; a variable of the shell may not be set",
+            )
         try:
             argument.encode()
         except UnicodeEncodeError:

@@ -44,6 +44,10 @@ class Plain(Console):
             soft_wrap = True
         super().print(*objects, soft_wrap=soft_wrap, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Nobody reads on: the process ends as any other does then."""
+        raise
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Text to print."""
         return super().render_str(shown(text), **options)

@@ -132,7 +132,7 @@ def evaluate(
     protocols = protocol or ["given" if data.has_given and part == "test" else "full"]
     found = []
     for _, model, settings, seen in models:
-        conditions = default_conditions(ages, has_parts(model))
+        lone = len(set(seen.targets(part).device_N.tolist())) < 2
         with console.counting(quiet or json) as progress:
             found.append(
                 run_evaluation(
@@ -140,7 +140,7 @@ def evaluate(
                     seen,
                     part=part,
                     protocols=protocols,
-                    conditions=[one for one in conditions if one.kind != "another" or data.devices > 1],
+                    conditions=default_conditions(ages, has_parts(model), lone),
                     limit_devices=limit_devices,
                     bootstrap=bootstrap,
                     seed=seed,

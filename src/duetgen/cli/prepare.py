@@ -150,8 +150,6 @@ def prepare(
     if append is not None and (source in KINDS or input is None or test_input is not None):
         images = ", and images cannot grow" if source in KINDS else ""
         raise UsageError(f"--append takes one log of events{images}", "write `duet prepare LOG --append DATASET`")
-    if append == "":
-        raise UsageError("--append names no dataset", "write `duet prepare LOG --append DATASET`")
     if input is not None and (log := find_named_log(input)) is not None:
         if append is None:
             name = name or canonical(input.name)
@@ -166,7 +164,7 @@ def prepare(
     if out is None:
         raise UsageError("`duet prepare` needs a folder to make", "give --out DIR")
     if root is not None:
-        base = settings_of(Dataset(root), None if source == "auto" else source)
+        base = settings_of(Dataset(root), None if source == "auto" else source, input)
     else:
         base = PrepareConfig(source=source, synthetic=SyntheticConfig(**given(seed=seed, people=people)))
     columns = given(

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from duetgen.wire.limits import MAX_PASSES
+
 COUNT: Final = Number(gte=1, lte=2**31 - 1)
 SEED: Final = Number(gte=0, lte=2**31 - 1)
 RESAMPLES: Final = Number(gte=0, lte=1_000_000)
@@ -22,5 +24,5 @@ def passes(_: Any, value: int | None) -> None:
     Raises:
         ValueError: it is none.
     """
-    if value is not None and not 1 <= value <= 100_000:
-        raise ValueError("Must be 1 to 100,000; leave it out for the default.")
+    if value is not None and not 1 <= value <= MAX_PASSES:
+        raise ValueError(f"Must be 1 to {MAX_PASSES:,}; leave it out for the default.")

@@ -20,8 +20,11 @@ from duetgen.data.memory import Memory
 from duetgen.data.partitions import Run, in_threads
 from duetgen.data.prepare import PrepareConfig, make_dataset
 from duetgen.data.sources import read
+from duetgen.data.sources.detect import LOGS
+from duetgen.data.sources.files import parts_of
 from duetgen.data.sources.ids import in_another_form, shown
 from duetgen.data.sources.log import Columns, Log, Progress
+from duetgen.data.sources.raw import form_of
 from duetgen.data.sources.synthetic import Synthetic
 from duetgen.data.sources.times import CLOCK_FROM
 from duetgen.data.spool import Spool
@@ -81,8 +84,9 @@ def append(
             except OSError as cause:
                 raise unwritable(root, cause) from cause
         dataset = Dataset(root)
-        config = config or settings_of(dataset)
-        check_settings(dataset, config)
+        before = settings_of(dataset)
+        config = config or settings_of(dataset, input=input)
+        check_settings(dataset, config, before)
         standing = Standing.of(dataset)
         folder = held.enter_context(
             new_folder(out, marker=Dataset.marker, own=own_files(out), overwrite=overwrite or in_place)
@@ -93,18 +97,29 @@ def append(
         say(f"reading {input.name}")
         spool = Spool(work / "log", memory.most_ids)
         spool.begin(standing.users, standing.items)
-        log = read(input, config.source, columns=config.columns, reading=config.reading, spool=spool)
+        log = read(
+            input,
+            config.source,
+            columns=config.columns,
+            reading=config.reading,
+            spool=spool,
+            numbers=config.reading.time_unit != before.reading.time_unit,
+        )
         check_log(log, config, standing)
         log.remarks.extend(known_of(log, standing))
         return make_dataset(folder, work, input, log, config, memory, say, standing, run)
 
 
-def settings_of(dataset: Dataset, source: str | None = None) -> PrepareConfig:
+def settings_of(dataset: Dataset, source: str | None = None, input: Path | None = None) -> PrepareConfig:
     """The settings of a dataset, for a log to append.
 
     Args:
         dataset: the dataset.
         source: kind of the log; None: as the one before. One of another kind has columns of its own.
+        input: the log. One of fields with names has neither a header nor a separator, whatever the one before had.
+
+    Raises:
+        DuetError: any refusal of reading the beginning of the log.
     """
     manifest = dataset.manifest
     settings = msgspec.convert(manifest.settings, PrepareConfig)
@@ -113,12 +128,15 @@ def settings_of(dataset: Dataset, source: str | None = None) -> PrepareConfig:
     if source not in (None, before):
         settings = msgspec.structs.replace(settings, columns=Columns())
         reading = msgspec.structs.replace(reading, header=True, separator=None, time_unit=None)
+    elif input is not None and reading.of_table and form_of(parts_of(input, LOGS)[0]) != "text":
+        settings = settings if reading.header else msgspec.structs.replace(settings, columns=Columns())
+        reading = msgspec.structs.replace(reading, header=True, separator=None)
     return msgspec.structs.replace(
         settings, name=manifest.name, split=manifest.split.kind, source=source or before, reading=reading
     )
 
 
-def check_settings(dataset: Dataset, config: PrepareConfig) -> None:
+def check_settings(dataset: Dataset, config: PrepareConfig, held: PrepareConfig) -> None:
     """Refuse a dataset that cannot grow, and settings that are not its own.
 
     Raises:
@@ -133,7 +151,6 @@ def check_settings(dataset: Dataset, config: PrepareConfig) -> None:
             if split == "given"
             else "prepare the whole log anew, or with --split leave-one-out",
         )
-    held = settings_of(dataset)
     pairs = [(name, getattr(config, name), getattr(held, name)) for name in PrepareConfig.__struct_fields__]
     pairs = [pair for pair in pairs if pair[0] not in OF_LOG]
     pairs.append(("keep_behaviours", config.reading.keep_behaviours, held.reading.keep_behaviours))

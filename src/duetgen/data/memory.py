@@ -13,7 +13,7 @@ import polars as pl
 from duetgen.data.errors import BadSettingError, MemoryLimitError
 from duetgen.data.partitions import WORKERS
 from duetgen.data.sources.files import on_disk, open_input, parts_of
-from duetgen.data.sources.raw import form_of
+from duetgen.data.sources.raw import form_of, scan
 from duetgen.data.spool import Spool
 from duetgen.errors import DuetError
 
@@ -77,7 +77,7 @@ class Memory(msgspec.Struct, frozen=True):
             input: the log.
             standing: events that it is appended to.
         """
-        with contextlib.suppress(DuetError, OSError, pl.exceptions.PolarsError):
+        with contextlib.suppress(DuetError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
             events = standing + sum(events_in(path) for path in parts_of(input))
             need = FIXED + min(WORKERS * EVENT * min(events, MOST_EVENTS), self.limit - FIXED)
             return (
@@ -90,7 +90,7 @@ class Memory(msgspec.Struct, frozen=True):
 def events_in(path: Path) -> int:
     """About how many events a file holds: rows of Parquet, or lines as long as its first."""
     if form_of(path) == "parquet":
-        rows: int = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+        rows: int = scan(path).select(pl.len()).collect().item()
         return rows
     with open_input(path) as stream:
         start = stream.read(2**16)

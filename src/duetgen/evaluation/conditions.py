@@ -57,8 +57,17 @@ def has_parts(model: object) -> bool:
     return getattr(model, "generator", None) is not None and getattr(model, "cloud", None) is not None
 
 
-def default_conditions(staleness: Sequence[int] = STALENESS, parts: bool = False) -> tuple[Condition, ...]:
-    """Own theta at each age in events, the global model, and the two controls; each part alone, where there are two."""
+def default_conditions(
+    staleness: Sequence[int] = STALENESS, parts: bool = False, lone: bool = False
+) -> tuple[Condition, ...]:
+    """Own theta at each age in events, the global model, and the two controls; each part alone, where there are two.
+
+    Args:
+        staleness: the ages.
+        parts: whether theta has two parts.
+        lone: whether one device alone has targets, which then has no other to borrow from.
+    """
     own = [Condition("own", age) for age in staleness]
     alone = [Condition("own", age, part) for part in ("weights", "bias") for age in staleness] if parts else []
-    return (*own, *alone, ZERO, Condition("another"), Condition("random"))
+    another = [] if lone else [Condition("another")]
+    return (*own, *alone, ZERO, *another, Condition("random"))

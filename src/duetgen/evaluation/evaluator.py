@@ -155,8 +155,7 @@ def settle_conditions(
     if not model.personal:
         return [ZERO]
     if conditions is None:
-        alone = selection.devices_in_part < 2
-        return [condition for condition in default_conditions() if not (alone and condition.kind == "another")]
+        return list(default_conditions(lone=selection.devices_in_part < 2))
     if not conditions:
         raise NothingToEvaluateError("no condition was asked for", "name at least one, such as `own`")
     return list(dict.fromkeys(conditions))

@@ -14,7 +14,7 @@ from duetgen.core import ENCODERS, SequenceEncoder
 from duetgen.documents import decode_toml
 from duetgen.errors import DuetError, did_you_mean, nearest
 from duetgen.recommender import ModelConfig
-from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_OPINION_ITEMS, MAX_WINDOW
+from duetgen.wire.limits import MAX_GENERATOR_HISTORY, MAX_OPINION_ITEMS, MAX_PASSES, MAX_WINDOW
 from duetgen.wire.messages import MetPolicy
 
 SEE: Final = "see docs/configuration.md for every setting"
@@ -188,9 +188,14 @@ def convert_config(tree: dict[str, Any], source: str = "") -> TrainConfig:
         config = msgspec.convert(tree, TrainConfig)
     except msgspec.ValidationError as cause:
         name = str(cause).rpartition("`$.")[2].rstrip("`")
-        meant = did_you_mean(str(dict(leaves(tree)).get(name)), known.get(name, ()))
-        raise InvalidConfigError(f"{source}a setting has a wrong value: {cause}", meant or SEE) from cause
-    check_config(config)
+        words = known.get(name, ())
+        otherwise = f"choose among {', '.join(words)}" if len(words) > 1 else SEE
+        meant = did_you_mean(str(dict(leaves(tree)).get(name)), words) or otherwise
+        raise InvalidConfigError(f"{source}a setting has a wrong value: {cause}", meant) from cause
+    try:
+        check_config(config)
+    except InvalidConfigError as refusal:
+        raise InvalidConfigError(f"{source}{refusal.message}", refusal.hint) from refusal
     return config
 
 
@@ -220,6 +225,8 @@ def words_by_setting() -> dict[str, tuple[str, ...]]:
 def near_setting(key: str) -> str:
     """The hint for a setting that does not exist: the one that was meant, if that can be told."""
     names = list(words_by_setting())
+    if inside := [name for name in names if name.startswith(f"{key}.")]:
+        return f"{key} has several: {', '.join(inside[:3])}, …"
     last = key.rpartition(".")[2]
     # Of several with one ending the first in the order of the tree, which is the device model's.
     ends = {name.rpartition(".")[2]: name for name in reversed(names)}
@@ -227,24 +234,11 @@ def near_setting(key: str) -> str:
     return f"did you mean {ends[end]}?" if end else did_you_mean(key, names) or SEE
 
 
-def check_config(config: TrainConfig) -> None:
-    """Refuse what no type can: settings out of their range.
-
-    Raises:
-        InvalidConfigError: with the setting's name and the range it may have.
-    """
+def ranges(config: TrainConfig) -> list[tuple[str, float | Literal["auto"], float, float]]:
+    """Every number among the settings: its name, its value, and the least and the largest that it may be."""
     backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
-    cloud = config.model.cloud
-    encoders = [name for name, encoder in ENCODERS.items() if issubclass(encoder, SequenceEncoder)]
-    for setting, named, known in (
-        ("model.name", config.model.name, list(BACKBONES)),
-        ("model.history.encoder", history.encoder, encoders),
-    ):
-        if named not in known:
-            hint = did_you_mean(named, known, f"choose among {', '.join(known)}")
-            raise InvalidConfigError(f"{setting} has no {named!r}", hint)
-    objective, optimiser, finetune = config.objective, config.optimiser, config.finetune
-    ranges: list[tuple[str, float | Literal["auto"], float, float]] = [
+    cloud, objective, optimiser, finetune = config.model.cloud, config.objective, config.optimiser, config.finetune
+    return [
         ("model.backbone.width", backbone.width, 1, 4096),
         ("model.backbone.window", backbone.window, 1, MAX_WINDOW),
         ("model.backbone.dropout", backbone.dropout, 0, 0.99),
@@ -279,22 +273,40 @@ def check_config(config: TrainConfig) -> None:
         ("optimiser.generator_rate", optimiser.generator_rate, 0, 1000),
         ("optimiser.weight_decay", optimiser.weight_decay, 0, 1000),
         ("optimiser.warmup_steps", optimiser.warmup_steps, 0, 10_000_000),
-        ("optimiser.clip", optimiser.clip, 0, 1e9),
+        ("optimiser.clip", optimiser.clip, 0, 10**9),
         ("optimiser.batch_positions", optimiser.batch_positions, 0, 2**24),
         ("optimiser.averaging", optimiser.averaging, 0, 1_000_000),
-        ("optimiser.epochs", optimiser.epochs, 0, 100_000),
-        ("optimiser.patience", optimiser.patience, 0, 100_000),
+        ("optimiser.epochs", optimiser.epochs, 0, MAX_PASSES),
+        ("optimiser.patience", optimiser.patience, 0, MAX_PASSES),
         ("optimiser.unknown_share", optimiser.unknown_share, 0, 0.9),
         ("finetune.steps", finetune.steps, 0, 1000),
         ("finetune.learning_rate", finetune.learning_rate, 0, 10),
         ("finetune.negatives", finetune.negatives, 0, 1_000_000),
         ("validation_devices", config.validation_devices, 1, 2**31 - 1),
-        ("checkpoint_seconds", config.checkpoint_seconds, 0, 1e9),
+        ("checkpoint_seconds", config.checkpoint_seconds, 0, 10**9),
         ("seed", config.seed, 0, 2**31 - 1),
     ]
-    for name, value, low, high in ranges:
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse what no type can: settings out of their range.
+
+    Raises:
+        InvalidConfigError: with the setting's name and the range it may have.
+    """
+    backbone, history, generator = config.model.backbone, config.model.history, config.model.generator
+    cloud = config.model.cloud
+    encoders = [name for name, encoder in ENCODERS.items() if issubclass(encoder, SequenceEncoder)]
+    for setting, named, known in (
+        ("model.name", config.model.name, list(BACKBONES)),
+        ("model.history.encoder", history.encoder, encoders),
+    ):
+        if named not in known:
+            hint = did_you_mean(named, known, f"choose among {', '.join(known)}")
+            raise InvalidConfigError(f"{setting} has no {named!r}", hint)
+    for name, value, low, high in ranges(config):
         if value != "auto" and not low <= value <= high:
-            raise InvalidConfigError(f"{name} is {value}", f"it must lie in {low:g} to {high:g}")
+            raise InvalidConfigError(f"{name} is {value}", f"it must lie in {low:,} to {high:,}")
     if backbone.width % backbone.heads:
         raise InvalidConfigError(
             f"model.backbone.width {backbone.width} does not divide into {backbone.heads} heads",
@@ -331,6 +343,11 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             "of a global model that is kept and a frozen generator nothing is left to train",
             "leave model.generator.frozen out, or train jointly: --joint",
+        )
+    if backbone.head == "low-rank" and backbone.rank > backbone.width:
+        raise InvalidConfigError(
+            f"model.backbone.rank {backbone.rank} is more than the matrices of a head have",
+            f"choose at most the width of the device model, {backbone.width}",
         )
     if backbone.head not in ("auto", "full") and not backbone.residual:
         raise InvalidConfigError(

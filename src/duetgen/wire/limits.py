@@ -146,3 +146,6 @@ MAX_TENSORS: Final = 32
 
 MAX_IDS: Final = 2**31
 """Above every id of a history."""
+
+MAX_PASSES: Final = 100_000
+"""Most passes over the training part, and most without a better one before training stops."""

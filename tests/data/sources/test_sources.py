@@ -2,8 +2,10 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import tarfile
 import zipfile
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import polars as pl
@@ -315,6 +317,16 @@ class TestTable:
         path = write("log.txt", "user,item\na,x\n".replace(",", separator))
         assert read(path).events.rows() == [("a", "x")]
 
+    @pytest.mark.parametrize(("told", "stands"), [("semicolon", ","), ("comma", "|"), ("tab", ";"), ("bar", " ")])
+    @pytest.mark.parametrize("header", [True, False])
+    def test_another_separator_than_the_one_named(self, told: str, stands: str, header: bool, write: Write) -> None:
+        path = write("log.csv", "user,item,time\na,x,5\n".replace(",", stands))
+        columns = Columns() if header else Columns(user="1", item="2")
+        with pytest.raises(errors.MissingColumnError) as refusal:
+            read(path, "table", columns=columns, reading=Reading(header=header, separator=told))
+        name = {",": "comma", "|": "bar", ";": "semicolon", " ": "blanks"}[stands]
+        assert refusal.value.hint == f"its first line has another separator: --separator {name}"
+
     def test_without_time_and_rating(self, write: Write) -> None:
         assert read(write("log.csv", "user,item\na,x\n")).events.columns == ["user", "item"]
 
@@ -350,6 +362,32 @@ class TestTable:
         with pytest.raises(errors.BadIdError, match="row 2 has no item id"):
             read(path)
 
+    def test_parquet_whose_text_is_bytes(self, tmp_path: Path) -> None:
+        path = tmp_path / "log.parquet"
+        times = [b"2020-09-13 12:26:40", b"2020-09-13 12:26:41"]
+        columns = {"user": [b"a", "ä".encode()], "item": [b"7", b"8"], "rating": [b"4.5", None], "time": times}
+        pl.DataFrame(columns).write_parquet(path)
+        moment = 1_600_000_000
+        assert read(path).events.rows() == [("a", "7", 4.5, moment), ("ä", "8", None, moment + 1)]
+        pl.DataFrame(columns | {"user": [b"a", b"\xe4"]}).write_parquet(path)
+        with pytest.raises(errors.WrongEncodingError, match="row 2: the column user holds bytes"):
+            read(path)
+        pl.DataFrame(columns | {"title": [b"One", b"\xe4"]}).write_parquet(path)
+        titles = read(path).titles
+        assert titles is not None
+        assert titles.rows() == [("7", "One")]
+
+    @pytest.mark.parametrize("zone", ["Turkey", "+05:30", "-08:00", "+00:00"])
+    def test_parquet_with_times_of_any_zone(self, zone: str, tmp_path: Path) -> None:
+        path = tmp_path / "log.parquet"
+        times = pl.Series([1_600_000_000_000_000]).cast(pl.Datetime("us", "Turkey"))
+        pl.DataFrame({"user": ["a"], "item": ["7"], "time": times}).write_parquet(path)
+        raw = path.read_bytes()
+        # The zone stands in a schema in base 64; others write offsets there, which are as long.
+        schema = max(re.findall(rb"[A-Za-z0-9+/=]{80,}", raw), key=len)
+        path.write_bytes(raw.replace(schema, b64encode(b64decode(schema).replace(b"Turkey", zone.encode()))))
+        assert read(path).events.rows() == [("a", "7", 1_600_000_000)]
+
     def test_parquet_inside_gzip(self, write: Write, tmp_path: Path) -> None:
         pl.DataFrame({"item": [7], "user": ["a"]}).write_parquet(tmp_path / "log.parquet")
         with pytest.raises(errors.NotTextError, match="inside an archive"):
@@ -370,6 +408,12 @@ class TestTable:
         train, test = write("a.csv", "user,item\na,x\na,y\n"), write("b.csv", "user,item\na,z\n")
         log = read(train, test_input=test)
         assert log.events.rows() == [("a", "x", 0), ("a", "y", 0), ("a", "z", 2)]
+
+    def test_second_file_that_is_the_first(self, write: Write, tmp_path: Path) -> None:
+        path = write("log.csv", "user,item\na,x\na,y\n")
+        (tmp_path / "other.csv").symlink_to(path)
+        with pytest.raises(errors.BadSettingError, match="is both the log and its test events"):
+            read(path, test_input=tmp_path / "other.csv")
 
     def test_second_file_of_other_columns(self, write: Write) -> None:
         with pytest.raises(errors.BadSettingError):
@@ -416,6 +460,12 @@ class TestRead:
     def test_unknown_source(self, write: Write) -> None:
         with pytest.raises(errors.UnknownSourceError):
             read(write("a", "x"), "movielens")
+
+    def test_a_log_where_its_kind_should_stand(self, write: Write) -> None:
+        one, other = write("1.csv", "user,item\na,x\n"), write("2.csv", "user,item\na,y\n")
+        with pytest.raises(errors.UnknownSourceError) as refusal:
+            read(other, str(one))
+        assert "put those of one log into a folder" in refusal.value.hint
 
     def test_no_input(self) -> None:
         with pytest.raises(errors.InputMissingError):

@@ -159,10 +159,9 @@ class TestIso:
             times.read(pl.DataFrame({"timestamp": second, "line": [1]}), PATH, "row")
 
     def test_a_unit_is_for_numbers(self) -> None:
-        found, remark = seconds(["2020-09-13 12:26:40"], "days")
-        assert found == [NOON]
-        assert remark is not None
-        assert "the time unit days, which is for numbers, is not used" in remark
+        for time in ("2020-09-13 12:26:40", datetime(2020, 9, 13, tzinfo=UTC)):
+            with pytest.raises(errors.BadSettingError, match="the times are dates, and the time unit days is for num"):
+                seconds([time], "days")
 
     def test_dates_after_2099_are_refused(self) -> None:
         with pytest.raises(errors.BadTimestampError, match=r"line 3: .* 2101-01-01.* out of range"):

@@ -74,14 +74,19 @@ class EventTable:
     """Takes raw columns and gives the event table.
 
     Every event that is taken in and not given out is counted in a note.
+
+    Args:
+        reading: how the log is read.
+        spool: takes the events; None: one of its own.
+        numbers: see `Times`.
     """
 
-    def __init__(self, reading: Reading | None = None, spool: Spool | None = None) -> None:
+    def __init__(self, reading: Reading | None = None, spool: Spool | None = None, *, numbers: bool = True) -> None:
         self.reading, self._spool = reading or Reading(), spool or Spool()
         self.remarks: list[str] = []
         self._users, self._items = (Ids(name, self._spool.kind(name)) for name in IDS)
         self._headers: dict[tuple[tuple[str, str], ...], Headers] = {}
-        self._times = Times(self.reading.time_unit, drop=self.reading.drop_missing)
+        self._times = Times(self.reading.time_unit, drop=self.reading.drop_missing, numbers=numbers)
         self._titles: list[pl.DataFrame] = []
         self._overflowed = False
         self._read = 0

@@ -72,11 +72,16 @@ class Zstd(io.RawIOBase):
         return True
 
 
+def _zstd(stream: Any) -> io.BufferedReader:
+    return io.BufferedReader(Zstd(stream), 2**17)
+
+
 PACKED: Final[dict[bytes, Callable[[Any], Any]]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
-    b"\x28\xb5\x2f\xfd": lambda stream: io.BufferedReader(Zstd(stream), 2**17),
+    b"\x28\xb5\x2f\xfd": _zstd,
+    b"\x50\x2a\x4d\x18": _zstd,  # A frame to skip, with which a file begins that pzstd packed.
 }
 """What unpacks a stream, by how it begins."""
 

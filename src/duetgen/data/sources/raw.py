@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ from duetgen.data.errors import (
     InputTooLargeError,
     MissingColumnError,
     NotTextError,
+    WrongEncodingError,
 )
 from duetgen.data.sources.files import on_disk, open_input
 from duetgen.data.sources.header import Found, header_of, is_number, separator_of, split_line
 from duetgen.data.sources.lines import BLANKS, Block, blocks, fields, sample, stray_quotes
 from duetgen.data.sources.packing import most_rows
 from duetgen.data.sources.times import parse_iso
+
+# A zone that is an offset, as `+05:30`, has no name, and ends the process else. Moments are in UTC whatever the zone.
+os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")
 
 PARQUET_MAGIC: Final = b"PAR1"
 SEPARATOR_NAMES: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blanks": BLANKS, "\\t": "\t"}
@@ -108,11 +113,7 @@ def first_values(path: Path, found: Found, *, header: bool = True, separator: st
     """The first values of each column of a table, as text; of the form of `read_raw`, which has read it."""
     form = form_of(path)
     if form == "parquet":
-        plain = [
-            name
-            for name, kind in pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema().items()
-            if not kind.is_nested()
-        ]
+        plain = [name for name, kind in scan(path).collect_schema().items() if not kind.is_nested()]
         table = pl.read_parquet(path, columns=plain, n_rows=SAMPLE_ROWS, glob=False, hive_partitioning=False)
         return [[str(value) for value in table[name].drop_nulls()] if name in plain else [] for name in found.names]
     lines = sample(path)[: SAMPLE_ROWS + 1]
@@ -145,7 +146,8 @@ def separator_named(text: str | None) -> str | None:
 
 
 def _read_text(path: Path, find: Find, header: bool, separator: str | None) -> Iterator[Raw]:
-    separator = separator_named(separator) or separator_of(sample(path)[0])
+    told = separator_named(separator)
+    separator = told or separator_of(sample(path)[0])
     quoted = separator != BLANKS and len(separator) == 1
     found: Found | None = None
     for block in blocks(path, quoted=quoted):
@@ -153,11 +155,17 @@ def _read_text(path: Path, find: Find, header: bool, separator: str | None) -> I
             first = next((i for i, line in enumerate(block.lines) if line.strip()), None)
             if first is None:
                 continue
-            if header:
-                found = find(header_of(block.lines[first], separator)[1])
-                block = block.skip(first + 1)
-            else:
-                found = find([str(i + 1) for i in range(len(split_line(block.lines[first], separator)))])
+            line = block.lines[first]
+            names = header_of(line, separator)[1]
+            try:
+                found = find(names if header else [str(i + 1) for i in range(len(names))])
+            except MissingColumnError as cause:
+                if told is None or len(names) > 1 or len(header_of(line)[1]) == 1:
+                    raise
+                other = next(name for name, sign in SEPARATOR_NAMES.items() if sign == separator_of(line))
+                hint = f"its first line has another separator: --separator {other}"
+                raise MissingColumnError(cause.message, hint) from cause
+            block = block.skip(first + 1) if header else block
         frame = fields(block, separator, len(found.names), quoted=quoted)
         broken = _broken(frame, block, found, path, separator)
         yield Raw(_chosen(frame, found), "line", found, broken)
@@ -336,23 +344,54 @@ def _scalar(value: object, role: str, name: str, path: Path, line: int) -> str |
     return str(value)
 
 
+def scan(path: Path) -> pl.LazyFrame:
+    """A Parquet file as it stands: its name is no pattern, and its folder names no columns."""
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False)
+
+
 def _read_parquet(path: Path, find: Find) -> Iterator[Raw]:
     with on_disk(path)[0].open("rb") as file:
         if file.read(4) != PARQUET_MAGIC:
             raise NotTextError(f"{path} is Parquet inside an archive", "unpack it: Parquet compresses by itself")
     try:
-        names = list(pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema())
+        names = list(scan(path).collect_schema())
         found = find(names)
-        rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+        rows = scan(path).select(pl.len()).collect().item()
         if rows > (most := most_rows(path)):
             raise InputTooLargeError(f"{path} has {rows:,} rows; at most {most:,} are read", "cut the log in parts")
         chosen = {role: pl.col(names[i]) for role, i in found.roles.items()}
-        table = (
-            pl.scan_parquet(path, glob=False, hive_partitioning=False).select(**chosen).with_row_index("line", offset=1)
-        )
+        table = scan(path).select(**chosen).with_row_index("line", offset=1)
         table = table.with_columns(pl.col("line").cast(pl.Int64))
-        yield Raw(table.head(0).collect(), "row", found)
+        yield Raw(_with_text(table.head(0).collect(), path, found), "row", found)
         for frame in table.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-            yield Raw(frame, "row", found)
+            yield Raw(_with_text(frame, path, found), "row", found)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as cause:
         raise InputCorruptError(f"{path} is damaged Parquet: {cause}", "write or copy it again") from cause
+
+
+def _with_text(frame: pl.DataFrame, path: Path, found: Found) -> pl.DataFrame:
+    """Bytes as text: many writers of Parquet do not say that a column is UTF-8.
+
+    Raises:
+        WrongEncodingError: they are none, in another column than that of titles.
+    """
+    for role in (role for role, kind in frame.schema.items() if kind == pl.Binary):
+        try:
+            text = frame[role].cast(pl.String)
+        except pl.exceptions.ComputeError:
+            text = pl.Series(role, list(map(_decoded_bytes, frame[role])), dtype=pl.String)
+            if role != "title":
+                wrong = frame.filter(text.is_null() & pl.col(role).is_not_null())
+                raise WrongEncodingError(
+                    f"{path} row {wrong['line'][0]}: the column {found.labels[role]} holds bytes that are not UTF-8",
+                    "write the column as text or integers",
+                ) from None
+        frame = frame.with_columns(text)
+    return frame
+
+
+def _decoded_bytes(value: bytes | None) -> str | None:
+    """The text that bytes are; None where they are none."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return None if value is None else value.decode()
+    return None

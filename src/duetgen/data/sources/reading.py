@@ -45,6 +45,7 @@ def read(
     test_input: Path | None = None,
     synthetic: SyntheticConfig | None = None,
     spool: Spool | None = None,
+    numbers: bool = True,
 ) -> Log:
     """Read an input.
 
@@ -57,6 +58,7 @@ def read(
         test_input: the file of test events, for all but `duet-text`, where it is the test file, and `synthetic`.
         synthetic: size and seed of the simulated log.
         spool: takes the events of files; None: one that goes when the log does.
+        numbers: whether a unit of time says that times are numbers; else it is for those that are.
 
     Raises:
         DuetError: any refusal of `duetgen.data.errors` on reading.
@@ -64,6 +66,8 @@ def read(
     columns, reading = columns or Columns(), reading or Reading()
     if source not in SOURCES:
         hint = did_you_mean(source, SOURCES, f"choose one of {', '.join(SOURCES)}")
+        if Path(source).exists():
+            hint = "one log is read; of several files put those of one log into a folder, and name that"
         raise UnknownSourceError(f"there is no source {source!r}", hint)
     if source == Synthetic.name:
         if path is not None or test_input is not None:
@@ -73,6 +77,8 @@ def read(
     if path is None:
         raise InputMissingError(f"the source {source} needs an input", "name the log file")
     path = Path(path)
+    if test_input is not None and test_input.resolve() == path.resolve():
+        raise BadSettingError(f"{path} is both the log and its test events", "name the file of test events alone")
     told = columns != Columns() or reading.of_table
     kind = KINDS[source if source != "auto" else detect(path, columns=told)]
     if told and not takes_columns(kind):
@@ -81,7 +87,7 @@ def read(
         )
     if isinstance(kind, Reader):
         logs = LOGS if source == "auto" or isinstance(kind, Table) else kind.logs or LOGS
-        return _read_files(path, test_input, kind, logs, columns, EventTable(reading, spool))
+        return _read_files(path, test_input, kind, logs, columns, EventTable(reading, spool, numbers=numbers))
     _read_in_one_way(kind.name, columns, reading)
     for file in files_of(path, test_input):
         check(file, kind)

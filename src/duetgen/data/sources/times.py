@@ -117,12 +117,13 @@ class Times:
     Args:
         unit: one of `UNITS`, or None: told by their size.
         drop: whether events without a time are dropped and counted, and not refused.
+        numbers: whether the unit says that they are numbers; else it is for those that are.
     """
 
-    def __init__(self, unit: str | None = None, *, drop: bool = False) -> None:
+    def __init__(self, unit: str | None = None, *, drop: bool = False, numbers: bool = True) -> None:
         if unit is not None and unit not in UNITS:
             raise BadSettingError(f"there is no time unit {unit!r}", f"choose one of {', '.join(UNITS)}")
-        self.unit, self.drop = unit, drop
+        self.unit, self.drop, self._numbers = unit, drop, numbers
         self.remark: str | None = None
         self._dates: bool | None = None
         self._rough = False
@@ -196,6 +197,10 @@ class Times:
         self, frame: pl.DataFrame, values: pl.Series, missing: pl.Series | pl.Expr, path: Path, where: str
     ) -> pl.Series:
         """The values, null where missing, if the others are numbers in range."""
+        if self._dates and self.unit is not None and self._numbers:
+            raise BadSettingError(
+                f"{path}: the times are dates, and the time unit {self.unit} is for numbers", "leave --time-unit out"
+            )
         frame = frame.select("line", "timestamp").with_columns(values.alias("number"))
         number = pl.col("number")
         wrong = number.is_null() | (number.cast(pl.Float64).abs() >= float(limits.MAX_TIMESTAMP))
