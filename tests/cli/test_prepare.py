@@ -179,7 +179,7 @@ def test_what_does_not_grow_in_its_place(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "shop/manifest.json").read_bytes() == before
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures/images.json").touch()
-    told = refused(duet_here("prepare", log, "--append", tmp_path / "pictures"), "not-appendable")
+    told = refused(duet_here("prepare", log, "--append", tmp_path / "pictures"), "not-a-dataset")
     assert "images cannot grow" in told
     told = refused(duet_here("prepare", "image-folder", log, "--append", tmp_path / "shop"), "usage")
     assert "images cannot grow" in told

@@ -43,3 +43,14 @@ def test_options_of_logs_do_not_go_with_images(tmp_path: Path) -> None:
     assert "--out, --name and --seed" in refused(prepared, "usage")
     shown = duet_here("demo", "--vision", "--split", "temporal", "--out", tmp_path / "out")
     assert "no source" in refused(shown, "usage")
+
+
+def test_files_beside_pictures_are_told_and_images_are_no_dataset(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "set")
+    for name in ("1.HEIC", "2.heic", "notes"):
+        (source / "train/dark" / name).write_text("x")
+    made = duet_here("prepare", "image-folder", source, "--out", tmp_path / "images")
+    assert "left out, being no pictures: 1 without an ending, 2 .heic" in made.stdout, made.stderr
+    trained = duet_here("train", tmp_path / "images", "--out", tmp_path / "run")
+    assert "is an image folder" in refused(trained, "not-a-dataset")
+    assert "--vision` reads it" in trained.stderr

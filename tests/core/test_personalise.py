@@ -58,10 +58,10 @@ def test_the_first_pattern_says_the_kind() -> None:
         ("heed", "scale", "no layer of ModuleDict that theta can change is named 'heed'", "did you mean head?"),
         ("act*", "scale", "no layer of ModuleDict that theta can change", "named_modules"),
         ("act", "scale", "act is a GELU, which cannot take theta", "name linear layers"),
-        ("body", "scale", "body is a TransformerEncoder, which cannot take theta", "inside of it"),
+        ("body", "scale", "body is a TransformerEncoder, which cannot take theta", "as body.layers.0.self_attn"),
         ("out_proj", "scale", "body.layers.0.self_attn.out_proj is never called", "name the attention itself"),
         ("head", "lowrank", "there is no kind 'lowrank'", "did you mean low-rank?"),
-        ("", "scale", "the model is a ModuleDict, which cannot take theta", "inside of it"),
+        ("", "scale", "the model is a ModuleDict, which cannot take theta", "as embed"),
         ("head", "", "there is no kind ''", "it is one of full, low-rank, scale, prefix, concat"),
     ],
 )
@@ -69,6 +69,19 @@ def test_what_cannot_take_theta_is_refused_when_it_is_made(layers: str, kind: st
     with pytest.raises(NotPersonalisableError, match=cause) as refusal:
         duetgen.personalise(model(), layers, kind=kind, encoder=encoder())
     assert hint in refusal.value.hint
+
+
+def test_a_compiled_layer_is_named_by_the_one_inside() -> None:
+    torch.manual_seed(0)
+    compiled = nn.Sequential(nn.Linear(3, 4), torch.compile(nn.Linear(4, 2), backend="eager"))
+    with pytest.raises(NotPersonalisableError, match="1 is a OptimizedModule") as refusal:
+        duetgen.personalise(compiled, "1", kind="full", encoder=encoder())
+    name = refusal.value.hint.rpartition(" ")[2]
+    assert name == "1._orig_mod"
+    duet = duetgen.personalise(compiled, name, kind="full", encoder=encoder())
+    x, theta = torch.randn(2, 3), torch.zeros(10)
+    theta[8:] = torch.tensor([3.0, -1.0])  # the bias
+    torch.testing.assert_close(duet.personal(theta, x), compiled(x) + theta[8:])
 
 
 def test_more_that_is_refused() -> None:

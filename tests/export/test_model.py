@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -31,12 +32,14 @@ from duetgen.device import (
     load_model,
 )
 from duetgen.device.errors import InvalidDeviceConfigError
-from duetgen.device.personal_model import cast
+from duetgen.device.personal_model import cast, convert
+from duetgen.device.sample_log import SampleLog
+from duetgen.device.state import StateFolder
 from duetgen.export import export_model
 from duetgen.export.errors import NotExportableError
 from duetgen.wire.bundle import Bundle, decode_manifest
 from duetgen.wire.errors import InvalidBundleError, InvalidSampleError
-from duetgen.wire.samples import SampleSpec
+from duetgen.wire.samples import DType, SampleSpec, TensorSpec
 
 KEY = Ed25519PrivateKey.generate()
 
@@ -181,6 +184,54 @@ def test_whole_numbers_are_cast_where_they_fit() -> None:
     assert np.isinf(cast("x", np.array([np.inf, 1.0]), np.dtype("f4"))[0])
 
 
+def test_numbers_are_taken_in_any_type_that_they_fit(bundle: Bundle) -> None:
+    with PersonalModel(bundle.root) as device:
+        device.observe(torch.ones(3), np.ones(3, np.float16), [1, 2, 3], np.ones(3, bool))
+        assert len(device._log) == 4
+        with pytest.raises(InvalidSampleError, match="requires grad"):
+            device.observe(torch.ones(3, requires_grad=True))  # type: ignore[arg-type]
+        model = device.model
+        specs = {name: TensorSpec(name, name, ["N"]) for name in get_args(DType)}
+    model = copy.copy(model)
+    model.spec = msgspec.structs.replace(model.spec, inputs=list(specs.values()))
+    found = convert(model, {"float32": [1, 2], "int64": [1, 2], "int32": [1, 2], "uint8": [1, 255], "bool": [1, 0]})
+    assert [array.dtype.name for array in found.values()] == list(specs)
+    assert (found["uint8"].tolist(), found["bool"].tolist()) == ([1, 255], [True, False])
+    for name, value in (("uint8", [256]), ("uint8", [-1]), ("bool", [2]), ("int64", [1.0]), ("bool", ["a"])):
+        with pytest.raises(InvalidSampleError):
+            convert(model, {name: value})
+
+
+OTHERS = [
+    SampleSpec("float32", [3, 1]),
+    SampleSpec("int32", [3]),
+    SampleSpec("uint8", [12]),
+    SampleSpec("float32", [3], 0.5),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_samples_of_another_kind_are_not_taken_for_those_of_this_model(other: SampleSpec, tmp_path: Path) -> None:
+    sample = SampleSpec("float32", [3])
+    found = []
+    for kind in (sample, sample, other):
+        state = StateFolder(tmp_path)
+        log = SampleLog(state, kind, 5)
+        found.append(len(log))
+        if len(found) == 1:
+            log.append([sample.pack([1, 2, 3])])
+        state.release()
+    assert found == [0, 1, 0]
+
+
+def test_ids_that_a_version_does_not_have_are_not_sent(bundle: Bundle) -> None:
+    model = copy.copy(load_model(bundle.root, None, SampleModel))
+    model.spec, model.vocabulary = msgspec.structs.replace(model.spec, history=SampleSpec("ids")), 10
+    ids = [SampleSpec("ids").pack(one) for one in (3, 19, 9, 10)]
+    assert model.asked(ids) == [3, 9]
+    assert model.asked(ids[1:2]) == []
+
+
 def test_what_a_device_is_given_wrongly_is_refused(bundle: Bundle) -> None:
     with PersonalModel(bundle.root) as device:
         for sample in ([1.0, 2.0], [1.0, 2.0, np.nan], "no", [[1.0], [2.0, 3.0]]):
@@ -243,6 +294,15 @@ def test_what_makes_no_bundle_is_refused(duet: Duet, histories: Any, tmp_path: P
         ({"samples": "ids", "histories": [[1, 2]]}, "ids have no vocabulary"),
         *(({"length": length}, "length is") for length in (0, -1, "5", 1.5)),
         *(({"scale": scale}, "scale is") for scale in (0, float("nan"), "a")),
+        ({"inputs": {}}, "there are 0 inputs"),
+        ({"inputs": {f"x{number}": torch.randn(3, 2) for number in range(33)}}, "there are 33 inputs"),
+        ({"inputs": {"x": torch.ones(3, 2, dtype=torch.int16)}}, r"the input x is torch\.int16"),
+        ({"inputs": {"x": torch.ones(3, *[1] * 8)}}, "of 9 dimensions"),
+        *(({"dynamic": {"x": {0: name}}}, "dynamic says") for name in ("batch size", "", 3, "N" * 65)),
+        ({"inputs": {"x": torch.tensor(1.0)}}, r"the example of the input x is of \[\]"),
+        ({"dynamic": {"x": {0: "N", 1: "C"}}, "inputs": {"x": torch.randn(3, 1, 16)}}, "fewer than two rows"),
+        ({"vocabulary": 9}, "float32 has a vocabulary"),
+        ({"length": 4097}, "a history has 4097 samples"),
         ({"key": None}, "key is a NoneType"),
         ({"name": "x" * 300}, "name is"),
         ({"metrics": {"auc": float("nan")}}, "a metric is no finite number"),
@@ -255,6 +315,58 @@ def test_what_makes_no_sense_is_refused_with_a_code(
     with pytest.raises(NotExportableError, match=cause):
         export_model(duet, tmp_path / "out", **given)
     assert not list(tmp_path.iterdir())
+
+
+class Stateful(nn.Module):
+    """A GRU over windows [N, T, F], with its state [1, N, H] and a temperature that has no rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+        found, last = self.gru(x, state)
+        return torch.cat([self.head(found[:, -1]) / temperature, last[0]], dim=1)
+
+
+def test_inputs_may_have_rows_in_any_dimension_or_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    duet = duetgen.personalise(Stateful(), "head", kind="full", encoder=PooledEncoder(nn.Linear(3, 8), 8)).eval()
+    inputs = {"x": torch.randn(3, 6, 3), "state": torch.randn(1, 3, 4), "temperature": torch.tensor(2.0)}
+    rows = {"x": {0: "N", 1: "T"}, "state": {1: "N"}}
+    bundle = export_model(
+        duet, tmp_path / "b", key=KEY, name="gru", inputs=inputs, histories=np.ones((2, 3, 3)), dynamic=rows
+    )
+    assert [spec.shape for spec in bundle.manifest.model.inputs] == [["N", "T", 3], [1, "N", 4], []]  # type: ignore[union-attr]
+    x, state = torch.randn(5, 2, 3), torch.randn(1, 5, 4)
+    with PersonalModel(bundle.root) as device, torch.no_grad():
+        found = device.run({"x": x.numpy(), "state": state.numpy(), "temperature": 0.5})
+        np.testing.assert_allclose(found, duet.personal(None, x, state, torch.tensor(0.5)), atol=1e-5)
+        with pytest.raises(InvalidSampleError, match="the input state"):
+            device.run({"x": x.numpy(), "state": state[:, :4].numpy(), "temperature": 0.5})
+
+
+class Padded(nn.Module):
+    """A transformer encoder over padded sequences, whose padding counts in the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.body, self.head = nn.TransformerEncoder(layer, 1), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.body(x, src_key_padding_mask=padding).mean(1))
+        return found
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_model_that_is_another_where_theta_is_0_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    duet = duetgen.personalise(Padded(), "linear1", encoder=PooledEncoder(nn.Linear(3, 8), 8)).eval()
+    inputs = {"x": torch.randn(3, 5, 8), "padding": torch.arange(5) >= torch.tensor([[5], [3], [2]])}
+    with pytest.raises(NotExportableError, match="with theta = 0 the output differs") as refusal:
+        export_model(duet, tmp_path / "b", key=KEY, name="no", inputs=inputs, histories=np.ones((2, 3, 3)))
+    assert "set_fastpath_enabled" in refusal.value.hint
 
 
 def test_pictures_are_given_as_bytes(duet: Duet, histories: Any, tmp_path: Path) -> None:

@@ -147,6 +147,41 @@ def test_a_damaged_picture_is_refused_by_its_place(tmp_path: Path) -> None:
         read_images(folder, "image-folder")
 
 
+def put(place: Path, array: np.ndarray, **options: object) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(place, **options)
+    return place
+
+
+@pytest.mark.parametrize("deep", [np.uint16, np.int32, np.float32])
+def test_values_that_bytes_cannot_hold_are_refused_and_not_cut_off(deep: type, tmp_path: Path) -> None:
+    put(tmp_path / "in/cat/1.tif", np.full((32, 32), 1000, dtype=deep))
+    with pytest.raises(InputCorruptError, match=r"in: cat/1\.tif has more than 8 bits a pixel"):
+        read_images(tmp_path / "in", "image-folder")
+
+
+def test_what_is_hidden_is_no_picture_and_other_files_are_counted(tmp_path: Path) -> None:
+    root, grey = tmp_path / "in", np.full((32, 32), 9, dtype=np.uint8)
+    for place in ("cat/1.png", "dog/1.PNG", "cat/._1.png", ".ipynb_checkpoints/1-checkpoint.png", "dog/.trash/2.png"):
+        put(root / place, grey, format="PNG")
+    for place in ("cat/2.heic", "dog/3.HEIC", "README", "dog/.DS_Store", ".git/config"):
+        (root / place).parent.mkdir(exist_ok=True)
+        (root / place).write_bytes(b"x")
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        archive.add(root, "in")
+    for source in (root, tmp_path / "in.tar"):
+        found = read_images(source, "image-folder")
+        assert (found.classes, len(found.labels)) == (("cat", "dog"), 2)
+        assert found.others == {".heic": 2, "": 1}
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((32, 32, 3), 200, dtype=np.uint8)).quantize(4)
+    (tmp_path / "in/cat").mkdir(parents=True)
+    image.save(tmp_path / "in/cat/1.png", transparency=bytes([0, 128, 255, 255]))
+    assert (read_images(tmp_path / "in", "image-folder").pixels == 200).all()
+
+
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.tar.gz").write_bytes(gzip.compress(b"no tar"))
     with pytest.raises(InputCorruptError, match="no whole tar archive"):

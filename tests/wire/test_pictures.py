@@ -69,6 +69,21 @@ def test_a_history_of_pictures_is_read_from_its_end() -> None:
     np.testing.assert_allclose(last[0, 0], (255 - GREY) / 255, atol=3 / 255)
 
 
+def test_values_that_bytes_cannot_hold_are_refused_and_not_cut_off() -> None:
+    deep = GREY.astype(np.uint16) * 257
+    with pytest.raises(InvalidSampleError, match="16 bits a pixel"):
+        SPEC.pack(encoded(deep))
+    # Of colours, decoding keeps the upper byte of each.
+    both = COLOUR.astype(">u2") * 257
+    rows = b"".join(b"\0" + row.tobytes() for row in both)
+    header = struct.pack(">IIBBBBB", 6, 4, 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = PNG + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    )
+    assert (pixels(content, 3, 4, 6, 9999) == COLOUR.transpose(2, 0, 1)).all()
+
+
 BOMBS = {
     "a bomb": png(65535, 65535, zlib.compress(bytes(1_000_000))),
     "a bomb of a million columns": png(2**31 - 1, 1, zlib.compress(b"")),

@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         from duetgen.cli import console
 
         goes_on = arguments[:1] in (["train"], ["demo"], ["compare"]) or arguments[:2] == ["data", "get"]
+        goes_on = goes_on and "--vision" not in arguments
         hint = "the same command goes on where it stopped" if goes_on else "nothing was written"
         by, code = told(stop)
         console.refuse("interrupted", f"stopped by {by}", hint, "--json" in arguments)

@@ -20,9 +20,12 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
 
     Raises:
         DataAbsentError, DataUnknownError: see `catalogue.resolve`.
+        NotADatasetError: it is an image folder.
         DuetError: any refusal of preparing.
     """
     from duetgen.data.catalogue import resolve
+    from duetgen.data.store import NotADatasetError
+    from duetgen.vision.images import MARKER
 
     def prepare(log: Path, folder: Path) -> None:
         from duetgen.data.prepare import PrepareConfig
@@ -39,7 +42,13 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
             for line in terms_of(folder.name, manifest.source.kind):
                 console.notes.print(line)
 
-    return resolve(dataset, prepare)
+    root = resolve(dataset, prepare)
+    if (root / MARKER).is_file():
+        raise NotADatasetError(
+            f"{root} is an image folder, which holds no log, and images cannot grow",
+            f"`duet demo {root} --vision` reads it",
+        )
+    return root
 
 
 def say_version(root: Path, seen: Dataset) -> None:

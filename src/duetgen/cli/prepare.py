@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -129,14 +130,12 @@ def prepare(
     from duetgen.data.append import append as run_append
     from duetgen.data.append import settings_of
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
-    from duetgen.data.errors import NotAppendableError
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES
     from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
-    from duetgen.vision.images import MARKER
     from duetgen.vision.sources import KINDS, read_images
 
     unknown = source not in (*SOURCES, *KINDS)
@@ -156,8 +155,6 @@ def prepare(
             out = out or prepared_at(name)
         input = log
     root = None if append is None else find_dataset(Path(append), silent)
-    if root is not None and (root / MARKER).is_file():
-        raise NotAppendableError(f"{root} is an image folder, and images cannot grow", "prepare all images anew")
     if append is not None and root != Path(append) and out is None:
         raise UsageError(f"{append} is found by its name, and does not grow in its place", "give --out DIR")
     out = out or root
@@ -207,11 +204,12 @@ def prepare(
             )
         with console.spinner("preparing", silent) as say:
             say(f"reading {input.name}")
-            made = read_images(input, source, name, config.seed).write(out, overwrite)
+            read = read_images(input, source, name, config.seed)
+            made = read.write(out, overwrite)
         if json:
             console.print_json(made)
         else:
-            print_images(made, out)
+            print_images(made, out, read.others)
         return
     with console.spinner("preparing", silent) as say:
         limit = None if memory_limit is None else size_of(memory_limit)
@@ -276,13 +274,16 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
     results.print(f"  dataset folder: {out}")
 
 
-def print_images(manifest: ImageManifest, out: Path) -> None:
-    """The counts of an image folder."""
+def print_images(manifest: ImageManifest, out: Path, others: Mapping[str, int]) -> None:
+    """The counts of an image folder, and of the files beside the pictures."""
     train, test = manifest.images
     domains = f", {len(manifest.domains)} domains" if len(manifest.domains) > 1 else ""
     colours = "grey" if manifest.colours == 1 else "colour"
     sizes = f": {train:,} {colours} images to train, {test:,} to test, {len(manifest.classes)} classes{domains}"
     console.results.print(console.styled(manifest.name, "bold", sizes))
+    if others:
+        listed = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in sorted(others.items()))
+        console.results.print(f"  left out, being no pictures: {listed}", soft_wrap=True)
     console.results.print(f"  image folder: {out}")
 
 

@@ -227,9 +227,11 @@ def make_change(model: nn.Module, name: str, kind: str, rank: int = 8, residual:
         hint = did_you_mean(kind, KINDS, f"it is one of {', '.join(KINDS)}")
         raise NotPersonalisableError(f"there is no kind {kind!r}", hint)
     if site is None:
+        inside = [own for own, module in layer.named_modules(prefix=name) if site_of(module) is not None]
+        known_layers = "name linear layers, convolutions, embeddings, norms, or nn.MultiheadAttention"
         raise NotPersonalisableError(
             f"{name or 'the model'} is a {type(layer).__name__}, which cannot take theta",
-            "name linear layers, convolutions, embeddings, norms, or nn.MultiheadAttention inside of it",
+            f"name a layer inside of it, as {inside[0]}" if inside else known_layers,
         )
     if rank < 1:
         raise NotPersonalisableError(f"a rank of {rank} is none", "give 1 or more")

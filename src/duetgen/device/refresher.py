@@ -93,9 +93,9 @@ class Refresher:
 
     def _situation(self, runtime: Runtime) -> Situation | None:
         kept, count = self.log.snapshot(runtime.model.history)
-        if not kept:
-            return None
         asked = runtime.model.asked(kept)
+        if not asked:
+            return None
         theta = runtime.store.current
         seconds = self.event_clock() - theta.origin.asked if theta is not None else -1.0
         return Situation(
@@ -142,9 +142,9 @@ class Refresher:
         # Before the log is read: what is forgotten after this is in no theta that is taken.
         cleared = store.cleared
         kept, count = self.log.snapshot(runtime.model.history)
-        if not kept:
-            return False
         history = runtime.model.asked(kept)
+        if not history:
+            return False
         theta = store.current
         age = None if theta is None else max(0, int(self.clock() * 1000) - theta.answer.issued)
         model = runtime.model

@@ -22,14 +22,15 @@ HEAD: Final = len(MAGIC) + 32
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     count: int
-    size: int
+    kind: SampleSpec
     samples: list[bytes]
 
 
 class SampleLog:
     """The last samples, oldest first, packed. Thread-safe; reading never waits for the disk.
 
-    On disk lies one file, written whole: magic, SHA-256 of the rest, the rest. What was torn or changed is no log.
+    On disk lies one file, written whole: magic, SHA-256 of the rest, the rest. What was torn or changed is no log, and
+    neither are samples of another kind: the device came with another model.
 
     Args:
         state: folder to keep them in; None keeps them in memory alone.
@@ -56,7 +57,7 @@ class SampleLog:
             return
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
             kept = msgspec.msgpack.decode(payload, type=_Kept)
-            if kept.count >= 0 and kept.size == self.kind.nbytes and all(map(self.kind.fits, kept.samples)):
+            if kept.count >= 0 and kept.kind == self.kind and all(map(self.kind.fits, kept.samples)):
                 self.count = kept.count
                 self._samples.extend(kept.samples)
 
@@ -64,7 +65,7 @@ class SampleLog:
         with self._lock:
             if not self._samples:
                 return None
-            payload = msgspec.msgpack.encode(_Kept(self.count, self.kind.nbytes, list(self._samples)))
+            payload = msgspec.msgpack.encode(_Kept(self.count, self.kind, list(self._samples)))
         return MAGIC + hashlib.sha256(payload).digest() + payload
 
     def __len__(self) -> int:

@@ -86,8 +86,9 @@ class SampleModel(LoadedModel):
         return self.spec
 
     def asked(self, kept: Sequence[Any]) -> list[int] | bytes:
-        """The samples kept, as a request holds them."""
-        return self.spec.history.join(kept)
+        """The samples kept, as a request holds them; without ids that another version had, and this one has not."""
+        history = self.spec.history.join(kept)
+        return history if isinstance(history, bytes) else [one for one in history if one < self.vocabulary]
 
     def forget(self) -> None:
         """Nothing is kept of earlier calls."""

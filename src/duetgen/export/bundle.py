@@ -39,7 +39,7 @@ from duetgen.wire.bundle import (
     identify,
     open_bundle,
 )
-from duetgen.wire.limits import MAX_PARAMETERS
+from duetgen.wire.limits import MAX_BUNDLE_NAME, MAX_PARAMETERS
 from duetgen.wire.messages import Parts
 from duetgen.wire.trust import Trust
 
@@ -163,7 +163,7 @@ def _make(
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         model_id=identify(files),
-        name=dataset.manifest.name,
+        name=dataset.manifest.name[:MAX_BUNDLE_NAME],
         backbone=model.config.name,
         window=model.window,
         history=model.generator_history,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -27,15 +27,21 @@ from duetgen.export.folder import entries_of, now, versions, write_bundle
 from duetgen.export.plausible import bound
 from duetgen.wire.bundle import FORMAT_VERSION, OPSET, Bundle, LayoutEntry, Manifest, ModelCanary, identify
 from duetgen.wire.errors import InvalidSampleError
-from duetgen.wire.limits import MAX_HISTORY_BYTES, MAX_PARAMETERS
+from duetgen.wire.limits import (
+    MAX_BUNDLE_NAME,
+    MAX_DIMENSIONS,
+    MAX_GENERATOR_HISTORY,
+    MAX_HISTORY_BYTES,
+    MAX_MODEL_NAME,
+    MAX_PARAMETERS,
+    MAX_TENSORS,
+)
 from duetgen.wire.pictures import size_of
-from duetgen.wire.samples import Array, ModelSpec, SampleSpec, TensorSpec
+from duetgen.wire.samples import Array, DType, ModelSpec, SampleSpec, TensorSpec
 
 Values = npt.NDArray[Any]
 Output = Callable[[Any], Tensor]
 SampleType = Literal["ids", "float32", "int32", "uint8", "image"]
-NAME: Final = 256
-"""Characters of a bundle's name."""
 FEW: int = 64
 """Histories a call when bounds are learnt."""
 
@@ -55,6 +61,10 @@ class DeviceGraph(nn.Module):
         super().__init__()
         self.personal, self.output = duet.personal, output
         self.register_buffer("origin_P", duet.personal.origin())
+
+    def itself(self, *inputs: Tensor) -> Tensor:
+        """The global model's output, by whatever way it computes where nothing is changed."""
+        return self.output(self.personal(None, *inputs))
 
     def forward(self, theta_1P: Tensor, *inputs: Tensor) -> Tensor:
         """The model's output, with theta counted from the global model."""
@@ -131,10 +141,10 @@ def export_model(
     lengths = [len(history) for history in histories]
     longest = length or max(lengths, default=0)
     sample = SampleSpec(samples, shape_of(histories[0][0], samples) if all(lengths) and lengths else [], scale)
-    check_limits(layout.size, sample, longest, inputs, lengths)
+    axes = dynamic or {input_name: {0: "N"} for input_name in inputs}
+    check_limits(layout.size, sample, longest, inputs, axes, lengths)
     packed = [[sample.pack(one, vocabulary) for one in history] for history in histories]
     read = [sample.read(sample.join(history), longest, vocabulary) for history in packed]
-    axes = dynamic or {input_name: {0: "N"} for input_name in inputs}
     made = {input_name: as_exported(tensor) for input_name, tensor in inputs.items()}
 
     device_graph, generator_graph = DeviceGraph(whole_duet, output).eval(), GeneratorGraph(whole_duet).eval()
@@ -142,6 +152,7 @@ def export_model(
         with torch.no_grad():
             shown = device_graph(torch.zeros(1, layout.size), *made.values())
             check_output(shown)
+            check_fallback(device_graph.itself(*made.values()), shown)
             contents = {
                 "device.onnx": export_device(device_graph, layout.size, made, axes),
                 "generator.onnx": export_generator(generator_graph, read[0]),
@@ -175,7 +186,7 @@ def export_model(
         format_version=FORMAT_VERSION,
         model_id=identify(files),
         name=name,
-        backbone=type(duet.personal.module).__name__[:64],
+        backbone=type(duet.personal.module).__name__[:MAX_MODEL_NAME],
         window=0,
         history=longest,
         vocabulary=vocabulary,
@@ -235,15 +246,22 @@ def check_arguments(
 
     check(isinstance(duet, Duet), f"duet is a {type(duet).__name__}", "give what `duetgen.personalise` returns")
     check(isinstance(key, Ed25519PrivateKey), f"key is a {type(key).__name__}", "give an Ed25519PrivateKey")
-    check(isinstance(name, str) and len(name) <= NAME, f"name is {name!r}", f"give a text of {NAME} characters at most")
+    named = isinstance(name, str) and len(name) <= MAX_BUNDLE_NAME
+    check(named, f"name is {name!r}", f"give a text of {MAX_BUNDLE_NAME} characters at most")
     check(isinstance(inputs, Mapping), f"inputs is a {type(inputs).__name__}", "give them by name, as in {'x': …}")
+    check(0 < len(inputs) <= MAX_TENSORS, f"there are {len(inputs)} inputs", f"give 1 to {MAX_TENSORS}")
     for own, tensor in inputs.items():
         check(isinstance(tensor, Tensor), f"the input {own} is a {type(tensor).__name__}", "give a tensor")
-        fits = isinstance(own, str) and own.isascii() and own.isidentifier() and own not in ("theta", "output")
-        check(fits and len(own) <= 64, f"an input is called {own!r}", "give it a name of letters, not theta or output")
+        fits = is_name(own) and own not in ("theta", "output")
+        check(fits, f"an input is called {own!r}", "give it a name of letters, not theta or output")
+        types = get_args(DType)
+        fits = dtype_of(tensor) in types and tensor.dim() <= MAX_DIMENSIONS
+        wanted = f"give floats, or {', '.join(types[1:])}, of {MAX_DIMENSIONS} dimensions at most"
+        check(fits, f"the input {own} is {tensor.dtype} of {tensor.dim()} dimensions", wanted)
     for own, axes in dynamic.items():
         check(own in inputs, f"dynamic names {own}, which is no input", f"name one of {', '.join(inputs)}")
         fits = isinstance(axes, Mapping) and all(axis in range(inputs[own].dim()) for axis in axes)
+        fits = fits and all(is_name(called) for called in axes.values())
         check(fits, f"dynamic says {axes!r} of {own}", f"give names by dimension, below {inputs[own].dim()}")
     known = get_args(SampleType)
     check(samples in known, f"samples is {samples!r}", f"it is one of {', '.join(known)}")
@@ -251,7 +269,13 @@ def check_arguments(
     whole = length is None or (isinstance(length, int) and length > 0)
     check(whole, f"length is {length!r}", "give a whole number from 1, or leave it out")
     check(samples != "ids" or vocabulary > 1, "ids have no vocabulary", "give vocabulary, one above the largest id")
+    check(samples == "ids" or not vocabulary, f"{samples} has a vocabulary", "leave it out, or give samples='ids'")
     check(all(map(finite, metrics.values())), "a metric is no finite number", "leave it out")
+
+
+def is_name(name: object) -> bool:
+    """Whether a manifest can call an input so, or a size."""
+    return isinstance(name, str) and name.isascii() and name.isidentifier() and len(name) <= 64
 
 
 def check_output(shown: object) -> None:
@@ -268,8 +292,28 @@ def check_output(shown: object) -> None:
         )
 
 
+def check_fallback(itself: Tensor, shown: Tensor) -> None:
+    """Refuse a model that computes something else where theta is 0 than by itself.
+
+    Raises:
+        NotExportableError: it does.
+    """
+    off = parity.difference(itself.numpy(), shown.numpy())
+    if parity.TOLERANCE < off < math.inf:
+        raise NotExportableError(
+            f"with theta = 0 the output differs by {off:.2g} from the model's own",
+            "torch's fast path of transformer layers gives zeros at padded positions: leave these out of what is "
+            "computed from its output; or train and measure with torch.backends.mha.set_fastpath_enabled(False)",
+        )
+
+
 def check_limits(
-    size: int, sample: SampleSpec, length: int, inputs: Mapping[str, Tensor], lengths: Sequence[int]
+    size: int,
+    sample: SampleSpec,
+    length: int,
+    inputs: Mapping[str, Tensor],
+    axes: Mapping[str, Mapping[int, str]],
+    lengths: Sequence[int],
 ) -> None:
     """Refuse what no bundle can hold.
 
@@ -282,15 +326,22 @@ def check_limits(
         raise NotExportableError("there are no histories, or an empty one", "give histories of some devices")
     if not sample.sound:
         raise NotExportableError(f"a sample is {sample}", "ids are single numbers, all others arrays or pictures")
+    if length > MAX_GENERATOR_HISTORY:
+        raise NotExportableError(
+            f"a history has {length} samples, at most {MAX_GENERATOR_HISTORY} are read", "give a shorter length"
+        )
     if sample.too_large(length):
         raise NotExportableError(
             f"a history of {length} samples has {sample.nbytes * length} bytes, at most {MAX_HISTORY_BYTES} travel",
             "give a shorter length, or smaller samples, as uint8 or image",
         )
-    if not inputs or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in inputs.values()):
-        raise NotExportableError(
-            "an example of the inputs has fewer than two rows", "give each input for two rows or more"
-        )
+    for name, tensor in inputs.items():
+        # A size of 1 in the example would be one for good.
+        if any(axis >= tensor.dim() or tensor.shape[axis] < 2 for axis in axes.get(name, {})):
+            raise NotExportableError(
+                f"the example of the input {name} is of {list(tensor.shape)}, fewer than two rows",
+                "give it for two rows or more; or leave it out of dynamic, if its sizes never differ",
+            )
 
 
 def as_exported(tensor: Tensor) -> Tensor:
@@ -299,9 +350,14 @@ def as_exported(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
+def dtype_of(tensor: Tensor) -> str:
+    """How the manifest calls the type of an example's values, as exported."""
+    return "float32" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+
+
 def spec_of(name: str, tensor: Tensor, axes: Mapping[int, str]) -> TensorSpec:
     """What the manifest says about an input."""
-    dtype: Any = str(tensor.dtype).removeprefix("torch.")
+    dtype: Any = dtype_of(tensor)
     return TensorSpec(name, dtype, [axes.get(axis, size) for axis, size in enumerate(tensor.shape)])
 
 
@@ -369,6 +425,13 @@ def learn_bounds(graph: nn.Module, histories: Sequence[Values], slices: Sequence
     return [bound(largest_P[offset : offset + size].max()) for offset, size in slices]
 
 
+def first_row(tensor: Tensor, names: Mapping[int, str], rows: Collection[str]) -> Tensor:
+    """One row of an input, along the dimensions that are called as rows are."""
+    for axis, name in names.items():
+        tensor = tensor.narrow(axis, 0, 1) if name in rows else tensor
+    return tensor
+
+
 def compare(
     device: tuple[nn.Module, onnxruntime.InferenceSession],
     generator: tuple[nn.Module, onnxruntime.InferenceSession],
@@ -388,6 +451,7 @@ def compare(
     """
     gate = parity.Gate()
     rng = np.random.default_rng(0)
+    rows = {names[0] for names in axes.values() if 0 in names}
     some = [h[: max(1, len(h) - number)] for number, h in enumerate(histories[:4])]
     with torch.inference_mode():
         for given in ([one] for one in some):
@@ -398,8 +462,7 @@ def compare(
         theta_BP = generator[0](torch.from_numpy(together)).numpy()
         gate.compare("theta of histories together", theta_BP, parity.run(generator[1], history=together)[0])
         made_up = rng.uniform(-1, 1, (1, len(bounds_P))).astype(np.float32) * bounds_P
-        rows = {name: tensor for name, tensor in inputs.items() if 0 in axes.get(name, {})}
-        one_row = {name: tensor[:1] if name in rows else tensor for name, tensor in inputs.items()}
+        one_row = {name: first_row(tensor, axes.get(name, {}), rows) for name, tensor in inputs.items()}
         for theta_1P in (*(theta_BP[[row]] for row in range(len(theta_BP))), np.zeros_like(made_up), made_up):
             for feeds in (inputs, one_row):
                 expected = device[0](torch.from_numpy(theta_1P), *feeds.values()).numpy()

@@ -13,7 +13,8 @@ Shapes: N images, C colours, H and W the 32 pixels of a side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,6 +75,7 @@ class Images:
         labels: int64 [N].
         domain: int64 [N].
         part: uint8 [N], `TRAIN` or `TEST`.
+        others: files among the pictures that are none, counted by their endings; not written.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Images:
     labels: Indices
     domain: Indices
     part: npt.NDArray[np.uint8]
+    others: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def colours(self) -> int:

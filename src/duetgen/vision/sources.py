@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
@@ -64,12 +67,17 @@ def read_images(path: Path, kind: str, name: str | None = None, seed: int = 0) -
         DuetError: any refusal of `duetgen.data.errors`.
     """
     path = Path(path)
-    read = {"idx": read_idx_folder, "usps": read_usps, "image-folder": read_folder}[kind]
-    pixels, labels, domains, parts, classes, domain_names = read(path)
+    others: Counter[str] = Counter()
+    readers: dict[str, Callable[[Path], Read]] = {
+        "idx": read_idx_folder,
+        "usps": read_usps,
+        "image-folder": partial(read_folder, others=others),
+    }
+    pixels, labels, domains, parts, classes, domain_names = readers[kind](path)
     if parts is None:
         parts = divide(labels * len(domain_names) + domains, seed)
     called = name or path.resolve().name.partition(".")[0]
-    return Images(called, kind, classes, domain_names, pixels, labels, domains, parts)
+    return Images(called, kind, classes, domain_names, pixels, labels, domains, parts, others)
 
 
 Read = tuple[
@@ -183,8 +191,12 @@ def read_usps(path: Path) -> Read:
     return np.concatenate(pixels), label, np.zeros(len(label), dtype=np.int64), np.concatenate(parts), classes, ("all",)
 
 
-def read_folder(path: Path) -> Read:
+def read_folder(path: Path, others: Counter[str]) -> Read:
     """Picture files in folders that say what they are.
+
+    Args:
+        path: see `read_images`.
+        others: see `pictures`.
 
     Raises:
         InputEmptyError: there is no picture.
@@ -193,7 +205,7 @@ def read_folder(path: Path) -> Read:
     """
     places: list[PurePosixPath] = []
     pixels = []
-    for place, content in pictures(path):
+    for place, content in pictures(path, others):
         if len(places) == limits.MAX_IMAGES:
             raise InputTooLargeError(f"{path} holds more than {limits.MAX_IMAGES:,} pictures", "take fewer")
         places.append(place)
@@ -229,8 +241,22 @@ def read_folder(path: Path) -> Read:
     )
 
 
-def pictures(path: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+def is_picture(place: PurePosixPath, others: Counter[str]) -> bool:
+    """Whether a file is a picture by its name; else it is counted. What is hidden, or in a hidden folder, is not."""
+    if any(part.startswith(".") for part in place.parts):
+        return False
+    ending = place.suffix.lower()
+    if ending not in PICTURES:
+        others[ending] += 1
+    return ending in PICTURES
+
+
+def pictures(path: Path, others: Counter[str]) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
     """Every picture below a folder, in its archives, or in an archive, in order, with its place in there.
+
+    Args:
+        path: the folder or archive.
+        others: of other files, how many there are by their endings.
 
     Raises:
         InputCorruptError: an archive is damaged.
@@ -238,19 +264,19 @@ def pictures(path: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
     """
     if path.is_dir():
         for file in sorted(path.rglob("*")):
+            place = PurePosixPath(file.relative_to(path).as_posix())
             if file.name.endswith(ARCHIVES):
-                yield from pictures(file)
-            elif file.suffix.lower() in PICTURES and not file.name.startswith("."):
+                yield from pictures(file, others)
+            elif (place.suffix.lower() in PICTURES or not file.is_dir()) and is_picture(place, others):
                 require_file(file)
-                content = read_regular(file, limits.MAX_IMAGE_BYTES + 1)
-                yield PurePosixPath(file.relative_to(path).as_posix()), io.BytesIO(content)
+                yield place, io.BytesIO(read_regular(file, limits.MAX_IMAGE_BYTES + 1))
         return
     require_file(path)
     try:
         with tarfile.open(path) as archive:
             for member in archive:
                 place = PurePosixPath(member.name)
-                if member.isreg() and place.suffix.lower() in PICTURES and not place.name.startswith("."):
+                if member.isreg() and is_picture(place, others):
                     found = archive.extractfile(member)
                     assert found is not None
                     yield place, io.BytesIO(found.read(limits.MAX_IMAGE_BYTES + 1))
@@ -264,16 +290,22 @@ def decoded(content: IO[bytes], what: str) -> Pixels:
     Raises:
         MissingExtraError: Pillow is not here.
         InputTooLargeError: it has too many bytes or pixels.
-        InputCorruptError: it is damaged, or no picture.
+        InputCorruptError: it is damaged, no picture, or of values that bytes cannot hold.
     """
     image_type = pillow()
     try:
-        with image_type.open(content) as image:
+        # What matters of what Pillow warns of is refused here.
+        with warnings.catch_warnings(action="ignore"), image_type.open(content) as image:
             if (
                 image.width * image.height > limits.MAX_IMAGE_PIXELS
                 or content.seek(0, io.SEEK_END) > limits.MAX_IMAGE_BYTES
             ):
                 raise InputTooLargeError(f"{what} is larger than pictures are", "scale it down")
+            if image.mode.startswith(("I", "F")):
+                raise InputCorruptError(
+                    f"{what} has more than 8 bits a pixel ({image.mode})",
+                    "save it with 8: what its values stand for, nobody else can know",
+                )
             content.seek(0)
             array: Pixels = np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError, image_type.DecompressionBombError) as cause:

@@ -37,9 +37,11 @@ from duetgen.wire.codec import ThetaCodec
 from duetgen.wire.errors import InvalidBundleError
 from duetgen.wire.limits import (
     MAX_BUNDLE_FILE_BYTES,
+    MAX_BUNDLE_NAME,
     MAX_GENERATOR_HISTORY,
     MAX_ITEMS,
     MAX_MANIFEST_BYTES,
+    MAX_MODEL_NAME,
     MAX_OPINION_ITEMS,
     MAX_OPINIONS,
     MAX_PARAMETERS,
@@ -95,7 +97,7 @@ class Opinion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bound: largest plausible value, learnt at export; a device refuses more.
     """
 
-    name: Annotated[str, Meta(max_length=64)]
+    name: Annotated[str, Meta(max_length=MAX_MODEL_NAME)]
     items: Annotated[int, Meta(ge=1, le=MAX_OPINION_ITEMS)]
     bound: Annotated[float, Meta(gt=0)]
 
@@ -128,8 +130,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     format_version: Literal[2]
     model_id: Sha256
-    name: Annotated[str, Meta(max_length=256)]
-    backbone: Annotated[str, Meta(max_length=64)]
+    name: Annotated[str, Meta(max_length=MAX_BUNDLE_NAME)]
+    backbone: Annotated[str, Meta(max_length=MAX_MODEL_NAME)]
     window: Annotated[int, Meta(ge=0, le=MAX_WINDOW)]
     history: Annotated[int, Meta(ge=1, le=MAX_GENERATOR_HISTORY)]
     vocabulary: Annotated[int, Meta(ge=0, le=MAX_ITEMS + 2)]

@@ -99,6 +99,12 @@ MAX_DOCUMENT_BYTES: Final = 64 * 2**20
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 """Largest manifest of a bundle."""
 
+MAX_BUNDLE_NAME: Final = 256
+"""Longest name of a bundle, in characters."""
+
+MAX_MODEL_NAME: Final = 64
+"""Longest name of a bundle's backbone, or of a model that has an opinion, in characters."""
+
 MAX_BUNDLE_FILE_BYTES: Final = 4 * 2**30
 """Largest single file of a bundle."""
 

@@ -104,7 +104,7 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return check_picture(sample, self.shape[1], self.shape[2], self.nbytes)
         try:
             found = np.asarray(sample)
-        except (ValueError, TypeError, OverflowError) as cause:
+        except (ValueError, TypeError, RuntimeError, OverflowError) as cause:
             raise InvalidSampleError(f"a sample is no array: {cause}", f"give {self}") from cause
         if list(found.shape) != self.shape or found.dtype.kind not in "biuf":
             raise InvalidSampleError(f"a sample is {found.dtype} of {list(found.shape)}", f"give {self}")
@@ -112,7 +112,8 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         whole = found.dtype.kind in "biu"
         if not np.isfinite(found).all() or (self.dtype != "float32" and not whole):
             raise InvalidSampleError(f"a sample holds values that are no {self.dtype}", f"give {self}")
-        if found.size and not low <= found.min() <= found.max() <= high:
+        # Python's own numbers: a float16 would be compared in float16.
+        if found.size and not low <= found.min().item() <= found.max().item() <= high:
             raise InvalidSampleError(f"a sample holds values out of {low:g} to {high:g}", f"give {self}")
         return found.astype(LITTLE[self.dtype]).tobytes()
 
