@@ -224,6 +224,21 @@ def test_samples_of_another_kind_are_not_taken_for_those_of_this_model(other: Sa
     assert found == [0, 1, 0]
 
 
+def test_a_version_that_reads_more_gets_more_once_it_is_there(bundle: Bundle, histories: Any) -> None:
+    model = load_model(bundle.root, None, SampleModel)
+    longer = copy.copy(model)
+    longer.history = model.history + 3
+    with PersonalModel(model) as device:
+        many = [histories[0][0]] * longer.history
+        device.observe(*many)
+        device._runtimes.use(device._runtimes.make(longer))
+        assert len(device._log) == model.history
+        device.observe(*many)
+        assert len(device._log) == longer.history
+        device._runtimes.use(device._runtimes.make(model))
+        assert len(device._log) == longer.history
+
+
 def test_ids_that_a_version_does_not_have_are_not_sent(bundle: Bundle) -> None:
     model = copy.copy(load_model(bundle.root, None, SampleModel))
     model.spec, model.vocabulary = msgspec.structs.replace(model.spec, history=SampleSpec("ids")), 10

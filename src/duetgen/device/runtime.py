@@ -85,6 +85,8 @@ class Runtimes:
 
     def use(self, runtime: Runtime) -> None:
         """Rank with another from now on."""
+        if isinstance(self.log, SampleLog):
+            self.log.hold(runtime.model.history)
         with self._lock:
             self.current = runtime
 

@@ -44,7 +44,7 @@ class SampleLog:
     file_name: ClassVar[str] = "samples.log"
 
     def __init__(self, state: StateFolder | None, kind: SampleSpec, capacity: int) -> None:
-        self.kind, self.capacity, self.count = kind, capacity, 0
+        self.kind, self.count = kind, 0
         self._samples: deque[bytes] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._file = None if state is None else state.file("samples.log", self._content)
@@ -75,6 +75,12 @@ class SampleLog:
         """Count from `count` on, where the log was lost and something else remembers how much there was."""
         with self._lock:
             self.count = max(self.count, count)
+
+    def hold(self, capacity: int) -> None:
+        """Keep as many from now on as a version reads; never fewer than before, for one may be gone back to."""
+        with self._lock:
+            if capacity > (self._samples.maxlen or 0):
+                self._samples = deque(self._samples, capacity)
 
     def snapshot(self, length: int) -> tuple[list[bytes], int]:
         """The last `length` samples and the number ever observed, of one moment."""
