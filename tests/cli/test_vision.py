@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,32 @@ def test_options_of_logs_do_not_go_with_images(tmp_path: Path) -> None:
     assert "--out, --name and --seed" in refused(prepared, "usage")
     shown = duet_here("demo", "--vision", "--split", "temporal", "--out", tmp_path / "out")
     assert "no source" in refused(shown, "usage")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content"),
+    [
+        ("idx", "train-images-idx3-ubyte", bytes((0, 0, 8, 3))),
+        ("usps", "usps.h5", b"\x89HDF\r\n\x1a\n"),
+        ("image-folder", "cat/1.png", b"\x89PNG\r\n\x1a\n\0\0"),
+    ],
+)
+def test_images_without_their_kind_are_told_which_they_are(
+    kind: str, name: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "set" / name).parent.mkdir(parents=True)
+    (tmp_path / "set" / name).write_bytes(content)
+    prepared = duet_here("prepare", tmp_path / "set", "--out", tmp_path / "out")
+    refused(prepared, "not-text")
+    assert prepared.stderr.endswith(f"it holds images: write `duet prepare {kind} {tmp_path / 'set'} --out DIR`\n")
+
+
+def test_pictures_in_an_archive_are_told_too(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as archive:
+        archive.add(pictures(tmp_path / "set"), "set")
+    prepared = duet_here("prepare", tmp_path / "set.tar.gz", "--out", tmp_path / "out")
+    refused(prepared, "archive-members")
+    assert "duet prepare image-folder" in prepared.stderr
 
 
 def test_files_beside_pictures_are_told_and_images_are_no_dataset(tmp_path: Path) -> None:

@@ -130,13 +130,14 @@ def prepare(
     from duetgen.data.append import append as run_append
     from duetgen.data.append import settings_of
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
+    from duetgen.data.errors import ArchiveMembersError, InputIsFolderError, NotTextError
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES
     from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
-    from duetgen.vision.sources import KINDS, read_images
+    from duetgen.vision.sources import KINDS, kind_of, read_images
 
     unknown = source not in (*SOURCES, *KINDS)
     if input is None and source != "synthetic" and (unknown or entry_of(source) is not None):
@@ -213,12 +214,20 @@ def prepare(
         return
     with console.spinner("preparing", silent) as say:
         limit = None if memory_limit is None else size_of(memory_limit)
-        if root is not None and input is not None:
-            manifest = run_append(input, root, config, out=out, overwrite=overwrite, memory_limit=limit, progress=say)
-        else:
-            manifest = run_prepare(
-                input, out, config, test_input=test_input, overwrite=overwrite, memory_limit=limit, progress=say
-            )
+        try:
+            if root is not None and input is not None:
+                manifest = run_append(
+                    input, root, config, out=out, overwrite=overwrite, memory_limit=limit, progress=say
+                )
+            else:
+                manifest = run_prepare(
+                    input, out, config, test_input=test_input, overwrite=overwrite, memory_limit=limit, progress=say
+                )
+        except (NotTextError, ArchiveMembersError, InputIsFolderError) as cause:
+            if input is None or (kind := kind_of(input)) is None:
+                raise
+            hint = f"it holds images: write `duet prepare {kind} {input} --out DIR`"
+            raise type(cause)(cause.message, hint) from cause
     if json:
         console.print_json(manifest)
     else:

@@ -6,6 +6,7 @@ which keeps every pixel as it was; all others are scaled.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import warnings
@@ -26,7 +27,7 @@ from duetgen.data.errors import (
     WrongSourceError,
 )
 from duetgen.data.sources.files import open_input, require_file
-from duetgen.errors import MissingExtraError
+from duetgen.errors import DuetError, MissingExtraError
 from duetgen.files import read_regular
 from duetgen.vision.images import SIDE, TEST, TRAIN, Images, Indices, Pixels
 from duetgen.wire import limits
@@ -39,7 +40,9 @@ IDX_NAMES: Final = (
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 )
+IDX_FILES: Final = {name for names in IDX_NAMES for name in names}
 IDX_BYTES: Final = b"\0\0\x08"
+USPS: Final = "usps.h5"
 PADDED_FROM: Final = 24
 SCALING: Final = 2
 """Bilinear, with what is scaled down averaged, as Pillow numbers it."""
@@ -84,6 +87,19 @@ Read = tuple[
     npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None, tuple[str, ...], tuple[str, ...]
 ]
 """Pixels, labels, domains and parts, then the names of classes and domains."""
+
+
+def kind_of(path: Path) -> str | None:
+    """Which kind of images a path holds, told by names alone; None where none is seen."""
+    names = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
+    if any(name.removesuffix(".gz") in IDX_FILES for name in names):
+        return "idx"
+    if USPS in names:
+        return "usps"
+    with contextlib.suppress(DuetError):
+        if path.suffix.lower() in PICTURES or next(pictures(path, Counter()), None):
+            return "image-folder"
+    return None
 
 
 def divide(group: Indices, seed: int) -> npt.NDArray[np.uint8]:
@@ -164,6 +180,7 @@ def read_usps(path: Path) -> Read:
         import h5py
     except ImportError as cause:
         raise MissingExtraError("usps.h5 needs h5py", "pip install 'duetgen[vision]'") from cause
+    path = path / USPS if path.is_dir() else path
     require_file(path)
     pixels, labels, parts = [], [], []
     try:
