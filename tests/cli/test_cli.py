@@ -197,6 +197,28 @@ def test_a_result_that_a_disk_takes_in_part_is_told(words: str, unbuffered: str,
     assert ended.stderr.startswith("duet: cannot print the result: File too large [output-unwritable]\n  hint: ")
 
 
+def test_the_streams_of_a_program_that_runs_a_command_stay_its_own() -> None:
+    program = """
+import contextlib, gc, io, sys, tempfile
+from duetgen.cli import main
+def version():
+    with contextlib.suppress(SystemExit):
+        main(["--version"])
+with tempfile.TemporaryFile(buffering=0) as file, contextlib.redirect_stdout(io.TextIOWrapper(file)) as theirs:
+    version()
+    assert sys.stdout is theirs
+    gc.collect()
+    theirs.flush()
+    assert file.seek(0, 2) > 0
+version()
+gc.collect()
+print("and more", flush=True)
+"""
+    ended = subprocess.run([sys.executable, "-u", "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1] == "and more"
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", ["data list", "data list --json"])
 def test_a_result_that_nobody_reads_ends_as_a_pipe_does(words: str, unbuffered: str) -> None:

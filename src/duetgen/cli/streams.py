@@ -23,9 +23,12 @@ def open_closed() -> None:
 
 def keep_whole() -> None:
     """Buffer standard output where PYTHONUNBUFFERED does not: of what a disk takes in part the rest is lost there."""
-    out = sys.stdout
-    if isinstance(raw := getattr(out, "buffer", None), io.RawIOBase):
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=True)
+    out = sys.__stdout__
+    # What somebody else has put in its place is theirs.
+    if out is not None and sys.stdout is out and isinstance(out.buffer, io.RawIOBase):
+        sys.stdout = open(  # noqa: SIM115
+            out.fileno(), "w", buffering=1, encoding=out.encoding, errors=out.errors, closefd=False
+        )
 
 
 def drop_the_rest() -> None:
