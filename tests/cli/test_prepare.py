@@ -195,7 +195,7 @@ def test_a_later_log_is_appended(tmp_path: Path) -> None:
         result = duet_here("prepare", later, "--append", tmp_path / "out", *option)
         assert option[0][2:].replace("-", "_") in refused(result, "bad-setting")
     refused(duet_here("prepare", "synthetic", "--append", tmp_path / "out"), "usage")
-    assert "--append names no dataset" in refused(duet_here("prepare", later, "--append="), "usage")
+    assert "--append is empty" in refused(duet_here("prepare", later, "--append="), "usage")
     result = duet_here("prepare", later, "--append", tmp_path / "out", "--min-item-events", "2", "--drop-missing")
     assert result.returncode == 0, result.stderr
     assert "version 2: +41 events, +1 devices, +0 items" in result.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import sys
@@ -20,6 +21,9 @@ NOT_TAKEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 EMPTY_OPTION: Final = re.compile(r"--[\w-]+=")
 """An option with a value that is empty."""
+
+SAYS_NONE: Final = "--methods"
+"""The option of which an empty value says none."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,13 +131,15 @@ def check_text(arguments: list[str]) -> None:
     Raises:
         UsageError: naming the first one.
     """
-    for argument in arguments:
+    for before, argument in itertools.pairwise(("", *arguments)):
         if not argument or EMPTY_OPTION.fullmatch(argument):
+            name = argument.removesuffix("=") or (before if before.startswith("--") else "an argument")
+            if name == SAYS_NONE:
+                continue
             from duetgen.cli.prepare import UsageError
 
             raise UsageError(
-                f"{argument or 'an argument'} is empty",
-                "leave it out, or give its value; a variable of the shell may not be set",
+                f"{name} is empty", "leave it out, or give its value; a variable of the shell may not be set"
             )
         try:
             argument.encode()
