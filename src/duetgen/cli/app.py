@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
         # Also while modules are imported, which takes a moment.
         from duetgen.cli import console
 
-        goes_on = arguments[:1] in (["train"], ["demo"], ["compare"]) or arguments[:2] == ["data", "get"]
-        goes_on = goes_on and "--vision" not in arguments
+        kept = arguments[:1] in (["train"], ["demo"], ["compare"]) and "--vision" not in arguments
+        goes_on = kept or arguments[:2] == ["data", "get"]
         hint = "the same command goes on where it stopped" if goes_on else "nothing was written"
         by, code = told(stop)
         console.refuse("interrupted", f"stopped by {by}", hint, "--json" in arguments)
@@ -131,21 +131,19 @@ def check_text(arguments: list[str]) -> None:
     Raises:
         UsageError: naming the first one.
     """
+    from duetgen.cli.prepare import UsageError
+
     for before, argument in itertools.pairwise(("", *arguments)):
         if not argument or EMPTY_OPTION.fullmatch(argument):
             name = argument.removesuffix("=") or (before if before.startswith("--") else "an argument")
             if name == SAYS_NONE:
                 continue
-            from duetgen.cli.prepare import UsageError
-
             raise UsageError(
                 f"{name} is empty", "leave it out, or give its value; a variable of the shell may not be set"
             )
         try:
             argument.encode()
         except UnicodeEncodeError:
-            from duetgen.cli.prepare import UsageError
-
             raise UsageError(
                 f"{argument!a} is no UTF-8", "give text; rename a file whose name is in another encoding"
             ) from None

@@ -132,7 +132,6 @@ def evaluate(
     protocols = protocol or ["given" if data.has_given and part == "test" else "full"]
     found = []
     for _, model, settings, seen in models:
-        lone = len(set(seen.targets(part).device_N.tolist())) < 2
         with console.counting(quiet or json) as progress:
             found.append(
                 run_evaluation(
@@ -140,7 +139,7 @@ def evaluate(
                     seen,
                     part=part,
                     protocols=protocols,
-                    conditions=default_conditions(ages, has_parts(model), lone),
+                    conditions=default_conditions(ages, has_parts(model), seen.targets(part).lone),
                     limit_devices=limit_devices,
                     bootstrap=bootstrap,
                     seed=seed,

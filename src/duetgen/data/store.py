@@ -204,6 +204,11 @@ class Targets:
     def __len__(self) -> int:
         return len(self.device_N)
 
+    @property
+    def lone(self) -> bool:
+        """Whether they are of one device at most."""
+        return not len(self) or bool(self.device_N[0] == self.device_N[-1])
+
     def take(self, index: Int64 | Bool | slice) -> Targets:
         """The targets at `index`."""
         return Targets(self.device_N[index], self.position_N[index], self.start_N[index])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,7 @@ from duetgen.device.resident import Resident
 from duetgen.device.sample_log import SampleLog
 from duetgen.device.sample_model import SampleModel
 from duetgen.wire.errors import InvalidSampleError
-
-WHOLE: Final = "biu"
-"""Kinds of numbers, by numpy's letters, that an input of whole numbers or of truths is given in."""
-KINDS: Final = {"float32": WHOLE + "f"}
+from duetgen.wire.samples import NUMBERS, WHOLE
 
 
 class PersonalModel(Resident[SampleLog]):
@@ -128,7 +125,7 @@ def convert(model: SampleModel, inputs: Mapping[str, npt.ArrayLike]) -> dict[str
             raise InvalidSampleError(
                 f"the input {name} is no array: {cause}", "give numbers, as numpy has them"
             ) from cause
-        if dtype is not None and array.dtype.kind not in KINDS.get(dtype, WHOLE):
+        if dtype is not None and array.dtype.kind not in (NUMBERS if dtype == "float32" else WHOLE):
             raise InvalidSampleError(f"the input {name} is {array.dtype}", f"this version takes {dtype}")
         found[name] = array if dtype is None else cast(name, array, np.dtype(dtype))
     return found

@@ -31,7 +31,7 @@ from duetgen.errors import DuetError, MissingExtraError
 from duetgen.files import read_regular
 from duetgen.vision.images import SIDE, TEST, TRAIN, Images, Indices, Pixels
 from duetgen.wire import limits
-from duetgen.wire.pictures import pillow
+from duetgen.wire.pictures import EIGHT_BITS, pillow
 
 KINDS: Final = ("idx", "usps", "image-folder")
 """Names for `duet prepare KIND INPUT`."""
@@ -319,10 +319,7 @@ def decoded(content: IO[bytes], what: str) -> Pixels:
             ):
                 raise InputTooLargeError(f"{what} is larger than pictures are", "scale it down")
             if image.mode.startswith(("I", "F")):
-                raise InputCorruptError(
-                    f"{what} has more than 8 bits a pixel ({image.mode})",
-                    "save it with 8: what its values stand for, nobody else can know",
-                )
+                raise InputCorruptError(f"{what} has more than 8 bits a pixel ({image.mode})", EIGHT_BITS)
             content.seek(0)
             array: Pixels = np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError, image_type.DecompressionBombError) as cause:

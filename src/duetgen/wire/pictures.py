@@ -20,6 +20,7 @@ from duetgen.wire.errors import InvalidSampleError
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 DEEP_GREY: Final = b"\x10\x00"
 """Bits of a value and colour type of a PNG that decoding to bytes would cut off at 255."""
+EIGHT_BITS: Final = "save it with 8: what its values stand for, nobody else can know"
 JPEG: Final = b"\xff\xd8"
 FORMATS: Final = ("PNG", "JPEG")
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -48,9 +49,7 @@ def size_of(content: bytes) -> Size:
         if len(content) < 33 or content[12:16] != b"IHDR":
             raise InvalidSampleError("a picture is a PNG without its header", HINT)
         if content[24:26] == DEEP_GREY:
-            raise InvalidSampleError(
-                "a picture has 16 bits a pixel", "save it with 8: what its values stand for, nobody else knows"
-            )
+            raise InvalidSampleError("a picture has 16 bits a pixel", EIGHT_BITS)
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         return Size(1 if content[25] in (0, 4) else 3, height, width)
     if content.startswith(JPEG):

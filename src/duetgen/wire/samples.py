@@ -37,6 +37,10 @@ LENGTH: Final = 4
 """Bytes of the length before a picture."""
 HEADERS: Final = 4096
 """Bytes that an encoded picture may have beyond its pixels."""
+WHOLE: Final = "biu"
+"""Numpy's letters for the types that whole numbers, and truths, are given in."""
+NUMBERS: Final = WHOLE + "f"
+"""Those of all numbers."""
 LITTLE: Final = {"float32": "<f4", "int32": "<i4", "uint8": "|u1", "ids": "<i4"}
 
 
@@ -106,10 +110,10 @@ class SampleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             found = np.asarray(sample)
         except (ValueError, TypeError, RuntimeError, OverflowError) as cause:
             raise InvalidSampleError(f"a sample is no array: {cause}", f"give {self}") from cause
-        if list(found.shape) != self.shape or found.dtype.kind not in "biuf":
+        if list(found.shape) != self.shape or found.dtype.kind not in NUMBERS:
             raise InvalidSampleError(f"a sample is {found.dtype} of {list(found.shape)}", f"give {self}")
         low, high = (1, vocabulary - 1) if self.dtype == "ids" else self.range
-        whole = found.dtype.kind in "biu"
+        whole = found.dtype.kind in WHOLE
         if not np.isfinite(found).all() or (self.dtype != "float32" and not whole):
             raise InvalidSampleError(f"a sample holds values that are no {self.dtype}", f"give {self}")
         # Python's own numbers: a float16 would be compared in float16.

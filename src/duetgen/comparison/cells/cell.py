@@ -85,9 +85,8 @@ def conditions_of(dataset: Dataset, staleness: Sequence[int], parts: bool = Fals
     """What is measured: every age of theta, of each part alone where there are two, and the controls; a lone device has
     no other to borrow from.
     """
-    lone = len(np.unique(dataset.targets("test").device_N)) < 2
     ages = staleness if 0 in staleness else (0, *staleness)
-    return list(default_conditions(ages, parts, lone))
+    return list(default_conditions(ages, parts, dataset.targets("test").lone))
 
 
 class FitProgress:
