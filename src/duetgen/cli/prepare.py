@@ -112,10 +112,11 @@ def prepare(
 
     Kinds of logs: movielens-100k, movielens-1m (10M too), movielens-csv (20M and later), amazon-reviews,
     amazon-2014-csv (user first), amazon-2018-csv (item first), amazon-2023-reviews, amazon-2023-csv, douban,
-    douban-reviews, douban-ratings, taobao, alipay, lastfm, yelp, steam, recbole (.inter), table (CSV, TSV and the like,
-    JSON lines, Parquet, or a folder of such parts; columns by name, or by number without a header), duet-text (train
-    and test file of the published DUET code), synthetic (the embedded simulator, no input). Packed files, archives and
-    folders as they are published are read as they are; a path may go on inside an archive.
+    douban-reviews, douban-ratings, taobao, alipay, lastfm, yelp, steam, recbole (.inter), sequences (one user a
+    line, then its items), table (CSV, TSV and the like, JSON lines, Parquet, or a folder of such parts; columns by
+    name, or by number without a header), duet-text (train and test file of the published DUET code), synthetic (the
+    embedded simulator, no input). Packed files, archives and folders as they are published are read as they are; a path
+    may go on inside an archive.
 
     Kinds of images: idx (a folder of the four files of MNIST or Fashion-MNIST), usps (usps.h5), image-folder (pictures
     by class, or by domain and class, in folders or tar archives).

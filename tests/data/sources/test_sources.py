@@ -132,7 +132,7 @@ def test_the_docs_have_its_line_with_licence_and_citation(name: str) -> None:
 
 
 def test_every_source_of_files_is_laid_out_here() -> None:
-    assert {*LAYOUTS, "auto", "synthetic", "duet-text", "douban-ratings"} == set(SOURCES)
+    assert {*LAYOUTS, "auto", "synthetic", "duet-text", "douban-ratings", "sequences"} == set(SOURCES)
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -295,6 +295,61 @@ class TestTitles:
         assert titles["item"].to_list() == ["7", "9"]
         assert titles["title"][0] == "One"
         assert len(titles["title"][1].encode()) <= 2048
+
+
+class TestSequences:
+    def test_a_user_and_its_items(self, write: Write) -> None:
+        log = read(write("sequential_data.txt", "7 x1 y2 x1\n\n  8\ty2   z3 \r\n9 q4"))
+        assert log.kind == "sequences"
+        assert log.events.rows() == [("7", "x1"), ("7", "y2"), ("7", "x1"), ("8", "y2"), ("8", "z3"), ("9", "q4")]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *("1 2 3\n4 5 6\n", "1 2\n1 2 3\n", "1 2 3\n", "the users\nof some words\n", "1, 2 3\n4 5\n"),
+            "1 2 3\n4 5 (6) 7\n",
+        ],
+    )
+    def test_what_may_be_something_else_is_not_taken_for_it(self, content: str, write: Write) -> None:
+        with pytest.raises(DuetError):
+            read(write("log.txt", content))
+
+    def test_it_can_be_named(self, write: Write) -> None:
+        path = write("log.txt", "1 2 3\n4 5 6\n")
+        with pytest.raises(errors.SourceUndetectedError) as refusal:
+            read(path)
+        assert "name the source sequences" in refusal.value.hint
+        assert read(path, "sequences").events.rows() == [("1", "2"), ("1", "3"), ("4", "5"), ("4", "6")]
+
+    def test_a_user_without_items(self, write: Write) -> None:
+        path = write("log.txt", "1 2 3\n4\n5 6\n")
+        with pytest.raises(errors.BadIdError, match="line 2 has no item id"):
+            read(path)
+        log = read(path, reading=Reading(drop_missing=True))
+        assert log.events.rows() == [("1", "2"), ("1", "3"), ("5", "6")]
+        assert [note.events_in - note.events_out for note in log.notes] == [1]
+
+    def test_it_came_divided(self, write: Write) -> None:
+        log = read(write("a.txt", "1 2 3\n4 5\n"), test_input=write("b.txt", "1 4\n4 6 7\n"))
+        assert log.events.rows() == [
+            ("1", "2", 0),
+            ("1", "3", 0),
+            ("4", "5", 0),
+            ("1", "4", 2),
+            ("4", "6", 2),
+            ("4", "7", 2),
+        ]
+
+    @given(rows=st.lists(st.lists(st.from_regex(r"[\w.:-]{1,6}", fullmatch=True), min_size=2, max_size=6), min_size=1))
+    def test_any_ids(self, rows: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> None:
+        path = tmp_path_factory.mktemp("sequences") / "log.txt"
+        path.write_text("".join(" ".join(row) + "\n" for row in rows), "utf-8")
+        try:
+            events = read(path, "sequences").events.rows()
+        except DuetError as refusal:
+            assert_one_line(refusal)
+        else:
+            assert len(events) <= sum(len(row) - 1 for row in rows)
 
 
 class TestTable:

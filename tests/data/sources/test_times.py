@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from duetgen.data import errors
 from duetgen.data.sources import read
 from duetgen.data.sources.log import Reading
-from duetgen.data.sources.times import UNITS, Times, parse_iso
+from duetgen.data.sources.times import UNITS, Times, parse_date
 
 from ..conftest import Write
 
@@ -95,12 +95,32 @@ class TestIso:
             "2020-09-13 12:26:40 CET",
             "2020-09-13T12:26:40[Europe/Berlin]",
             "20-09-13",
+            "13 Sep 20",
+            "Sep 13 12:26:40",
+            "Sun Sep 13 12:26:40 CET 2020",
+            "31 Sep 2020",
+            "Sept 13, 2020 noon",
             "13-09-20 12:26:40",
         ],
     )
     def test_what_is_none_names_the_line(self, bad: str) -> None:
         with pytest.raises(errors.BadTimestampError, match=r"line 3: .* is no number or ISO date"):
             seconds(["2020-09-13", bad])
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("Sun Sep 13 12:26:40 +0000 2020", "Sun Sep 13 05:26:40 -0700 2020", "Sun Sep 13 12:26:40 2020"),
+            *("Sun Sep 13 12:26:40 UTC 2020", "Sun, 13 Sep 2020 12:26:40 GMT", "13 Sep 2020 17:56:40 +0530"),
+            *("13/Sep/2020:12:26:40 +0000", "Sunday, 13 September 2020 12:26:40"),
+        ],
+    )
+    def test_a_month_by_its_name(self, text: str) -> None:
+        assert seconds([text, "2020-09-13"])[0] == [NOON, NOON - 44_800]
+
+    @pytest.mark.parametrize("text", ["13 Sep 2020", "13-Sep-2020", "Sep 13, 2020", "September 13, 2020"])
+    def test_a_day_of_a_month_by_its_name(self, text: str) -> None:
+        assert seconds([text])[0] == [NOON - 44_800]
 
     @given(
         st.datetimes(datetime(1971, 1, 1), datetime(2099, 1, 1)).map(lambda t: t.replace(microsecond=0)),
@@ -110,12 +130,12 @@ class TestIso:
     def test_any_time_in_any_zone(self, time: datetime, zone: timezone, between: str) -> None:
         moment = time.replace(tzinfo=zone)
         text = moment.isoformat(between)
-        assert parse_iso(text) == int(moment.timestamp()) * 10**6
+        assert parse_date(text) == int(moment.timestamp()) * 10**6
         assert seconds([text])[0] == [int(moment.timestamp())]
 
     @given(st.text(st.sampled_from("0123456789-:TZ +./, UTCGM[]W"), max_size=30))
     def test_any_text_is_a_time_or_none(self, text: str) -> None:
-        found = parse_iso(text)
+        found = parse_date(text)
         assert found is None or isinstance(found, int)
 
     @pytest.mark.parametrize(

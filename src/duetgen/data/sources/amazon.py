@@ -14,7 +14,7 @@ from duetgen.data.sources.lines import blocks, fields, stray_quotes
 from duetgen.data.sources.log import Columns
 from duetgen.data.sources.packing import bare
 from duetgen.data.sources.source import Head, Lines, Named, Reader
-from duetgen.data.sources.times import parse_iso
+from duetgen.data.sources.times import parse_date
 
 ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
 MOST: Final = 0.9
@@ -47,12 +47,15 @@ class Ratings(Amazon, Lines):
     """Ratings without a header: two ids, stars and a time; the product ids (ASINs) tell which id is whose."""
 
     separator = ","
-    told = False
     item_first: ClassVar[bool]
 
     def fits(self, head: Head) -> bool:
         """It is such a log, and product ids are not where this layout has users; `which` tells the layouts apart."""
         return head.form == "text" and is_rating_line(head.first) and not swapped(head.lines, self.item_first)
+
+    def tells(self, head: Head) -> bool:
+        """Never alone: see `which`."""
+        return False
 
 
 class Ratings2014(Ratings):
@@ -115,7 +118,7 @@ def is_rating_line(line: str) -> bool:
     values = line.split(",")
     if len(values) != 4 or not is_number(values[2]) or not is_number(values[3]):
         return False
-    dated = any(parse_iso(value) is not None and not value.isdigit() for value in values[:2])
+    dated = any(parse_date(value) is not None and not value.isdigit() for value in values[:2])
     return 0 <= float(values[2]) <= MOST_STARS and not dated
 
 

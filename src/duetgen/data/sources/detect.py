@@ -17,8 +17,9 @@ from duetgen.data.sources.duet_text.format import DuetText
 from duetgen.data.sources.files import parts_of
 from duetgen.data.sources.header import separator_of, split_line
 from duetgen.data.sources.kinds import KINDS
-from duetgen.data.sources.lines import sample
+from duetgen.data.sources.lines import BLANKS, sample
 from duetgen.data.sources.raw import form_of
+from duetgen.data.sources.sequences import Sequences
 from duetgen.data.sources.source import Head, Reader, Source
 from duetgen.data.sources.table import Table
 from duetgen.data.sources.times import look_like_times
@@ -60,13 +61,13 @@ def detect(path: Path, *, columns: bool = False) -> str:
     for source in KINDS.values():
         if columns and (not takes_columns(source) or isinstance(source, Table)):
             continue
-        if (not isinstance(source, Reader) or source.told) and source.fits(head):
+        if source.tells(head):
             return source.name
     if columns:
         return Table.name
     if is_rating_line(head.first):
         return which(parts[0], head.lines)
-    raise undetected(parts[0], head.first)
+    raise undetected(head)
 
 
 def takes_columns(source: Source) -> bool:
@@ -93,8 +94,9 @@ def _of_parts(folder: Path, parts: list[Path]) -> str:
         ) from None
 
 
-def undetected(path: Path, first: str) -> SourceUndetectedError:
+def undetected(head: Head) -> SourceUndetectedError:
     """The refusal of a file without a header, or of no log at all."""
+    first = head.first
     shown = first if len(first) <= 60 else first[:57] + "…"
     fields_ = split_line(first, separator_of(first))
     hint = NAME_THEM
@@ -106,7 +108,9 @@ def undetected(path: Path, first: str) -> SourceUndetectedError:
             f"if each line is an event, say which columns are which: --no-header --user-column {ids[0]} "
             f"--item-column {ids[1]}" + ("" if time is None else f" --time-column {time}")
         )
-    return SourceUndetectedError(f"{path} is in no format known here; it begins {shown!r}", hint)
+        if len(ids) > 2 and separator_of(first) == BLANKS and KINDS[Sequences.name].fits(head):
+            hint += f"; if it is a user with its items, name the source {Sequences.name}"
+    return SourceUndetectedError(f"{head.path} is in no format known here; it begins {shown!r}", hint)
 
 
 def check(path: Path, source: Source) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from duetgen.data.errors import AmbiguousColumnError, BadSettingError, MissingColumnError
 from duetgen.data.sources.lines import BLANKS
 from duetgen.data.sources.log import Columns
-from duetgen.data.sources.times import parse_iso
+from duetgen.data.sources.times import parse_date
 
 SYNONYMS: Final = {
     "user": (
@@ -99,7 +99,7 @@ def header_of(line: str, separator: str | None = None) -> tuple[str, list[str]]:
 def is_header(line: str) -> bool:
     """Whether a first line looks like names of columns: two or more, most of them different, no number or date."""
     separator, names = header_of(line)
-    values = any(is_number(name) or parse_iso(name) is not None for name in names)
+    values = any(is_number(name) or parse_date(name) is not None for name in names)
     return separator != BLANKS and len(names) > 1 and 2 * len(set(names)) > len(names) and not values
 
 

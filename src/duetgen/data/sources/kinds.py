@@ -10,6 +10,7 @@ from duetgen.data.sources.duet_text.format import DuetText
 from duetgen.data.sources.lastfm import LastFm
 from duetgen.data.sources.movielens import MovieLens1M, MovieLens100K, MovieLensCsv
 from duetgen.data.sources.recbole import RecBole
+from duetgen.data.sources.sequences import Sequences
 from duetgen.data.sources.source import Source
 from duetgen.data.sources.steam import Steam
 from duetgen.data.sources.synthetic import Synthetic
@@ -38,6 +39,7 @@ KINDS: Final[dict[str, Source]] = {
         Yelp(),
         Steam(),
         RecBole(),
+        Sequences(),
         Table(),
         Synthetic(),
     )

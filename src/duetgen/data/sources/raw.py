@@ -30,7 +30,7 @@ from duetgen.data.sources.files import on_disk, open_input
 from duetgen.data.sources.header import Found, header_of, is_number, separator_of, split_line
 from duetgen.data.sources.lines import BLANKS, Block, blocks, fields, sample, stray_quotes
 from duetgen.data.sources.packing import most_rows
-from duetgen.data.sources.times import parse_iso
+from duetgen.data.sources.times import parse_date
 
 # A zone that is an offset, as `+05:30`, has no name, and ends the process else. Moments are in UTC whatever the zone.
 os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")
@@ -202,7 +202,7 @@ def _holds_events(block: Block, line: int, found: Found, separator: str) -> bool
     for text in block.lines[at : at + 2]:
         parts = text.split(separator)
         value = parts[role].strip(' "') if len(parts) == len(found.names) else ""
-        if not is_number(value) and parse_iso(value) is None:
+        if not is_number(value) and parse_date(value) is None:
             return False
     return True
 

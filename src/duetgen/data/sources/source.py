@@ -79,18 +79,20 @@ class Source(ABC):
         A file whose first line fits and whose others do not is a file of this kind with a mistake in it.
         """
 
+    def tells(self, head: Head) -> bool:
+        """Whether it is told to be of this kind where nobody names one."""
+        return self.fits(head)
+
 
 class Reader(Source):
     """A kind of log that is read as raw columns.
 
     Attributes:
         logs: patterns of the names that its log has where it is published, without endings of packing.
-        told: whether `auto` may tell it by `fits` alone.
         takes_columns: whether it can be said which columns are what.
     """
 
     logs: ClassVar[tuple[str, ...]] = ()
-    told: ClassVar[bool] = True
     takes_columns: ClassVar[bool] = False
 
     @abstractmethod

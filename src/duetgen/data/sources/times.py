@@ -6,7 +6,7 @@
   are: a count that orders the events, and the output says so. Day numbers, and fractions, are refused unless
   `time_unit` says what they are. Where only some are so (0, -1), these events have no time.
 - Text and dates: ISO 8601 with `T` or a blank, with or without seconds, fractions and offset; `Z`, `UTC` and `GMT`
-  behind it. Without an offset it is UTC.
+  behind it; or a date with the English name of a month. Without an offset it is UTC.
 - Decimal commas are read as points, where they can be nothing else.
 - Numbers in scientific notation are read where their digits tell the second, and refused as rounded elsewhere.
 - Times that have not come yet are read, and told.
@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -84,6 +85,22 @@ NAMED_ZONE: Final = re.compile(
 """A zone by its name, behind the offset that it has; without one only UTC is known."""
 BLANK_OFFSET: Final = re.compile(r"\s+([+-]\d)")
 YEAR_FIRST: Final = re.compile(r"^(\d{4})/(\d{2})/(\d{2})")
+WEEKDAY: Final = re.compile(r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? +", re.IGNORECASE)
+MONTH: Final = re.compile(
+    r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?:r?uary|ch|il|e|y|ust|t?ember|ober)?\b", re.IGNORECASE
+)
+MONTH_NAMED: Final = (
+    "%b %d %H:%M:%S %z %Y",
+    "%b %d %H:%M:%S UTC %Y",
+    "%b %d %H:%M:%S %Y",
+    "%d %b %Y %H:%M:%S %z",
+    "%d %b %Y %H:%M:%S",
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%d %b %Y",
+    "%d-%b-%Y",
+    "%b %d, %Y",
+)
+"""Dates with the English name of a month: of C and social networks, of mail and the web, of a server's log; days."""
 BARE_DATE: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})([+-]\d{2}:?\d{2})$")
 
 CLOCK_NUMBER: Final = re.compile(r"[1-4]\d{9}(\d{3}|\d{6}|\d{9})?(\.\d*)?")
@@ -93,21 +110,38 @@ EXACT_DECIMALS: Final = 9
 """So many digits behind the point of a number in scientific notation tell the second, whatever the unit."""
 
 
-def parse_iso(text: str) -> int | None:
-    """Microseconds since 1970 of a time in ISO 8601, in UTC where no offset stands; None if it is none."""
-    text = NAMED_UTC.sub("+00:00", NAMED_ZONE.sub("", text.strip()))
-    text = YEAR_FIRST.sub(r"\1-\2-\3", BLANK_OFFSET.sub(r"\1", text))
+def parse_date(text: str) -> int | None:
+    """Microseconds since 1970 of a time in ISO 8601 or with a month's name; None if it is none.
+
+    It is in UTC where no offset stands.
+    """
+    text = NAMED_UTC.sub(" +00:00", NAMED_ZONE.sub("", text.strip()))
+    iso = YEAR_FIRST.sub(r"\1-\2-\3", BLANK_OFFSET.sub(r"\1", text))
     try:
-        moment = datetime.fromisoformat(BARE_DATE.sub(r"\1T00:00\2", text))
+        moment = datetime.fromisoformat(BARE_DATE.sub(r"\1T00:00\2", iso))
     except ValueError:
-        return None
+        named = _month_named(text)
+        if named is None:
+            return None
+        moment = named
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
+
+
+def _month_named(text: str) -> datetime | None:
+    """A date with the name of a month."""
+    if not MONTH.search(text):
+        return None
+    text = MONTH.sub(r"\1", WEEKDAY.sub("", text))
+    for form in MONTH_NAMED:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form)
+    return None
 
 
 def look_like_times(values: Sequence[str]) -> bool:
     """Whether all of some values are dates, or numbers of the size of Unix times; False of none."""
     return bool(values) and all(
-        CLOCK_NUMBER.fullmatch(value) or (not value.isdigit() and parse_iso(value) is not None) for value in values
+        CLOCK_NUMBER.fullmatch(value) or (not value.isdigit() and parse_date(value) is not None) for value in values
     )
 
 
@@ -185,7 +219,7 @@ class Times:
         micro = text.to_frame("t").select(pl.coalesce(parsed).dt.epoch("us")).to_series()
         left = text.filter(micro.is_null()).drop_nulls().unique()
         if len(left):
-            found = pl.Series([parse_iso(value) for value in left], dtype=pl.Int64)
+            found = pl.Series([parse_date(value) for value in left], dtype=pl.Int64)
             micro = micro.zip_with(
                 micro.is_not_null(), text.replace_strict(left, found, default=None, return_dtype=pl.Int64)
             )
@@ -227,7 +261,7 @@ class Times:
                 )
             numeric = str(value).strip().lstrip("+-").isdigit()
             what = "is out of range" if numeric else "is no number or ISO date"
-            if not self._dates and parse_iso(str(value)) is not None and not numeric:
+            if not self._dates and parse_date(str(value)) is not None and not numeric:
                 what = "is a date where others are numbers"
             elif self._dates and numeric:
                 what = "is a number where others are dates"
@@ -442,7 +476,7 @@ def _days(first: float | None, last: float | None) -> str:
 
 def _placeholder(micro: pl.Expr) -> pl.Expr:
     """Whether a date is one that programs write for none."""
-    days = [parse_iso(day) for day in PLACEHOLDERS]
+    days = [parse_date(day) for day in PLACEHOLDERS]
     quarter, near = 900 * MICRO, micro.abs() <= 14 * 3600 * MICRO
     around_epoch = near & ((micro % quarter == 0) | (micro % quarter == quarter - MICRO))
     return micro.is_in(days) | around_epoch
