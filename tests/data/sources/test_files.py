@@ -63,6 +63,23 @@ class TestPacked:
         with pytest.raises(errors.NotTextError, match="not a log that is read here"):
             read(write("log", start + b"x" * 600))
 
+    @pytest.mark.parametrize(
+        ("start", "what"),
+        [
+            (b"\n<!DOCTYPE html><html>\n", "a web page"),
+            (b"\xef\xbb\xbf<html lang='en'>\n", "a web page"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        ],
+    )
+    def test_what_comes_in_place_of_a_log_is_named(self, write: Write, start: bytes, what: str) -> None:
+        plain = write("log.csv", start)
+        misnamed = [plain.with_name(name) for name in ("other.csv.gz", "log.zip", "log.parquet")]
+        for path in misnamed:
+            path.write_bytes(start)
+        for path in (plain, write("log.csv.gz", start), *misnamed):
+            with pytest.raises(errors.NotTextError, match=f"is {what}, not a log"):
+                read(path)
+
 
 class TestZip:
     @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import lzma
@@ -51,6 +52,13 @@ FOREIGN: Final = {
     b"\x80\x05": "a Python pickle",
 }
 """How files begin that people name, and that are not read; what to do is to write them as CSV or Parquet."""
+
+INSTEAD: Final = {
+    b"<!doctype html": ("a web page", "it came in place of the log: open it in a browser, and get the log again"),
+    b"<html": ("a web page", "it came in place of the log: open it in a browser, and get the log again"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "get the log itself with `git lfs pull`"),
+}
+"""How texts begin, in small letters, that come in place of a log; and what to do."""
 
 MAX_LAYERS: Final = 6
 """Archives and packings around a log."""
@@ -269,3 +277,7 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
     kind = next((kind for magic, kind in FOREIGN.items() if start.startswith(magic)), None)
     if kind is not None:
         raise NotTextError(f"{path} is {kind}, not a log that is read here", "write the log as CSV or Parquet")
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for begin, (what, hint) in INSTEAD.items():
+        if text.startswith(begin):
+            raise NotTextError(f"{path} is {what}, not a log", hint)
