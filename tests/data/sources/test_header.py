@@ -229,10 +229,22 @@ class TestUnusedTimes:
         log = read(write("log.csv", "a,x,2020-09-13\n"), columns=numbers, reading=Reading(header=False))
         assert "the column 3 reads as times: --time-column 3 makes it the time" in log.remarks
 
+    def test_is_told_where_the_time_has_days_alone(self, write: Write) -> None:
+        path = write("log.csv", "user,item,day,date,bought\na,x,2020-09-14,20200913,1600000000123\n")
+        told = "the column bought reads as times: --time-column bought takes it for date, which has days alone"
+        assert [line for line in read(path).remarks if "reads as times" in line] == [told]
+        assert not [line for line in read(path, columns=Columns(timestamp="date")).remarks if "reads as times" in line]
+
+    @pytest.mark.parametrize("name", ["time", "time_ms", "timestamp", "event_time", "UTC time"])
+    def test_a_date_is_the_day_of_the_time_beside_it(self, name: str, write: Write) -> None:
+        log = read(write("log.csv", f"user,item,date,{name}\na,x,20200913,1600000000123\n"))
+        assert log.events["timestamp"].to_list() == [1_600_000_000]
+
     @pytest.mark.parametrize(
         ("header", "row", "ignored"),
         [
             ("user,item,time,bought", "a,x,1600000000,2020-09-13", ()),
+            ("user,item,date,bought", "a,x,2020-09-13,2020-09-14", ()),
             ("user,item,bought", "a,x,2020-09-13", ("bought",)),
             ("user,item,year", "a,x,2020", ()),
             ("user,item,price", "a,x,12.50", ()),

@@ -17,7 +17,7 @@ from duetgen.data.sources.times import parse_date
 SYNONYMS: Final = {
     "user": (
         *("user", "userid", "uid", "reviewerid", "customerid", "visitorid", "deviceid", "sessionid", "device"),
-        *("accountid", "memberid", "profileid", "clientid"),
+        *("accountid", "memberid", "profileid", "clientid", "userpseudoid", "anonymousid"),
     ),
     "item": (
         *("item", "itemid", "iid", "movieid", "asin", "productid", "articleid", "artistid", "businessid", "trackid"),
@@ -33,6 +33,9 @@ SYNONYMS: Final = {
             "parentasin",
             "sku",
             "musicid",
+            "animeid",
+            "venueid",
+            "contentid",
         ),
     ),
     "rating": ("rating", "ratings", "score", "stars", "overall", "bookrating", "userrating"),
@@ -46,6 +49,10 @@ SYNONYMS: Final = {
         "datetime",
         "eventtime",
         "createdat",
+        "timems",
+        "timestampms",
+        "eventtimestamp",
+        "utctime",
     ),
     "behaviour": (
         *("behaviour", "behavior", "behaviourtype", "behaviortype", "event", "eventtype", "eventname"),
@@ -167,6 +174,8 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
         hits = [i for i, name in enumerate(names) if plain(name) in synonyms and name not in taken]
         # The plainest name wins: `item` before `product_id`, `user` before `session_id`.
         hits = [i for i in hits if plain(names[i]) in (role, f"{role}id")] or hits
+        if role == "timestamp":  # Where both stand, a date is the day of the time.
+            hits = [i for i in hits if plain(names[i]) != "date"] or hits
         if role in ("behaviour", "title"):
             hits = hits[:1]
         if len(hits) > 1:

@@ -23,7 +23,7 @@ from duetgen.data.sources.raw import Raw, first_values
 from duetgen.data.sources.source import Reader
 from duetgen.data.sources.synthetic import Synthetic, SyntheticConfig, read_synthetic
 from duetgen.data.sources.table import Table
-from duetgen.data.sources.times import look_like_times
+from duetgen.data.sources.times import look_like_times, of_days
 from duetgen.data.sources.titles import read_table
 from duetgen.data.spool import Spool
 from duetgen.errors import DuetError, did_you_mean
@@ -183,12 +183,18 @@ def _tell_unused(file: Path, raw: Raw, table: EventTable, columns: Columns, read
     if not unused:
         return
     table.remark(f"columns not used: {listed(unused)}")
-    if "timestamp" in raw.found.roles:
+    time = raw.found.roles.get("timestamp")
+    if columns.timestamp is not None:
         return
     values = first_values(file, raw.found, header=reading.header, separator=reading.separator)
+    if time is not None and not of_days(values[time]):
+        return
+    other = "makes it the time" if time is None else f"takes it for {raw.found.names[time]}, which has days alone"
     for name, some in zip(raw.found.names, values):
-        if name in unused and name not in columns.ignore and look_like_times(some):
-            table.remark(f"the column {name} reads as times: --time-column {name} makes it the time")
+        if name not in unused or name in columns.ignore or (time is not None and of_days(some)):
+            continue
+        if look_like_times(some):
+            table.remark(f"the column {name} reads as times: --time-column {name} {other}")
 
 
 def _titles_of(

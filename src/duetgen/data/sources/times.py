@@ -103,6 +103,7 @@ MONTH_NAMED: Final = (
 """Dates with the English name of a month: of C and social networks, of mail and the web, of a server's log; days."""
 BARE_DATE: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})([+-]\d{2}:?\d{2})$")
 
+DAY_ALONE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
 CLOCK_NUMBER: Final = re.compile(r"[1-4]\d{9}(\d{3}|\d{6}|\d{9})?(\.\d*)?")
 """A number from 2001 on, as seconds or in a finer unit."""
 SCIENTIFIC: Final = r"^[+-]?\d+(?:\.(\d*))?[eE]\+?(\d+)$"
@@ -143,6 +144,11 @@ def look_like_times(values: Sequence[str]) -> bool:
     return bool(values) and all(
         CLOCK_NUMBER.fullmatch(value) or (not value.isdigit() and parse_date(value) is not None) for value in values
     )
+
+
+def of_days(values: Sequence[str]) -> bool:
+    """Whether all of some values are days without a time."""
+    return all(DAY_ALONE.fullmatch(value) for value in values)
 
 
 class Times:
