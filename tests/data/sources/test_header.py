@@ -1,3 +1,4 @@
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -288,7 +289,39 @@ class TestJsonLines:
         log = read(write("log.jsonl", lines))
         assert log.events.rows() == [("a", "7", None, NOON), ("b", "7", 4.0, NOON)]
         assert log.kind == "table"
-        assert "columns not used: extra" in log.remarks
+        assert "columns not used: extra.deep" in log.remarks
+
+    def test_fields_of_objects_inside_are_columns(self, write: Write, tmp_path: Path) -> None:
+        rows = [
+            {"user": {"id": "a", "name": "A"}, "at": {"sent": NOON}, "what": {"product": {"sku": "x"}}},
+            {"user": {"id": "b", "name": "B"}, "at": {"sent": NOON + 1}, "what": {"product": {"sku": "y"}}},
+        ]
+        pl.DataFrame(rows).write_parquet(tmp_path / "p")
+        json_lines = write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        python_lines = write("log.txt", "".join(f"{row}\n" for row in rows))
+        for path in (json_lines, python_lines, tmp_path / "p"):
+            with pytest.raises(errors.MissingColumnError, match=r"for the item; its columns are: .*what\.product\.sku"):
+                read(path)
+            log = read(path, columns=Columns(item="what.product.sku"))
+            assert log.events.rows() == [("a", "x"), ("b", "y")]
+            assert "the column at.sent reads as times: --time-column at.sent makes it the time" in log.remarks
+            log = read(path, columns=Columns(item="what.product.sku", timestamp="at.sent"))
+            assert log.events.rows() == [("a", "x", NOON), ("b", "y", NOON + 1)]
+
+    def test_an_object_that_some_lines_lack(self, write: Write) -> None:
+        path = write("log.jsonl", '{"user": "a", "in": {"item": "x"}}\n{"user": "b", "in": null}\n{"user": "c"}\n')
+        with pytest.raises(errors.BadIdError, match="line 2 has no item id"):
+            read(path, columns=Columns(item="in.item"))
+        log = read(path, columns=Columns(item="in.item"), reading=Reading(drop_missing=True))
+        assert log.events.rows() == [("a", "x")]
+
+    def test_a_name_with_a_point_is_a_name(self, write: Write) -> None:
+        path = write("log.jsonl", '{"user.id": "a", "in.item": "x", "in": {"item": "y"}}\n')
+        assert read(path, columns=Columns(item="in.item")).events.rows() == [("a", "x")]
+
+    def test_objects_in_objects_without_end(self, write: Write) -> None:
+        path = write("log.jsonl", '{"user": "a", "item": "x", "deep": ' + '{"d": ' * 200 + "1" + "}" * 200 + "}\n")
+        assert read(path).events.rows() == [("a", "x")]
 
     @pytest.mark.parametrize("item", ["null", '""', '"NaN"'])
     def test_missing_ids(self, write: Write, item: str) -> None:

@@ -62,7 +62,7 @@ class Headers:
                 continue
             new = pl.Series("category", np.arange(begin, end, dtype=np.uint32))
             text = new.cat.to(frame.schema[role]).cast(pl.String).alias("text")
-            simple = pl.col("text").str.to_lowercase().str.replace_all(r"[\s_-]", "")
+            simple = pl.col("text").str.to_lowercase().str.replace_all(r"[\s_.-]", "")
             for category, name in pl.DataFrame([new, text]).filter(simple.is_in(self._words)).iter_rows():
                 self.every[role].append(category)
                 if plain(name) in self._own_words[role]:

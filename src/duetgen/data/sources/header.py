@@ -60,7 +60,7 @@ SYNONYMS: Final = {
     ),
     "title": ("title", "itemtitle", "itemname", "movietitle", "booktitle", "productname", "producttitle"),
 }
-"""Usual names of the columns, without case, spaces, underscores and hyphens."""
+"""Usual names of the columns, see `plain`."""
 
 OPTIONS: Final = {role: f"--{role}-column" for role in SYNONYMS}
 SEPARATORS: Final = (",", "\t", ";", "|")
@@ -73,8 +73,8 @@ AROUND_NAME: Final = re.compile(r"^[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060
 
 
 def plain(name: str) -> str:
-    """A column's name without case, spaces, underscores and hyphens."""
-    return re.sub(r"[\s_-]", "", name).lower()
+    """A column's name without case, spaces, underscores, hyphens and points."""
+    return re.sub(r"[\s_.-]", "", name).lower()
 
 
 def separator_of(line: str) -> str:

@@ -48,6 +48,9 @@ SAMPLE_ROWS: Final = 100
 MOST_FIELDS: Final = 100_000
 """Different fields of the objects of one file."""
 
+DEEPEST: Final = 8
+"""Objects inside objects whose fields are columns, as `outer.inner`."""
+
 ODD_NAME: Final = re.compile(r'["\\\x00-\x1f]')
 NO_NUMBER: Final = re.compile(r"([:,\[]\s*)(?:NaN|-?Infinity)(?=\s*[,}\]])")
 
@@ -113,8 +116,8 @@ def first_values(path: Path, found: Found, *, header: bool = True, separator: st
     """The first values of each column of a table, as text; of the form of `read_raw`, which has read it."""
     form = form_of(path)
     if form == "parquet":
-        plain = [name for name, kind in scan(path).collect_schema().items() if not kind.is_nested()]
-        table = pl.read_parquet(path, columns=plain, n_rows=SAMPLE_ROWS, glob=False, hive_partitioning=False)
+        table = scan(path).head(SAMPLE_ROWS).select(**columns_of(scan(path).collect_schema())).collect()
+        plain = [name for name, kind in table.schema.items() if not kind.is_nested()]
         return [[str(value) for value in table[name].drop_nulls()] if name in plain else [] for name in found.names]
     lines = sample(path)[: SAMPLE_ROWS + 1]
     if form != "text":
@@ -122,7 +125,8 @@ def first_values(path: Path, found: Found, *, header: bool = True, separator: st
         for line in lines:
             with contextlib.suppress(BadJsonLineError):
                 objects.append(decode(line))
-        return [[str(one[name]) for one in objects if one.get(name) is not None] for name in found.names]
+        values = [[field_of(one, name) for one in objects] for name in found.names]
+        return [[str(value) for value in some if value is not None] for some in values]
     between = separator_named(separator) or separator_of(lines[0])
     rows = [[field.strip() for field in split_line(line, between)] for line in lines[int(header) :]]
     rows = [row for row in rows if len(row) == len(found.names)]
@@ -230,7 +234,7 @@ def _read_objects(path: Path, find: Find, form: Form) -> Iterator[Raw]:
                 ) from cause
             numbers.append(number)
         columns = {
-            role: [_scalar(row.get(names[role]), role, names[role], path, n) for row, n in zip(rows, numbers)]
+            role: [_scalar(field_of(row, names[role]), role, names[role], path, n) for row, n in zip(rows, numbers)]
             for role in roles
         }
         schema = dict.fromkeys(columns, pl.String) | {"line": pl.Int64}
@@ -247,8 +251,11 @@ def _decoder_of(form: Form, names: dict[str, str] | None = None) -> Callable[[st
     if form == "python":
         return _literal
     wanted: Any = dict[str, Any]
+    fields: dict[str, str] = {}
     if names is not None:
-        wanted = msgspec.defstruct("Event", [(role, Any, None) for role in names], rename=names)
+        outer = dict.fromkeys(part for name in names.values() for part in (name, *(head for head, _ in _cuts(name))))
+        fields = {f"field_{i}": name for i, name in enumerate(outer)}
+        wanted = msgspec.defstruct("Event", [(field, Any, None) for field in fields], rename=fields)
     decoder = msgspec.json.Decoder(wanted)
 
     def decode(line: str) -> dict[str, Any]:
@@ -256,7 +263,7 @@ def _decoder_of(form: Form, names: dict[str, str] | None = None) -> Callable[[st
             found = _decoded(decoder, line)
         except (msgspec.DecodeError, RecursionError) as cause:
             raise BadJsonLineError(str(cause), "write one object a line") from cause
-        return found if names is None else {name: getattr(found, role) for role, name in names.items()}
+        return found if names is None else {name: getattr(found, field) for field, name in fields.items()}
 
     return decode
 
@@ -275,12 +282,37 @@ def _literal(line: str) -> dict[str, Any]:
 
 
 def names_of_object(line: str, form: Form) -> list[str]:
-    """The fields of an object of one line.
+    """The fields of an object of one line; those of an object inside it as `outer.inner`.
 
     Raises:
         BadJsonLineError: it is none.
     """
-    return list(_decoder_of(form)(line))
+    return list(_names_in(_decoder_of(form)(line)))
+
+
+def _names_in(found: dict[str, Any], deep: int = 0) -> Iterator[str]:
+    for name, value in found.items():
+        if isinstance(value, dict) and value and deep < DEEPEST:
+            yield from (f"{name}.{inner}" for inner in _names_in(value, deep + 1))
+        else:
+            yield name
+
+
+def field_of(found: dict[str, Any], name: str) -> Any:
+    """What an object has under a name, or under `outer.inner` inside an object; None if it has nothing."""
+    if (value := found.get(name)) is not None:
+        return value
+    for head, rest in _cuts(name):
+        if isinstance(inner := found.get(head), dict):
+            return field_of(inner, rest)
+    return None
+
+
+def _cuts(name: str) -> Iterator[tuple[str, str]]:
+    """What may be the names of an object and of a field in it: before and behind each point."""
+    parts = name.split(".")
+    for i in range(1, len(parts)):
+        yield ".".join(parts[:i]), ".".join(parts[i:])
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], line: str) -> Any:
@@ -349,17 +381,33 @@ def scan(path: Path) -> pl.LazyFrame:
     return pl.scan_parquet(path, glob=False, hive_partitioning=False)
 
 
+def columns_of(schema: pl.Schema) -> dict[str, pl.Expr]:
+    """The columns of Parquet by name; the fields of a structure as `outer.inner`."""
+    found: dict[str, pl.Expr] = {}
+
+    def take(name: str, kind: object, column: pl.Expr) -> None:
+        if isinstance(kind, pl.Struct):
+            for field in kind.fields:
+                take(f"{name}.{field.name}", field.dtype, column.struct.field(field.name))
+        else:
+            found.setdefault(name, column)
+
+    for name, kind in sorted(schema.items(), key=lambda one: isinstance(one[1], pl.Struct)):
+        take(name, kind, pl.col(name))
+    return found
+
+
 def _read_parquet(path: Path, find: Find) -> Iterator[Raw]:
     with on_disk(path)[0].open("rb") as file:
         if file.read(4) != PARQUET_MAGIC:
             raise NotTextError(f"{path} is Parquet inside an archive", "unpack it: Parquet compresses by itself")
     try:
-        names = list(scan(path).collect_schema())
-        found = find(names)
+        columns = columns_of(scan(path).collect_schema())
+        found = find(list(columns))
         rows = scan(path).select(pl.len()).collect().item()
         if rows > (most := most_rows(path)):
             raise InputTooLargeError(f"{path} has {rows:,} rows; at most {most:,} are read", "cut the log in parts")
-        chosen = {role: pl.col(names[i]) for role, i in found.roles.items()}
+        chosen = {role: columns[found.names[i]] for role, i in found.roles.items()}
         table = scan(path).select(**chosen).with_row_index("line", offset=1)
         table = table.with_columns(pl.col("line").cast(pl.Int64))
         yield Raw(_with_text(table.head(0).collect(), path, found), "row", found)
