@@ -13,7 +13,8 @@ import polars as pl
 from duetgen.data.errors import BadSettingError, MemoryLimitError
 from duetgen.data.partitions import WORKERS
 from duetgen.data.sources.files import on_disk, open_input, parts_of
-from duetgen.data.sources.raw import form_of, scan
+from duetgen.data.sources.parquet import scan
+from duetgen.data.sources.raw import form_of
 from duetgen.data.spool import Spool
 from duetgen.errors import DuetError
 

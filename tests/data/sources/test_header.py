@@ -181,7 +181,7 @@ class TestDetection:
             ("user,item\n,x\n", errors.BadIdError),
             ('{"user": "a", "item": "x"}\n{"user": "a"\n', errors.BadJsonLineError),
             ('{"who": "a", "what": "x"}\n', errors.MissingColumnError),
-            ('{"user": "a", "item": ["x"]}\n', errors.BadJsonLineError),
+            ('{"user": "a", "item": [["x"]]}\n', errors.BadJsonLineError),
             ('{"user": true, "item": "x"}\n', errors.BadJsonLineError),
             ("{\n", errors.BadJsonLineError),
         ],
@@ -307,6 +307,55 @@ class TestJsonLines:
             assert "the column at.sent reads as times: --time-column at.sent makes it the time" in log.remarks
             log = read(path, columns=Columns(item="what.product.sku", timestamp="at.sent"))
             assert log.events.rows() == [("a", "x", NOON), ("b", "y", NOON + 1)]
+
+    def test_lists_give_an_event_for_each_of_their_entries(self, write: Write, tmp_path: Path) -> None:
+        rows = [
+            {"user": "a", "item": ["x", "y"], "at": [NOON, NOON + 1], "more": [[1], [2]]},
+            {"user": "b", "item": ["z"], "at": [NOON + 2], "more": [[3]]},
+        ]
+        inside = [
+            {"user": one["user"], "events": [{"item": i, "at": t} for i, t in zip(one["item"], one["at"])]}
+            for one in rows
+        ]
+        for names, kept in ((("item", "at"), rows), (("events.item", "events.at"), inside)):
+            pl.DataFrame(kept).write_parquet(tmp_path / "p")
+            json_lines = write("log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+            python_lines = write("log.txt", "".join(f"{row}\n" for row in kept))
+            for path in (json_lines, python_lines, tmp_path / "p"):
+                log = read(path, columns=Columns(item=names[0]))
+                assert log.events.rows() == [("a", "x"), ("a", "y"), ("b", "z")]
+                assert "lists give an event for each of their entries, in their order" in log.remarks
+                assert (
+                    f"the column {names[1]} reads as times: --time-column {names[1]} makes it the time" in log.remarks
+                )
+                log = read(path, columns=Columns(item=names[0], timestamp=names[1]))
+                assert log.events.rows() == [("a", "x", NOON), ("a", "y", NOON + 1), ("b", "z", NOON + 2)]
+
+    def test_lists_of_different_lengths(self, write: Write, tmp_path: Path) -> None:
+        rows = [{"user": "a", "item": ["x"], "time": [NOON]}, {"user": "a", "item": ["x", "y"], "time": [NOON]}]
+        pl.DataFrame(rows).write_parquet(tmp_path / "p")
+        for path in (write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), tmp_path / "p"):
+            with pytest.raises(
+                errors.RaggedRowError, match=r"(line|row) 2: the lists item, time have different lengths"
+            ):
+                read(path)
+
+    def test_an_empty_list(self, write: Write, tmp_path: Path) -> None:
+        rows = [{"user": "a", "item": ["x"]}, {"user": "b", "item": []}, {"user": "c", "item": None}]
+        pl.DataFrame(rows).write_parquet(tmp_path / "p")
+        for path in (write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), tmp_path / "p"):
+            with pytest.raises(errors.BadIdError, match=r"(line|row) 2 has no item id"):
+                read(path)
+            log = read(path, reading=Reading(drop_missing=True))
+            assert log.events.rows() == [("a", "x")]
+            assert [note.events_in - note.events_out for note in log.notes] == [2]
+
+    def test_lists_in_lists_are_no_ids(self, write: Write, tmp_path: Path) -> None:
+        rows = [{"user": "a", "item": [["x"]]}]
+        pl.DataFrame(rows).write_parquet(tmp_path / "p")
+        for path in (write("log.jsonl", json.dumps(rows[0]) + "\n"), tmp_path / "p"):
+            with pytest.raises((errors.BadIdError, errors.BadJsonLineError)):
+                read(path)
 
     def test_an_object_that_some_lines_lack(self, write: Write) -> None:
         path = write("log.jsonl", '{"user": "a", "in": {"item": "x"}}\n{"user": "b", "in": null}\n{"user": "c"}\n')

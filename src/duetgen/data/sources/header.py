@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,18 @@ from duetgen.data.sources.times import parse_date
 
 SYNONYMS: Final = {
     "user": (
-        *("user", "userid", "uid", "reviewerid", "customerid", "visitorid", "deviceid", "sessionid", "device"),
+        *(
+            "user",
+            "userid",
+            "uid",
+            "reviewerid",
+            "customerid",
+            "visitorid",
+            "deviceid",
+            "sessionid",
+            "session",
+            "device",
+        ),
         *("accountid", "memberid", "profileid", "clientid", "userpseudoid", "anonymousid"),
     ),
     "item": (
@@ -145,6 +156,10 @@ class Found:
     def unused(self) -> list[str]:
         """Names of the other columns; a number from 1 stands for one without a name."""
         return [name or f"column {i + 1}" for i, name in enumerate(self.names) if i not in self.roles.values()]
+
+
+Find = Callable[[list[str]], Found]
+"""Which columns are what, by the names of all."""
 
 
 def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None) -> Found:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
@@ -235,6 +235,14 @@ def ragged_row(path: Path, line: int, found: int, width: int) -> RaggedRowError:
     return RaggedRowError(
         f"{path} line {line} has {found} field{'s' * (found != 1)} where {width} are expected",
         "mend the line, or check that the file is complete and in the format named",
+    )
+
+
+def unequal_lists(path: Path, where: str, line: int, names: Sequence[str]) -> RaggedRowError:
+    """The refusal of an event of lists that do not belong together."""
+    return RaggedRowError(
+        f"{path} {where} {line}: the lists {', '.join(names)} have different lengths",
+        "mend them: what stands at one place of each is one event",
     )
 
 

@@ -158,12 +158,15 @@ def _read_file(
 ) -> str | None:
     """Read a file into the event table; gives what it calls its column of items."""
     raw: Raw | None = None
-    broken = 0
+    broken, unfolded = 0, False
     for number, raw in enumerate(ahead(kind.read(file, columns, reading))):
         if not number and isinstance(kind, Table):
             _tell_unused(file, raw, table, columns, reading)
         table.add(raw.frame, file, raw.where, labels=raw.found.labels, part=part)
         broken += raw.broken
+        unfolded |= raw.unfolded
+    if unfolded:
+        table.remark("lists give an event for each of their entries, in their order")
     if broken:
         table.remark(f"{broken:,} events have a line break inside quotes, in columns that are not used")
     return raw.found.labels["item"] if raw is not None and reading.header else None

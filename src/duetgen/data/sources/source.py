@@ -16,8 +16,9 @@ from duetgen.data.sources.files import TITLE_TABLES
 from duetgen.data.sources.header import Found, find_columns, header_of, is_number
 from duetgen.data.sources.lines import blocks, fields, sample
 from duetgen.data.sources.log import Columns, Reading
+from duetgen.data.sources.objects import names_of_object
 from duetgen.data.sources.packing import bare
-from duetgen.data.sources.raw import Form, Raw, form_of, names_of_object, read_raw
+from duetgen.data.sources.raw import Form, Raw, form_of, read_raw
 from duetgen.data.sources.titles import read_table
 
 TABLE_COLUMNS: Final = ("user", "item", "rating", "timestamp")
