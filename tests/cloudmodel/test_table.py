@@ -52,6 +52,20 @@ def test_the_nearest_alone_against_a_loop(wandering: Dataset) -> None:
     torch.testing.assert_close(made(near_VK, weight_VK, 2.0)(HISTORY), standard(expected))
 
 
+@pytest.mark.parametrize("entries", [1, 40, 2**18])
+def test_devices_in_pieces_and_without_their_padding_are_the_same_to_the_bit(
+    entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duetgen.cloudmodel.table.PIECE", entries)
+    generator = torch.Generator().manual_seed(0)
+    near_VK = torch.randint(0, 30, (30, 5), generator=generator)
+    model = made(near_VK, torch.randn(30, 5, generator=generator), 3.0)
+    history_BL = torch.randint(1, 30, (17, 12), generator=generator)
+    history_BL *= torch.arange(12) < torch.randint(0, 13, (17, 1), generator=generator)
+    assert torch.equal(model(history_BL), model.of_few(history_BL))
+    assert model(history_BL[:0]).shape == (0, 30)
+
+
 def test_a_scale_changes_all_scores_alike(wandering: Dataset) -> None:
     model = made(*neighbours(incidence(wandering), 4), 10.0)
     plain = model(HISTORY)

@@ -11,6 +11,7 @@ import torch
 from tests.conftest import write_people
 from tests.signing import KEY
 from tests.training.test_frozen_base import BASE, SMALL
+from torch import Tensor, nn
 
 from duetgen.baselines.counting import incidence
 from duetgen.baselines.ease import CatalogueTooLargeError, gram, solve
@@ -151,6 +152,26 @@ class TestCloudRun:
     def test_it_is_measured_like_any_other_run(self, people: Dataset, cloud: Path) -> None:
         (found,) = evaluate(load_run(cloud).model, people, bootstrap=0)
         assert [result.name for result in found.conditions] == ["zero"]
+
+
+@pytest.mark.parametrize(("room", "asked"), [(2**28, 2), (2 * 3 * 4, 3), (0, 4)])
+def test_what_models_say_is_kept_while_there_is_room(room: int, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(nn.Module):
+        times = 0
+
+        def forward(self, history_BL: Tensor) -> Tensor:
+            self.times += 1
+            return history_BL.float() + 1
+
+    monkeypatch.setattr(cloud_run, "KEPT_BYTES", room)
+    counted = Counted()
+    members = nn.ModuleDict({"one": counted})
+    histories = [torch.ones(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int64)]
+    with cloud_run.kept(members):
+        for history_BL in histories * 2:
+            assert torch.equal(members["one"](history_BL), history_BL.float() + 1)
+    assert counted.times == asked
+    assert dict(members) == {"one": counted}
 
 
 class PowerCutError(Exception):

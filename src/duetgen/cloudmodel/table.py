@@ -21,6 +21,8 @@ HALF_LIVES: Final = (3.0, 10.0, 30.0, 100.0)
 ENTRIES: Final = 2**25
 """Most entries of a table, 8 bytes each: above 167,772 items each has fewer than 200 neighbours."""
 LEAST_NEIGHBOURS: Final = 20
+PIECE: Final = 2**18
+"""Entries of devices that are added up at a time: more leave a processor's cache."""
 
 
 class TableModel(MemberModel):
@@ -52,6 +54,13 @@ class TableModel(MemberModel):
 
     def forward(self, history_BL: Tensor) -> Tensor:
         """Scores of all items, in nats but for a constant of each device: [B, V]."""
+        if torch.compiler.is_exporting() or history_BL.device.type != "cpu":
+            return self.of_few(history_BL)
+        few = history_BL.split(max(1, PIECE // (history_BL.shape[1] * self.near_VK.shape[1])))
+        return torch.cat([self.of_few(some[:, : longest(some)]) for some in few])
+
+    def of_few(self, history_BL: Tensor) -> Tensor:
+        """The same of so many devices that their entries are added up at once."""
         # `embedding` becomes an operator of ONNX that copies whole rows; an index does not.
         near_BLK, weight_BLK = (functional.embedding(history_BL, table) for table in (self.near_VK, self.weight_VK))
         near_BE = near_BLK.to(torch.int64).flatten(1)
@@ -72,6 +81,12 @@ class TableModel(MemberModel):
         age_TT = step_T[:, None] - step_T
         counted_TT = torch.exp2(-age_TT / self.half_life) * ((age_TT >= 0) & (age_TT < length))
         return self.scale * standardised((counted_TT @ row_BTV)[wanted_BT])
+
+
+def longest(history_BL: Tensor) -> int:
+    """Events of the longest of right-padded histories, one at least."""
+    lengths: list[int] = (history_BL != 0).sum(1).tolist()
+    return max([1, *lengths])
 
 
 def standardised(scores_BV: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ Shapes: V items, J models.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,9 @@ SCALES: Final = tuple(0.02 * 2 ** (step / 2) for step in range(16))
 """From hardly any preference to nothing but preference, for scores of unit variance."""
 SCALED_DEVICES: Final = 2_000
 """Devices of the validation part that the scale of a table is fitted on, at most."""
+
+KEPT_BYTES: Final = 2**28
+"""Of scores of each model that are kept while it is chosen what a table counts."""
 
 Measure = Callable[[nn.Module, tuple[int, ...]], float]
 """`ndcg@10` of a personal recommender on the validation part, the mean over ages of its theta."""
@@ -115,7 +119,8 @@ class CloudFitting:
             if isinstance(model, GraphModel | TableModel):
                 fit_scale(model, self.dataset, self.model.window, self.config)
             if isinstance(model, TableModel) and len(self.model.members) > 1:
-                self.best_of(SHARES, self.model.shares_J[place], (0,))
+                with kept(self.model.members):
+                    self.best_of(SHARES, self.model.shares_J[place], (0,))
         self.counters.best = self.measure(CloudList(self.model), (0,))
 
     def alone(self, place: int) -> None:
@@ -129,6 +134,39 @@ class CloudFitting:
             setting.fill_(value)
             found.append(self.measure(CloudList(self.model), ages))
         setting.fill_(values[max(range(len(values)), key=lambda one: found[one])])
+
+
+class Kept(nn.Module):
+    """A model that is asked the same again while it is chosen how much it counts: what it said is kept while there is
+    room.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.left = model, KEPT_BYTES
+        self.known: dict[bytes, Tensor] = {}
+
+    def forward(self, history_BL: Tensor) -> Tensor:
+        """As the model says: [B, V]."""
+        asked = history_BL.cpu().numpy().tobytes()
+        if (scores_BV := self.known.get(asked)) is not None:
+            return scores_BV
+        said_BV: Tensor = self.model(history_BL)
+        if said_BV.nbytes <= self.left:
+            self.left -= said_BV.nbytes
+            self.known[asked] = said_BV
+        return said_BV
+
+
+@contextlib.contextmanager
+def kept(members: nn.ModuleDict) -> Iterator[None]:
+    """Keep what each of some models says."""
+    own = dict(members.items())
+    members.update({name: Kept(model) for name, model in own.items()})
+    try:
+        yield
+    finally:
+        members.update(own)
 
 
 def take_graph(model: CloudModel, dataset: Dataset) -> None:
