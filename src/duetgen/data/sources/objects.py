@@ -48,7 +48,8 @@ def read_objects(path: Path, find: Find, form: Form) -> Iterator[tuple[pl.DataFr
     decode = _decoder_of(form, names)
     schema = dict.fromkeys(names, pl.String) | {"line": pl.Int64}
     for block in blocks(path):
-        rows: list[tuple[str | int | None, ...]] = []
+        numbers: list[int] = []
+        values: dict[str, list[Any]] = {role: [] for role in names}
         for number, line in enumerate(block.lines, block.line):
             if not line.strip():
                 continue
@@ -59,19 +60,40 @@ def read_objects(path: Path, find: Find, form: Form) -> Iterator[tuple[pl.DataFr
                     f"{path} line {number}: {cause.message}",
                     f"each line must be an object, with {', '.join(names.values())}",
                 ) from cause
-            rows += ((*event, number) for event in _events(one, names, path, number))
-        yield pl.DataFrame(rows, schema=schema, orient="row"), found
+            numbers.append(number)
+            for role, name in names.items():
+                values[role].append(field_of(one, name))
+        _unfold(values, numbers, names, path)
+        columns = {
+            role: [_scalar(value, role, names[role], path, number) for value, number in zip(column, numbers)]
+            for role, column in values.items()
+        }
+        yield pl.DataFrame(columns | {"line": numbers}, schema=schema), found
 
 
-def _events(one: dict[str, Any], names: dict[str, str], path: Path, line: int) -> Iterator[list[str | None]]:
-    """The event of an object; those of its entries, where fields hold lists."""
-    values = {role: field_of(one, name) for role, name in names.items()}
-    lists = {role: value for role, value in values.items() if isinstance(value, list) and role != "title"}
-    if len({len(some) for some in lists.values()}) > 1:
-        raise unequal_lists(path, "line", line, [names[role] for role in lists])
-    for i in range(max(map(len, lists.values()), default=1) or 1):
-        entries = values | {role: some[i] if some else None for role, some in lists.items()}
-        yield [_scalar(value, role, names[role], path, line) for role, value in entries.items()]
+def _unfold(values: dict[str, list[Any]], numbers: list[int], names: dict[str, str], path: Path) -> None:
+    """Make an event of each entry of the lists of an event; one without a value where they are empty.
+
+    Raises:
+        RaggedRowError: lists of one event have different lengths.
+    """
+    held = {role: [isinstance(value, list) for value in values[role]] for role in values if role != "title"}
+    lists = [role for role, some in held.items() if any(some)]
+    if not lists:
+        return
+    lengths = []
+    for number, *entries in zip(numbers, *(values[role] for role in lists)):
+        found = {len(entry) for entry in entries if isinstance(entry, list)}
+        if len(found) > 1:
+            raise unequal_lists(path, "line", number, [names[role] for role in lists])
+        lengths.append(max(1, *found) if found else 1)
+    for role, column in values.items():
+        column[:] = [
+            entry
+            for i, (value, length) in enumerate(zip(column, lengths))
+            for entry in ((value or [None]) if role in held and held[role][i] else [value] * length)
+        ]
+    numbers[:] = [number for number, length in zip(numbers, lengths) for _ in range(length)]
 
 
 def first_of_objects(path: Path, form: Form, names: Sequence[str]) -> list[list[str]]:
