@@ -195,6 +195,20 @@ def test_rollout_that_makes_no_sense_changes_nothing(look: Look, folder: Path, l
     assert len(log.reasons("rollout refused")) == 1
 
 
+def test_a_registry_that_is_gone_leaves_what_is_in_service(look: Look, folder: Path, log: Lines) -> None:
+    first = make_version(folder / "a", 1)
+    served = look().versions.find(first, None)
+    folder.rename(folder.with_name("away"))
+    for _ in range(2):
+        assert look().versions.latest(None) == first
+    assert len(log.reasons("registry unreadable")) == 1
+    folder.with_name("away").rename(folder)
+    assert look().versions.find(first, None) is served
+    shutil.rmtree(folder / "a")
+    with pytest.raises(NotReadyError):
+        look().versions.latest(None)
+
+
 def test_canary_goes_to_its_share_of_devices_and_always_the_same(look: Look, folder: Path) -> None:
     first, second = make_version(folder / "a", 1), make_version(folder / "b", 2)
     (folder / "rollout.json").write_text(json.dumps({"latest": first, "canary": {"model_id": second, "share": 0.1}}))

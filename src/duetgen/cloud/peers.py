@@ -24,8 +24,8 @@ class Peers:
     def __init__(self, folder: Path | None) -> None:
         self._folder, self._name = folder, secrets.token_hex(8)
         if folder is not None:
-            # Never closed: the lock is the worker's life.
-            lock(os.open(folder / f"worker-{self._name}", os.O_RDWR | os.O_CREAT, 0o600))
+            self._life = os.open(folder / f"worker-{self._name}", os.O_RDWR | os.O_CREAT, 0o600)
+            lock(self._life)  # Never closed.
 
     def write(self, kind: str, content: bytes) -> None:
         """Leave something where the others find it, in place of what was left before; a full disk stops nothing."""
@@ -35,6 +35,7 @@ class Peers:
             with contextlib.suppress(OSError):
                 aside.write_bytes(content)
                 aside.replace(path)
+                os.utime(self._life)  # What removes old files from /tmp leaves it alone, too.
 
     def others(self, kind: str) -> Iterator[tuple[bytes, bool]]:
         """What the other workers left, and whether each of them is still there."""

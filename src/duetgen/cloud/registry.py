@@ -279,15 +279,14 @@ class Sight:
 
 
 def look_into(source: Path) -> Sight:
-    """See what a source holds; one that is not there holds nothing.
+    """See what a source holds.
 
     Raises:
-        OSError: it cannot be read, or is no folder.
+        OSError: it cannot be read, is no folder, or is not there: a disk may have gone, or a folder be exchanged.
     """
     found = [source] if holds_manifest(source) else []
     if not found:
-        with contextlib.suppress(FileNotFoundError):
-            found = sorted(path for path in source.iterdir() if path.name[0] != "." and holds_manifest(path))
+        found = sorted(path for path in source.iterdir() if path.name[0] != "." and holds_manifest(path))
     try:
         rollout: Rollout | DuetError | None = read_rollout(source)
     except DuetError as error:
