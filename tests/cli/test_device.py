@@ -87,7 +87,7 @@ def test_what_is_typed_moves_the_ranking(
         "nothing is called 'zzz'",
         "nothing is called '[/x]'",
         "this device keeps no versions",
-        "no new version",
+        "no new version: the device keeps none; give --state FOLDER",
         "forgotten",
         ":rollback go back",
     ):
@@ -142,13 +142,14 @@ def test_the_verb_has_help_and_a_page() -> None:
 
 
 def test_a_theta_that_was_not_asked_for_is_said_with_the_reason(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for cloud in (None, "http://127.0.0.1:9"):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(":ask\n"))
-        with Device(tiny.root, cloud=cloud) as device:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(":ask\n:update\n"))
+        with Device(tiny.root, cloud=cloud, state=tmp_path) as device:
             run_shell(device, 4)
     console.results.file.flush()
     printed = capsys.readouterr().out
     assert "no theta: the device is offline" in printed
     assert "no theta: there is nothing to make one from" in printed
+    assert "no new version: the device is offline; give --cloud URL" in printed

@@ -104,7 +104,7 @@ def command(device: Device, text: str) -> bool:
             console.print_json(device.status())
             return False
         elif text == ":update":
-            say(f"now {device.status().model_id[:16]}" if device.update() else "no new version")
+            say(f"now {device.status().model_id[:16]}" if device.update() else no_update(device))
         elif text == ":rollback":
             say(f"back to {device.rollback()[:16]}")
         elif text == ":forget":
@@ -127,6 +127,15 @@ def why_not(device: Device) -> str:
     return device.status().last_error or "there is nothing to make one from, for the device has seen nothing"
 
 
+def no_update(device: Device) -> str:
+    """Why the version is the same."""
+    if device.config.state is None:
+        return "no new version: the device keeps none; give --state FOLDER"
+    if device.config.cloud is None:
+        return "no new version: the device is offline; give --cloud URL"
+    return "no new version"
+
+
 def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
     """Several titles, or none."""
     if not found:
@@ -135,6 +144,8 @@ def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
     console.results.print(f"{len(found):,} items match:")
     for item in found[:MATCHES]:
         console.results.print(f"  {label(model, item)}")
+    if len(found) > MATCHES:
+        console.results.print("  …")
 
 
 def show(device: Device, before: Sequence[str], top: int) -> list[str]:
