@@ -179,6 +179,18 @@ def test_a_standard_stream_that_was_closed_leads_nowhere(code: int, closed: str,
     assert (tmp_path / "key").read_text().startswith("somebody's" if code else "-----BEGIN PRIVATE KEY-----")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only some systems remove a folder that somebody is in")
+@pytest.mark.parametrize("words", ["tokens list", "keys new --out key", "prepare synthetic --out d", "serve b --open"])
+def test_a_folder_that_is_gone_is_one_line(words: str, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = ["sh", "-c", 'rmdir ../gone; exec "$@"', "sh", sys.executable, "-m", "duetgen", *words.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "gone", check=False)
+    cause, hint = ended.stderr.splitlines()
+    assert ended.returncode == 2
+    assert cause == "duet: the folder that this command was started in is gone [input-missing]"
+    assert hint.startswith("  hint: ")
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", ["data list", "data list --json"])
 def test_a_result_that_a_disk_takes_in_part_is_told(words: str, unbuffered: str, tmp_path: Path) -> None:
