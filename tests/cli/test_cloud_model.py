@@ -33,6 +33,9 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     gru4rec, ease = (told["cloud_model"]["counts"][name] for name in ("gru4rec", "ease"))
     assert (gru4rec in RECURRENT_SHARES, ease in SHARES) == (True, True)
 
+    with pytest.raises(SystemExit):
+        duet("export", cloud, data, "--out", tmp_path / "bundle")
+    assert "no device runs it [not-exportable]" in capsys.readouterr().err
     given = ("train", data, *SMALL, "--cloud-model", cloud, "--out", run)
     out, _ = duet(*given)
     figure = f"{told['validation_ndcg@10']:.4f}"
