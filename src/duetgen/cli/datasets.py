@@ -24,8 +24,6 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
         DuetError: any refusal of preparing.
     """
     from duetgen.data.catalogue import resolve
-    from duetgen.data.store import NotADatasetError
-    from duetgen.vision.images import MARKER
 
     def prepare(log: Path, folder: Path) -> None:
         from duetgen.data.prepare import PrepareConfig
@@ -43,12 +41,24 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
                 console.notes.print(line)
 
     root = resolve(dataset, prepare)
+    refuse_images(root)
+    return root
+
+
+def refuse_images(root: Path) -> None:
+    """Refuse an image folder where a dataset or a log is wanted.
+
+    Raises:
+        NotADatasetError: it is one.
+    """
+    from duetgen.data.store import NotADatasetError
+    from duetgen.vision.images import MARKER
+
     if (root / MARKER).is_file():
         raise NotADatasetError(
             f"{root} is an image folder, which holds no log, and images cannot grow",
             f"`duet demo {root} --vision` reads it",
         )
-    return root
 
 
 def say_version(root: Path, seen: Dataset) -> None:

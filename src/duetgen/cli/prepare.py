@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from duetgen.cli import console
-from duetgen.cli.datasets import find_dataset, find_named_log, terms_of
+from duetgen.cli.datasets import find_dataset, find_named_log, refuse_images, terms_of
 from duetgen.errors import DuetError
 from duetgen.wire.messages import MetPolicy
 
@@ -130,14 +131,13 @@ def prepare(
     from duetgen.data.append import append as run_append
     from duetgen.data.append import settings_of
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
-    from duetgen.data.errors import ArchiveMembersError, InputIsFolderError, NotTextError
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES
     from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
-    from duetgen.vision.sources import KINDS, kind_of, read_images
+    from duetgen.vision.sources import KINDS, read_images
 
     unknown = source not in (*SOURCES, *KINDS)
     if input is None and source != "synthetic" and (unknown or entry_of(source) is not None):
@@ -212,26 +212,41 @@ def prepare(
         else:
             print_images(made, out, read.others)
         return
-    with console.spinner("preparing", silent) as say:
+    with console.spinner("preparing", silent) as say, images_told(input):
         limit = None if memory_limit is None else size_of(memory_limit)
-        try:
-            if root is not None and input is not None:
-                manifest = run_append(
-                    input, root, config, out=out, overwrite=overwrite, memory_limit=limit, progress=say
-                )
-            else:
-                manifest = run_prepare(
-                    input, out, config, test_input=test_input, overwrite=overwrite, memory_limit=limit, progress=say
-                )
-        except (NotTextError, ArchiveMembersError, InputIsFolderError) as cause:
-            if input is None or (kind := kind_of(input)) is None:
-                raise
-            hint = f"it holds images: write `duet prepare {kind} {input} --out DIR`"
-            raise type(cause)(cause.message, hint) from cause
+        if root is not None and input is not None:
+            manifest = run_append(input, root, config, out=out, overwrite=overwrite, memory_limit=limit, progress=say)
+        else:
+            manifest = run_prepare(
+                input, out, config, test_input=test_input, overwrite=overwrite, memory_limit=limit, progress=say
+            )
     if json:
         console.print_json(manifest)
     else:
         print_manifest(manifest, out)
+
+
+@contextlib.contextmanager
+def images_told(log: Path | None) -> Iterator[None]:
+    """While a log is read: images that are given as one are told what they are.
+
+    Raises:
+        NotADatasetError: it is an image folder.
+        NotTextError, ArchiveMembersError, InputIsFolderError: those of the block; of images with a hint.
+    """
+    from duetgen.data.errors import ArchiveMembersError, InputIsFolderError, NotTextError
+    from duetgen.vision.sources import kind_of
+
+    try:
+        yield
+    except (NotTextError, ArchiveMembersError, InputIsFolderError) as cause:
+        if log is None:
+            raise
+        refuse_images(log)
+        kind = kind_of(log)
+        if kind is None:
+            raise
+        raise type(cause)(cause.message, f"it holds images: write `duet prepare {kind} {log} --out DIR`") from cause
 
 
 def words(text: str | None) -> tuple[str, ...]:
