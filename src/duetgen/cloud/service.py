@@ -148,8 +148,7 @@ class Service:
                 self.log.write("error", "no files left")
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.run_folder is not None and os.getppid() != parent:
-                # Nobody is left to stop this worker: it must not go on holding the port.
-                self.log.write("error", "left alone")
+                # Nobody is left to stop this worker, or to pass its log on: it must not go on holding the port.
                 os.kill(os.getpid(), signal.SIGTERM)
             self.recorder.totals.waiting = self.waiting
             self.recorder.write()
