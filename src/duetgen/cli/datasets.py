@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from duetgen.cli import console
+from duetgen.words import counted_all
 
 if TYPE_CHECKING:
     from duetgen.data.store import Dataset
@@ -33,10 +34,8 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
             manifest = run_prepare(log, folder, PrepareConfig(name=folder.name), progress=say)
         if not quiet:
             counts = manifest.counts
-            console.notes.print(
-                f"prepared {folder.name}: {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} "
-                f"events; {manifest.split.kind} split; in {folder}"
-            )
+            sizes = counted_all({"device": counts.devices, "item": counts.items, "event": counts.events})
+            console.notes.print(f"prepared {folder.name}: {sizes}; {manifest.split.kind} split; in {folder}")
             for line in terms_of(folder.name, manifest.source.kind):
                 console.notes.print(line)
 

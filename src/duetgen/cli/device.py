@@ -17,6 +17,7 @@ from duetgen.cli.prepare import UsageError
 from duetgen.cli.ranges import COUNT, SEED, WORKERS
 from duetgen.errors import DuetError
 from duetgen.wire.messages import Encoding, MetPolicy, Parts
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from duetgen.device import DeviceConfig, Policy
@@ -218,7 +219,8 @@ def run_replay(
         missing = [session.name for session in sessions.all if session.name not in tokens]
         if missing:
             raise InvalidTokensFileError(
-                f"{len(missing)} devices have no token, {missing[0]} for one", "make tokens with `duet tokens add`"
+                f"there is no token for {counted(len(missing), 'device')}, {missing[0]} for one",
+                "make tokens with `duet tokens add`",
             )
     assert isinstance(config.cloud, str)
     # A cloud that is not there, knows nobody here or has another version: one line now, and no table of failures later.
@@ -253,7 +255,7 @@ def print_report(report: FleetReport) -> None:
     say = console.results.print
     pace = "as fast as it goes" if report.speed_up is None else f"at {report.speed_up:,g} times the log's speed"
     say(
-        f"{report.devices:,} devices of {report.dataset} lived {report.targets:,} targets {pace}, in "
+        f"{counted(report.devices, 'device')} of {report.dataset} lived {counted(report.targets, 'target')} {pace}, in "
         f"{report.seconds:.1f} s; policy {report.policy}, theta as {report.encoding}"
     )
     rows = ("as the devices ranked", "with theta = 0", "new items alone", "new items alone, theta = 0")

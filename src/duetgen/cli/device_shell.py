@@ -13,6 +13,7 @@ from duetgen.device.items import FIRST_ITEM
 from duetgen.device.model import DeviceModel
 from duetgen.device.status import Status
 from duetgen.errors import DuetError
+from duetgen.words import counted
 
 HELP = """\
   TEXT      observe the item of this title or id; part of it is enough if it means one item
@@ -71,7 +72,7 @@ def run_shell(device: Device, top: int) -> None:
     """Until the input ends."""
     model = device.model
     console.notes.print(
-        f"{model.manifest.name}: {model.vocabulary - FIRST_ITEM:,} items, {model.manifest.backbone}; "
+        f"{model.manifest.name}: {counted(model.vocabulary - FIRST_ITEM, 'item')}, {model.manifest.backbone}; "
         "type a title, or :help"
     )
     before: Sequence[str] = ()
@@ -171,8 +172,8 @@ def headline(status: Status) -> str:
         source = "the global model (theta = 0)"
     else:
         source = (
-            f"own theta, {status.theta.age_events} events and {status.theta.age_seconds:.0f} s old "
+            f"own theta, {counted(status.theta.age_events, 'event')} and {status.theta.age_seconds:.0f} s old "
             f"(sequence {status.theta.sequence})"
         )
     trouble = f"; {status.last_error}" if status.last_error else ""
-    return f"{status.events} events; ranked with {source}{trouble}"
+    return f"{counted(status.events, 'event')}; ranked with {source}{trouble}"

@@ -13,6 +13,7 @@ from duetgen.cli import console
 from duetgen.cli.datasets import find_dataset, find_named_log, refuse_images, terms_of
 from duetgen.errors import DuetError
 from duetgen.wire.messages import MetPolicy
+from duetgen.words import counted, counted_all
 
 if TYPE_CHECKING:
     from duetgen.data import Manifest
@@ -262,7 +263,7 @@ def given(**options: Any) -> dict[str, Any]:
 def print_manifest(manifest: Manifest, out: Path) -> None:
     """The counts of a dataset folder, what each step dropped, and the checks."""
     counts, results = manifest.counts, console.results
-    sizes = f": {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} events"
+    sizes = f": {counted_all({'device': counts.devices, 'item': counts.items, 'event': counts.events})}"
     results.print(console.styled(manifest.name, "bold", sizes))
     if manifest.versions:
         before = manifest.versions[-1].counts
@@ -272,11 +273,11 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         )
     for step in manifest.steps:
         lost = [
-            f"{before - after:,} {what}"
+            counted(before - after, what)
             for what, before, after in (
-                ("events", step.events_in, step.events_out),
-                ("users", step.users_in, step.users_out),
-                ("items", step.items_in, step.items_out),
+                ("event", step.events_in, step.events_out),
+                ("user", step.users_in, step.users_out),
+                ("item", step.items_in, step.items_out),
             )
             if before > after
         ]
@@ -284,8 +285,9 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
             results.print(f"  {step.name}: {', '.join(lost)} out ({step.reason})")
     unseen = manifest.unseen_item_share.get("test", 0.0)
     results.print(
-        f"  {manifest.split.kind} split: {counts.train_events:,} training events, {counts.valid_targets:,} validation "
-        f"and {counts.test_targets:,} test targets; {unseen:.2%} of the test targets are new items"
+        f"  {manifest.split.kind} split: {counted(counts.train_events, 'training event')}, "
+        f"{counts.valid_targets:,} validation and {counted(counts.test_targets, 'test target')}; "
+        f"{unseen:.2%} of the test targets are new items"
     )
     print_repeats(manifest)
     if manifest.tied_timestamps:
@@ -322,7 +324,7 @@ def print_repeats(manifest: Manifest) -> None:
     results.print(f"  met: {manifest.met} ({why}): what a device has met is {does}")
     if not repeats.exact_rows:
         return
-    rows = f"{repeats.exact_rows:,} row{'s' if repeats.exact_rows > 1 else ''}"
+    rows = counted(repeats.exact_rows, "row")
     same = "equal another in user, item and time"
     if not manifest.has_time:
         same = "have the item of their user's row before"
