@@ -71,10 +71,16 @@ class StoppedAt:
 def test_stopped_while_modules_are_imported_it_says_so_too(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(sys, "meta_path", [StoppedAt(module), *sys.meta_path])
-    result = duet_here("prepare", "log.csv", "--out", "d")
-    assert result.returncode == 130
-    assert "nothing was written" in result.stderr
-    refused(result, "interrupted")
+    words = {
+        "prepare log.csv --out d": "nothing was written",
+        "train d": "the same command goes on",
+        "device b --state s": "what it keeps, with --state, is whole",
+    }
+    for command, hint in words.items():
+        result = duet_here(*command.split())
+        assert result.returncode == 130
+        assert hint in result.stderr
+        refused(result, "interrupted")
 
 
 def test_a_signal_stops_as_the_keyboard_does_and_leaves_nothing_behind(

@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         kept = arguments[:1] in (["train"], ["demo"], ["compare"]) and "--vision" not in arguments
         goes_on = kept or arguments[:2] == ["data", "get"]
         hint = "the same command goes on where it stopped" if goes_on else "nothing was written"
+        if arguments[:1] == ["device"]:
+            hint = "what it keeps, with --state, is whole"
         by, code = told(stop)
         console.refuse("interrupted", f"stopped by {by}", hint, "--json" in arguments)
         sys.exit(code)

@@ -110,7 +110,7 @@ def compare(
     within("--limit-devices", limit_devices, 1, 2**31)
     within("--jobs", jobs, 1, MAX_JOBS)
     if budget is not None and not budget >= 0:
-        raise UsageError(f"--budget {budget} is no time", "give minutes, 0 or more")
+        raise UsageError(f"--budget {budget:g} is no time", "give minutes, 0 or more")
     config = settings.build()
     if not datasets:
         raise UsageError("`duet compare` needs a dataset", "write `duet compare DATASET [DATASET …] --out DIR`")
@@ -232,6 +232,8 @@ def open_runs(texts: Sequence[str], dataset: Dataset, methods: Sequence[str]) ->
         name, equals, path = text.partition("=")
         if not equals or Path(text).is_dir():
             name, path = Path(text).resolve().name, text
+        if not path:
+            raise UsageError(f"--runs {text} names no run", "write --runs NAME=RUN")
         run, _ = open_run(Path(path), dataset)
         if not NAME.fullmatch(name):
             raise UsageError(f"--runs {text}: {name!r} is no name for a row", f"{hint}, of letters, digits and . _ + -")
