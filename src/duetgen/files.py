@@ -29,8 +29,12 @@ BLOCK: Final = 2**16
 """Free bytes below which a disk that takes no more is called full, where the cause is not told, as by numpy."""
 CUT: Final = re.compile(r"\d+ requested and \d+ written")
 """What numpy says where a disk takes no more; what filled it may be removed by then."""
-OF_DATASET: Final = ("manifest.json", "sequences/events.npy")
-"""Files by which a dataset folder is known from outside."""
+CLOSED: Final = {
+    "dataset folder": ("manifest.json", "sequences/events.npy"),
+    "bundle": ("manifest.json", "signature.json"),
+}
+"""Folders that hold their own files alone, and files by which they are known from outside. With another file in it, the
+first does not grow, and the second is refused."""
 
 
 def unwritable(path: Path, cause: OSError) -> OutputUnwritableError:
@@ -168,17 +172,18 @@ def is_occupied(path: Path) -> bool:
 
 
 def check_outside(path: Path) -> None:
-    """Refuse a place inside a dataset folder.
+    """Refuse a place inside a dataset folder or a bundle.
 
     Raises:
-        OutputExistsError: naming the dataset folder.
+        OutputExistsError: naming it.
     """
     for above in Path(os.path.realpath(path)).parents:
-        if all((above / name).is_file() for name in OF_DATASET):
-            raise OutputExistsError(
-                f"{path} is inside the dataset folder {above}, which is replaced whole when it grows",
-                "choose another --out, outside of it",
-            )
+        for kind, names in CLOSED.items():
+            if all((above / name).is_file() for name in names):
+                raise OutputExistsError(
+                    f"{path} is inside the {kind} {above}, which holds its own files alone",
+                    "choose another --out, outside of it",
+                )
 
 
 def check_own(folder: Path, own: Collection[str]) -> None:

@@ -86,6 +86,8 @@ def work_in(root: Path, job: Job, *, overwrite: bool = False) -> Iterator[None]:
         try:
             sweep(root)
             job.check(root, overwrite)
+            if not root.exists():
+                held.callback(remove_empty, root)
             root.mkdir(parents=True, exist_ok=True)
             held.enter_context(alone_in(root))
             job.check(root, overwrite)  # Another process may have made it since.
@@ -99,6 +101,12 @@ def work_in(root: Path, job: Job, *, overwrite: bool = False) -> Iterator[None]:
         except OSError as cause:
             raise unwritable(root, cause) from cause
         yield
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove the folder of a job that has not begun."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -136,7 +136,7 @@ class TestBombs:
         (tmp_path / "log.csv.gz").write_bytes(gzip.compress(LOG.encode()))
         assert len(read(tmp_path / "log.csv.gz").events) == 40
 
-    @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, zipped])
+    @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, zipped, bz2.compress, lzma.compress])
     def test_of_one_line_takes_little_memory(self, tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
         (tmp_path / "log.packed").write_bytes(pack(b"user,item\n" + b"a" * 2**28))
         command = [sys.executable, "-c", MEASURED, str(tmp_path / "log.packed")]
@@ -159,12 +159,10 @@ class TestBombs:
         with pytest.raises(InputTruncatedError):
             read(tmp_path / "log.zst")
 
-    def test_zstd_frames_one_after_the_other_are_one_log(self, tmp_path: Path) -> None:
+    def test_zstd_frames_as_pzstd_writes_them(self, tmp_path: Path) -> None:
         half = LOG.index("u3")
         parts = [zstandard.compress(part.encode()) for part in (LOG[:half], LOG[half:])]
-        (tmp_path / "log.zst").write_bytes(b"".join(parts))
-        assert len(read(tmp_path / "log.zst").events) == 40
-        # As pzstd writes it: before each frame one to skip, with the size of what follows.
+        # Before each frame one to skip, with the size of what follows.
         skipped = [struct.pack("<3I", 0x184D2A50, 4, len(part)) + part for part in parts]
         (tmp_path / "log.zst").write_bytes(b"".join(skipped))
         assert len(read(tmp_path / "log.zst").events) == 40
@@ -173,6 +171,32 @@ class TestBombs:
         (tmp_path / "log.zst").write_bytes(zstandard.compress(gzip.compress(LOG.encode())))
         with pytest.raises(NotTextError, match="packed twice"):
             read(tmp_path / "log.zst")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+class TestFrames:
+    """One after the other, as pigz, pbzip2, pixz and `cat` leave them."""
+
+    @pytest.mark.parametrize("between", [b"", bytes(4), bytes(9000)])
+    def test_are_one_log(self, tmp_path: Path, pack: Callable[[bytes], bytes], between: bytes) -> None:
+        half = LOG.index("u3")
+        content = b"".join(pack(part.encode()) + between for part in (LOG[:half], LOG[half:], ""))
+        (tmp_path / "log.packed").write_bytes(content)
+        assert len(read(tmp_path / "log.packed").events) == 40
+
+    @pytest.mark.parametrize("behind", [b"u9,x\n", b"BZ", b"\xff" * 9000])
+    def test_nothing_else_lies_behind_them(self, tmp_path: Path, pack: Callable[[bytes], bytes], behind: bytes) -> None:
+        (tmp_path / "log.packed").write_bytes(pack(LOG.encode()) + behind)
+        with pytest.raises((InputCorruptError, InputTruncatedError)):
+            read(tmp_path / "log.packed")
+
+    def test_a_damaged_one_does_not_end_the_log(self, tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+        half = LOG.index("u3")
+        first, second = (bytearray(pack(part.encode())) for part in (LOG[:half], LOG[half:]))
+        second[1] ^= 0xFF
+        (tmp_path / "log.packed").write_bytes(first + second)
+        with pytest.raises(InputCorruptError):
+            read(tmp_path / "log.packed")
 
 
 def lying(rows: int, claim: int) -> bytes:

@@ -71,10 +71,16 @@ class StoppedAt:
 def test_stopped_while_modules_are_imported_it_says_so_too(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(sys, "meta_path", [StoppedAt(module), *sys.meta_path])
-    result = duet_here("prepare", "log.csv", "--out", "d")
-    assert result.returncode == 130
-    assert "nothing was written" in result.stderr
-    refused(result, "interrupted")
+    words = {
+        "prepare log.csv --out d": "nothing was written",
+        "train d": "the same command goes on",
+        "device b --state s": "what it keeps, with --state, is whole",
+    }
+    for command, hint in words.items():
+        result = duet_here(*command.split())
+        assert result.returncode == 130
+        assert hint in result.stderr
+        refused(result, "interrupted")
 
 
 def test_a_signal_stops_as_the_keyboard_does_and_leaves_nothing_behind(
@@ -177,6 +183,18 @@ def test_a_standard_stream_that_was_closed_leads_nowhere(code: int, closed: str,
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "key").read_text().startswith("somebody's" if code else "-----BEGIN PRIVATE KEY-----")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only some systems remove a folder that somebody is in")
+@pytest.mark.parametrize("words", ["tokens list", "keys new --out key", "prepare synthetic --out d", "serve b --open"])
+def test_a_folder_that_is_gone_is_one_line(words: str, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = ["sh", "-c", 'rmdir ../gone; exec "$@"', "sh", sys.executable, "-m", "duetgen", *words.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "gone", check=False)
+    cause, hint = ended.stderr.splitlines()
+    assert ended.returncode == 2
+    assert cause == "duet: the folder that this command was started in is gone [input-missing]"
+    assert hint.startswith("  hint: ")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

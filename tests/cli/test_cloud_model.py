@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from duetgen.cli.app import main
+from duetgen.cli.settings import Settings
 from duetgen.cli.train import in_words
 from duetgen.data.store import Dataset
 from duetgen.training.cloud_run import RECURRENT_SHARES, SHARES
+from duetgen.training.config import InvalidConfigError
 
 SMALL = ("--width", "8", "--window", "4", "--history", "12", "--epochs", "1", "--set", "model.cloud.width=8")
 
@@ -31,6 +33,9 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     gru4rec, ease = (told["cloud_model"]["counts"][name] for name in ("gru4rec", "ease"))
     assert (gru4rec in RECURRENT_SHARES, ease in SHARES) == (True, True)
 
+    with pytest.raises(SystemExit):
+        duet("export", cloud, data, "--out", tmp_path / "bundle")
+    assert "no device runs it [not-exportable]" in capsys.readouterr().err
     given = ("train", data, *SMALL, "--cloud-model", cloud, "--out", run)
     out, _ = duet(*given)
     figure = f"{told['validation_ndcg@10']:.4f}"
@@ -118,3 +123,14 @@ def test_trust_in_words() -> None:
     assert in_words("weights", curve) == "weights count 1.00 fresh, 0.50 at 5 events, nothing from 20 events on"
     assert in_words("ease", dict.fromkeys(curve, 0.0)) == "ease counts nothing"
     assert in_words("ease", dict.fromkeys(curve, 2.0)).endswith("2.00 at 20 events, 2.00 at 100 events")
+
+
+def test_another_kind_leaves_the_graph_of_a_configuration_behind(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[model.cloud]\nkind = "onnx"\ngraph = "own.onnx"\nids = "own.txt"\n')
+    kept = Settings(cloud_model="onnx", config=config).build({}).model.cloud
+    assert (kept.graph, kept.ids) == ("own.onnx", "own.txt")
+    other = Settings(cloud_model="ease", config=config).build({}).model.cloud
+    assert (other.kind, other.graph, other.ids) == ("ease", "", "")
+    with pytest.raises(InvalidConfigError, match=r"model\.cloud\.graph is of the kind onnx"):
+        Settings(set_=["model.cloud.graph=own.onnx"]).build({})

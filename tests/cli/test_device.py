@@ -13,6 +13,7 @@ from duetgen.cli import console
 from duetgen.cli.device import parse_policy, read_tokens
 from duetgen.cli.device_shell import find, run_shell
 from duetgen.cli.prepare import UsageError
+from duetgen.data.store import Dataset
 from duetgen.device import AfterSeconds, Always, DailyBudget, Device, Drift, EveryEvents, load_model
 
 from ..device.cloud import FakeCloud, Server
@@ -87,7 +88,7 @@ def test_what_is_typed_moves_the_ranking(
         "nothing is called 'zzz'",
         "nothing is called '[/x]'",
         "this device keeps no versions",
-        "no new version",
+        "no new version: the device keeps none; give --state FOLDER",
         "forgotten",
         ":rollback go back",
     ):
@@ -126,6 +127,20 @@ def test_refusals(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "tokens.json").write_text("[]")
     tokens = ("--tokens-file", tmp_path / "tokens.json")
     refused(duet_here(*replay, "--cloud", "http://h", *tokens), "invalid-tokens-file")
+    refused(duet_here(*replay, "--cloud", "http://h", "--token", "abc", *tokens), "usage")
+
+
+def test_a_replay_of_a_version_that_the_cloud_does_not_serve(tiny: Tiny, wandering: Dataset, tmp_path: Path) -> None:
+    other = make_tiny(tmp_path / "other", seed=1)
+    server = Server(FakeCloud(other))
+    try:
+        words = ("--cloud", server.url, "--token", "secret", "--replay", wandering.root, "--limit-devices", "2")
+        ended = duet_here("device", tiny.root, *words)
+        assert ended.returncode == 3
+        assert f"version {tiny.model_id[:12]}…, but {other.model_id[:12]}… [cloud-refused]" in ended.stderr
+        assert duet_here("device", other.root, *words).returncode == 0
+    finally:
+        server.stop()
 
 
 def test_tokens_files(tmp_path: Path) -> None:
@@ -142,13 +157,14 @@ def test_the_verb_has_help_and_a_page() -> None:
 
 
 def test_a_theta_that_was_not_asked_for_is_said_with_the_reason(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for cloud in (None, "http://127.0.0.1:9"):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(":ask\n"))
-        with Device(tiny.root, cloud=cloud) as device:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(":ask\n:update\n"))
+        with Device(tiny.root, cloud=cloud, state=tmp_path) as device:
             run_shell(device, 4)
     console.results.file.flush()
     printed = capsys.readouterr().out
     assert "no theta: the device is offline" in printed
     assert "no theta: there is nothing to make one from" in printed
+    assert "no new version: the device is offline; give --cloud URL" in printed

@@ -154,3 +154,18 @@ def test_pages_name_every_option(words: list[str], page: str, capsys: pytest.Cap
     text = (DOCS / f"{page}.md").read_text()
     assert {"--out", "--json"} & options
     assert [option for option in sorted(options) if option not in text and option != "--help"] == []
+
+
+def test_nothing_is_written_into_a_bundle(
+    run_folder: Path, bundle_folder: Path, bundle_dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bundle_dataset.root
+    for words in (
+        ("export", run_folder, data, "--out", bundle_folder / "next"),
+        ("recommend", run_folder, data, "--out", bundle_folder / "lists.csv"),
+        ("keys", "new", "--out", bundle_folder / "keys/release.pem"),
+        ("data", "describe", data, "--out", bundle_folder / "page.html"),
+        ("train", data, "--out", bundle_folder / "run"),
+    ):
+        refused(capsys, "output-exists", *words)
+    open_bundle(bundle_folder)

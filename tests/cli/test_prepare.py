@@ -104,7 +104,7 @@ def test_what_a_person_has_to_know_is_printed(tmp_path: Path) -> None:
     result = duet_here("prepare", log, "--out", tmp_path / "out", "--drop-missing")
     assert result.returncode == 0, result.stderr
     for words in (
-        "missing: 1 events out (no user id)",
+        "missing: 1 event out (no user id)",
         "columns not used: price",
         "behaviours that count alike: view 120, buy 1",
         "blanks around the item id",

@@ -81,3 +81,28 @@ def test_files_beside_pictures_are_told_and_images_are_no_dataset(tmp_path: Path
     trained = duet_here("train", tmp_path / "images", "--out", tmp_path / "run")
     assert "is an image folder" in refused(trained, "not-a-dataset")
     assert "--vision` reads it" in trained.stderr
+
+
+def test_a_demo_of_images_without_vision_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    source, images, demo = pictures(tmp_path / "set"), tmp_path / "images", tmp_path / "demo"
+    shown = duet_here("demo", source, "--out", demo)
+    refused(shown, "not-text")
+    assert shown.stderr.endswith(f"it holds images: write `duet prepare image-folder {source} --out DIR`\n")
+    assert shown.stdout == ""
+    assert duet_here("prepare", "image-folder", source, "--out", images).returncode == 0
+    for words in (("demo", images, "--out", demo), ("prepare", images, "--out", demo)):
+        assert f"`duet demo {images} --vision` reads it" in duet_here(*words).stderr
+    assert "duet prepare image-folder" in duet_here("demo", source, "--vision", "--out", demo).stderr
+    assert not demo.exists()
+
+
+def test_a_log_that_is_refused_begins_no_demo_and_replaces_none(tmp_path: Path) -> None:
+    refused(duet_here("demo", tmp_path / "typo.csv", "--out", tmp_path / "new"), "input-missing")
+    assert not (tmp_path / "new").exists()
+    old = tmp_path / "old"
+    old.mkdir()
+    for name in ("demo.json", "results.json"):
+        (old / name).write_text("{}")
+    refused(duet_here("demo", tmp_path / "typo.csv", "--out", old, "--overwrite"), "input-missing")
+    assert sorted(path.name for path in old.iterdir()) == ["demo.json", "results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from duetgen.cloud.clock import Clock
 from duetgen.cloud.metrics import Recorder, Totals, histogram
+from duetgen.cloud.peers import Peers
 
 from .test_parameters import GOOD, post
 
@@ -45,7 +46,7 @@ def test_metrics_tell_rates_errors_stages_versions_and_ages(client: Any) -> None
 
 
 def test_workers_are_added_up_and_those_that_ended_stay(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, lambda: (["a"], "a", ["invalid-bundle", "canary-failed", "invalid-bundle"]))
+    recorder = Recorder(Peers(tmp_path), lambda: (["a"], "a", ["invalid-bundle", "canary-failed", "invalid-bundle"]))
     recorder.totals.requests["parameters 200"] = 5
     recorder.totals.stages["total"].observe(0.0003)
     other = Totals()

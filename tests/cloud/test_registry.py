@@ -13,9 +13,11 @@ from tests.signing import KEY, public, sign
 
 from duetgen.cloud.errors import NotReadyError, UnknownModelError
 from duetgen.cloud.log import Log
+from duetgen.cloud.peers import Peers
 from duetgen.cloud.registry import Registry
 from duetgen.cloud.rollout import position
 
+from .peers import another_worker
 from .versions import describe, make_version
 
 
@@ -193,6 +195,20 @@ def test_rollout_that_makes_no_sense_changes_nothing(look: Look, folder: Path, l
     assert len(log.reasons("rollout refused")) == 1
 
 
+def test_a_registry_that_is_gone_leaves_what_is_in_service(look: Look, folder: Path, log: Lines) -> None:
+    first = make_version(folder / "a", 1)
+    served = look().versions.find(first, None)
+    folder.rename(folder.with_name("away"))
+    for _ in range(2):
+        assert look().versions.latest(None) == first
+    assert len(log.reasons("registry unreadable")) == 1
+    folder.with_name("away").rename(folder)
+    assert look().versions.find(first, None) is served
+    shutil.rmtree(folder / "a")
+    with pytest.raises(NotReadyError):
+        look().versions.latest(None)
+
+
 def test_canary_goes_to_its_share_of_devices_and_always_the_same(look: Look, folder: Path) -> None:
     first, second = make_version(folder / "a", 1), make_version(folder / "b", 2)
     (folder / "rollout.json").write_text(json.dumps({"latest": first, "canary": {"model_id": second, "share": 0.1}}))
@@ -207,23 +223,20 @@ def test_canary_goes_to_its_share_of_devices_and_always_the_same(look: Look, fol
 
 
 def test_version_is_recommended_only_when_all_workers_have_it(folder: Path, tmp_path: Path, log: Lines) -> None:
-    run_folder = tmp_path / "run"
-    run_folder.mkdir()
-    registry = Registry([folder], None, log, lambda seconds, rows: None, run_folder)
+    registry = Registry([folder], None, log, lambda seconds, rows: None, Peers(tmp_path))
     first = make_version(folder / "a", 1)
     registry.adopt(registry.refresh())
-    # Process 1 is there on every machine: it plays the other worker.
-    (run_folder / "loaded-1").write_text(first)
-    second = make_version(folder / "b", 2)
-    registry.adopt(registry.refresh())
-    assert registry.versions.latest(None) == first
-    assert registry.versions.find(second, None)
-    (run_folder / "loaded-1").write_text(f"{first} {second}")
-    registry.adopt(registry.refresh())
-    assert registry.versions.latest(None) == second
-    # A worker that ended has no say.
-    (run_folder / "loaded-1").rename(run_folder / "loaded-999999999")
-    (run_folder / "loaded-999999999").write_text(first)
+    with another_worker(tmp_path) as other:
+        other.write("loaded", first)
+        second = make_version(folder / "b", 2)
+        registry.adopt(registry.refresh())
+        assert registry.versions.latest(None) == first
+        assert registry.versions.find(second, None)
+        other.write("loaded", f"{first} {second}")
+        registry.adopt(registry.refresh())
+        assert registry.versions.latest(None) == second
+        other.write("loaded", first)
+    # A worker that was killed has no say.
     registry.adopt(registry.refresh())
     assert registry.versions.latest(None) == second
 

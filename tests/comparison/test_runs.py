@@ -96,6 +96,11 @@ def test_names_that_say_something_else_are_refused(
     assert "--runs NAME=RUN" in refused.value.hint
 
 
+def test_a_name_without_a_run_is_not_the_current_folder(tiny: Dataset) -> None:
+    with pytest.raises(UsageError, match="a= names no run"):
+        open_runs(["a="], tiny, [])
+
+
 def split(text: str) -> tuple[str, str, str]:
     """`NAME=RUN`, or `RUN` alone."""
     name, equals, path = text.partition("=")

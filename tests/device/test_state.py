@@ -289,6 +289,35 @@ def test_the_hold_ends_with_the_process(tmp_path: Path) -> None:
     StateFolder(tmp_path / "state").release()
 
 
+def test_a_relative_folder_is_the_same_wherever_the_application_goes(
+    tiny: Tiny, cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with make(tiny, cloud, Path("state")) as device:
+        device.observe(*tiny.ids([3, 7]))
+        monkeypatch.chdir("elsewhere")
+        device.observe(*tiny.ids([5]))
+        assert device.refresh(wait=True)
+        assert device.status().disk_errors == 0
+    with make(tiny, cloud, tmp_path / "state") as device:
+        assert len(device._log) == 3
+    monkeypatch.chdir(tmp_path)
+    with make(tiny, cloud, Path("state")) as device:
+        monkeypatch.chdir("elsewhere")
+        device.forget()
+    assert not (tmp_path / "state" / "events.log").exists()
+    assert os.listdir(tmp_path / "elsewhere") == []  # noqa: PTH208 - names are all that is wanted
+
+
+def test_a_user_who_is_not_there_is_a_part_of_the_name(
+    tiny: Tiny, cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tiny, cloud, Path("~nobody.of.this.name/state")).close()
+    assert (tmp_path / "~nobody.of.this.name" / "state" / "lock").is_file()
+
+
 def test_what_json_holds_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     file = folder.file("requests.json", lambda: None)

@@ -31,6 +31,7 @@ from duetgen.device import (
     SampleModel,
     load_model,
 )
+from duetgen.device.config import DeviceOptions
 from duetgen.device.errors import InvalidDeviceConfigError
 from duetgen.device.personal_model import cast, convert
 from duetgen.device.sample_log import SampleLog
@@ -267,8 +268,10 @@ def test_what_a_device_is_given_wrongly_is_refused(bundle: Bundle) -> None:
         for given in inputs:
             with pytest.raises(InvalidSampleError):
                 device.run(given)
-    with pytest.raises(InvalidDeviceConfigError, match="Drift"):
-        PersonalModel(bundle.root, policy=Drift())
+    options: list[DeviceOptions] = [{"policy": Drift()}, {"parts": "bias"}, {"met": "hide"}]
+    for option in options:
+        with pytest.raises(InvalidDeviceConfigError, match=r"of items|compares items"):
+            PersonalModel(bundle.root, **option)
     with pytest.raises(InvalidBundleError, match="ranks no items") as refusal:
         Device(bundle.root)
     assert "duetgen.device.PersonalModel" in refusal.value.hint

@@ -150,7 +150,7 @@ def test_a_generator_can_be_trained_for_what_was_fine_tuned(people: Dataset, bas
 def test_it_makes_no_bundle(people: Dataset, base: Path, tmp_path: Path) -> None:
     root = train(people, on(base, finetune__steps=1, finetune__learning_rate=0.01), tmp_path / "run").root
     with pytest.raises(NotExportableError, match="fine-tuned") as refused:
-        check_exportable(load_run(root).model)
+        check_exportable(load_run(root))
     assert "--global-model" in refused.value.hint
 
 

@@ -77,3 +77,10 @@ def test_a_graph_that_is_none_leaves_no_folder(people: Dataset, tmp_path: Path) 
     assert not (tmp_path / "duet").exists()
     with pytest.raises(InvalidConfigError, match="needs its graph"):
         check_config(with_settings(SMALL, {"model.cloud.kind": "onnx"}))
+
+
+@pytest.mark.parametrize("kind", ["auto", "blend", "ease"])
+@pytest.mark.parametrize("name", ["graph", "ids"])
+def test_a_graph_of_another_kind_is_refused(kind: str, name: str) -> None:
+    with pytest.raises(InvalidConfigError, match=f"model.cloud.{name} is of the kind onnx, .* is {kind}"):
+        check_config(with_settings(SMALL, {"model.cloud.kind": kind, f"model.cloud.{name}": "own.onnx"}))

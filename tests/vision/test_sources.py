@@ -182,6 +182,23 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -
     assert (read_images(tmp_path / "in", "image-folder").pixels == 200).all()
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_is_turned_as_its_camera_was_held(kind: str, tmp_path: Path) -> None:
+    image = np.zeros((32, 32, 3), dtype=np.uint8)
+    image[:16] = 255  # The upper half.
+    held = Image.Exif()
+    held[0x0112] = 6  # Its upper edge is on the right.
+    place = put(tmp_path / "in/cat/1.png", image, format=kind, exif=held)
+    grey_HW = read_images(tmp_path / "in", "image-folder").pixels[0, 0].astype(int)
+    assert grey_HW[:, 18:].min() > 200
+    assert grey_HW[:, :14].max() < 50
+    if kind != "PNG":  # A PNG has a checksum of it.
+        raw = bytearray(place.read_bytes())
+        raw[raw.index(b"MM\0*")] = 0
+        place.write_bytes(raw)
+        assert read_images(tmp_path / "in", "image-folder").pixels[0, 0, :14].min() > 200
+
+
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.tar.gz").write_bytes(gzip.compress(b"no tar"))
     with pytest.raises(InputCorruptError, match="no whole tar archive"):

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+from pathlib import Path
 from typing import Final
 
 from duetgen import __version__
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         kept = arguments[:1] in (["train"], ["demo"], ["compare"]) and "--vision" not in arguments
         goes_on = kept or arguments[:2] == ["data", "get"]
         hint = "the same command goes on where it stopped" if goes_on else "nothing was written"
+        if arguments[:1] == ["device"]:
+            hint = "what it keeps, with --state, is whole"
         by, code = told(stop)
         console.refuse("interrupted", f"stopped by {by}", hint, "--json" in arguments)
         sys.exit(code)
@@ -55,15 +58,28 @@ def main(arguments: list[str] | None = None) -> None:
         # libraries keep for a while.
         from duetgen.cli import console
 
-        if not has_temporary_folder():
+        refusal = "output-unwritable"
+        if not has_current_folder():
+            refusal = "input-missing"
+            told_cause, hint = "the folder that this command was started in is gone", "go to one that is there: cd"
+        elif not has_temporary_folder():
             told_cause, hint = "there is no folder for temporary files that can be written to", "set TMPDIR to one"
         elif cause.errno in NOT_TAKEN:
             told_cause, hint = f"cannot print the result: {cause.strerror}", "free some space, or print elsewhere"
         else:
             raise
-        console.refuse("output-unwritable", told_cause, hint, as_json=False)
+        console.refuse(refusal, told_cause, hint, as_json=False)
         streams.drop_the_rest()
         sys.exit(2)
+
+
+def has_current_folder() -> bool:
+    """Whether the folder that relative paths begin in is still there."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def has_temporary_folder() -> bool:

@@ -21,6 +21,7 @@ from duetgen.cli.prepare import UsageError
 from duetgen.cli.settings import NONE_GIVEN, Settings
 from duetgen.comparison.report.numbers import interval
 from duetgen.errors import did_you_mean
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from duetgen.comparison.methods.table import Method
@@ -109,7 +110,7 @@ def compare(
     within("--limit-devices", limit_devices, 1, 2**31)
     within("--jobs", jobs, 1, MAX_JOBS)
     if budget is not None and not budget >= 0:
-        raise UsageError(f"--budget {budget} is no time", "give minutes, 0 or more")
+        raise UsageError(f"--budget {budget:g} is no time", "give minutes, 0 or more")
     config = settings.build()
     if not datasets:
         raise UsageError("`duet compare` needs a dataset", "write `duet compare DATASET [DATASET …] --out DIR`")
@@ -150,7 +151,7 @@ def compare(
         )
         total = len(cells) * len(roots)
         if not (quiet or json):
-            console.notes.print(f"{total} cells, {total - len(waiting)} of them finished before")
+            console.notes.print(f"{counted(total, 'cell')}, {total - len(waiting)} of them finished before")
             if note := encoder_note(next(iter(settled.values())).config, wanted):
                 console.notes.print(note)
         outcome = Outcome()
@@ -231,6 +232,8 @@ def open_runs(texts: Sequence[str], dataset: Dataset, methods: Sequence[str]) ->
         name, equals, path = text.partition("=")
         if not equals or Path(text).is_dir():
             name, path = Path(text).resolve().name, text
+        if not path:
+            raise UsageError(f"--runs {text} names no run", "write --runs NAME=RUN")
         run, _ = open_run(Path(path), dataset)
         if not NAME.fullmatch(name):
             raise UsageError(f"--runs {text}: {name!r} is no name for a row", f"{hint}, of letters, digits and . _ + -")
@@ -312,9 +315,8 @@ def print_results(results: Results, paths: tuple[Path, Path]) -> None:
         console.notes.print(f"failed: {failure.cell}: {failure.message} [{failure.code}]")
         console.notes.print(f"  hint: {failure.hint}")
     if results.missing:
-        several = len(results.missing) > 1
         console.results.print(
-            f"Not run: {len(results.missing)} cell{'s' if several else ''} ({', '.join(results.missing)}). "
+            f"Not run: {counted(len(results.missing), 'cell')} ({', '.join(results.missing)}). "
             "The same command goes on with them.",
         )
     console.results.print(f"\n{results.verdict}")
@@ -359,7 +361,9 @@ def print_table(table: Table) -> None:
             f"{row.cost.theta_bytes:,}" if row.cost.theta_bytes else "",
         )
     where = f"{table.backbone}, " if table.backbone else ""
-    console.results.print(f"\n{where}{table.protocol}: {table.targets:,} targets of {table.devices:,} devices")
+    console.results.print(
+        f"\n{where}{table.protocol}: {counted(table.targets, 'target')} of {counted(table.devices, 'device')}"
+    )
     console.results.print(shown)
 
 

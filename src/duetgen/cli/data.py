@@ -13,6 +13,7 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.datasets import DatasetPath, find_dataset, terms_of
 from duetgen.cli.ranges import SEED
+from duetgen.words import counted, counted_all
 
 if TYPE_CHECKING:
     from duetgen.data.catalogue import Entry
@@ -211,10 +212,11 @@ def describe(
     from duetgen.data.describe.report import render
     from duetgen.data.store import Dataset
     from duetgen.errors import OutputExistsError
-    from duetgen.files import write_bytes
+    from duetgen.files import check_outside, write_bytes
 
     opened = Dataset(find_dataset(dataset, quiet or json))
     path = out or Path(f"{opened.root.resolve().name}.html")
+    check_outside(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists", "give --overwrite to replace it, or choose another --out")
     with console.spinner(f"describing {opened.manifest.name}", quiet or json):
@@ -251,7 +253,7 @@ def text(
     if json:
         console.print_json({"folder": str(out), "rows": rows})
     else:
-        console.results.print(f"{rows:,} rows: {out}")
+        console.results.print(f"{counted(rows, 'row')}: {out}")
 
 
 def print_description(found: Description, path: Path) -> None:
@@ -259,7 +261,7 @@ def print_description(found: Description, path: Path) -> None:
     show = console.results.print
     span = f", {found.span[0]} to {found.span[1]}" if found.span else ", no time"
     span += f", version {found.version}" if found.version > 1 else ""
-    sizes = f": {found.devices:,} devices, {found.items:,} items, {found.events:,} events{span}"
+    sizes = f": {counted_all({'device': found.devices, 'item': found.items, 'event': found.events})}{span}"
     show(console.styled(found.name, "bold", sizes))
     quantiles = found.lengths.quantiles
     three = ", ".join(f"{quantiles[share]:,.0f} at {share}" for share in ("10%", "50%", "90%"))

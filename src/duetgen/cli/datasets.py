@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from duetgen.cli import console
+from duetgen.words import counted_all
 
 if TYPE_CHECKING:
     from duetgen.data.store import Dataset
@@ -24,8 +25,6 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
         DuetError: any refusal of preparing.
     """
     from duetgen.data.catalogue import resolve
-    from duetgen.data.store import NotADatasetError
-    from duetgen.vision.images import MARKER
 
     def prepare(log: Path, folder: Path) -> None:
         from duetgen.data.prepare import PrepareConfig
@@ -35,20 +34,30 @@ def find_dataset(dataset: Path, quiet: bool) -> Path:
             manifest = run_prepare(log, folder, PrepareConfig(name=folder.name), progress=say)
         if not quiet:
             counts = manifest.counts
-            console.notes.print(
-                f"prepared {folder.name}: {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} "
-                f"events; {manifest.split.kind} split; in {folder}"
-            )
+            sizes = counted_all({"device": counts.devices, "item": counts.items, "event": counts.events})
+            console.notes.print(f"prepared {folder.name}: {sizes}; {manifest.split.kind} split; in {folder}")
             for line in terms_of(folder.name, manifest.source.kind):
                 console.notes.print(line)
 
     root = resolve(dataset, prepare)
+    refuse_images(root)
+    return root
+
+
+def refuse_images(root: Path) -> None:
+    """Refuse an image folder where a dataset or a log is wanted.
+
+    Raises:
+        NotADatasetError: it is one.
+    """
+    from duetgen.data.store import NotADatasetError
+    from duetgen.vision.images import MARKER
+
     if (root / MARKER).is_file():
         raise NotADatasetError(
             f"{root} is an image folder, which holds no log, and images cannot grow",
             f"`duet demo {root} --vision` reads it",
         )
-    return root
 
 
 def say_version(root: Path, seen: Dataset) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from duetgen.cli import console
 from duetgen.cli.demo_vision import demo_vision
 from duetgen.cli.evaluate import heading, label, notes, print_groups
 from duetgen.cli.live import DEVICES, cloud_is_installed, print_live, run_live
-from duetgen.cli.prepare import UsageError, print_manifest
+from duetgen.cli.prepare import UsageError, images_told, print_manifest
 from duetgen.cli.ranges import SEED, Threads, passes
 from duetgen.cli.settings import build_config
 from duetgen.comparison.report.numbers import interval
@@ -101,7 +102,17 @@ def demo(
         demo_vision(input, out, epochs, seed, overwrite=overwrite, silent=quiet or json, json=json)
         return
     job = Job(str(input) if input else None, last_change(input), source, split, backbone, epochs, seed)
-    with jobfolder.work_in(out, folder_job(out, job), overwrite=overwrite):
+
+    def begin(folder: Path) -> None:
+        """What a demo begins with: a log that is refused begins none."""
+        write_bytes(folder / MARKER, encode_sealed(job))
+        try:
+            prepare_log(input, folder / "dataset", source, split, seed, quiet or json)
+        except BaseException:
+            (folder / MARKER).unlink()
+            raise
+
+    with jobfolder.work_in(out, folder_job(out, job, begin), overwrite=overwrite):
         run_demo(input, out, source, split, backbone, epochs, seed, live=live, silent=quiet or json, json=json)
 
 
@@ -217,14 +228,14 @@ def last_change(input: Path | None) -> tuple[int, int] | None:
     return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
-def folder_job(out: Path, job: Job) -> jobfolder.Job:
+def folder_job(out: Path, job: Job, begin: Callable[[Path], None]) -> jobfolder.Job:
     """A demo as a job in its folder."""
     marker = out / MARKER
     return jobfolder.Job(
         name="a demo's folder",
         other="a demo of another log or with other settings",
         marker=MARKER,
-        begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
+        begin=begin,
         own=frozenset((*FOLDERS, RESULTS, "key", "cloud.log")),
         same=lambda: read_sealed(marker, Job, damaged(marker, "give --overwrite to begin again")) == job,
     )
@@ -241,7 +252,7 @@ def prepare_log(input: Path | None, out: Path, source: str, split: str | None, s
     config = PrepareConfig(
         source="synthetic" if input is None else source, split=split, seed=seed, synthetic=SyntheticConfig(seed=seed)
     )
-    with console.spinner("preparing", silent) as say:
+    with console.spinner("preparing", silent) as say, images_told(input):
         return prepare(input, out, config, progress=say)
 
 

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from duetgen.cli import console
 from duetgen.comparison.report.numbers import interval, milliseconds
 from duetgen.files import new_folder
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from duetgen.vision.results import VisionResults
@@ -88,7 +89,7 @@ def print_results(results: VisionResults) -> None:
         seen = "angles between those that train" if one.part == "unseen" else "angles like those that train"
         costs = f", {IMAGES} images each: being turned costs base {100 * one.shift_cost:.1f} points"
         console.results.print()
-        console.results.print(console.styled(f"{one.devices} devices, {seen}", "bold", costs))
+        console.results.print(console.styled(f"{counted(one.devices, 'device')}, {seen}", "bold", costs))
         console.results.print(table)
     for line in results.verdict:
         console.results.print(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +17,7 @@ from duetgen.cli.prepare import UsageError
 from duetgen.cli.ranges import COUNT, SEED, WORKERS
 from duetgen.errors import DuetError
 from duetgen.wire.messages import Encoding, MetPolicy, Parts
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from duetgen.device import DeviceConfig, Policy
@@ -113,6 +115,8 @@ def device(
         return
     if cloud is None:
         raise UsageError("a replay needs a live cloud", "give --cloud URL; start one with `duet serve BUNDLE --open`")
+    if token and tokens_file is not None:
+        raise UsageError("--token and --tokens-file exclude each other", "leave one of them out")
     if speed_up is not None and not speed_up > 0:
         raise UsageError(f"--speed-up {speed_up:g} lets no time pass", "give a number above 0, or leave it out")
     report = run_replay(
@@ -204,7 +208,7 @@ def run_replay(
     from duetgen.device import DeviceModel, load_model
     from duetgen.device.client import HttpCloud
     from duetgen.device.connection import ConnectionPool
-    from duetgen.device.errors import CloudUnreachableError
+    from duetgen.device.errors import CloudRefusedError, CloudUnreachableError
     from duetgen.replay import Fleet, FleetConfig, Sessions
 
     model, data = load_model(bundle, config.trusted, DeviceModel), Dataset(find_dataset(dataset, quiet))
@@ -215,27 +219,35 @@ def run_replay(
         missing = [session.name for session in sessions.all if session.name not in tokens]
         if missing:
             raise InvalidTokensFileError(
-                f"{len(missing)} devices have no token, {missing[0]} for one", "make tokens with `duet tokens add`"
+                f"there is no token for {counted(len(missing), 'device')}, {missing[0]} for one",
+                "make tokens with `duet tokens add`",
             )
     assert isinstance(config.cloud, str)
-    pool = ConnectionPool(config.cloud, proxy=config.proxy)
-    # A cloud that is not there, or knows nobody here, is one line now and not a table of failures later.
+    # A cloud that is not there, knows nobody here or has another version: one line now, and no table of failures later.
     first = sessions.all[0].name
-    try:
-        HttpCloud(pool, tokens[first] if tokens else config.token).models(first)
-    except CloudUnreachableError as cause:
-        raise CloudUnreachableError(cause.message, "start one with `duet serve BUNDLE`, or look at --cloud") from cause
+    with contextlib.closing(ConnectionPool(config.cloud, proxy=config.proxy)) as pool:
+        try:
+            served = HttpCloud(pool, tokens[first] if tokens else config.token).models(first).models
+        except CloudUnreachableError as cause:
+            raise CloudUnreachableError(
+                cause.message, "start one with `duet serve BUNDLE`, or look at --cloud"
+            ) from cause
+        if model.model_id not in [one.model_id for one in served]:
+            there = ", ".join(f"{one.model_id[:12]}…" for one in served[:3])
+            raise CloudRefusedError(
+                404,
+                "unknown-model",
+                f"the cloud does not serve {bundle}, version {model.model_id[:12]}…, but {there}",
+                "publish it there, or replay the bundle that is served",
+            )
 
-    def connect(session: Session) -> tuple[Cloud, str]:
-        own = tokens[session.name] if tokens else config.token
-        return HttpCloud(pool, own), own
+        def connect(session: Session) -> tuple[Cloud, str]:
+            own = tokens[session.name] if tokens else config.token
+            return HttpCloud(pool, own), own
 
-    fleet = FleetConfig(device=config.changed(state=None), workers=workers, speed_up=speed_up)
-    try:
+        fleet = FleetConfig(device=config.changed(state=None), workers=workers, speed_up=speed_up)
         with console.counting(quiet) as progress:
             return Fleet(model, sessions, connect, fleet).run(progress)
-    finally:
-        pool.close()
 
 
 def print_report(report: FleetReport) -> None:
@@ -243,7 +255,7 @@ def print_report(report: FleetReport) -> None:
     say = console.results.print
     pace = "as fast as it goes" if report.speed_up is None else f"at {report.speed_up:,g} times the log's speed"
     say(
-        f"{report.devices:,} devices of {report.dataset} lived {report.targets:,} targets {pace}, in "
+        f"{counted(report.devices, 'device')} of {report.dataset} lived {counted(report.targets, 'target')} {pace}, in "
         f"{report.seconds:.1f} s; policy {report.policy}, theta as {report.encoding}"
     )
     rows = ("as the devices ranked", "with theta = 0", "new items alone", "new items alone, theta = 0")

@@ -13,6 +13,7 @@ from duetgen.device.items import FIRST_ITEM
 from duetgen.device.model import DeviceModel
 from duetgen.device.status import Status
 from duetgen.errors import DuetError
+from duetgen.words import counted
 
 HELP = """\
   TEXT      observe the item of this title or id; part of it is enough if it means one item
@@ -71,7 +72,7 @@ def run_shell(device: Device, top: int) -> None:
     """Until the input ends."""
     model = device.model
     console.notes.print(
-        f"{model.manifest.name}: {model.vocabulary - FIRST_ITEM:,} items, {model.manifest.backbone}; "
+        f"{model.manifest.name}: {counted(model.vocabulary - FIRST_ITEM, 'item')}, {model.manifest.backbone}; "
         "type a title, or :help"
     )
     before: Sequence[str] = ()
@@ -104,7 +105,7 @@ def command(device: Device, text: str) -> bool:
             console.print_json(device.status())
             return False
         elif text == ":update":
-            say(f"now {device.status().model_id[:16]}" if device.update() else "no new version")
+            say(f"now {device.status().model_id[:16]}" if device.update() else no_update(device))
         elif text == ":rollback":
             say(f"back to {device.rollback()[:16]}")
         elif text == ":forget":
@@ -127,6 +128,15 @@ def why_not(device: Device) -> str:
     return device.status().last_error or "there is nothing to make one from, for the device has seen nothing"
 
 
+def no_update(device: Device) -> str:
+    """Why the version is the same."""
+    if device.config.state is None:
+        return "no new version: the device keeps none; give --state FOLDER"
+    if device.config.cloud is None:
+        return "no new version: the device is offline; give --cloud URL"
+    return "no new version"
+
+
 def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
     """Several titles, or none."""
     if not found:
@@ -135,6 +145,8 @@ def print_matches(model: DeviceModel, text: str, found: Sequence[str]) -> None:
     console.results.print(f"{len(found):,} items match:")
     for item in found[:MATCHES]:
         console.results.print(f"  {label(model, item)}")
+    if len(found) > MATCHES:
+        console.results.print("  …")
 
 
 def show(device: Device, before: Sequence[str], top: int) -> list[str]:
@@ -160,8 +172,8 @@ def headline(status: Status) -> str:
         source = "the global model (theta = 0)"
     else:
         source = (
-            f"own theta, {status.theta.age_events} events and {status.theta.age_seconds:.0f} s old "
+            f"own theta, {counted(status.theta.age_events, 'event')} and {status.theta.age_seconds:.0f} s old "
             f"(sequence {status.theta.sequence})"
         )
     trouble = f"; {status.last_error}" if status.last_error else ""
-    return f"{status.events} events; ranked with {source}{trouble}"
+    return f"{counted(status.events, 'event')}; ranked with {source}{trouble}"

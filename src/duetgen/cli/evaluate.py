@@ -15,6 +15,7 @@ from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
 from duetgen.cli.ranges import COUNT, RESAMPLES, SEED, Threads
 from duetgen.comparison.report.numbers import interval
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -247,7 +248,7 @@ def label(name: str, evaluation: Evaluation) -> str:
     said = {"finetune": FINETUNED, "cloud": LISTED}.get(method, LABELS)[kind]
     if not age:
         return said
-    events = f"{age} event{'s' if age != '1' else ''}"
+    events = counted(int(age), "event")
     return f"{said}, theta {events} old" if said in LABELS.values() else f"{said} {events} ago"
 
 
@@ -260,9 +261,10 @@ def heading(evaluation: Evaluation) -> str:
         "candidates": f"{evaluation.candidates - 1:,.0f} drawn negatives",
         "given": f"{evaluation.candidates - 1:,.0f} given negatives",
     }
+    targets = f"{counted(evaluation.targets, 'target')} of {counted(evaluation.devices, 'device')}"
     return (
         f"{evaluation.part} part, {evaluation.split} split, {full_name(evaluation.protocol, evaluation.met)}: "
-        f"{evaluation.targets:,} targets of {evaluation.devices:,} devices, ranked among {ranked[evaluation.protocol]}"
+        f"{targets}, ranked among {ranked[evaluation.protocol]}"
     )
 
 
@@ -310,7 +312,7 @@ def print_groups(evaluation: Evaluation) -> None:
     table.add_column("")
     first = evaluation.conditions[0].groups
     for kind in kinds:
-        said = f"{kind}\n({first[kind].targets:,} targets)"
+        said = f"{kind}\n({counted(first[kind].targets, 'target')})"
         for metric in first[kind].metrics:
             table.add_column(f"{said}\n{metric}", justify="right")
             said = "\n"
@@ -327,7 +329,7 @@ def print_history(evaluation: Evaluation) -> None:
     buckets = evaluation.conditions[0].by_history
     for bucket in buckets:
         span = f"{bucket.shortest}+" if bucket.longest is None else f"{bucket.shortest}-{bucket.longest}"
-        table.add_column(f"{span}\n({bucket.devices:,} devices)", justify="right")
+        table.add_column(f"{span}\n({counted(bucket.devices, 'device')})", justify="right")
     for result in evaluation.conditions:
         values = [f"{bucket.metrics['ndcg@10']:.4f}" for bucket in result.by_history]
         table.add_row(label(result.name, evaluation), *values)

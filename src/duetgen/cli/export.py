@@ -65,7 +65,7 @@ def export(
 
     use_machine(threads)
     loaded, data = load_run(run), Dataset(find_dataset(dataset, quiet or json))
-    check_exportable(loaded.device_model)
+    check_exportable(loaded)
     data = loaded.view(data)
     say_version(run, data)
     signer, place, made = key_to_sign_with(key)

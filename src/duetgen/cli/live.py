@@ -16,6 +16,7 @@ import msgspec
 from duetgen.cli import console
 from duetgen.cli.device import describe, quality_table, run_replay
 from duetgen.errors import DuetError
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from duetgen.data.store import Dataset
@@ -92,7 +93,7 @@ def print_live(report: FleetReport) -> None:
     """What went over the network, and what it bought."""
     rows = ("with theta from the cloud", "with theta = 0", "new items alone, with theta", "new items alone, theta = 0")
     say = console.results.print
-    say(f"{report.devices} devices asked before each of their {report.targets:,} targets")
+    say(f"{counted(report.devices, 'device')} asked before each of {counted(report.targets, 'target')}")
     say(quality_table(report, ("ndcg@10", "hr@10", "user_auc"), rows))
     each = max(report.requests, 1)
     say(

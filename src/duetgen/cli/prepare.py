@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from duetgen.cli import console
-from duetgen.cli.datasets import find_dataset, find_named_log, terms_of
+from duetgen.cli.datasets import find_dataset, find_named_log, refuse_images, terms_of
 from duetgen.errors import DuetError
 from duetgen.wire.messages import MetPolicy
+from duetgen.words import counted, counted_all
 
 if TYPE_CHECKING:
     from duetgen.data import Manifest
@@ -131,14 +133,13 @@ def prepare(
     from duetgen.data.append import append as run_append
     from duetgen.data.append import settings_of
     from duetgen.data.catalogue import canonical, entry_of, prepared_at
-    from duetgen.data.errors import ArchiveMembersError, InputIsFolderError, NotTextError
     from duetgen.data.memory import size_of
     from duetgen.data.prepare import PrepareConfig
     from duetgen.data.prepare import prepare as run_prepare
     from duetgen.data.sources import SOURCES
     from duetgen.data.sources.synthetic import SyntheticConfig
     from duetgen.data.store import Dataset
-    from duetgen.vision.sources import KINDS, kind_of, read_images
+    from duetgen.vision.sources import KINDS, read_images
 
     unknown = source not in (*SOURCES, *KINDS)
     if input is None and source != "synthetic" and (unknown or entry_of(source) is not None):
@@ -213,26 +214,41 @@ def prepare(
         else:
             print_images(made, out, read.others)
         return
-    with console.spinner("preparing", silent) as say:
+    with console.spinner("preparing", silent) as say, images_told(input):
         limit = None if memory_limit is None else size_of(memory_limit)
-        try:
-            if root is not None and input is not None:
-                manifest = run_append(
-                    input, root, config, out=out, overwrite=overwrite, memory_limit=limit, progress=say
-                )
-            else:
-                manifest = run_prepare(
-                    input, out, config, test_input=test_input, overwrite=overwrite, memory_limit=limit, progress=say
-                )
-        except (NotTextError, ArchiveMembersError, InputIsFolderError) as cause:
-            if input is None or (kind := kind_of(input)) is None:
-                raise
-            hint = f"it holds images: write `duet prepare {kind} {input} --out DIR`"
-            raise type(cause)(cause.message, hint) from cause
+        if root is not None and input is not None:
+            manifest = run_append(input, root, config, out=out, overwrite=overwrite, memory_limit=limit, progress=say)
+        else:
+            manifest = run_prepare(
+                input, out, config, test_input=test_input, overwrite=overwrite, memory_limit=limit, progress=say
+            )
     if json:
         console.print_json(manifest)
     else:
         print_manifest(manifest, out)
+
+
+@contextlib.contextmanager
+def images_told(log: Path | None) -> Iterator[None]:
+    """While a log is read: images that are given as one are told what they are.
+
+    Raises:
+        NotADatasetError: it is an image folder.
+        NotTextError, ArchiveMembersError, InputIsFolderError: those of the block; of images with a hint.
+    """
+    from duetgen.data.errors import ArchiveMembersError, InputIsFolderError, NotTextError
+    from duetgen.vision.sources import kind_of
+
+    try:
+        yield
+    except (NotTextError, ArchiveMembersError, InputIsFolderError) as cause:
+        if log is None:
+            raise
+        refuse_images(log)
+        kind = kind_of(log)
+        if kind is None:
+            raise
+        raise type(cause)(cause.message, f"it holds images: write `duet prepare {kind} {log} --out DIR`") from cause
 
 
 def words(text: str | None) -> tuple[str, ...]:
@@ -248,7 +264,7 @@ def given(**options: Any) -> dict[str, Any]:
 def print_manifest(manifest: Manifest, out: Path) -> None:
     """The counts of a dataset folder, what each step dropped, and the checks."""
     counts, results = manifest.counts, console.results
-    sizes = f": {counts.devices:,} devices, {counts.items:,} items, {counts.events:,} events"
+    sizes = f": {counted_all({'device': counts.devices, 'item': counts.items, 'event': counts.events})}"
     results.print(console.styled(manifest.name, "bold", sizes))
     if manifest.versions:
         before = manifest.versions[-1].counts
@@ -258,11 +274,11 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         )
     for step in manifest.steps:
         lost = [
-            f"{before - after:,} {what}"
+            counted(before - after, what)
             for what, before, after in (
-                ("events", step.events_in, step.events_out),
-                ("users", step.users_in, step.users_out),
-                ("items", step.items_in, step.items_out),
+                ("event", step.events_in, step.events_out),
+                ("user", step.users_in, step.users_out),
+                ("item", step.items_in, step.items_out),
             )
             if before > after
         ]
@@ -270,8 +286,9 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
             results.print(f"  {step.name}: {', '.join(lost)} out ({step.reason})")
     unseen = manifest.unseen_item_share.get("test", 0.0)
     results.print(
-        f"  {manifest.split.kind} split: {counts.train_events:,} training events, {counts.valid_targets:,} validation "
-        f"and {counts.test_targets:,} test targets; {unseen:.2%} of the test targets are new items"
+        f"  {manifest.split.kind} split: {counted(counts.train_events, 'training event')}, "
+        f"{counts.valid_targets:,} validation and {counted(counts.test_targets, 'test target')}; "
+        f"{unseen:.2%} of the test targets are new items"
     )
     print_repeats(manifest)
     if manifest.tied_timestamps:
@@ -308,7 +325,7 @@ def print_repeats(manifest: Manifest) -> None:
     results.print(f"  met: {manifest.met} ({why}): what a device has met is {does}")
     if not repeats.exact_rows:
         return
-    rows = f"{repeats.exact_rows:,} row{'s' if repeats.exact_rows > 1 else ''}"
+    rows = counted(repeats.exact_rows, "row")
     same = "equal another in user, item and time"
     if not manifest.has_time:
         same = "have the item of their user's row before"

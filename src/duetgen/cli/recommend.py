@@ -12,7 +12,9 @@ from duetgen.cli.datasets import DatasetPath, find_dataset, say_version
 from duetgen.cli.prepare import UsageError
 from duetgen.cli.ranges import Threads
 from duetgen.errors import OutputExistsError
+from duetgen.files import check_outside
 from duetgen.wire.messages import MetPolicy
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from duetgen.data.store import Dataset, Int64
@@ -60,6 +62,7 @@ def recommend(
         raise UsageError(f"--k {k} makes no list", f"give 1 to {MAX_K:,}")
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists", "give --overwrite to replace it, or choose another --out")
+    check_outside(out)
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}", "make it, or choose another --out")
     use_machine(threads)
@@ -74,7 +77,7 @@ def recommend(
     if json:
         console.print_json(found)
     else:
-        console.results.print(f"{rows:,} items for {len(device_U):,} devices: {out}")
+        console.results.print(f"{counted(rows, 'item')} for {counted(len(device_U), 'device')}: {out}")
 
 
 def choose(data: Dataset, devices: str) -> Int64:

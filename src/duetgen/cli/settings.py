@@ -93,7 +93,9 @@ def cloud_settings(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     if text in KINDS:
-        return {"model.cloud.kind": text, "cloud_model": ""}
+        # The files of a graph do not go with another kind, which is chosen in place of it.
+        files = {} if text == "onnx" else {"model.cloud.graph": "", "model.cloud.ids": ""}
+        return {"model.cloud.kind": text, **files, "cloud_model": ""}
     if text.endswith(".onnx"):
         return {"model.cloud.kind": "onnx", "model.cloud.graph": text, "cloud_model": ""}
     if not RunFolder(Path(text)).environment.is_file():

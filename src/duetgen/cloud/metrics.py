@@ -8,18 +8,18 @@ worker is asked for `/metrics` adds up the files. Files of workers that ended st
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from duetgen.cloud.peers import Peers
 
 SECONDS: Final = (*(scale * step for scale in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1) for step in (1, 2, 5)), 1.0, 2.0, 5.0)
 """Bounds of times, from ten microseconds to five seconds."""
@@ -91,13 +91,13 @@ class Recorder(Collector):
     """Counts for one worker; collects for all.
 
     Args:
-        folder: that the workers share; None: this worker is alone.
+        peers: the other workers of the service.
         models: tells which versions are in service, which is the latest, and the codes of bundles that are refused.
     """
 
-    def __init__(self, folder: Path | None, models: Callable[[], tuple[list[str], str | None, list[str]]]) -> None:
+    def __init__(self, peers: Peers, models: Callable[[], tuple[list[str], str | None, list[str]]]) -> None:
         self.totals = Totals()
-        self._folder, self._models = folder, models
+        self._peers, self._models = peers, models
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -108,24 +108,16 @@ class Recorder(Collector):
 
     def write(self) -> None:
         """Put the totals where the other workers find them."""
-        if self._folder is None:
-            return
-        path = self._folder / f"totals-{os.getpid()}"
-        aside = path.with_name(f".{path.name}")
-        with contextlib.suppress(OSError):  # a full disk must not stop the service
-            aside.write_bytes(msgspec.msgpack.encode(self.totals))
-            aside.replace(path)
+        self._peers.write("totals", msgspec.msgpack.encode(self.totals))
 
     def _all(self) -> list[Totals]:
         found = [self.totals]
-        for path in [] if self._folder is None else sorted(self._folder.glob("totals-*")):
-            process = int(path.name.partition("-")[2])
-            if process != os.getpid():
-                with contextlib.suppress(OSError, msgspec.DecodeError):
-                    totals = msgspec.msgpack.decode(path.read_bytes(), type=Totals)
-                    if not alive(process):
-                        totals.looked, totals.waiting = 0.0, 0
-                    found.append(totals)
+        for content, alive in self._peers.others("totals"):
+            with contextlib.suppress(msgspec.DecodeError):
+                totals = msgspec.msgpack.decode(content, type=Totals)
+                if not alive:
+                    totals.looked, totals.waiting = 0.0, 0
+                found.append(totals)
         return found
 
     def exposition(self) -> bytes:
@@ -192,17 +184,6 @@ class Recorder(Collector):
         )
         yield GaugeMetricFamily("duet_waiting", "Requests waiting", value=sum(t.waiting for t in everyone))
         yield GaugeMetricFamily("duet_started_seconds", "When the service started", min(t.started for t in everyone))
-
-
-def alive(process: int) -> bool:
-    """Whether a process is there."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def added(parts: Iterable[dict[str, int]]) -> Counter[str]:

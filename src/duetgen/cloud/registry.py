@@ -23,7 +23,7 @@ from duetgen.cloud.errands import Errands, UnfinishedError
 from duetgen.cloud.errors import NotReadyError, UnknownModelError
 from duetgen.cloud.gathering import Gathering, Timed
 from duetgen.cloud.log import Log
-from duetgen.cloud.metrics import alive
+from duetgen.cloud.peers import Peers
 from duetgen.cloud.rollout import Rollout, read_rollout
 from duetgen.errors import DuetError
 from duetgen.wire.bundle import MANIFEST, Bundle, open_bundle
@@ -113,8 +113,8 @@ class Registry:
         trusted: public keys that may sign; None: any.
         log: told what is published, withdrawn and refused.
         timed: see `Gathering`.
-        run_folder: where the workers of a service tell each other what they have loaded; a version becomes the one that
-            devices shall run only when all workers have it.
+        peers: the other workers of the service; a version becomes the one that devices shall run only when all have it.
+            None: there are none.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class Registry:
         trusted: frozenset[str] | None,
         log: Log,
         timed: Timed,
-        run_folder: Path | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self._sources, self._trusted, self._log, self._timed = sources, trusted, log, timed
-        self._run_folder = run_folder
+        self._peers = peers or Peers(None)
         self._loaded: dict[Path, tuple[State, Served | None]] = {}
         self._sights: dict[Path, Sight] = {}
         self._looks, self._loads = Errands(LOOK_SECONDS), Errands(LOOK_SECONDS + LOAD_SECONDS)
@@ -260,19 +260,9 @@ class Registry:
         return Rollout(latest, canary)
 
     def _loaded_everywhere(self, served: dict[str, Served]) -> list[str]:
-        if self._run_folder is None:
-            return list(served)
-        mine = self._run_folder / f"loaded-{os.getpid()}"
-        common = set(served)
-        with contextlib.suppress(OSError):
-            aside = mine.with_name(f".{mine.name}")
-            aside.write_text(" ".join(served))
-            aside.replace(mine)
-        for mark in self._run_folder.glob("loaded-*"):
-            if mark != mine and alive(int(mark.name.partition("-")[2])):
-                with contextlib.suppress(OSError):
-                    common &= set(mark.read_text().split())
-        return [model_id for model_id in served if model_id in common]
+        self._peers.write("loaded", " ".join(served).encode())
+        others = [set(loaded.decode().split()) for loaded, alive in self._peers.others("loaded") if alive]
+        return [model_id for model_id in served if all(model_id in loaded for loaded in others)]
 
 
 @dataclass(frozen=True)
@@ -289,15 +279,14 @@ class Sight:
 
 
 def look_into(source: Path) -> Sight:
-    """See what a source holds; one that is not there holds nothing.
+    """See what a source holds.
 
     Raises:
-        OSError: it cannot be read, or is no folder.
+        OSError: it cannot be read, is no folder, or is not there: a disk may have gone, or a folder be exchanged.
     """
     found = [source] if holds_manifest(source) else []
     if not found:
-        with contextlib.suppress(FileNotFoundError):
-            found = sorted(path for path in source.iterdir() if path.name[0] != "." and holds_manifest(path))
+        found = sorted(path for path in source.iterdir() if path.name[0] != "." and holds_manifest(path))
     try:
         rollout: Rollout | DuetError | None = read_rollout(source)
     except DuetError as error:

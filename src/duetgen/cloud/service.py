@@ -19,6 +19,7 @@ from duetgen.cloud.exchange import Headers
 from duetgen.cloud.log import Log
 from duetgen.cloud.metrics import Recorder
 from duetgen.cloud.open_files import none_left
+from duetgen.cloud.peers import Peers
 from duetgen.cloud.rates import RateLimiter
 from duetgen.cloud.registry import Registry
 from duetgen.cloud.tokens import open_reader
@@ -45,9 +46,10 @@ class Service:
         run_folder = None if config.run_folder is None else Path(config.run_folder)
         self.run_folder = run_folder
         self.log = Log(config.log_key or os.urandom(16), config.log_requests)
-        self.recorder = Recorder(run_folder, self._model_ids)
+        peers = Peers(run_folder)
+        self.recorder = Recorder(peers, self._model_ids)
         self.registry = Registry(
-            [Path(source) for source in config.sources], config.trusted, self.log, self.recorder.timed, run_folder
+            [Path(source) for source in config.sources], config.trusted, self.log, self.recorder.timed, peers
         )
         self.store = None if config.tokens is None else open_reader(config.tokens)
         self.access = Access(self.store, config.token_seconds, self._tokens_changed)
@@ -146,8 +148,7 @@ class Service:
                 self.log.write("error", "no files left")
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.run_folder is not None and os.getppid() != parent:
-                # Nobody is left to stop this worker: it must not go on holding the port.
-                self.log.write("error", "left alone")
+                # Nobody is left to stop this worker, or to pass its log on: it must not go on holding the port.
                 os.kill(os.getpid(), signal.SIGTERM)
             self.recorder.totals.waiting = self.waiting
             self.recorder.write()

@@ -78,14 +78,14 @@ def check_sources(config: ServiceConfig) -> tuple[list[Manifest], list[tuple[Pat
             manifest = errands.run(path, partial(open_bundle, path, trusted=config.trusted)).manifest
             found.setdefault(manifest.model_id, manifest)
         except UnfinishedError:
-            refused.append((path, InvalidBundleError("its files cannot be read in time", "look at the disk")))
+            refused.append((path, InvalidBundleError(f"{path} cannot be read in time", "look at the disk")))
         except DuetError as error:
             refused.append((path, error))
     if not found:
-        reason = f"; {refused[0][0]}: {refused[0][1].message}" if refused else ""
+        reason = f": {refused[0][1].message}" if refused else ""
         raise NothingToServeError(
             f"there is no good bundle in {', '.join(config.sources)}{reason}",
-            refused[0][1].hint if refused else "make one with `duet export RUN --out BUNDLE`",
+            refused[0][1].hint if refused else "make one with `duet export RUN DATASET --out BUNDLE`",
         )
     newest_first = sorted(found.values(), key=lambda manifest: (manifest.created, manifest.model_id), reverse=True)
     return newest_first, refused

@@ -54,6 +54,10 @@ class PersonalModel(Resident[SampleLog]):
         policy = self.config.policy
         if isinstance(policy.policy if isinstance(policy, DailyBudget) else policy, Drift):
             refuse("policy", "is Drift, which compares items", "give EveryEvents, AfterSeconds or Always")
+        if self.config.parts == "bias":
+            refuse("parts", "'bias' is of items, and this model ranks none", "give weights, or leave it out")
+        if self.config.met is not None:
+            refuse("met", "is of items, and this model ranks none", "leave it out")
         return SampleLog(self._state, model.spec.history, model.history)
 
     @property

@@ -58,7 +58,7 @@ class Resident(ABC, Generic[Log]):
         self._counts = counts = Counts(config.token)
         self._closed = False
         self._cloud = config.connect()
-        self._state = state = None if config.state is None else StateFolder(Path(config.state).expanduser())
+        self._state = state = None if config.state is None else StateFolder(Path(config.state))
         try:
             self.device_id = config.device_id or (state.device_id() if state else f"device-{secrets.token_hex(8)}")
             self._versions = Versions(shipped, state, config.trusted, config.clock) if state else None

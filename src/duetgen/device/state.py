@@ -56,7 +56,8 @@ class StateFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        # The application may go to another folder; a user who is not there is part of a name, as in a shell.
+        self.root = root = Path(os.path.expanduser(root)).absolute()  # noqa: PTH111 - the other one raises
         self.lock = threading.RLock()
         self.errors = 0
         self._files: dict[str, StateFile] = {}

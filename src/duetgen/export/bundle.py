@@ -12,6 +12,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import duetgen
+from duetgen.cloudmodel import CloudModel
 from duetgen.core import AGES
 from duetgen.data.store import Dataset
 from duetgen.evaluation.provenance import commit_of
@@ -86,7 +87,7 @@ def export_bundle(
         OutputUnwritableError: it cannot be written.
     """
     say = say or (lambda line: None)
-    check_exportable(run.device_model)
+    check_exportable(run)
     dataset = run.view(dataset)
     model = with_parts(run.device_model, parts).eval()
     with new_folder(out, marker=MANIFEST, own=(*FILES, SIGNATURE), overwrite=overwrite) as folder:
@@ -95,12 +96,18 @@ def export_bundle(
     return open_bundle(out)
 
 
-def check_exportable(model: Recommender) -> None:
+def check_exportable(run: Run) -> None:
     """Refuse what makes no bundle.
 
     Raises:
-        NotExportableError: it generates nothing, or too much.
+        NotExportableError: it is no model of a device, or generates nothing, or too much.
     """
+    if isinstance(run.model, CloudModel):
+        raise NotExportableError(
+            "this run is a cloud model: no device runs it",
+            "train a DUET that gives its opinions, `duet train DATASET --cloud-model RUN --out DUET`, and export that",
+        )
+    model = run.model
     if model.config.method == "finetune":
         raise NotExportableError(
             "this run is fine-tuned: each device trains a copy of its own, so there is nothing for a cloud to serve",

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from duetgen.export.errors import InvalidKeyError
-from duetgen.files import unwritable, write_bytes
+from duetgen.files import check_outside, unwritable, write_bytes
 
 VARIABLE: Final = "DUETGEN_KEY"
 MAX_KEY_BYTES: Final = 16 * 2**10
@@ -37,6 +37,7 @@ def new_key(path: Path) -> Ed25519PrivateKey:
         OutputExistsError: something is at `path`; a key is never overwritten.
         OutputUnwritableError: the file cannot be written.
     """
+    check_outside(path)
     key = Ed25519PrivateKey.generate()
     content = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

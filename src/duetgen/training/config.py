@@ -323,6 +323,12 @@ def check_config(config: TrainConfig) -> None:
         raise InvalidConfigError(
             "a cloud model of the kind onnx needs its graph", "give --cloud-model FILE.onnx, or set model.cloud.graph"
         )
+    for name, path in (("graph", cloud.graph), ("ids", cloud.ids)):
+        if path and cloud.kind not in ("onnx", "none"):
+            raise InvalidConfigError(
+                f"model.cloud.{name} is of the kind onnx, and model.cloud.kind is {cloud.kind}",
+                "set model.cloud.kind=onnx, or give --cloud-model FILE.onnx; or leave it out",
+            )
     if config.model.method == "cloud" and config.feed == "rows":
         raise InvalidConfigError("a cloud model reads whole histories, not rows", "leave feed at sequences")
     views = ENCODERS[history.encoder].views

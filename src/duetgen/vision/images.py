@@ -135,7 +135,9 @@ class Images:
             DamagedError: it is not as it was written.
         """
         if not (folder / MARKER).is_file():
-            raise NotADatasetError(f"{folder} is no image folder", "make one with `duet prepare`")
+            raise NotADatasetError(
+                f"{folder} is no image folder", "make one with `duet prepare image-folder PICTURES --out DIR`"
+            )
         refuse = damaged(folder, AGAIN)
         manifest = read_sealed(folder / MARKER, ImageManifest, refuse)
         if manifest.format_version != FORMAT_VERSION:

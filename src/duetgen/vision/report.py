@@ -17,6 +17,7 @@ from duetgen.pages.svg import MUTED, SERIES, draw, label_ends
 from duetgen.vision.fleet import Fleet
 from duetgen.vision.images import Pixels
 from duetgen.vision.results import BASE, DESCRIPTIONS, DUET, WORST, Table, VisionResults
+from duetgen.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ def facts(results: VisionResults) -> str:
     """What was measured."""
     seeds = max((len(table.seeds) for table in results.tables), default=0)
     return (
-        f"{seeds} seed{'s' if seeds != 1 else ''}; {seconds(results.seconds)} of one core. "
+        f"{counted(seeds, 'seed')}; {seconds(results.seconds)} of one core. "
         "No device gives a label, but to fine-tuning."
     )
 
@@ -64,7 +65,7 @@ def heading(table: Table) -> str:
 
 def table_part(table: Table, name: str) -> str:
     """A table with its plot."""
-    said = f"{table.devices} devices. The shift costs base {100 * table.shift_cost:+.1f} points of accuracy."
+    said = f"{counted(table.devices, 'device')}. The shift costs base {100 * table.shift_cost:+.1f} points of accuracy."
     plot = figure(
         count_plot(table, name), "Accuracy by images of a device", "Mean over devices; fine-tuning has labels."
     )
@@ -77,7 +78,7 @@ def quality_table(table: Table) -> str:
     for row in table.rows:
         rows.append(
             (
-                row.method if not row.images else f"{row.method}, {row.images} image{'s' if row.images > 1 else ''}",
+                row.method if not row.images else f"{row.method}, {counted(row.images, 'image')}",
                 [
                     figure_cell(row.accuracy),
                     difference_cell(table.against(row.method, BASE, row.images)),

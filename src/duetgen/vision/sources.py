@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import tarfile
 import warnings
 from collections import Counter
@@ -321,11 +322,21 @@ def decoded(content: IO[bytes], what: str) -> Pixels:
             if image.mode.startswith(("I", "F")):
                 raise InputCorruptError(f"{what} has more than 8 bits a pixel ({image.mode})", EIGHT_BITS)
             content.seek(0)
-            array: Pixels = np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
+            array: Pixels = np.asarray(turned(image).convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError, image_type.DecompressionBombError) as cause:
         raise InputCorruptError(f"{what} is no whole picture: {cause}", AGAIN) from cause
     found: Pixels = fitted(array[None])[0]
     return found
+
+
+def turned(image: Any) -> Any:
+    """A picture as its EXIF says that the camera was held; as it is, where the EXIF is damaged."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, TypeError, ValueError, struct.error):  # Not what damaged pixels raise.
+        return image
 
 
 def fitted(pixels: Pixels) -> Pixels:

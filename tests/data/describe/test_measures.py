@@ -168,7 +168,7 @@ class TestPage:
         assert found.devices == 80
         assert found.span is not None
         assert found.span[0].startswith("2024-01")
-        assert any("80 devices are few" in line for line in found.warnings)
+        assert any("Of 80 devices intervals are wide" in line for line in found.warnings)
 
     def test_is_whole_and_fetches_nothing(self, found: Description) -> None:
         hostile = msgspec.structs.replace(found, name="<script>alert(1)</script>")

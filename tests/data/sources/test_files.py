@@ -280,6 +280,15 @@ class TestFoldersOfParts:
         folder = write("log/part-1.csv", "").parent
         assert read(folder).events.rows() == [("a", "x")]
 
+    def test_columns_that_folders_name_are_told_and_not_read(self, write: Write, tmp_path: Path) -> None:
+        for day, kind, line in ((1, "click", "a,x"), (10, "buy", "b,y")):
+            write(f"log/date=2024-01-{day:02}/kind={kind}/part-0.csv", f"user,item\n{line}\n")
+        log = read(tmp_path / "log")
+        assert log.events.rows() == EVENTS
+        assert log.remarks[0] == "columns that the names of folders tell are not read: date, kind"
+        assert read(tmp_path / "log/date=2024-01-01").remarks[0].endswith(": kind")
+        assert not any("folders" in remark for remark in read(tmp_path / "log/date=2024-01-01/kind=click").remarks)
+
     def test_parts_of_different_kinds_are_named(self, write: Write) -> None:
         write("log/costs.csv", "sku,price\nx,3\n")
         folder = write("log/log.csv", "user,item\na,x\n").parent

@@ -12,6 +12,7 @@ from duetgen.comparison.report.numbers import count, interval, milliseconds, p_v
 from duetgen.comparison.report.results import DUET, HEADLINE, JOINTLY, METRICS, PARTS, Comparison, Estimate, Row, Table
 from duetgen.comparison.report.verdict import best_row, listed, said
 from duetgen.evaluation.significance import Outcome, outcome
+from duetgen.words import counted
 
 MARKS = {"ahead": "▲", "behind": "▼"}
 
@@ -101,8 +102,8 @@ def spread_cell(value: Estimate | None) -> str:
     """The standard deviation over seeds, and how many there are."""
     if value is None:
         return "–"
-    seeds = len(value.by_seed)
-    return "1 seed" if value.std is None else f"{value.std:.4f}<small>{seeds} seeds</small>"
+    seeds = counted(len(value.by_seed), "seed")
+    return seeds if value.std is None else f"{value.std:.4f}<small>{seeds}</small>"
 
 
 def flipped(table: Table) -> Comparison | None:
@@ -152,7 +153,9 @@ def group_table(table: Table, metric: str, groups: dict[str, str]) -> str:
         condition, cells = row.condition(), []
         for group in groups:
             kept = condition.groups.get(group) if condition is not None else None
-            cells += ["–" if kept is None else f"{kept.metrics[metric]:.4f}<small>{kept.devices:,} devices</small>"]
+            cells += [
+                "–" if kept is None else f"{kept.metrics[metric]:.4f}<small>{counted(kept.devices, 'device')}</small>"
+            ]
             cells.append(difference_cell(table.against(row.method, table.reference, metric, group=group)))
         rows.append((row.method, cells))
     against = f"against {html.escape(table.reference)}"

@@ -27,6 +27,7 @@ from duetgen.comparison.report.results import CLOUD_LIST, DUET, HEADLINE, Result
 from duetgen.comparison.report.verdict import best_row
 from duetgen.evaluation.protocols import full_name, missed_targets
 from duetgen.pages.page import escape, figure, page
+from duetgen.words import counted, counted_all
 
 NO_SWA = "duet-no-swa"
 HOLLOW = "A hollow dot is a difference that is not told apart, or not after correction."
@@ -96,11 +97,10 @@ def facts(results: Results) -> str:
     """What was measured, in one paragraph."""
     data, job = results.dataset, results.job
     seeds, runs = len(results.seeds), runs_of(results)
-    parts = [f"{data.devices:,} devices, {data.items:,} items, {data.events:,} events; {data.split} split."]
+    sizes = counted_all({"device": data.devices, "item": data.items, "event": data.events})
+    parts = [f"{sizes}; {data.split} split."]
     if seeds:
-        parts.append(
-            f"{seeds} seed{'s' if seeds != 1 else ''}; every method with the same data, settings and training budget."
-        )
+        parts.append(f"{counted(seeds, 'seed')}; every method with the same data, settings and training budget.")
     if runs:
         parts.append(f"Finished runs on the same data, with settings and seeds of their own: {', '.join(runs)}.")
     found = dict.fromkeys(row.method for table in results.tables for row in table.rows)
@@ -117,7 +117,7 @@ def facts(results: Results) -> str:
     if note := encoder_note(job.config, [method.name for method in methods]):
         parts.append(note)
     if job.limit_devices is not None:
-        parts.append(f"Measured on a choice of at most {job.limit_devices:,} devices.")
+        parts.append(f"Measured on a choice of at most {counted(job.limit_devices, 'device')}.")
     if data.note:
         parts.append(data.note)
     return " ".join(parts)
@@ -164,7 +164,7 @@ RANKED = {
 
 def targets_of(table: Table) -> str:
     """How many targets there are, and which of them nobody can hit."""
-    return f"{table.targets:,} targets of {table.devices:,} devices. " + missed_targets(
+    return f"{counted(table.targets, 'target')} of {counted(table.devices, 'device')}. " + missed_targets(
         table.targets, table.unknown_targets, table.repeat_targets, table.met
     )
 

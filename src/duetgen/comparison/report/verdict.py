@@ -7,6 +7,7 @@ from typing import Final
 
 from duetgen.comparison.report.numbers import interval, p_value
 from duetgen.comparison.report.results import BASE, DUET, HEADLINE, Comparison, Row, Table
+from duetgen.words import counted
 
 MOST_NAMES: Final = 5
 
@@ -18,7 +19,7 @@ def verdict(dataset: str, tables: Sequence[Table], missing: int) -> str:
         return f"Nothing was measured on {dataset} yet{unfinished}."
     first = [table for table in tables if table.protocol == tables[0].protocol]
     sentence = about_duet(first) or about_best(first)
-    return f"On {dataset} ({first[0].devices:,} devices), {sentence}{unfinished}."
+    return f"On {dataset} ({counted(first[0].devices, 'device')}), {sentence}{unfinished}."
 
 
 def about_duet(tables: Sequence[Table]) -> str | None:

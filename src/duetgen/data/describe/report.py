@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from duetgen.data.describe.description import Description
 from duetgen.pages.page import escape, figure, page
 from duetgen.pages.svg import MUTED, SERIES, draw
+from duetgen.words import counted, counted_all
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,10 +29,8 @@ def render(found: Description) -> str:
 def facts(found: Description) -> str:
     """What was looked at, in one paragraph."""
     span = f", {found.span[0]} to {found.span[1]}" if found.span else ", without time"
-    return (
-        f"{found.devices:,} devices, {found.items:,} known items, {found.events:,} events{span}; {found.split} split; "
-        f"read as {found.source}."
-    )
+    sizes = counted_all({"device": found.devices, "known item": found.items, "event": found.events})
+    return f"{sizes}{span}; {found.split} split; read as {found.source}."
 
 
 def plots(*shown: str) -> str:
@@ -53,7 +52,7 @@ def lengths_plot(found: Description) -> str:
         axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel("devices")
 
-    words = "; ".join(f"{name} events: {count:,} devices" for name, count in zip(names, counts))
+    words = "; ".join(f"{name} events: {counted(count, 'device')}" for name, count in zip(names, counts))
     median = found.lengths.quantiles["50%"]
     caption = f"Half of the devices have at most {median:,.0f} events; the mean is {found.lengths.mean:,.1f}."
     svg = draw("lengths", "Events a device", words, paint, 0.9 + 0.24 * len(counts))
@@ -159,7 +158,7 @@ def drift_plot(found: Description) -> str:
     words = "; ".join(f"{name}: {value:.3f}" for name, value in rows.items())
     caption = (
         f"{drift.share:.0%} of what sets a device apart is gone from its early half to its late one; "
-        f"{drift.devices:,} devices with 20 or more training events."
+        f"{counted(drift.devices, 'device')} with 20 or more training events."
     )
     return figure(draw("drift", "Drift", words, paint, 1.6), "Drift", caption)
 

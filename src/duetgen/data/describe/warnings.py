@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from duetgen.data.describe.description import Description
+from duetgen.words import counted
 
 FEW_EVENTS: Final = 10
 FEW_DEVICES: Final = 1_000
@@ -94,4 +95,4 @@ def _of_items(found: Description) -> Iterator[str]:
 
 def _of_size(found: Description) -> Iterator[str]:
     if found.devices < FEW_DEVICES:
-        yield f"{found.devices:,} devices are few: intervals are wide, and small gains cannot be told from chance."
+        yield f"Of {counted(found.devices, 'device')} intervals are wide, and small gains cannot be told from chance."

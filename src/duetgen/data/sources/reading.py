@@ -107,6 +107,13 @@ def _read_in_one_way(source: str, columns: Columns, reading: Reading) -> None:
         )
 
 
+def of_folders(path: Path, parts: list[Path]) -> str | None:
+    """A line on columns that the names of folders tell, as in `date=2024-01-01/part-0.parquet`; None where none do."""
+    folders = [folder for part in parts for folder in part.relative_to(path).parts[:-1] if "=" in folder]
+    names = sorted({folder.partition("=")[0] for folder in folders})
+    return f"columns that the names of folders tell are not read: {', '.join(names)}" if names else None
+
+
 def _read_files(
     path: Path, test_path: Path | None, kind: Reader, logs: tuple[str, ...], columns: Columns, table: EventTable
 ) -> Log:
@@ -119,6 +126,7 @@ def _read_files(
             continue
         parts = parts_of(Path(given), logs)
         check_undivided(Path(given), parts)
+        table.remark(of_folders(Path(given), parts))
         for file in parts:
             check(file, kind)
             number = None if test_path is None else 2 * part
