@@ -33,7 +33,7 @@ from duetgen.data.errors import (
     NotTextError,
 )
 from duetgen.data.prepare import prepare
-from duetgen.data.sources import events, raw, read
+from duetgen.data.sources import events, objects, read
 from duetgen.errors import DuetError
 from duetgen.wire import limits
 
@@ -309,7 +309,7 @@ class TestMemory:
             read(tmp_path / "log.csv")
 
     def test_objects_that_have_other_fields_each(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(raw, "MOST_FIELDS", 300)
+        monkeypatch.setattr(objects, "MOST_FIELDS", 300)
         (tmp_path / "log.json").write_text("".join(f'{{"user": 1, "item": 2, "f{i}": 3}}\n' for i in range(400)))
         with pytest.raises(BadJsonLineError, match="more than 300 different fields"):
             read(tmp_path / "log.json")
