@@ -153,7 +153,7 @@ def keep(cell: str, results: Results) -> Record:
         unknown_targets=full.unknown_targets,
         repeat_targets=full.repeat_targets,
         seeds=max(len(row.seeds) for row in full.rows),
-        commits=[commit[:7] for commit in results.origin.commits],
+        commits=[commit if " " in commit else commit[:7] for commit in results.origin.commits],
         days=sorted({results.origin.first[:10], results.origin.last[:10]}),
         methods={row.method: measured(row, full, drawn) for row in full.rows},
     )
