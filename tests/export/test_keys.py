@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -128,3 +130,23 @@ def test_a_key_that_others_may_read_is_told(tmp_path: Path) -> None:
     new_key(tmp_path / "key.pem")
     (tmp_path / "key.pem").chmod(0o640)
     assert readable_by_others(tmp_path / "key.pem")
+
+
+def test_a_development_key_that_cannot_be_made_is_said_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    with pytest.raises(OutputUnwritableError, match="no key was named") as refusal:
+        key_to_sign_with()
+    assert "--key FILE" in refusal.value.hint
+
+
+def test_a_development_key_that_several_make_at_once_is_one(home: Path) -> None:
+    for _ in range(20):
+        gate = Barrier(8)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: (gate.wait(), key_to_sign_with())[1], range(8)))  # noqa: B023
+        assert len({public_hex(key) for key, _, _ in found}) == 1
+        assert sum(made for _, _, made in found) == 1
+        default_path().unlink()

@@ -21,7 +21,9 @@ keys = cyclopts.App(
 @keys.command
 def new(
     *,
-    out: Annotated[Path | None, Parameter(help="Key file to write [the development key's place].")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Key file to write [$DUETGEN_KEY, else the development key's place].")
+    ] = None,
     json: Annotated[bool, Parameter(negative="", help="Print file and public key as JSON.")] = False,
 ) -> None:
     """Make an Ed25519 key that its owner alone can read; a key is never overwritten.

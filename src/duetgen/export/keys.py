@@ -14,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from duetgen.errors import OutputExistsError, OutputUnwritableError
 from duetgen.export.errors import InvalidKeyError
 from duetgen.files import check_outside, unwritable, write_bytes
 
@@ -76,11 +77,20 @@ def key_to_sign_with(path: Path | None = None) -> tuple[Ed25519PrivateKey, Path,
 
     Raises:
         InvalidKeyError: unreadable; a key that was named must be there.
+        OutputUnwritableError: the one by default cannot be made.
     """
     chosen = path or default_path()
     if path is not None or os.environ.get(VARIABLE) or chosen.exists():
         return load_key(chosen), chosen, False
-    return new_key(chosen), chosen, True
+    try:
+        return new_key(chosen), chosen, True
+    except OutputExistsError:  # Another process has made it meanwhile.
+        return load_key(chosen), chosen, False
+    except OutputUnwritableError as cause:
+        raise OutputUnwritableError(
+            f"no key was named, and a development key cannot be made: {cause.message}",
+            f"give --key FILE, or name one by {VARIABLE}; `duet keys new --out FILE` makes one",
+        ) from cause
 
 
 def public_hex(key: Ed25519PrivateKey) -> str:
