@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -27,6 +27,8 @@ KEPT: Final = ".old"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 BLOCK: Final = 2**16
 """Free bytes below which a disk that takes no more is called full, where the cause is not told, as by numpy."""
+TRIES: Final = 3
+"""How often what is made aside is made again where it cannot be locked at once."""
 CUT: Final = re.compile(r"\d+ requested and \d+ written")
 """What numpy says where a disk takes no more; what filled it may be removed by then."""
 CLOSED: Final = {
@@ -86,10 +88,10 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o666, *, replace: bool 
     aside: Path | None = None
     try:
         sweep(path)
-        aside = beside(path)
-        handle = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        aside, handle = claim(path, lambda aside: os.open(aside, flags, mode))
+        assert handle is not None
         with os.fdopen(handle, "wb") as file:
-            lock(handle)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -106,6 +108,35 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o666, *, replace: bool 
             remove(aside)
 
 
+def claim(path: Path, make: Callable[[Path], int | None]) -> tuple[Path, int | None]:
+    """Something with a hidden name beside `path`, and locked: its place and its open handle.
+
+    Who sweeps may find it before it is locked, and remove it, or hold its lock for a moment: then it is made again.
+
+    Args:
+        path: the place.
+        make: makes it under a name, and opens it; None: it cannot be opened here.
+    """
+    tries = TRIES
+    while True:
+        aside, handle = beside(path), None
+        with contextlib.nullcontext() if not tries else contextlib.suppress(FileNotFoundError):
+            handle = make(aside)
+            if handle is None or (lock(handle) and is_at(aside, handle)) or not tries:
+                return aside, handle
+        tries -= 1
+        if handle is not None:
+            os.close(handle)
+        remove(aside)
+
+
+def is_at(path: Path, handle: int) -> bool:
+    """Whether what is open is what bears a name."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
+
+
 def beside(path: Path) -> Path:
     """A hidden name beside a place that nothing has."""
     return path.parent / f".{path.name}.{secrets.token_hex(4)}{ASIDE}"
@@ -115,11 +146,15 @@ def _place(aside: Path, path: Path) -> None:
     """Give a file its name, which nothing has yet; where there are no links, the name is taken first."""
     try:
         os.link(aside, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         raise
     except OSError:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        aside.replace(path)
+        try:
+            aside.replace(path)
+        except OSError:
+            remove(path)
+            raise
 
 
 @contextlib.contextmanager
@@ -209,12 +244,13 @@ def not_of_it(folder: Path, name: str) -> OutputExistsError:
 @contextlib.contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
     """A new folder with a hidden name beside `path`; what bears that name when the block ends is removed."""
-    aside = beside(path)
-    aside.mkdir()
-    handle = os.open(aside, os.O_RDONLY) if os.name == "posix" else None
+
+    def make(aside: Path) -> int | None:
+        aside.mkdir()
+        return os.open(aside, os.O_RDONLY) if os.name == "posix" else None
+
+    aside, handle = claim(path, make)
     try:
-        if handle is not None:
-            lock(handle)
         yield aside
     finally:
         remove(aside)

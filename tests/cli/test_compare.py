@@ -151,7 +151,7 @@ def test_stopped_by_the_keyboard_it_says_so_and_leaves_no_process(data: Path, tm
         (["--methods", ","], "--methods names nothing"),
         (["--seeds", "0"], "--seeds 0 is out of range"),
         (["--jobs", "0"], "--jobs 0 is out of range"),
-        (["--budget", "-1"], "--budget -1.0 is no time"),
+        (["--budget", "-1"], "--budget -1 is no time"),
         (["--budget", "nan"], "--budget nan is no time"),
         (["--policies", "every:5,evry"], "--policies has no 'evry'"),
         (

@@ -24,6 +24,7 @@ from duetgen.data.store import UNKNOWN, Dataset
 from duetgen.errors import OutputExistsError
 from duetgen.evaluation import evaluate, validate
 from duetgen.export import export_bundle
+from duetgen.export.errors import NotExportableError
 from duetgen.training import TrainConfig, cloud_run, job, load_run, train
 from duetgen.training.cloud_run import RECURRENT_SHARES, SCALES, SHARES, fit_scale
 from duetgen.training.config import InvalidConfigError, check_config
@@ -422,7 +423,8 @@ class TestRefused:
             lambda: export_bundle(run, people, tmp_path / "bundle", key=KEY),
             lambda: train(people, with_settings(DUET, {"global_model": str(cloud)}), tmp_path / "run"),
         ):
-            with pytest.raises(NotARunError, match="is a cloud model: no device runs it") as refused:
+            kinds = (NotARunError, NotExportableError)
+            with pytest.raises(kinds, match="is a cloud model: no device runs it") as refused:
                 call()
             assert "--cloud-model" in refused.value.hint
         assert not (tmp_path / "bundle").exists()
