@@ -298,23 +298,34 @@ def sweep(path: Path) -> None:
         left = [found for one in os.listdir(path.parent) if (found := name.fullmatch(one))]  # noqa: PTH208
         for found in sorted(left, key=lambda one: one[2] is None):
             aside = path.parent / found[0]
-            if found[2] and not os.path.lexists(path):
-                if is_abandoned(path.parent / found[1]):
+            back = found[2] is not None and not os.path.lexists(path)
+            # Still locked while it is taken: nobody claims it in between.
+            with abandoned(path.parent / found[1] if back else aside) as free:
+                if free and back:
                     aside.rename(path)
-            elif is_abandoned(aside):
-                remove(aside)
+                elif free:
+                    remove(aside)
 
 
 def is_abandoned(path: Path) -> bool:
     """Whether nobody holds the lock of a file or folder."""
+    with abandoned(path) as free:
+        return free
+
+
+@contextlib.contextmanager
+def abandoned(path: Path) -> Iterator[bool]:
+    """Whether nobody holds the lock of a file or folder; where that is so, it is held until the block ends."""
     if path.is_symlink() or not path.exists():
-        return True
+        yield True
+        return
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
-        return False
+        yield False
+        return
     try:
-        return lock(handle)
+        yield lock(handle)
     finally:
         os.close(handle)
 
