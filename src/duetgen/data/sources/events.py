@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from duetgen.data.errors import BadIdError, BadRatingError, BadSettingError, InputEmptyError
-from duetgen.data.sources.header import SYNONYMS, plain
+from duetgen.data.sources.header import NAME_MARKS, SYNONYMS, plain
 from duetgen.data.sources.ids import AROUND, Ids, first, is_missing, of_alike, of_one_user, shown, text_of
 from duetgen.data.sources.lines import with_point
 from duetgen.data.sources.log import Note, Reading
@@ -62,7 +62,7 @@ class Headers:
                 continue
             new = pl.Series("category", np.arange(begin, end, dtype=np.uint32))
             text = new.cat.to(frame.schema[role]).cast(pl.String).alias("text")
-            simple = pl.col("text").str.to_lowercase().str.replace_all(r"[\s_.-]", "")
+            simple = pl.col("text").str.to_lowercase().str.replace_all(NAME_MARKS, "")
             for category, name in pl.DataFrame([new, text]).filter(simple.is_in(self._words)).iter_rows():
                 self.every[role].append(category)
                 if plain(name) in self._own_words[role]:

@@ -54,9 +54,11 @@ FOREIGN: Final = {
 """How files begin that people name, and that are not read; what to do is to write them as CSV or Parquet."""
 
 INSTEAD: Final = {
-    b"<!doctype html": ("a web page", "it came in place of the log: open it in a browser, and get the log again"),
-    b"<html": ("a web page", "it came in place of the log: open it in a browser, and get the log again"),
-    b"version https://git-lfs": ("a pointer of Git LFS", "get the log itself with `git lfs pull`"),
+    (b"<!doctype html", b"<html"): (
+        "a web page",
+        "it came in place of the log: open it in a browser, and get the log again",
+    ),
+    (b"version https://git-lfs",): ("a pointer of Git LFS", "get the log itself with `git lfs pull`"),
 }
 """How texts begin, in small letters, that come in place of a log; and what to do."""
 
@@ -278,6 +280,6 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
     if kind is not None:
         raise NotTextError(f"{path} is {kind}, not a log that is read here", "write the log as CSV or Parquet")
     text = start.removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    for begin, (what, hint) in INSTEAD.items():
-        if text.startswith(begin):
+    for begins, (what, hint) in INSTEAD.items():
+        if text.startswith(begins):
             raise NotTextError(f"{path} is {what}, not a log", hint)

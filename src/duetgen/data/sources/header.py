@@ -16,54 +16,18 @@ from duetgen.data.sources.times import parse_date
 
 SYNONYMS: Final = {
     "user": (
-        *(
-            "user",
-            "userid",
-            "uid",
-            "reviewerid",
-            "customerid",
-            "visitorid",
-            "deviceid",
-            "sessionid",
-            "session",
-            "device",
-        ),
-        *("accountid", "memberid", "profileid", "clientid", "userpseudoid", "anonymousid"),
+        *("user", "userid", "uid", "reviewerid", "customerid", "visitorid", "deviceid", "device"),
+        *("sessionid", "session", "accountid", "memberid", "profileid", "clientid", "userpseudoid", "anonymousid"),
     ),
     "item": (
         *("item", "itemid", "iid", "movieid", "asin", "productid", "articleid", "artistid", "businessid", "trackid"),
-        *(
-            "bookid",
-            "newsid",
-            "product",
-            "isbn",
-            "songid",
-            "videoid",
-            "gameid",
-            "recipeid",
-            "parentasin",
-            "sku",
-            "musicid",
-            "animeid",
-            "venueid",
-            "contentid",
-        ),
+        *("bookid", "newsid", "product", "isbn", "songid", "videoid", "gameid", "recipeid", "parentasin", "sku"),
+        *("musicid", "animeid", "venueid", "contentid"),
     ),
     "rating": ("rating", "ratings", "score", "stars", "overall", "bookrating", "userrating"),
     "timestamp": (
-        "timestamp",
-        "time",
-        "ts",
-        "unixreviewtime",
-        "unixtime",
-        "date",
-        "datetime",
-        "eventtime",
-        "createdat",
-        "timems",
-        "timestampms",
-        "eventtimestamp",
-        "utctime",
+        *("timestamp", "time", "ts", "unixreviewtime", "unixtime", "date", "datetime", "eventtime", "createdat"),
+        *("timems", "timestampms", "eventtimestamp", "utctime"),
     ),
     "behaviour": (
         *("behaviour", "behavior", "behaviourtype", "behaviortype", "event", "eventtype", "eventname"),
@@ -79,13 +43,16 @@ TYPED_NAME: Final = re.compile(r"(.*):(token|float|token_seq|float_seq)")
 """How RecBole writes a column's name, with its type."""
 
 
+NAME_MARKS: Final = r"[\s_.-]"
+"""What tells two names of one thing apart, and counts for nothing."""
+
 AROUND_NAME: Final = re.compile(r"^[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+$")
 """Blanks around a column's name, and marks without width."""
 
 
 def plain(name: str) -> str:
     """A column's name without case, spaces, underscores, hyphens and points."""
-    return re.sub(r"[\s_.-]", "", name).lower()
+    return re.sub(NAME_MARKS, "", name).lower()
 
 
 def separator_of(line: str) -> str:

@@ -31,6 +31,8 @@ from duetgen.wire import limits
 
 BLOCK_BYTES: Final = 16 * 2**20
 SAMPLE_BYTES: Final = 256 * 2**10
+SAMPLE_ROWS: Final = 100
+"""Rows or objects that are looked at to tell which columns there are, and what they hold."""
 BOM: Final = codecs.BOM_UTF8
 WIDE_MARKS: Final = {
     codecs.BOM_UTF32_LE: "utf-32",

@@ -17,7 +17,7 @@ import polars as pl
 
 from duetgen.data.errors import BadJsonLineError, BadSettingError, MissingColumnError
 from duetgen.data.sources.header import Find, Found
-from duetgen.data.sources.lines import blocks, sample, unequal_lists
+from duetgen.data.sources.lines import SAMPLE_ROWS, blocks, sample, unequal_lists
 
 MOST_FIELDS: Final = 100_000
 """Different fields of the objects of one file."""
@@ -25,8 +25,6 @@ MOST_FIELDS: Final = 100_000
 DEEPEST: Final = 8
 """Objects inside objects whose fields are columns."""
 
-SAMPLE_ROWS: Final = 100
-"""Objects that are looked at to tell which fields there are, and what they hold."""
 
 ODD_NAME: Final = re.compile(r'["\\\x00-\x1f]')
 NO_NUMBER: Final = re.compile(r"([:,\[]\s*)(?:NaN|-?Infinity)(?=\s*[,}\]])")

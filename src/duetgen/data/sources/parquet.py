@@ -13,7 +13,7 @@ import polars as pl
 from duetgen.data.errors import InputCorruptError, InputTooLargeError, NotTextError, WrongEncodingError
 from duetgen.data.sources.files import on_disk
 from duetgen.data.sources.header import Find, Found
-from duetgen.data.sources.lines import unequal_lists
+from duetgen.data.sources.lines import SAMPLE_ROWS, unequal_lists
 from duetgen.data.sources.packing import most_rows
 
 # A zone that is an offset, as `+05:30`, has no name, and ends the process else. Moments are in UTC whatever the zone.
@@ -26,9 +26,6 @@ BATCH_ROWS: Final = 2**19
 
 BATCH_LISTS: Final = 2**12
 """The same of rows that hold lists."""
-
-SAMPLE_ROWS: Final = 100
-"""Rows that are looked at to tell what a column holds."""
 
 
 def scan(path: Path) -> pl.LazyFrame:
