@@ -59,6 +59,17 @@ def test_pixels_are_those_of_the_picture() -> None:
     assert (pixels(encoded(seen), 3, 4, 6, 9999) == COLOUR.transpose(2, 0, 1)).all()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_is_turned_as_its_camera_was_held(kind: str) -> None:
+    held = Image.Exif()
+    held[0x0112] = 6  # Its upper edge is on the right.
+    square = np.zeros((8, 8), np.uint8)
+    square[:4] = 255
+    assert pixels(encoded(square, kind, exif=held), 1, 8, 8, 9999)[0, :, 5:].min() > 200
+    with pytest.raises(InvalidSampleError, match="turned by its EXIF"):
+        pixels(encoded(GREY, kind, exif=held), 1, 4, 6, 9999)
+
+
 def test_a_history_of_pictures_is_read_from_its_end() -> None:
     packed = [SPEC.pack(encoded(GREY)), SPEC.pack(encoded(255 - GREY, "JPEG", quality=100))]
     history = SPEC.join(packed)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import tarfile
 import warnings
 from collections import Counter
@@ -32,7 +31,7 @@ from duetgen.errors import DuetError, MissingExtraError
 from duetgen.files import read_regular
 from duetgen.vision.images import SIDE, TEST, TRAIN, Images, Indices, Pixels
 from duetgen.wire import limits
-from duetgen.wire.pictures import EIGHT_BITS, pillow
+from duetgen.wire.pictures import EIGHT_BITS, pillow, turned
 
 KINDS: Final = ("idx", "usps", "image-folder")
 """Names for `duet prepare KIND INPUT`."""
@@ -327,16 +326,6 @@ def decoded(content: IO[bytes], what: str) -> Pixels:
         raise InputCorruptError(f"{what} is no whole picture: {cause}", AGAIN) from cause
     found: Pixels = fitted(array[None])[0]
     return found
-
-
-def turned(image: Any) -> Any:
-    """A picture as its EXIF says that the camera was held; as it is, where the EXIF is damaged."""
-    from PIL import ImageOps
-
-    try:
-        return ImageOps.exif_transpose(image)
-    except (SyntaxError, TypeError, ValueError, struct.error):  # Not what damaged pixels raise.
-        return image
 
 
 def fitted(pixels: Pixels) -> Pixels:

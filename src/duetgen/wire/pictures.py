@@ -9,6 +9,7 @@ Shapes: C colours, 1 or 3; H and W pixels.
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -93,10 +94,10 @@ def check_picture(content: object, height: int, width: int, most: int) -> bytes:
 
 
 def pixels(content: bytes, colours: int, height: int, width: int, most: int) -> npt.NDArray[np.uint8]:
-    """A picture decoded: uint8 [C, H, W].
+    """A picture decoded, turned as its EXIF says: uint8 [C, H, W].
 
     Raises:
-        InvalidSampleError: as for `check_picture`; or it is damaged.
+        InvalidSampleError: as for `check_picture`; or it is damaged, or of another size when it is turned.
         MissingExtraError: Pillow is not here.
     """
     check_picture(content, height, width, most)
@@ -105,11 +106,24 @@ def pixels(content: bytes, colours: int, height: int, width: int, most: int) -> 
         with image_type.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.size != (width, height):
                 raise ValueError("it has another size than it says")
-            array = np.asarray(image.convert("L" if colours == 1 else "RGB"), dtype=np.uint8)
+            upright = turned(image)
+            array = np.asarray(upright.convert("L" if colours == 1 else "RGB"), dtype=np.uint8)
     except Exception as cause:  # Pillow raises many kinds, none with a common base of its own
         raise InvalidSampleError(f"a picture is damaged: {cause!s:.200}", HINT) from cause
+    if upright.size != (width, height):
+        raise InvalidSampleError("a picture is turned by its EXIF, and not square", "turn its pixels, then fit them")
     found: npt.NDArray[np.uint8] = array.reshape(height, width, colours).transpose(2, 0, 1)
     return found
+
+
+def turned(image: Any) -> Any:
+    """A picture as its EXIF says that the camera was held; as it is, where the EXIF is damaged."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, TypeError, ValueError, struct.error):  # Not what damaged pixels raise.
+        return image
 
 
 def pillow() -> Any:
