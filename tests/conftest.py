@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from duetgen.data.manifest import write_manifest
 from duetgen.data.prepare import PrepareConfig, prepare
@@ -214,10 +217,19 @@ def untraced(call: Callable[..., Any]) -> Callable[..., Any]:
     return quick
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays, and is looked through for garbage no more; what tests make, less often."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def untraced_exports() -> Iterator[None]:
-    """An export is mostly torch's own code, and would take twice as long if each call in there were followed."""
+def quick_exports() -> Iterator[None]:
+    """An export is mostly torch's own code, and would take twice as long if each call in there were followed; its table
+    of operators, a seventh of an export, is the same for all."""
+    operators = functools.cache(ONNXRegistry.from_torchlib)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(operators))
         for module in (torch.export, torch.onnx):
             patch.setattr(module, "export", untraced(module.export))
         yield

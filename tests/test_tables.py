@@ -18,6 +18,7 @@ from duetgen.data.sources.kinds import KINDS as KINDS_OF_LOGS
 from duetgen.device import POLICIES
 from duetgen.training import TrainConfig
 from duetgen.training.config import ranges
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 TOYS = Path(__file__).with_name("toys.py")
@@ -59,13 +60,29 @@ def test_a_comparison_of_toys(tmp_path: Path) -> None:
     assert once["zero"] == always["zero"]
 
 
-def test_a_policy_of_a_toy() -> None:
-    refused = toys("device", "nothing", "--policy", "twice", "--cloud", "http://127.0.0.1:1")
-    assert "give one of always, every:N, after:SECONDS, drift:THRESHOLD, once" in refused.stderr
-    accepted = toys("device", "nothing", "--policy", "once", "--cloud", "http://127.0.0.1:1")
-    assert "nothing is not a bundle" in accepted.stderr
-    refused = toys("compare", "nothing", "--policies", "once,twice", "--out", "nowhere")
-    assert "--policies has no 'twice'" in refused.stderr
+def with_toys(words: list[str]) -> None:
+    """The same in a process that has torch already."""
+    from tests.toys import main
+
+    main(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "device nothing --cloud http://127.0.0.1:1 --policy twice",
+            "give one of always, every:N, after:SECONDS, drift:THRESHOLD, once",
+        ),
+        ("device nothing --cloud http://127.0.0.1:1 --policy once", "nothing is not a bundle"),
+        ("compare nothing --out nowhere --policies once,twice", "--policies has no 'twice'"),
+    ],
+)
+def test_a_policy_of_a_toy(words: str, told: str, tmp_path: Path) -> None:
+    process = forked.start(with_toys, words.split(), told=tmp_path / "told")
+    process.join()
+    assert process.exitcode
+    assert told in (tmp_path / "told").read_text()
 
 
 def number(text: str) -> float:

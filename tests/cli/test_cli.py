@@ -393,6 +393,7 @@ def test_a_generator_for_a_finished_global_model_takes_over_its_settings(folder:
     assert metrics["own"] != metrics["zero"]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(folder: Path, tmp_path: Path) -> None:
     arguments = ["train", folder / "data", "--method", "base", "--epochs", "6", "--out"]
     assert duet_here(*arguments, tmp_path / "whole").returncode == 0

@@ -206,7 +206,7 @@ class TestByHand:
 class TestAnyDivision:
     """Parts of a log, appended in turn, are the log prepared at once."""
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(data=st.data())
     def test_is_the_log_at_once_up_to_the_order_of_indices(
         self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -84,9 +84,9 @@ class Duet:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Duet:
-    """A log of 300 people, a DUET run of three epochs, its bundle."""
+    """A log of 200 people, a DUET run of three epochs, its bundle."""
     root = tmp_path_factory.mktemp("e2e")
-    duet("prepare", "synthetic", "--people", "300", "--out", root / "data")
+    duet("prepare", "synthetic", "--people", "200", "--out", root / "data")
     quick = ("--epochs", "3", "--cloud-model", "none", "--threads", "1", "--quiet")
     duet("train", root / "data", *quick, "--out", root / "run")
     duet("keys", "new", "--out", root / "key")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, Final
 
 import onnx
 import onnxruntime
@@ -42,45 +43,49 @@ class Exported:
         }
 
 
-Export = Callable[..., Exported]
+Export = Callable[[str], Exported]
+
+
+MODELS: Final[dict[str, dict[str, Any]]] = {
+    "sasrec": {},
+    "sasrec with a cloud model": {"cloud": BLEND},
+    "sasrec with layers, heads, a theta that replaces, averages of the shared embedding, no adapter": {
+        "backbone": {"layers": 2, "heads": 4, "residual": False},
+        "history": {"share_embedding": True},
+        "generator": {"candidates": 1},
+    },
+    "gru4rec with layers, a GRU on the shared embedding, three candidate parameter sets": {
+        "name": "gru4rec",
+        "backbone": {"layers": 2},
+        "history": {"encoder": "gru", "share_embedding": True},
+        "generator": {"candidates": 3},
+    },
+    "din": {"name": "din"},
+}
+PLAIN, ADVISED, REPLACING, RECURRENT, DIN = MODELS
 
 
 @pytest.fixture(scope="session")
 def export_graphs(bundle_dataset: Dataset, bundle_folder: Path, advised_folder: Path) -> Export:
-    """`export_graphs(backbone, encoder, cloud)`: an untrained model, with a cloud model or without, and its graphs."""
-    # The tiny bundles are of the first model.
-    devices = {"sasrec": (bundle_folder / "device.onnx").read_bytes()}
-    generators = {
-        ("sasrec", "average", False): (bundle_folder / "generator.onnx").read_bytes(),
-        ("sasrec", "average", True): (advised_folder / "generator.onnx").read_bytes(),
-    }
+    """`export_graphs(name)`: one of `MODELS`, untrained, and its graphs."""
+    made = {PLAIN: bundle_folder, ADVISED: advised_folder}
 
     @cache
-    def make(backbone: str, encoder: str, cloud: bool = False) -> Exported:
-        # The encoder draws its weights after the backbone: with one seed, backbones are the same for all encoders.
-        settings = {"cloud": BLEND} if cloud else {}
-        run = untrained_run(bundle_dataset, name=backbone, history={"encoder": encoder}, **settings)
-        if backbone not in devices:
-            devices[backbone] = graphs.export_device(run.device_model)
-        generator = generators.get((backbone, encoder, cloud)) or graphs.export_generator(run.device_model)
-        return Exported(run, devices[backbone], generator, parity.session(devices[backbone]), parity.session(generator))
+    def make(name: str) -> Exported:
+        run = untrained_run(bundle_dataset, **MODELS[name])
+        if name in made:
+            device, generator = ((made[name] / f"{part}.onnx").read_bytes() for part in ("device", "generator"))
+        else:
+            device, generator = graphs.export_device(run.device_model), graphs.export_generator(run.device_model)
+        return Exported(run, device, generator, parity.session(device), parity.session(generator))
 
     return make
 
 
-MODELS = [
-    ("sasrec", "average"),
-    ("sasrec", "gru"),
-    ("gru4rec", "average"),
-    ("din", "average"),
-    ("sasrec", "average", True),
-]
-
-
-@pytest.fixture(params=MODELS, ids=lambda model: "-".join(map(str, model)))
+@pytest.fixture(params=MODELS)
 def exported(request: pytest.FixtureRequest, export_graphs: Export) -> Exported:
-    """Each backbone, each encoder, and one with a cloud model; a graph of the generator has nothing of the backbone."""
-    return export_graphs(*request.param)
+    """Each backbone and each encoder, plain and with what they may have, and one with a cloud model."""
+    return export_graphs(request.param)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.bundles import BLEND, untrained_run
-from tests.export.conftest import Export, Exported
+from tests.export.conftest import ADVISED, PLAIN, RECURRENT, Export, Exported
 
 from duetgen.cli.train import size_word
 from duetgen.core import Theta
@@ -48,9 +48,10 @@ def run_opinions(exported: Exported, history: Any) -> np.ndarray:
     return parity.dense(opinions, exported.model.vocabulary)
 
 
-def torch_scores(exported: Exported, theta: Any, history: Any, candidates: Any) -> np.ndarray:
+def torch_scores(exported: Exported, theta: Theta | None, history: Any, candidates: Any) -> np.ndarray:
+    """Scores of the model by its weights of theta alone, as it generates them."""
     with torch.inference_mode():
-        weights = None if theta is None else Theta(torch.tensor(np.asarray(theta, np.float32)))
+        weights = None if theta is None else Theta(theta.weights_BP)
         scores: np.ndarray = exported.model.score(torch.tensor(history), torch.tensor(candidates), weights).numpy()
         return scores
 
@@ -84,11 +85,11 @@ def test_graphs_are_valid_and_say_nothing_of_where_they_were_made(exported: Expo
 
 
 def test_recurrence_is_the_one_operator(export_graphs: Export) -> None:
-    assert export_graphs("sasrec", "gru").nodes["generator"].count("GRU") == 1
-    assert export_graphs("gru4rec", "average").nodes["device"].count("GRU") == 1
-    assert export_graphs("sasrec", "average").nodes["generator"].count("GRU") == 0
+    recurrent = export_graphs(RECURRENT).nodes
+    assert (recurrent["generator"].count("GRU"), recurrent["device"].count("GRU")) == (1, 2)
+    assert export_graphs(PLAIN).nodes["generator"].count("GRU") == 0
     for operator in ("Loop", "Scan", "If"):
-        assert operator not in export_graphs("sasrec", "gru").nodes["generator"]
+        assert operator not in recurrent["generator"]
 
 
 def test_random_theta_histories_and_candidates(exported: Exported) -> None:
@@ -123,12 +124,13 @@ def test_any_histories_against_the_model_itself(exported: Exported, data: st.Dat
     with torch.inference_mode():
         theta = model.generate(torch.from_numpy(history_BL))
     assert theta.weights_BP is not None
-    theta_BP = theta.weights_BP.numpy()
-    np.testing.assert_allclose(run_generator(exported, history_BL), theta_BP, atol=1e-5)
+    theta_BP = run_generator(exported, history_BL)
+    if model.config.backbone.residual:
+        np.testing.assert_allclose(theta_BP, theta.weights_BP.numpy(), atol=1e-5)
     for place, opinion in enumerate(theta.opinions):
         wanted_BV = opinion.over(model.vocabulary).numpy()
         np.testing.assert_allclose(run_opinions(exported, history_BL)[:, place], wanted_BV, atol=1e-4)
-    expected = torch_scores(exported, theta_BP, window_BL, candidates_BC)
+    expected = torch_scores(exported, theta, window_BL, candidates_BC)
     np.testing.assert_allclose(run_device(exported, theta_BP, window_BL, candidates_BC), expected, atol=1e-5)
 
 
@@ -179,52 +181,28 @@ def test_an_empty_history_is_a_row_of_padding(exported: Exported, batch: int) ->
 @pytest.mark.parametrize("count", [1, 2, 500, 5_000])
 def test_any_number_of_candidates(exported: Exported, count: int) -> None:
     candidates = 2 + np.arange(count)[None] % (exported.model.vocabulary - 2)
-    theta_BP = run_generator(exported, [[5, 6, 7]])
-    found = run_device(exported, theta_BP, [[5, 6, 7]], candidates)
-    np.testing.assert_allclose(found, torch_scores(exported, theta_BP, [[5, 6, 7]], candidates), atol=1e-5)
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "layers, heads, a theta that replaces, averages of the shared embedding, no adapter": {
-        "backbone": {"layers": 2, "heads": 4, "residual": False},
-        "history": {"share_embedding": True},
-        "generator": {"candidates": 1},
-    },
-    "recurrent layers, a GRU on the shared embedding, three candidate parameter sets": {
-        "name": "gru4rec",
-        "backbone": {"layers": 2},
-        "history": {"encoder": "gru", "share_embedding": True},
-        "generator": {"candidates": 3},
-    },
-    "shortest window and history": {"backbone": {"window": 1}, "history": {"length": 1}},
-}
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_variants_of_models(bundle_dataset: Dataset, name: str) -> None:
-    model = untrained_run(bundle_dataset, **VARIANTS[name]).device_model
-    modules = graphs.DeviceGraph(model).eval(), graphs.GeneratorGraph(model).eval()
-    generator = parity.session(graphs.export_generator(model))
-    rng = np.random.default_rng(0)
-    history_BL = parity.draw_histories(rng, 4, model.generator_history, model.vocabulary)
+    found = run_device(exported, run_generator(exported, [[5, 6, 7]]), [[5, 6, 7]], candidates)
     with torch.inference_mode():
-        theta_BP = modules[1](torch.from_numpy(history_BL))[0].numpy()
-    np.testing.assert_allclose(parity.run(generator, history=history_BL)[0], theta_BP, atol=1e-5)
-    device = parity.session(graphs.export_device(model))
-    window_BL = parity.draw_histories(rng, 4, model.window, model.vocabulary)
-    candidates_BC = rng.integers(1, model.vocabulary, (4, 9))
+        theta = exported.model.generate(torch.tensor([[5, 6, 7]]))
+    np.testing.assert_allclose(found, torch_scores(exported, theta, [[5, 6, 7]], candidates), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_shortest_window_and_history(bundle_dataset: Dataset) -> None:
+    model = untrained_run(bundle_dataset, backbone={"window": 1}, history={"length": 1}).device_model
+    sessions = parity.session(graphs.export_device(model)), parity.session(graphs.export_generator(model))
+    run = Exported(untrained_run(bundle_dataset), b"", b"", *sessions)
+    theta_BP = run_generator(run, [[3], [0]])
     with torch.inference_mode():
-        window, candidates = torch.from_numpy(window_BL), torch.from_numpy(candidates_BC)
-        own = model.score(window, candidates, model.generate(torch.from_numpy(history_BL))).numpy()
-        fallback = model.score(window, candidates).numpy()
-    inputs = {"history": window_BL, "candidates": candidates_BC}
-    np.testing.assert_allclose(parity.run(device, theta=theta_BP, **inputs)[0], own, atol=1e-5)
-    # Theta = 0 is the global model, also where theta replaces its layers.
-    np.testing.assert_allclose(parity.run(device, theta=np.zeros_like(theta_BP), **inputs)[0], fallback, atol=1e-5)
+        theta = model.generate(torch.tensor([[3], [0]]))
+        expected = model.score(torch.tensor([[3], [0]]), torch.tensor([[5, 6]] * 2), theta).numpy()
+    assert theta.weights_BP is not None
+    np.testing.assert_allclose(theta_BP, theta.weights_BP.numpy(), atol=1e-5)
+    np.testing.assert_allclose(run_device(run, theta_BP, [[3], [0]], [[5, 6]] * 2), expected, atol=1e-5)
 
 
 def test_opinions_of_any_padding_and_in_a_batch(export_graphs: Export) -> None:
-    exported = export_graphs("sasrec", "average", True)
+    exported = export_graphs(ADVISED)
     histories = [[2, 3, 4, 5, 6, 7], [9, 8, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
     together_BJV = run_opinions(exported, histories)
     for history, opinions_JV in zip(histories, together_BJV):
@@ -238,6 +216,7 @@ def test_opinions_of_any_padding_and_in_a_batch(export_graphs: Export) -> None:
     assert (together_BJV[0] > 0).sum() > 9
 
 
+@pytest.mark.slow  # `test_retrieval` exports under this policy, too.
 def test_opinions_of_a_policy_that_shows_what_was_met(bundle_dataset: Dataset) -> None:
     model = untrained_run(bundle_dataset, cloud={**BLEND, "kind": "sequence"}, met="show").device_model
     session = parity.session(graphs.export_generator(model))
@@ -250,17 +229,17 @@ def test_opinions_of_a_policy_that_shows_what_was_met(bundle_dataset: Dataset) -
 
 
 def test_indices_of_a_table_take_four_bytes(export_graphs: Export) -> None:
-    graph = onnx.load_from_string(export_graphs("sasrec", "average", True).generator).graph
-    vocabulary = export_graphs("sasrec", "average").model.vocabulary
+    graph = onnx.load_from_string(export_graphs(ADVISED).generator).graph
+    vocabulary = export_graphs(PLAIN).model.vocabulary
     tables = [tensor for tensor in graph.initializer if list(tensor.dims) == [vocabulary, BLEND["neighbours"]]]
     assert {tensor.data_type for tensor in tables} == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT32}
 
 
-@pytest.mark.parametrize("cloud", [False, True])
-def test_sizes_are_foreseen_without_weights(export_graphs: Export, cloud: bool) -> None:
-    model = export_graphs("sasrec", "average", cloud).model
+@pytest.mark.parametrize("name", [PLAIN, ADVISED])
+def test_sizes_are_foreseen_without_weights(export_graphs: Export, name: str) -> None:
+    model = export_graphs(name).model
     made = max(graphs.bytes_of(graph) for graph in (graphs.DeviceGraph(model), graphs.GeneratorGraph(model)))
-    config = export_graphs("sasrec", "average", cloud).run.config.model
+    config = export_graphs(name).run.config.model
     assert graphs.foreseen_bytes(model.vocabulary, config) == made
 
 

@@ -22,9 +22,9 @@ BROWSER = Path(__file__).parent.parent.parent / "web/src"
     [
         ("din", "low-rank"),
         ("din", "prefix"),
-        ("din", "window-prefix"),
+        pytest.param("din", "window-prefix", marks=pytest.mark.slow),
         ("sasrec", "scale"),
-        ("sasrec", "prefix"),
+        pytest.param("sasrec", "prefix", marks=pytest.mark.slow),
         ("sasrec", "window-prefix"),
         ("gru4rec", "window-prefix"),
     ],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.bundles import untrained_run
 from tests.conftest import MakeDataset
-from tests.export.conftest import Export, Exported
+from tests.export.conftest import ADVISED, PLAIN, Export, Exported
 from tests.signing import KEY
 from torch import Tensor, nn
 
@@ -71,11 +71,11 @@ def check(exported: Exported, device_off: float, generator_off: float) -> float:
 
 
 def test_what_is_within_the_tolerance_passes_and_is_told(export_graphs: Export) -> None:
-    assert check(export_graphs("sasrec", "gru"), 5e-5, 0) == pytest.approx(5e-5, rel=0.05)
+    assert check(export_graphs(PLAIN), 5e-5, 0) == pytest.approx(5e-5, rel=0.05)
 
 
 def test_opinions_that_are_off_are_refused(export_graphs: Export) -> None:
-    exported = export_graphs("sasrec", "average", True)
+    exported = export_graphs(ADVISED)
     assert check(exported, 0, 0) < 1e-5
     with pytest.raises(ParityFailedError, match="opinions"):
         check(exported, 0, 0.05)
@@ -92,7 +92,7 @@ def test_opinions_over_the_catalogue_by_hand() -> None:
 )
 def test_what_is_beyond_is_refused(export_graphs: Export, device: float, generator: float, words: str) -> None:
     with pytest.raises(ParityFailedError, match=words):
-        check(export_graphs("sasrec", "gru"), device, generator)
+        check(export_graphs(PLAIN), device, generator)
 
 
 def test_bytes_that_are_no_graph_are_refused() -> None:
@@ -104,7 +104,7 @@ def test_a_failed_gate_writes_nothing(
     bundle_dataset: Dataset, export_graphs: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The graphs of a model, published with another one's weights."""
-    exported = export_graphs("sasrec", "gru")
+    exported = export_graphs(PLAIN)
     run = untrained_run(bundle_dataset, seed=1)
     monkeypatch.setattr(graphs, "export_device", lambda model: exported.device)
     monkeypatch.setattr(graphs, "export_generator", lambda model, two_step: exported.generator)
@@ -132,7 +132,7 @@ def test_weights_that_no_file_holds_are_refused(bundle_dataset: Dataset, monkeyp
 
 
 def test_weights_that_are_not_finite_are_refused(export_graphs: Export, bundle_dataset: Dataset) -> None:
-    exported = export_graphs("sasrec", "gru")
+    exported = export_graphs(PLAIN)
     model = untrained_run(bundle_dataset).model
     with torch.no_grad():
         model.backbone.item_embedding.weight.fill_(torch.nan)

@@ -12,7 +12,7 @@ from tests.bundles import tiny_bundle, untrained_run
 from torch import nn
 
 from duetgen.data.store import Dataset
-from duetgen.export import parity
+from duetgen.export import graphs, parity
 from duetgen.export.graphs import quantised
 from duetgen.export.quality import measure
 from duetgen.export.quantisation import QuantisedEmbedding, quantise
@@ -20,9 +20,13 @@ from duetgen.wire.bundle import Bundle, open_bundle
 
 
 @pytest.fixture(scope="module")
-def small(bundle_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The tiny bundle with int8 embeddings."""
-    return tiny_bundle(tmp_path_factory.mktemp("int8") / "bundle", bundle_dataset, embeddings="int8")
+def small(bundle_dataset: Dataset, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle with int8 embeddings; its generator is that of float32."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            graphs, "export_generator", lambda model, two_step: (bundle_folder / "generator.onnx").read_bytes()
+        )
+        return tiny_bundle(tmp_path_factory.mktemp("int8") / "bundle", bundle_dataset, embeddings="int8")
 
 
 def test_values_by_hand() -> None:
