@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # pip compiles on one core, and everything; afterwards all cores compile what may be imported.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-TESTS := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m
 
-.PHONY: demo test coverage lint docs package web check bench bench-quality clean help
+.PHONY: demo test test-slow coverage lint docs package web check bench bench-quality clean help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -28,10 +28,13 @@ demo: $(INSTALLED) ## the main job, start to end, on embedded data; DATA=path/to
 	$(BIN)/duet demo $(if $(DATA),"$(DATA)") --out "$(OUT)" --overwrite
 
 test: $(INSTALLED) ## all tests but the slow ones
-	$(TESTS)
+	$(TESTS) "not slow"
+
+test-slow: $(INSTALLED) ## the slow ones
+	$(TESTS) slow
 
 coverage: $(INSTALLED) ## the same, with coverage: a third longer, and it fails below what pyproject.toml asks
-	$(TESTS) --cov --cov-report=term
+	$(TESTS) "not slow" --cov --cov-report=term
 
 lint: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .
