@@ -195,6 +195,22 @@ def test_rollout_that_makes_no_sense_changes_nothing(look: Look, folder: Path, l
     assert len(log.reasons("rollout refused")) == 1
 
 
+@pytest.mark.parametrize("text", ["nonsense", '{"latest": "' + "0" * 64 + '"}'])
+def test_a_rollout_that_cannot_be_followed_from_the_start_names_no_version(look: Look, folder: Path, text: str) -> None:
+    """The newest may be what was taken back; what is asked for by its id is there."""
+    first, second = make_version(folder / "a", 1), make_version(folder / "b", 2)
+    (folder / "rollout.json").write_text(text)
+    for _ in range(2):
+        versions = look().versions
+        with pytest.raises(NotReadyError, match="the rollout cannot be followed"):
+            versions.latest("d")
+        assert versions.find(second, None)
+    (folder / "rollout.json").write_text(json.dumps({"latest": first}))
+    assert look().versions.latest("d") == first
+    (folder / "rollout.json").write_text(text)
+    assert look().versions.latest("d") == first
+
+
 def test_a_registry_that_is_gone_leaves_what_is_in_service(look: Look, folder: Path, log: Lines) -> None:
     first = make_version(folder / "a", 1)
     served = look().versions.find(first, None)

@@ -72,20 +72,26 @@ class Versions:
 
     Attributes:
         served: by model_id.
-        newest: the one created last; None: there is none.
+        newest: the one created last; None: there is none, or it is not known which one a device shall run.
         rollout: which of them a device shall run.
+        complaint: why that is not known.
     """
 
     served: dict[str, Served] = field(default_factory=dict)
     newest: str | None = None
     rollout: Rollout = field(default_factory=Rollout)
+    complaint: str = ""
 
     def latest(self, device: str | None) -> str:
         """The version that a device shall run.
 
         Raises:
-            NotReadyError: none is in service.
+            NotReadyError: none is in service, or it is not known which one.
         """
+        if self.complaint:
+            raise NotReadyError(
+                f"the rollout cannot be followed: {self.complaint}", "mend it, or remove it for the newest"
+            )
         if self.newest is None:
             raise NotReadyError("no version is in service", "publish a bundle into the registry folder")
         return self.rollout.version(device, self.newest)
@@ -188,8 +194,10 @@ class Registry:
             if found is not None:
                 served.setdefault(found.model_id, found)
         everywhere = self._loaded_everywhere(served)
-        newest = max(everywhere, key=lambda m: (served[m].manifest.created, m), default=None)
-        return Versions(served, newest, self._rollout(everywhere))
+        rollout = self._rollout(everywhere)
+        if rollout is None:
+            return Versions(served, complaint=self._complaint)
+        return Versions(served, max(everywhere, key=lambda m: (served[m].manifest.created, m), default=None), rollout)
 
     def adopt(self, versions: Versions) -> None:
         """Put what `refresh` found in service."""
@@ -232,8 +240,11 @@ class Registry:
         self._log.write("error", "bundle refused", folder=path.name, code=code, reason=reason)
         return state, None
 
-    def _rollout(self, available: Sequence[str]) -> Rollout:
-        """What the folders say, as far as it can be followed; otherwise what was followed before."""
+    def _rollout(self, available: Sequence[str]) -> Rollout | None:
+        """What the folders say, as far as it can be followed; otherwise what was followed before.
+
+        None: nothing was. The newest version may be the one that was taken back.
+        """
         complaint = ""
         wanted = Rollout()
         try:
@@ -254,6 +265,8 @@ class Registry:
         self._complaint = complaint
         if not complaint:
             return wanted
+        if self.versions.newest is None and available:
+            return None
         before = self.versions.rollout
         latest = before.latest if before.latest in available else None
         canary = before.canary if before.canary and before.canary.model_id in available else None
