@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from duetgen.data import errors
 from duetgen.data.sources import read
+from duetgen.data.sources.dates import parse_date
 from duetgen.data.sources.log import Reading
-from duetgen.data.sources.times import UNITS, Times, parse_date
+from duetgen.data.sources.times import UNITS, Times
 
 from ..conftest import Write
 

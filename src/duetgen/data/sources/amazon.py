@@ -9,12 +9,12 @@ from typing import ClassVar, Final
 import polars as pl
 
 from duetgen.data.errors import SourceAmbiguousError
+from duetgen.data.sources.dates import parse_date
 from duetgen.data.sources.header import is_number
 from duetgen.data.sources.lines import blocks, fields, stray_quotes
 from duetgen.data.sources.log import Columns
 from duetgen.data.sources.packing import bare
 from duetgen.data.sources.source import Head, Lines, Named, Reader
-from duetgen.data.sources.times import parse_date
 
 ASIN: Final = re.compile(r"(B0[0-9A-Z]{8}|[0-9]{9}[0-9X])\Z")
 MOST: Final = 0.9

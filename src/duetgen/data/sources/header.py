@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from duetgen.data.errors import AmbiguousColumnError, BadSettingError, MissingColumnError
+from duetgen.data.sources.dates import parse_date
 from duetgen.data.sources.lines import BLANKS
 from duetgen.data.sources.log import Columns
-from duetgen.data.sources.times import parse_date
 
 SYNONYMS: Final = {
     "user": (

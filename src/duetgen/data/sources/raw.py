@@ -14,12 +14,12 @@ from typing import Final, Literal
 import polars as pl
 
 from duetgen.data.errors import BadSettingError, MissingColumnError
+from duetgen.data.sources.dates import parse_date
 from duetgen.data.sources.files import open_input
 from duetgen.data.sources.header import Find, Found, header_of, is_number, separator_of, split_line
 from duetgen.data.sources.lines import BLANKS, SAMPLE_ROWS, Block, blocks, fields, sample, stray_quotes
 from duetgen.data.sources.objects import first_of_objects, read_objects
 from duetgen.data.sources.parquet import PARQUET_MAGIC, first_of_parquet, read_parquet
-from duetgen.data.sources.times import parse_date
 
 SEPARATOR_NAMES: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blanks": BLANKS, "\\t": "\t"}
 """Names for separators that are hard to type."""

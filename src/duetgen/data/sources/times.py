@@ -5,8 +5,7 @@
 - Numbers before 1971, as seconds, are no times of a clock. Where all are so, and whole, they are taken for what they
   are: a count that orders the events, and the output says so. Day numbers, and fractions, are refused unless
   `time_unit` says what they are. Where only some are so (0, -1), these events have no time.
-- Text and dates: ISO 8601 with `T` or a blank, with or without seconds, fractions and offset; `Z`, `UTC` and `GMT`
-  behind it; or a date with the English name of a month. Without an offset it is UTC.
+- Text is read as `dates` has it.
 - Decimal commas are read as points, where they can be nothing else.
 - Numbers in scientific notation are read where their digits tell the second, and refused as rounded elsewhere.
 - Times that have not come yet are read, and told.
@@ -15,16 +14,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from duetgen.data.errors import BadSettingError, BadTimestampError, MixedTimeUnitsError
+from duetgen.data.sources.dates import date_of, parse_date, parse_dates
 from duetgen.data.sources.ids import AROUND, first, is_missing, shown
 from duetgen.data.sources.lines import with_point
 from duetgen.wire import limits
@@ -56,10 +55,6 @@ CALENDAR_DIGITS: Final = (8, 10, 12, 14, 17)
 """How many digits a number has that writes a date: to the day, hour, minute, second, millisecond."""
 
 CALENDAR: Final = "%Y%m%d%H%M%S%3f"
-FORMATS: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
-WHOLE_YEAR: Final = r"^\d{4}-"
-"""How a date of these formats begins; `%Y` alone takes `20-09-13` for the year 20."""
-UTC_BEHIND: Final = r"(?i)\s*(Z|UTC|GMT|\+00:?00|\+00)$"
 PLACEHOLDERS: Final = (
     *("0001-01-01", "1601-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01"),
     *("9999-12-31", "9999-12-31 23:59:59"),
@@ -77,66 +72,12 @@ FLOAT32_EXACT: Final = 2**24
 TELL: Final = f"say what they are with --time-unit ({', '.join(UNITS)})"
 MICRO: Final = 10**6
 Places = Sequence[tuple[Path, str]]
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-NAMED_UTC: Final = re.compile(r"\s*(?:Z|UTC|GMT)$", re.IGNORECASE)
-NAMED_ZONE: Final = re.compile(
-    r"(?:(?<=Z)|(?<=[+-]\d\d:\d\d)|(?<=[+-]\d{4}))\[[^\]]*\]$|\[(?:Etc/)?(?:UTC|GMT)\]$", re.IGNORECASE
-)
-"""A zone by its name, behind the offset that it has; without one only UTC is known."""
-BLANK_OFFSET: Final = re.compile(r"\s+([+-]\d)")
-YEAR_FIRST: Final = re.compile(r"^(\d{4})/(\d{2})/(\d{2})")
-WEEKDAY: Final = re.compile(r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? +", re.IGNORECASE)
-MONTH: Final = re.compile(
-    r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?:r?uary|ch|il|e|y|ust|t?ember|ober)?\b", re.IGNORECASE
-)
-MONTH_NAMED: Final = (
-    "%b %d %H:%M:%S %z %Y",
-    "%b %d %H:%M:%S UTC %Y",
-    "%b %d %H:%M:%S %Y",
-    "%d %b %Y %H:%M:%S %z",
-    "%d %b %Y %H:%M:%S",
-    "%d/%b/%Y:%H:%M:%S %z",
-    "%d %b %Y",
-    "%d-%b-%Y",
-    "%b %d, %Y",
-)
-"""Dates with the English name of a month: of C and social networks, of mail and the web, of a server's log; days."""
-BARE_DATE: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})([+-]\d{2}:?\d{2})$")
-
 DAY_ALONE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
 CLOCK_NUMBER: Final = re.compile(r"[1-4]\d{9}(\d{3}|\d{6}|\d{9})?(\.\d*)?")
 """A number from 2001 on, as seconds or in a finer unit."""
 SCIENTIFIC: Final = r"^[+-]?\d+(?:\.(\d*))?[eE]\+?(\d+)$"
 EXACT_DECIMALS: Final = 9
 """So many digits behind the point of a number in scientific notation tell the second, whatever the unit."""
-
-
-def parse_date(text: str) -> int | None:
-    """Microseconds since 1970 of a time in ISO 8601 or with a month's name; None if it is none.
-
-    It is in UTC where no offset stands.
-    """
-    text = NAMED_UTC.sub(" +00:00", NAMED_ZONE.sub("", text.strip()))
-    iso = YEAR_FIRST.sub(r"\1-\2-\3", BLANK_OFFSET.sub(r"\1", text))
-    try:
-        moment = datetime.fromisoformat(BARE_DATE.sub(r"\1T00:00\2", iso))
-    except ValueError:
-        named = _month_named(text)
-        if named is None:
-            return None
-        moment = named
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
-
-
-def _month_named(text: str) -> datetime | None:
-    """A date with the name of a month."""
-    if not MONTH.search(text):
-        return None
-    text = MONTH.sub(r"\1", WEEKDAY.sub("", text))
-    for form in MONTH_NAMED:
-        with contextlib.suppress(ValueError):
-            return datetime.strptime(text, form)
-    return None
 
 
 def look_like_times(values: Sequence[str]) -> bool:
@@ -220,15 +161,7 @@ class Times:
             if numbers.null_count() < len(numbers) or self._dates is False:
                 self._dates = False
                 return numbers
-        bare = pl.when(pl.col("t").str.contains(WHOLE_YEAR)).then(pl.col("t").str.replace(UTC_BEHIND, ""))
-        parsed = [bare.str.to_datetime(form, strict=False, time_unit="us") for form in FORMATS]
-        micro = text.to_frame("t").select(pl.coalesce(parsed).dt.epoch("us")).to_series()
-        left = text.filter(micro.is_null()).drop_nulls().unique()
-        if len(left):
-            found = pl.Series([parse_date(value) for value in left], dtype=pl.Int64)
-            micro = micro.zip_with(
-                micro.is_not_null(), text.replace_strict(left, found, default=None, return_dtype=pl.Int64)
-            )
+        micro = parse_dates(text)
         if micro.null_count() < len(micro):
             self._dates = True
         return micro
@@ -323,7 +256,7 @@ class Times:
         second = pl.col("timestamp")
         ahead = second.filter(second > datetime.now(UTC).timestamp() + DAY)
         if count := _of(events, ahead.len()):
-            last = _date(_of(events, ahead.max()) * MICRO)[:10]
+            last = date_of(_of(events, ahead.max()) * MICRO)[:10]
             told = f"{count:,} events are in the future, the last on {last}: clocks that were wrong, or another unit"
             self.remark = "; ".join(filter(None, (self.remark, told)))
 
@@ -335,7 +268,7 @@ class Times:
             self.remark += f"; the time unit {self.unit}, which is for numbers, is not used"
         early = pl.col("timestamp").filter(pl.col("timestamp") < CLOCK_FROM * MICRO)
         if count := _of(events, early.len()):
-            self.remark += f"; {count:,} are before 1971, the first {_date(_of(events, early.min()))}"
+            self.remark += f"; {count:,} are before 1971, the first {date_of(_of(events, early.min()))}"
         return self._rounded(self._in_range(events, MICRO, places), MICRO)
 
     def _without(self, events: pl.LazyFrame, wrong: pl.Expr, what: str, places: Places) -> pl.LazyFrame:
@@ -351,7 +284,7 @@ class Times:
         return events
 
     def _shown(self, value: object) -> str:
-        return _date(value) if self._dates else str(value)
+        return date_of(value) if self._dates else str(value)
 
     def _count(self, events: pl.LazyFrame, places: Places) -> pl.LazyFrame:
         """Numbers that are no times of a clock, but may order the events."""
@@ -466,17 +399,9 @@ def _first_place(events: pl.LazyFrame, wrong: pl.Expr, places: Places) -> tuple[
     return f"{path} {where} {line}", value
 
 
-def _date(micro: object) -> str:
-    """Microseconds since 1970 as a date, where Python has one."""
-    try:
-        return (EPOCH + timedelta(microseconds=int(str(micro)))).isoformat()
-    except OverflowError:
-        return f"{micro} microseconds"
-
-
 def _days(first: float | None, last: float | None) -> str:
     """From which day to which, of seconds since 1970."""
-    begin, end = (_date(round(second or 0) * MICRO)[:10] for second in (first, last))
+    begin, end = (date_of(round(second or 0) * MICRO)[:10] for second in (first, last))
     return f"from {begin} to {end}"
 
 
