@@ -13,7 +13,6 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor, nn
-from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 import duetgen
 from duetgen.core import GeneratorConfig, PooledEncoder
@@ -71,6 +70,8 @@ def images(block: type[Residual] | type[Inverted]) -> nn.Module:
 
 
 def text() -> nn.Module:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification  # Takes seconds.
+
     config = DistilBertConfig(
         vocab_size=20, dim=8, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=8, dropout=0.0
     )
