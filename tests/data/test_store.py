@@ -36,6 +36,15 @@ class TestTargets:
         assert found.position_N.tolist() == [2, 3, 4]
 
 
+def test_a_relative_path_stays_the_same_folder_when_the_process_goes_to_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    dataset = Dataset(Path("dataset"))
+    monkeypatch.chdir("/")
+    assert len(dataset.table("devices")) == dataset.devices
+
+
 class TestRefusals:
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(NotADatasetError, match=r"no manifest\.json"):

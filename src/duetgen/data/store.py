@@ -254,7 +254,7 @@ class Dataset:
                 "prepare the logs again with this version of duetgen",
             )
         self.manifest = decode_sealed(content, Manifest, refuse)
-        self._verified = set(verified)
+        self._place, self._verified = self.root.absolute(), set(verified)
         self.events = self._array("sequences/events.npy", np.int32, (None,))
         self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
         self.bounds: Int64 = np.asarray(self._array("sequences/bounds.npy", np.int64, (len(self.offsets) - 1, 2)))
@@ -270,7 +270,7 @@ class Dataset:
 
     def _verify(self, name: str) -> Path:
         """The path of a file that is what the manifest says, which is seen once."""
-        path = self.root / name
+        path = self._place / name
         if name not in self._verified:
             try:
                 check_digest(digest_of(path), self.manifest.files.get(name, ""), damaged(path, AGAIN))
