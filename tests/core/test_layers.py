@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.core.making import personal
 from torch import Tensor, nn
+from torch.nn import functional
 
 from duetgen.core import KINDS, Personal, make_change
 from duetgen.core.layers import NotPersonalisableError
@@ -40,6 +41,35 @@ class SelfAttention(nn.Module):
         return output
 
 
+class Masked(nn.Linear):
+    """A linear layer, some of whose weights count for nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.arange(self.weight.numel()).view_as(self.weight) % 3 > 0
+        return functional.linear(x, self.weight * mask, self.bias)
+
+
+class Positions(nn.Embedding):
+    """The embedding of where an id stands, as the models of a library have it."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(torch.arange(ids.shape[1]).expand(ids.shape))
+
+
+class SamePadded(nn.Conv2d):
+    """A convolution that pads its input itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.pad(x, (0, 1, 0, 1)))
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """The norm of a ConvNeXt: over the channels, which come first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 LAYERS: dict[str, Callable[[], tuple[nn.Module, Tensor, str]]] = {
     "linear": lambda: (nn.Linear(4, 3), torch.randn(N, 5, 4), ""),
     "linear without bias": lambda: (nn.Linear(4, 3, bias=False), torch.randn(N, 5, 4), ""),
@@ -49,6 +79,11 @@ LAYERS: dict[str, Callable[[], tuple[nn.Module, Tensor, str]]] = {
     "conv3d": lambda: (nn.Conv3d(2, 3, 2), torch.randn(N, 2, 3, 3, 3), ""),
     "depthwise": lambda: (nn.Conv2d(4, 8, 3, groups=4, bias=False), torch.randn(N, 4, 5, 5), ""),
     "circular": lambda: (nn.Conv1d(2, 4, 3, padding=1, padding_mode="circular"), torch.randn(N, 2, 9), ""),
+    "reflecting": lambda: (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), torch.randn(N, 2, 5, 5), ""),
+    "same": lambda: (nn.Conv1d(2, 4, 4, padding="same", dilation=2), torch.randn(N, 2, 9), ""),
+    "forward of its own, linear": lambda: (Masked(4, 3), torch.randn(N, 5, 4), ""),
+    "forward of its own, convolution": lambda: (SamePadded(2, 4, 2), torch.randn(2 * N, 2, 5, 6), ""),
+    "forward of its own, embedding": lambda: (Positions(7, 4), torch.randint(0, 7, (N, 5)), ""),
     "embedding": lambda: (nn.Embedding(7, 4, padding_idx=0), torch.randint(0, 7, (N, 5)), ""),
     "layer norm": lambda: (nn.LayerNorm(4), torch.randn(N, 5, 4), ""),
     "layer norm of two dimensions": lambda: (nn.LayerNorm((5, 4)), torch.randn(N, 5, 4), ""),
@@ -67,9 +102,12 @@ LAYERS: dict[str, Callable[[], tuple[nn.Module, Tensor, str]]] = {
 }
 REFUSED = {
     "low-rank": {"depthwise"} | {name for name in LAYERS if "norm" in name},
-    "prefix": {*LAYERS} - {"linear", "linear without bias", "gpt conv1d", "attention", "attention with weights"},
+    "prefix": {
+        name
+        for name in LAYERS
+        if not name.startswith(("linear", "gpt", "attention")) and name != "forward of its own, linear"
+    },
 }
-ONE_BY_ONE = {"full": {"circular"}, "low-rank": {"circular"}}
 CASES = [(kind, name) for kind in KINDS for name in LAYERS if name not in REFUSED.get(kind, ())]
 
 
@@ -82,7 +120,7 @@ def made(kind: str, name: str) -> tuple[Personal, Tensor]:
     return personal(module.eval(), kind, layer), x
 
 
-@pytest.mark.parametrize(("kind", "name"), [case for case in CASES if case[1] not in ONE_BY_ONE.get(case[0], ())])
+@pytest.mark.parametrize(("kind", "name"), CASES)
 class TestLayer:
     def test_each_device_has_what_it_has_alone(self, kind: str, name: str) -> None:
         model, x = made(kind, name)
@@ -132,13 +170,84 @@ def test_a_kind_that_does_not_fit_is_refused_when_it_is_made(kind: str, name: st
         made(kind, name)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in ONE_BY_ONE.items() for name in names])
-def test_a_convolution_with_other_padding_takes_one_device_at_a_time(kind: str, name: str) -> None:
-    model, x = made(kind, name)
+@pytest.mark.parametrize("kind", ["full", "scale", "concat"])
+def test_a_norm_with_a_forward_of_its_own_has_its_features_elsewhere(kind: str) -> None:
+    model, x = personal(ChannelLayerNorm(4), kind), torch.randn(N, 4, 5, 6)
+    theta = torch.randn(N, model.layout.size)
+    if kind != "full":
+        with pytest.raises(NotPersonalisableError, match=r"rows of \[4, 5, 6\]") as refusal:
+            model(theta, x)
+        assert "full" in refusal.value.hint
+        return
+    output, plain = model(theta, x), model(None, x)
+    scale, shift = theta[:, :4, None, None], theta[:, 4:, None, None]
+    torch.testing.assert_close(output, plain * (1 + scale) + shift)  # the norm's own weights are 1 and 0
+
+
+def test_a_layer_that_reads_several_tensors_in_a_forward_of_its_own() -> None:
+    class Gated(nn.Linear):
+        def forward(self, x: Tensor, gate: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x) * gate
+
+    x, gate = torch.randn(N, 4), torch.rand(N, 3)
+    full, scale = personal(Gated(4, 3), "full"), personal(Gated(4, 3), "scale")
+    assert not torch.allclose(full(torch.randn(15), x, gate), full(None, x, gate))
+    with pytest.raises(NotPersonalisableError, match="several tensors"):
+        full(torch.randn(N, 15), x, gate)
+    theta = torch.randn(N, 6)
+    torch.testing.assert_close(scale(theta, x, gate=gate)[1], scale(theta[1], x, gate=gate)[1])
+
+
+@pytest.mark.parametrize("kind", ["full", "scale", "concat"])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv1d(3, 4, 1), (3, 4)),
+        (nn.Conv2d(3, 4, 1), (3, 4, 4)),
+        (nn.Conv3d(3, 4, 1), (3, 2, 2, 4)),
+        (nn.InstanceNorm1d(4, affine=True), (4, 4)),
+        (nn.InstanceNorm2d(4, affine=True), (4, 4, 4)),
+        (nn.Linear(3, 4), (3,)),
+    ],
+)
+def test_a_single_input_without_a_batch_dimension(kind: str, layer: nn.Module, shape: tuple[int, ...]) -> None:
+    model, x = personal(layer, kind), torch.randn(shape)
     theta = torch.randn(model.layout.size)
-    assert not torch.allclose(model(theta, x), model(None, x))
-    with pytest.raises(NotPersonalisableError, match="circular padding"):
-        model(theta.expand(N, -1), x)
+    torch.testing.assert_close(model(theta, x), model(theta, x[None])[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_thetas_of_devices_without_rows(kind: str) -> None:
+    model = personal(nn.Linear(4, 3), kind)
+    assert model(torch.randn(N, model.layout.size), torch.zeros(0, 4)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if not name.startswith("attention")])
+@pytest.mark.parametrize("kind", ["full", "scale", "concat"])
+def test_under_autocast_the_dtype_is_the_layers_own(kind: str, name: str) -> None:
+    model, x = made(kind, name)
+    theta = torch.randn(N, model.layout.size)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = model(None, x)
+        for given in (theta, theta[0]):
+            assert model(given, x).dtype == plain.dtype
+
+
+def test_an_attention_that_is_given_its_query_by_name() -> None:
+    class ByName(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, query: Tensor, memory: Tensor, named: bool) -> Tensor:
+            if named:
+                return self.attention(key=memory, value=memory, query=query)[0]  # type: ignore[no-any-return]
+            return self.attention(query, memory, memory)[0]  # type: ignore[no-any-return]
+
+    for kind in KINDS:
+        model, query, memory = personal(ByName(), kind, "attention"), torch.randn(N, 5, 4), torch.randn(N, 5, 4)
+        theta = torch.randn(N, model.layout.size)
+        torch.testing.assert_close(model(theta, query, memory, True), model(theta, query, memory, False))
 
 
 def test_a_batch_norm_in_training_keeps_the_statistics_of_the_whole_batch() -> None:

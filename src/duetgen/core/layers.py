@@ -14,6 +14,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -104,9 +105,20 @@ class Call:
 
     @property
     def input(self) -> Tensor:
-        """What the layer reads."""
-        found: Tensor = self.args[0] if self.args else next(iter(self.kwargs.values()))
+        """What the layer reads: the first argument of its `forward`, by position or by name."""
+        found: Tensor = self.args[0] if self.args else self.kwargs[self.first]
         return found
+
+    @property
+    def first(self) -> str:
+        """The name of that argument, where it is given by name."""
+        known = list(inspect.signature(type(self.layer).forward).parameters)
+        return next((name for name in known if name in self.kwargs), next(iter(self.kwargs)))
+
+    def on(self, x: Tensor) -> Tensor:
+        """The layer's output for another input."""
+        given = ((x, *self.args[1:]), self.kwargs) if self.args else ((), {**self.kwargs, self.first: x})
+        return self.keep(self.forward(*given[0], **given[1]))
 
     def output(self) -> Tensor:
         """What the layer itself gives."""
@@ -146,6 +158,12 @@ def swapped(layer: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None
             held[own_name] = parameter
 
 
+def parameter_of(layer: nn.Module, name: str) -> Tensor:
+    """A layer's parameter, or what stands in its place, as in `torch.func.functional_call`."""
+    found: Tensor = attrgetter(name)(layer)
+    return found
+
+
 class Site(ABC):
     """What a type of layer is to theta."""
 
@@ -165,7 +183,7 @@ class Site(ABC):
     def parameters(self, layer: nn.Module) -> dict[str, Shape]:
         """The parameters that theta can hold values for, in the order of the layout."""
         names = [name for name in ("weight", "bias") if isinstance(getattr(layer, name, None), Tensor)]
-        return {name: tuple(layer.get_parameter(name).shape) for name in names}
+        return {name: tuple(parameter_of(layer, name).shape) for name in names}
 
     def matrices(self, layer: nn.Module) -> dict[str, tuple[int, int]]:
         """Those of them that are matrices, or lie in memory as one: rows and columns."""
@@ -176,10 +194,17 @@ class Site(ABC):
     def features(self, layer: nn.Module) -> Shape:
         """Sizes of the dimensions of the output that hold its features."""
 
-    def beside(self, layer: nn.Module, part: Tensor, output: Tensor) -> Tensor:
-        """Values for each feature [N, *] with the dimensions of an output [N, M, ..., *]."""
-        ones = output.dim() - part.dim()
-        return part.reshape(part.shape[0], *(1,) * ones, *part.shape[1:])
+    def behind(self, output: Tensor) -> int:
+        """How many dimensions of an output [N, M, ...] come after its features."""
+        return 0
+
+    def beside(self, part: Tensor, output: Tensor) -> Tensor:
+        """Values for each feature [N, *] with the dimensions and the dtype of an output [N, M, ..., *, ...]."""
+        behind = self.behind(output)
+        ones = output.dim() - part.dim() - behind
+        found = part.reshape(part.shape[0], *(1,) * ones, *part.shape[1:], *(1,) * behind)
+        # Under autocast, an output is narrower than the parameters.
+        return found if found.dtype == output.dtype else found.to(output.dtype)
 
     def reads(self, layer: nn.Module) -> int | None:
         """Width of the input's last dimension; None where this is no row of features."""
@@ -198,11 +223,11 @@ class LinearSite(Site):
 
     def features(self, layer: nn.Module) -> Shape:
         """The last dimension."""
-        return (layer.get_parameter("weight").shape[1 if self.transposed else 0],)
+        return (parameter_of(layer, "weight").shape[1 if self.transposed else 0],)
 
     def reads(self, layer: nn.Module) -> int | None:
         """The size of a row."""
-        return layer.get_parameter("weight").shape[0 if self.transposed else 1]
+        return parameter_of(layer, "weight").shape[0 if self.transposed else 1]
 
     def own(self, call: Call, own: Own) -> Tensor:
         """One batch of products."""
@@ -210,7 +235,7 @@ class LinearSite(Site):
         weight = own["weight"] if self.transposed else own["weight"].transpose(1, 2)
         found = torch.bmm(x.reshape(weight.shape[0], -1, weight.shape[1]), weight)
         if "bias" in own:
-            found = found + own["bias"].unsqueeze(1)
+            found = found + self.beside(own["bias"], found)
         return found.reshape(*x.shape[:-1], weight.shape[2])
 
 
@@ -225,21 +250,16 @@ class ConvSite(Site):
 
     def features(self, layer: nn.Module) -> Shape:
         """The channels."""
-        return (layer.get_parameter("weight").shape[0],)
+        return (parameter_of(layer, "weight").shape[0],)
 
-    def beside(self, layer: nn.Module, part: Tensor, output: Tensor) -> Tensor:
-        """Channels come before the dimensions that are convolved."""
-        return part.reshape(part.shape[0], 1, part.shape[1], *(1,) * (output.dim() - 3))
+    def behind(self, output: Tensor) -> int:
+        """Those that are convolved."""
+        return self.trailing - 1
 
     def own(self, call: Call, own: Own) -> Tensor:
         """One grouped convolution: the channels of all thetas side by side."""
         layer, weight = call.layer, own["weight"]
         assert isinstance(layer, nn.modules.conv._ConvNd)
-        if layer.padding_mode != "zeros":
-            raise NotPersonalisableError(
-                f"a convolution with {layer.padding_mode} padding takes weights of one device at a time",
-                "give it the kind scale",
-            )
         x = call.rows.split(call.input)
         count = weight.shape[0]
         found = self.convolve(
@@ -263,7 +283,7 @@ class EmbeddingSite(Site):
 
     def features(self, layer: nn.Module) -> Shape:
         """The last dimension."""
-        return (layer.get_parameter("weight").shape[1],)
+        return (parameter_of(layer, "weight").shape[1],)
 
     def own(self, call: Call, own: Own) -> Tensor:
         """Rows of each theta's own table."""
@@ -283,28 +303,53 @@ class EmbeddingSite(Site):
 class NormSite(Site):
     """Normalisations: their factor and shift of each feature."""
 
-    def __init__(self, channels: bool, normalise: Callable[[Any, Tensor], Tensor]) -> None:
-        self.batch_first, self.normalise = channels, normalise  # type: ignore[misc]
+    def __init__(self, normalise: Callable[[Any, Tensor], Tensor]) -> None:
+        self.normalise = normalise
 
     def matrices(self, layer: nn.Module) -> dict[str, tuple[int, int]]:
         """None: a factor for each feature, however these lie."""
         return {}
 
     def features(self, layer: nn.Module) -> Shape:
-        """As the layer's own weight; the channels, or the last dimensions."""
+        """As the layer's own weight."""
         return next(iter(self.parameters(layer).values()))
-
-    def beside(self, layer: nn.Module, part: Tensor, output: Tensor) -> Tensor:
-        """At the channels, or at the last dimensions."""
-        if self.batch_first:
-            return part.reshape(part.shape[0], 1, part.shape[1], *(1,) * (output.dim() - 3))
-        return super().beside(layer, part, output)
 
     def own(self, call: Call, own: Own) -> Tensor:
         """What is normalised, with each theta's own factor and shift."""
         found = call.rows.split(self.normalise(call.layer, call.input))
-        found = found * self.beside(call.layer, own["weight"], found)
-        return found + self.beside(call.layer, own["bias"], found) if "bias" in own else found
+        found = found * self.beside(own["weight"], found)
+        return found + self.beside(own["bias"], found) if "bias" in own else found
+
+
+class ChannelNormSite(NormSite):
+    """Those of channels, which follow the rows.
+
+    Args:
+        normalise: see `NormSite`.
+        dimensions: after the channels; all that there are by default, of layers that always read a batch.
+    """
+
+    batch_first = True
+
+    def __init__(self, normalise: Callable[[Any, Tensor], Tensor], dimensions: int | None = None) -> None:
+        super().__init__(normalise)
+        self.dimensions, self.trailing = dimensions, 1 + (dimensions or 0)  # type: ignore[misc]
+
+    def behind(self, output: Tensor) -> int:
+        """All that follow the channels."""
+        return output.dim() - 3 if self.dimensions is None else self.dimensions
+
+
+def _layer_norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+    return functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+
+
+def _rms_norm(layer: nn.RMSNorm, x: Tensor) -> Tensor:
+    return functional.rms_norm(x, layer.normalized_shape, eps=layer.eps)
+
+
+def _group_norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
+    return functional.group_norm(x, layer.num_groups, eps=layer.eps)
 
 
 def _batch_norm(layer: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
@@ -381,17 +426,82 @@ class AttentionSite(Site):
         return output
 
 
+class OwnForwardSite(Site):
+    """A layer of a known type that computes in another way: a subclass with a `forward` of its own (a masked weight, a
+    position in place of an id), or a convolution that pads with other than zeros. It is asked device by device.
+
+    Args:
+        site: of the type.
+    """
+
+    linear = False
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.trailing = site, site.trailing  # type: ignore[misc]
+
+    def axis(self, layer: nn.Module, batch_dim: int) -> int:
+        """As of the type."""
+        return self.site.axis(layer, batch_dim)
+
+    def parameters(self, layer: nn.Module) -> dict[str, Shape]:
+        """As of the type."""
+        return self.site.parameters(layer)
+
+    def matrices(self, layer: nn.Module) -> dict[str, tuple[int, int]]:
+        """As of the type."""
+        return self.site.matrices(layer)
+
+    def features(self, layer: nn.Module) -> Shape:
+        """As of the type."""
+        return self.site.features(layer)
+
+    def reads(self, layer: nn.Module) -> int | None:
+        """As of the type."""
+        return self.site.reads(layer)
+
+    def behind(self, output: Tensor) -> int:
+        """As of the type."""
+        return self.site.behind(output)
+
+    def beside(self, part: Tensor, output: Tensor) -> Tensor:
+        """As of the type, where the output has its features there."""
+        found = super().beside(part, output)
+        if any(own not in (1, size) for own, size in zip(found.shape[1:], output.shape[1:], strict=True)):
+            raise NotPersonalisableError(
+                f"a layer with a forward of its own gives rows of {list(output.shape[2:])}, and has its "
+                f"{part.shape[1]} features in another dimension than its type",
+                "give it the kind full",
+            )
+        return found
+
+    def own(self, call: Call, own: Own) -> Tensor:
+        """The layer itself, with one theta after the other."""
+        axis, found = call.rows.axis, []
+        for number, x in enumerate(call.rows.split(call.input)):
+            with swapped(call.layer, {name: value[number] for name, value in own.items()}):
+                found.append(call.on(x.movedim(0, axis)).movedim(axis, 0))
+        others = [*call.args[1:], *call.kwargs.values(), *(call.rest or ())]
+        if sum(isinstance(other, Tensor) for other in others) > (not call.args):
+            raise NotPersonalisableError(
+                f"a {type(call.layer).__name__} reads or gives several tensors in a forward of its own",
+                "give it the kind scale, or theta of one device at a time",
+            )
+        return torch.stack(found)
+
+
 SITES: dict[type[nn.Module], Site] = {
     nn.Linear: LinearSite(),
     nn.Conv1d: ConvSite(1),
     nn.Conv2d: ConvSite(2),
     nn.Conv3d: ConvSite(3),
     nn.Embedding: EmbeddingSite(),
-    nn.LayerNorm: NormSite(False, lambda norm, x: functional.layer_norm(x, norm.normalized_shape, eps=norm.eps)),
-    nn.RMSNorm: NormSite(False, lambda norm, x: functional.rms_norm(x, norm.normalized_shape, eps=norm.eps)),
-    nn.GroupNorm: NormSite(True, lambda norm, x: functional.group_norm(x, norm.num_groups, eps=norm.eps)),
-    nn.modules.batchnorm._BatchNorm: NormSite(True, _batch_norm),
-    nn.modules.instancenorm._InstanceNorm: NormSite(True, _instance_norm),
+    nn.LayerNorm: NormSite(_layer_norm),
+    nn.RMSNorm: NormSite(_rms_norm),
+    nn.GroupNorm: ChannelNormSite(_group_norm),
+    nn.modules.batchnorm._BatchNorm: ChannelNormSite(_batch_norm),
+    nn.InstanceNorm1d: ChannelNormSite(_instance_norm, 1),
+    nn.InstanceNorm2d: ChannelNormSite(_instance_norm, 2),
+    nn.InstanceNorm3d: ChannelNormSite(_instance_norm, 3),
     nn.MultiheadAttention: AttentionSite(),
 }
 """What can be made personal; a further type of layer is a `Site` and a line here."""
@@ -402,7 +512,8 @@ def site_of(layer: nn.Module) -> Site | None:
     """What a layer is to theta; None where it cannot take any."""
     for kind, site in SITES.items():
         if isinstance(layer, kind):
-            return site
+            as_its_type = type(layer).forward is kind.forward and getattr(layer, "padding_mode", "zeros") == "zeros"
+            return site if as_its_type else OwnForwardSite(site)
     # Known by its looks: the library that has it need not be there.
     weight = getattr(layer, "weight", None)
     if type(layer).__name__ != "Conv1D" or not isinstance(weight, nn.Parameter) or weight.dim() != 2:

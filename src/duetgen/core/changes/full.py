@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from duetgen.core.changes.change import Change
-from duetgen.core.layers import Call, Own, Site
+from duetgen.core.layers import Call, Own, Site, parameter_of
 
 MERGED_ROWS: Final = 64
 """From so many rows a theta on, the weights are added and there is one product: half the work for many candidates. For
@@ -37,7 +37,7 @@ class Full(Change):
         """Zeros, or the layer's own parameters where theta replaces them."""
         if self.residual:
             return super().origin(layer)
-        return torch.cat([layer.get_parameter(name).detach().flatten() for name in self.shapes])
+        return torch.cat([parameter_of(layer, name).detach().flatten() for name in self.shapes])
 
     def forward(self, call: Call, own: Own) -> Tensor:
         """One theta goes into the layer's own parameters; those of many devices are computed apart and added."""
@@ -51,7 +51,7 @@ class Full(Change):
         """The parameters that the layer shall have: [N, *]."""
         if not self.residual:
             return own
-        return {name: value + call.layer.get_parameter(name) for name, value in own.items()}
+        return {name: value + parameter_of(call.layer, name) for name, value in own.items()}
 
     def merges(self, call: Call) -> bool:
         """Whether parameters are added before the layer computes, rather than outputs after."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duetgen.core.changes.change import Change
-from duetgen.core.layers import Call, EmbeddingSite, LinearSite, Own, Site
+from duetgen.core.layers import Call, EmbeddingSite, LinearSite, Own, Site, parameter_of
 
 
 class LowRank(Change):
@@ -55,7 +55,7 @@ class LowRank(Change):
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
         """U and V of a core."""
         prefix = name.removesuffix("core").replace(".", "_")
-        return self.get_parameter(f"{prefix}left"), self.get_parameter(f"{prefix}right")
+        return parameter_of(self, f"{prefix}left"), parameter_of(self, f"{prefix}right")
 
     def forward(self, call: Call, own: Own) -> Tensor:
         """Rows of a linear layer or of an embedding are changed without a matrix of the layer's size."""
@@ -64,7 +64,7 @@ class LowRank(Change):
         whole = dict(zip(self.site.parameters(call.layer), (self.whole(call, *part) for part in own.items())))
         if call.rows.lead and self.site.linear:
             return call.output() + call.rows.join(self.site.own(call, whole))
-        merged = {name: value + call.layer.get_parameter(name) for name, value in whole.items()}
+        merged = {name: value + parameter_of(call.layer, name) for name, value in whole.items()}
         return self.together(call, own, merged) if call.rows.lead else call.output_with(merged)
 
     def whole(self, call: Call, name: str, value: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class LowRank(Change):
         if not name.endswith("core"):
             return value
         left, right = self.factors(name)
-        shape = call.layer.get_parameter(f"{name.removesuffix('core')}weight").shape
+        shape = parameter_of(call.layer, f"{name.removesuffix('core')}weight").shape
         return (left @ value @ right).reshape(-1, *shape)
 
     def shift(self, call: Call, own: Own) -> Tensor:
@@ -87,7 +87,7 @@ class LowRank(Change):
         else:
             narrow, turned, last = functional.linear(x, right), turned.transpose(1, 2), left.T
         mixed = torch.bmm(narrow.reshape(turned.shape[0], -1, self.rank), turned)
-        found = (mixed @ last).reshape(*narrow.shape[:-1], -1)
+        found = (mixed @ last).reshape(*narrow.shape[:-1], last.shape[1])
         if isinstance(self.site, EmbeddingSite):
             return self.site.shown(call, found)
-        return found + self.site.beside(call.layer, own["bias"], found) if "bias" in own else found
+        return found + self.site.beside(own["bias"], found) if "bias" in own else found

@@ -43,4 +43,4 @@ class Prefix(Change):
         x = call.rows.split(call.input)
         share = torch.softmax(x @ self.keys.T * self.keys.shape[1] ** -0.5, dim=-1)
         found = torch.bmm(share.reshape(own["values"].shape[0], -1, self.rank), own["values"])
-        return call.output() + call.rows.join(found.reshape(*share.shape[:-1], -1))
+        return call.output() + call.rows.join(found.reshape(*share.shape[:-1], found.shape[-1]))
