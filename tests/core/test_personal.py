@@ -1,5 +1,11 @@
 """Running a module with theta: nothing is left behind, and nothing goes by in silence."""
 
+import copy
+import io
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -125,6 +131,33 @@ def test_theta_that_would_not_be_trained_is_refused(again: bool, lead: tuple[int
         assert model(theta, torch.randn(2, 3)).shape == (2, 2)
 
 
+class Checkpointed(nn.Module):
+    """Keeps gradients, and computes a layer again in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.head(checkpoint(lambda x: torch.tanh(self.inner(x)), x, use_reentrant=False))
+        return output
+
+
+@pytest.mark.parametrize("kind", ["full", "scale"])
+@pytest.mark.parametrize("lead", [(2,), ()])
+def test_a_layer_that_is_computed_again_without_theta_is_refused(kind: str, lead: tuple[int, ...]) -> None:
+    model = personal(Checkpointed(), kind, "inner")
+    for trained in (True, False):  # the global parameters would get wrong gradients too
+        theta = torch.zeros(*lead, model.layout.size, requires_grad=trained)
+        with pytest.raises(NotPersonalisableError, match="again without theta in the backward pass"):
+            model(theta, torch.randn(2, 3))
+    with torch.no_grad():
+        assert model(theta, torch.randn(2, 3)).shape == (2, 2)
+    with torch.autograd.graph.save_on_cpu():
+        outside = personal(Checkpointed(), kind, "head")
+        assert outside(torch.zeros(outside.layout.size), torch.randn(2, 3)).shape == (2, 2)
+
+
 class Stepwise(nn.Module):
     """A recurrent network that has time first, and looks as if it had rows there."""
 
@@ -175,6 +208,72 @@ class TimeFirst(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.inner(x.transpose(0, 1)).transpose(0, 1)
         return output
+
+
+@dataclass
+class Output:
+    """What a model gives, in a class of its own."""
+
+    logits: Tensor
+
+
+OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
+    "dataclass": Output,
+    "distribution": lambda y: torch.distributions.Normal(y, 1.0),
+    "in lists": lambda y: {"all": [{"logits": y}]},
+    "masked": lambda y: torch.cat([y, torch.full_like(y, -torch.inf)], dim=-1),
+    "complex": lambda y: torch.complex(y, y),
+}
+
+
+@pytest.mark.parametrize("made", OUTPUTS.values(), ids=OUTPUTS)
+def test_devices_in_the_wrong_place_are_refused_whatever_the_model_gives(made: Callable[[Tensor], Any]) -> None:
+    class Given(TimeFirst):
+        def forward(self, x: Tensor) -> Any:
+            return made(super().forward(x))
+
+    module = Given()
+    with pytest.raises(WrongBatchDimensionError):
+        personal(module, "scale", "inner")(torch.zeros(4, 4), torch.randn(4, 4, 3))
+    told = Personal(module, {"inner": make_change(module, "inner", "scale")}, batch_dim={"": 0, "inner": 1})
+    told(torch.zeros(4, 4), torch.randn(4, 4, 3))
+    assert told.proved
+
+
+class WithStates(nn.Module):
+    """A recurrent network that gives its states too: [layers, devices, H], as many layers as devices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.lstm = nn.Linear(3, 3), nn.LSTM(3, 4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.lstm(self.inner(x))
+
+
+def test_states_of_as_many_layers_as_devices_are_no_wrong_place() -> None:
+    model, x = personal(WithStates(), "scale", "inner"), torch.randn(2, 5, 3)
+    theta = torch.randn(2, 6)
+    output, (state, _) = model(theta, x)
+    alone, (state_alone, _) = model(theta[1], x)
+    torch.testing.assert_close(output[1], alone[1])
+    torch.testing.assert_close(state[:, 1], state_alone[:, 1])
+
+
+class Detector(nn.Module):
+    """Gives what it finds, as much as there is: with another theta, more or less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [found[found[:, 0] > 0] for found in self.inner(x)] + [row for row in self.inner(x).flatten() if row > 0]
+
+
+def test_outputs_of_sizes_that_theta_changes() -> None:
+    torch.manual_seed(0)
+    assert personal(Detector(), "full", "inner")(torch.randn(2, 8), torch.randn(2, 9, 3))
 
 
 @pytest.mark.parametrize("kind", ["full", "low-rank", "scale", "prefix", "concat"])
@@ -239,3 +338,63 @@ def test_inputs_by_name_and_outputs_of_any_shape() -> None:
     theta = torch.randn(2, 4)
     assert torch.equal(model(torch.zeros(2, 4), x=x)["y"], model.module(x=x)["y"])
     torch.testing.assert_close(model(theta, x=x)["y"][1], model(theta[1], x=x)["y"][1])
+
+
+def test_threads_have_their_own_theta_and_leave_no_trace() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 2)).eval()
+    model, x = personal(module, "scale", "0,2"), torch.randn(8, 4)
+    thetas = [None, None, *torch.randn(3, model.layout.size)]
+    wanted = [model(theta, x) for theta in thetas]
+    wrong: list[int] = []
+
+    def run(number: int) -> None:
+        for _ in range(100):
+            theta = thetas[number]
+            found = model(theta, x) if number else module(x)  # the first one knows nothing of theta
+            if not torch.equal(found, wanted[number]):
+                wrong.append(number)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(len(thetas)) as pool:
+            list(pool.map(run, range(len(thetas))))
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert not any("forward" in vars(part) for part in module.modules())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("kind", ["full", "low-rank", "scale", "prefix", "concat"])
+def test_other_parameters_in_place_of_the_models(kind: str) -> None:
+    model, x = personal(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), kind, "0"), torch.randn(2, 3)
+    theta = torch.randn(2, model.layout.size)
+    others = {name: parameter * 2 for name, parameter in model.named_parameters()}
+    found = torch.func.functional_call(model, others, (theta, x))
+    model.load_state_dict(others)
+    torch.testing.assert_close(found, model(theta, x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (nn.Linear(4, 4), torch.randn(2, 4)),
+        (nn.Conv1d(4, 4, 1), torch.randn(2, 4, 3)),
+        (nn.Embedding(3, 4), torch.tensor([[1], [2]])),
+        (nn.LayerNorm(4), torch.randn(2, 4)),
+        (nn.RMSNorm(4), torch.randn(2, 4)),
+        (nn.GroupNorm(2, 4), torch.randn(2, 4, 3)),
+        (nn.BatchNorm1d(4), torch.randn(2, 4)),
+        (nn.InstanceNorm1d(4, affine=True), torch.randn(2, 4, 3)),
+        (nn.Conv1d(4, 4, 3, padding=1, padding_mode="circular"), torch.randn(2, 4, 3)),
+    ],
+)
+def test_a_personal_model_is_saved_and_copied_whole(layer: nn.Module, x: Tensor) -> None:
+    model = personal(layer.eval(), "full")
+    theta, file = torch.randn(2, model.layout.size), io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    for again in (torch.load(file, weights_only=False), copy.deepcopy(model)):
+        assert torch.equal(again(theta, x), model(theta, x))

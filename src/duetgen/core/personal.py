@@ -10,6 +10,7 @@ Shapes: P values in theta; `*` its leading dimensions.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -31,6 +32,10 @@ ROUNDED: Final = 1e-4
 """The same as a share of the output's norm, where all is computed in float32 or better: theta on the wrong steps of a
 sequence may do no more than a hundredth of what it does on its own."""
 EXACT: Final = (torch.float32, torch.float64)
+WHOLE: Final = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""What outputs may be that tell nothing of how far they are from others."""
+ONE_CALL: Final = threading.RLock()
+"""While a call with theta lasts, no other thread's changes layers, which two models may share."""
 
 
 class NothingDynamicError(LayoutMismatchError):
@@ -127,7 +132,7 @@ class Personal(nn.Module):
         Raises:
             LayoutMismatchError: theta does not fit the layout or the inputs.
             NotCalledError: a layer was not called, so that theta did nothing to it.
-            NotPersonalisableError: theta is to be trained, and a layer is computed without gradients.
+            NotPersonalisableError: theta is to be trained, and a layer is computed without gradients, or again.
             WrongBatchDimensionError: a device's theta meets rows of another device.
         """
         if theta is None:
@@ -151,8 +156,8 @@ class Personal(nn.Module):
     def _of_nobody(self, *inputs: Any, **options: Any) -> Any:
         """The output of no device, which is the module's own, of no rows."""
         output = self.module(*inputs, **options)
-        for found in pytree.tree_leaves(output):
-            if isinstance(found, Tensor) and found.dim() > self.batch_dim and found.shape[self.batch_dim]:
+        for found in tensors(output):
+            if found.dim() > self.batch_dim and found.shape[self.batch_dim]:
                 raise LayoutMismatchError(
                     "theta is of no device, and the inputs have rows", "give each device along the batch dimension one"
                 )
@@ -161,6 +166,7 @@ class Personal(nn.Module):
     def _run(self, theta: Tensor, *inputs: Any, **options: Any) -> Any:
         called: set[str] = set()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(ONE_CALL)
             stack.enter_context(without_shortcuts())
             for name, layer, change in self.by_name():
                 offset, size = self.layout.layers[name]
@@ -178,17 +184,21 @@ class Personal(nn.Module):
     def _changed(
         self, name: str, layer: nn.Module, change: Change, theta: Tensor, called: set[str]
     ) -> Callable[..., Any]:
-        original, lead = layer.forward, tuple(theta.shape[:-1])
+        original, lead, thread = layer.forward, tuple(theta.shape[:-1]), this_thread()
         parameter = next(layer.parameters())
         own = change.split(theta.reshape(-1, theta.shape[-1]).to(parameter.dtype))
         rows = Rows(lead, self._axes[name], change.site.trailing)
         trained = theta.requires_grad and torch.is_grad_enabled()
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            # What torch compiles it computes in this thread, and again as it was.
+            eager = not torch.compiler.is_compiling()
+            if eager and this_thread() != thread:  # another one runs the model without theta
+                return original(*args, **kwargs)
             called.add(name)
-            if trained and not torch.is_grad_enabled():
+            if (trained and not torch.is_grad_enabled()) or (eager and is_computed_again()):
                 raise NotPersonalisableError(
-                    f"{name or 'the model'} is computed without gradients: theta would not be trained there",
+                    f"{name or 'the model'} is computed without gradients, or again without theta in the backward pass",
                     "the model has torch.no_grad() or activation checkpointing around it: switch that off",
                 )
             call = Call(layer, original, args, kwargs, rows)
@@ -220,7 +230,7 @@ class Personal(nn.Module):
             if not self.residual:
                 theta_BP += self.origin()
             among, alone, other = (
-                pytree.tree_leaves(self._run_alike(theta, *inputs, **options))
+                list(tensors(self._run_alike(theta, *inputs, **options)))
                 for theta in (theta_BP, theta_BP[-1], theta_BP[0])
             )
         finally:
@@ -231,23 +241,56 @@ class Personal(nn.Module):
             and not torch.is_autocast_enabled("cpu")
             and all(parameter.dtype in EXACT for parameter in self.module.parameters())
         )
-        for found, *single in zip(among, alone, other, strict=True):
-            if not isinstance(found, Tensor) or found.dim() <= self.batch_dim or not found.is_floating_point():
-                continue
-            each, left = divmod(found.shape[self.batch_dim], lead[0])
-            if left or not each:
-                continue
-            own, wanted, foreign = (x.movedim(self.batch_dim, 0)[-each:].float() for x in (found, *single))
+
+        def fits(three: tuple[Tensor, Tensor, Tensor], dim: int) -> bool | None:
+            """Whether a device's rows lie there, None where theta does not tell."""
+            size = three[0].shape[dim] if three[0].dim() > dim else 0
+            alike = three[0].shape == three[1].shape == three[2].shape
+            if not size or size % lead[0] or not alike or three[0].dtype in WHOLE:
+                return None
+            rows = (x.detach().movedim(dim, 0)[-(size // lead[0]) :] for x in three)
+            own, wanted, foreign = (torch.view_as_real(x) if x.is_complex() else x.float() for x in rows)
+            # Infinite values, as of what is masked, are so for all.
+            own, wanted, foreign = (x.nan_to_num(0, 0, 0) for x in (own, wanted, foreign))
             effect, off = (foreign - wanted).norm(), (own - wanted).norm()
             allowed = ALIKE * effect
             if exact:
                 allowed = allowed.clamp(max=ROUNDED * wanted.norm())
-            if bool(torch.isfinite(effect)) and not bool(off <= allowed):
+            return bool(off <= allowed) if bool(effect) or bool(off) else None
+
+        outputs = list(zip(among, alone, other))
+        found = [fits(three, self.batch_dim) for three in outputs]
+        # Beside an output of the devices there may be others that have them elsewhere, as states of several layers.
+        elsewhere = True in found
+        for three, right in zip(outputs, found):
+            dims = range(three[0].dim()) if elsewhere else ()
+            if right is False and not any(fits(three, dim) for dim in dims):
                 raise WrongBatchDimensionError(
                     "a device's theta changes what the model computes for another device",
                     "tell where the devices lie, by layer where they differ: batch_dim={'encoder.*': 1}",
                 )
         self.proved = True
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def this_thread() -> int:
+    """Of those that may run one model at once."""
+    return threading.get_ident()
+
+
+def is_computed_again() -> bool:
+    """Whether activation checkpointing, in its form that keeps gradients, computes again what is computed now."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
+
+
+def tensors(output: Any) -> Iterator[Tensor]:
+    """All that are in an output, or in what an object of it holds, as a dataclass or a distribution."""
+    for found in pytree.tree_leaves(output):
+        if isinstance(found, Tensor):
+            yield found
+        elif hasattr(found, "__dict__") and not isinstance(found, type | nn.Module):
+            yield from tensors(list(vars(found).values()))
 
 
 @contextlib.contextmanager
