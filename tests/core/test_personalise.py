@@ -47,6 +47,19 @@ def test_names_ends_of_names_and_patterns(layers: list[str], names: list[str]) -
     assert list(choose(model(), dict.fromkeys(layers, "scale"))) == names
 
 
+def test_a_pattern_leaves_out_what_has_no_parameters() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4), nn.BatchNorm2d(4, affine=False), nn.GroupNorm(2, 4))
+    assert list(choose(plain, {"*": "scale"})) == ["0", "3"]
+
+
+def test_a_linear_layer_of_another_module_is_told_by_its_module() -> None:
+    class Linear(nn.Module):
+        """As quantised ones are called."""
+
+    with pytest.raises(NotPersonalisableError, match=r"0 is a tests\.core\.test_personalise\.Linear, which cannot"):
+        duetgen.personalise(nn.Sequential(Linear(), nn.Linear(2, 2)), "0", encoder=encoder())
+
+
 def test_the_first_pattern_says_the_kind() -> None:
     kinds = choose(model(), {"layers.0.linear1": "full", "linear1": "low-rank", "head": "scale"})
     assert kinds == {LINEARS[0]: "full", LINEARS[2]: "low-rank", "head": "scale"}
@@ -95,8 +108,15 @@ def test_more_that_is_refused() -> None:
     normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
     with pytest.raises(NotPersonalisableError, match="the weight of 0 is computed from other parameters"):
         duetgen.personalise(normed, "0", encoder=encoder())
-    with pytest.raises(NotPersonalisableError, match="has no size yet"):
-        duetgen.personalise(nn.Sequential(nn.LazyLinear(2)), "0", encoder=encoder())
+    for weight in ("in_proj_weight", "out_proj.weight"):
+        attention = nn.MultiheadAttention(4, 2)
+        owner, _, own = weight.rpartition(".")
+        nn.utils.parametrizations.spectral_norm(attention.get_submodule(owner), own)
+        with pytest.raises(NotPersonalisableError, match=f"the {own} of 0 is computed from other parameters"):
+            duetgen.personalise(nn.Sequential(attention), "0", kind="low-rank", encoder=encoder())
+    for layer in ("0", "1"):
+        with pytest.raises(NotPersonalisableError, match="0 has no size yet"):
+            duetgen.personalise(nn.Sequential(nn.LazyLinear(2), nn.Linear(2, 2)), layer, encoder=encoder())
     quantised = nn.Sequential(nn.Linear(2, 2))
     quantised[0].weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)
     with pytest.raises(NotPersonalisableError, match=r"is quantised to torch\.int8"):

@@ -19,7 +19,7 @@ from duetgen.core.changes import KINDS, Change
 from duetgen.core.duet import Duet
 from duetgen.core.encoders import Encoder
 from duetgen.core.generator import GeneratorConfig
-from duetgen.core.layers import LinearSite, NotPersonalisableError, site_of
+from duetgen.core.layers import SITES, LinearSite, NotPersonalisableError, site_of
 from duetgen.core.personal import Personal
 from duetgen.errors import DuetError, did_you_mean
 
@@ -170,6 +170,10 @@ def choose(model: nn.Module, wanted: Mapping[str, str]) -> dict[str, str]:
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise NotPersonalisableError("the model is scripted or traced", "personalise the model that it was made from")
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            unsized = name.rpartition(".")[0]
+            raise NotPersonalisableError(f"{unsized} has no size yet", "run the model once before it is made personal")
     # A layer that has two names is meant by both, and has the first one.
     modules = dict(model.named_modules(remove_duplicate=False))
     first = {module: name for name, module in reversed(modules.items())}
@@ -186,7 +190,7 @@ def choose(model: nn.Module, wanted: Mapping[str, str]) -> dict[str, str]:
         else:
             found = [name for name in modules if name and matches(name, pattern)] or [""] * (pattern == "")
             if "*" in pattern:
-                found = [name for name in found if site_of(modules[name]) is not None and name not in inside]
+                found = [name for name in found if can_take(modules[name]) and name not in inside]
         if not found:
             otherwise = (
                 "it leaves out the last one" if pattern == ALL_LINEAR else "see model.named_modules() for the names"
@@ -210,9 +214,14 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
 
 
+def can_take(module: nn.Module) -> bool:
+    """Whether a layer is of a type that takes theta and has parameters, as a norm need not."""
+    return site_of(module) is not None and next(module.parameters(recurse=False), None) is not None
+
+
 def is_linear(module: nn.Module) -> bool:
     """Whether it is a linear layer, of torch or of GPT-style models."""
-    return isinstance(site_of(module), LinearSite)
+    return isinstance(module, nn.Linear) or isinstance(site_of(module), LinearSite)
 
 
 def make_change(model: nn.Module, name: str, kind: str, rank: int = 8, residual: bool = True) -> Change:
@@ -230,20 +239,18 @@ def make_change(model: nn.Module, name: str, kind: str, rank: int = 8, residual:
         inside = [own for own, module in layer.named_modules(prefix=name) if site_of(module) is not None]
         known_layers = "name linear layers, convolutions, embeddings, norms, or nn.MultiheadAttention"
         raise NotPersonalisableError(
-            f"{name or 'the model'} is a {type(layer).__name__}, which cannot take theta",
+            f"{name or 'the model'} is a {called(layer)}, which cannot take theta",
             f"name a layer inside of it, as {inside[0]}" if inside else known_layers,
         )
     if rank < 1:
         raise NotPersonalisableError(f"a rank of {rank} is none", "give 1 or more")
-    computed = [part for part in ("weight", "bias") if not isinstance(getattr(layer, part, None), nn.Parameter | None)]
+    computed = [part for owner in layer.modules() for part in computed_parts(owner)]
     if computed:
         raise NotPersonalisableError(
             f"the {computed[0]} of {name} is computed from other parameters",
             "remove the parametrization first: torch.nn.utils.parametrize.remove_parametrizations",
         )
     parameter = next(layer.parameters(recurse=False), None)
-    if isinstance(parameter, nn.parameter.UninitializedParameter):
-        raise NotPersonalisableError(f"{name} has no size yet", "run the model once before it is made personal")
     if parameter is None:
         raise NotPersonalisableError(f"{name} has no parameters of its own", "name a layer that has")
     if not parameter.is_floating_point():
@@ -253,6 +260,20 @@ def make_change(model: nn.Module, name: str, kind: str, rank: int = 8, residual:
     change = known(layer, site, rank)
     change.residual = residual
     return change.to(parameter.device, parameter.dtype)
+
+
+def called(layer: nn.Module) -> str:
+    """What the type of a layer is called, with its module where a type that takes theta is called so too."""
+    own = type(layer)
+    known = any(own.__name__ == kind.__name__ for kind in SITES)
+    return f"{own.__module__}.{own.__name__}" if known else own.__name__
+
+
+def computed_parts(module: nn.Module) -> list[str]:
+    """Parameters of a module that are computed from others at each call, by a parametrization or its older form."""
+    parametrized = getattr(module, "parametrizations", ())
+    older = [part for part in ("weight", "bias") if not isinstance(getattr(module, part, None), nn.Parameter | None)]
+    return [*parametrized, *older]
 
 
 def spread(batch_dim: int | Mapping[str, int], names: Iterable[str]) -> int | dict[str, int]:
