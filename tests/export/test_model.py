@@ -364,6 +364,40 @@ def test_inputs_may_have_rows_in_any_dimension_or_none(tmp_path: Path) -> None:
             device.run({"x": x.numpy(), "state": state[:, :4].numpy(), "temperature": 0.5})
 
 
+class Keywords(nn.Module):
+    """Takes its inputs by name alone, and can do without one in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(3, 2)
+
+    def forward(
+        self, *, x: torch.Tensor, mask: torch.Tensor | None = None, kind: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        found = self.first(x) if mask is None else self.first(x) * mask
+        found = found if kind is None else found + 10 * self.second(kind)
+        output: torch.Tensor = self.head(found)
+        return output
+
+
+def test_inputs_are_told_by_the_names_of_forward_in_any_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    duet = duetgen.personalise(Keywords(), "first", kind="full", encoder=PooledEncoder(nn.Linear(3, 8), 8)).eval()
+    inputs = {"kind": torch.randn(3, 2), "x": torch.randn(3, 2)}
+    bundle = export_model(duet, tmp_path / "b", key=KEY, name="no", inputs=inputs, histories=np.ones((2, 3, 3)))
+    assert [spec.name for spec in bundle.manifest.model.inputs] == ["kind", "x"]  # type: ignore[union-attr]
+    with PersonalModel(bundle.root) as device, torch.no_grad():
+        found = device.run({name: tensor.numpy() for name, tensor in inputs.items()})
+        np.testing.assert_allclose(found, duet.personal(None, **inputs), atol=1e-5)
+
+
+def test_an_input_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
+    duet = duetgen.personalise(Stateful(), "head", encoder=PooledEncoder(nn.Linear(3, 8), 8)).eval()
+    inputs = {"x": torch.randn(3, 6, 3), "temperature": torch.ones(3, 1), "more": torch.ones(3, 1)}
+    with pytest.raises(NotExportableError, match="the input temperature is number 2, and number 3 of"):
+        export_model(duet, tmp_path / "b", key=KEY, name="no", inputs=inputs, histories=np.ones((2, 3, 3)))
+
+
 class Padded(nn.Module):
     """A transformer encoder over padded sequences, whose padding counts in the mean."""
 

@@ -6,6 +6,7 @@ Shapes: U devices, L samples of a history, N rows of the device's inputs, P valu
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -57,19 +58,44 @@ class DeviceGraph(nn.Module):
 
     origin_P: Tensor
 
-    def __init__(self, duet: Duet, output: Output) -> None:
+    def __init__(self, duet: Duet, output: Output, names: Sequence[str]) -> None:
         super().__init__()
         self.personal, self.output = duet.personal, output
+        self.names = names if are_named(duet.personal.module, names) else ()
         self.register_buffer("origin_P", duet.personal.origin())
 
     def itself(self, *inputs: Tensor) -> Tensor:
         """The global model's output, by whatever way it computes where nothing is changed."""
-        return self.output(self.personal(None, *inputs))
+        return self.run(None, inputs)
 
     def forward(self, theta_1P: Tensor, *inputs: Tensor) -> Tensor:
         """The model's output, with theta counted from the global model."""
         theta_P = theta_1P.squeeze(0)
-        return self.output(self.personal(theta_P if self.personal.residual else theta_P + self.origin_P, *inputs))
+        return self.run(theta_P if self.personal.residual else theta_P + self.origin_P, inputs)
+
+    def run(self, theta_P: Tensor | None, inputs: Sequence[Tensor]) -> Tensor:
+        """The model with its inputs by name where it knows them so, else one after the other."""
+        given, options = ((), dict(zip(self.names, inputs))) if self.names else (inputs, {})
+        return self.output(self.personal(theta_P, *given, **options))
+
+
+def are_named(model: nn.Module, names: Sequence[str]) -> bool:
+    """Whether inputs are called as the model's `forward` calls them, all of them; else they are told by their place.
+
+    Raises:
+        NotExportableError: one is called so, and lies in another place.
+    """
+    known = inspect.signature(model.forward).parameters.values()
+    named = [one.name for one in known if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    if set(names) <= set(named):
+        return True
+    for place, name in enumerate(names):
+        if name in named and named.index(name) != place:
+            raise NotExportableError(
+                f"the input {name} is number {place + 1}, and number {named.index(name) + 1} of the model's forward",
+                f"name all inputs as forward does: {', '.join(named)}"[:300],
+            )
+    return False
 
 
 class GeneratorGraph(nn.Module):
@@ -114,7 +140,8 @@ def export_model(
         out: the bundle's folder.
         key: signs the manifest, see `export.keys`.
         name: of the bundle, for people.
-        inputs: one example of each of the model's inputs by name, in the order of its `forward`, for at least two rows.
+        inputs: one example of each of the model's inputs, for at least two rows: by the names that `forward` has for
+            them, or by other names and in its order.
         histories: those of some devices, each a list or array of samples as the device observes them, oldest first;
             they tell what a plausible theta is, so the more the better.
         samples: how a sample travels: `ids` (whole numbers from 1), `float32`, `int32`, `uint8` (pixels), or `image`
@@ -147,7 +174,10 @@ def export_model(
     read = [sample.read(sample.join(history), longest, vocabulary) for history in packed]
     made = {input_name: as_exported(tensor) for input_name, tensor in inputs.items()}
 
-    device_graph, generator_graph = DeviceGraph(whole_duet, output).eval(), GeneratorGraph(whole_duet).eval()
+    device_graph, generator_graph = (
+        DeviceGraph(whole_duet, output, tuple(inputs)).eval(),
+        GeneratorGraph(whole_duet).eval(),
+    )
     try:
         with torch.no_grad():
             shown = device_graph(torch.zeros(1, layout.size), *made.values())
