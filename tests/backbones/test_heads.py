@@ -8,6 +8,7 @@ from duetgen.backbones import BACKBONES, BackboneConfig
 from duetgen.backbones.heads import head_layers
 from duetgen.comparison.methods.changes import with_settings
 from duetgen.core import GeneratorConfig, Theta
+from duetgen.core.layers import OwnForwardSite
 from duetgen.recommender import HistoryConfig, ModelConfig, Recommender
 from duetgen.training import TrainConfig, check_config
 from duetgen.training.config import InvalidConfigError
@@ -34,6 +35,12 @@ def test_layers_by_kind(kind: str) -> None:
     assert [type(layer) for layer in head.module.children()] == [nn.Linear, nn.SiLU, nn.Linear, nn.SiLU, nn.Linear]
     personal = ["0"] if kind == "concat" else ["0", "2", "4"]
     assert [(name, change.kind) for name, _, change in head.by_name()] == [(name, kind) for name in personal]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_layers_of_a_head_are_computed_for_all_devices_at_once(name: str) -> None:
+    head = make(name, "full").backbone.head
+    assert all(not isinstance(change.site, OwnForwardSite) for _, _, change in head.by_name())
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ class InterestLinear(nn.Linear):
     it multiplies keys and candidates once, rather than what becomes of them for each window and candidate.
     """
 
+    as_its_type = True
+
     def forward(self, input: Tensor | Interest) -> Tensor:
         """The layer's output: [*, C, 4D]."""
         if isinstance(input, Tensor):

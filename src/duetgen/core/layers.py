@@ -164,6 +164,11 @@ def parameter_of(layer: nn.Module, name: str) -> Tensor:
     return found
 
 
+def narrowed(part: Tensor, output: Tensor) -> Tensor:
+    """Values in the dtype of an output, which under autocast is narrower than that of the parameters."""
+    return part if part.dtype == output.dtype else part.to(output.dtype)
+
+
 class Site(ABC):
     """What a type of layer is to theta."""
 
@@ -202,9 +207,7 @@ class Site(ABC):
         """Values for each feature [N, *] with the dimensions and the dtype of an output [N, M, ..., *, ...]."""
         behind = self.behind(output)
         ones = output.dim() - part.dim() - behind
-        found = part.reshape(part.shape[0], *(1,) * ones, *part.shape[1:], *(1,) * behind)
-        # Under autocast, an output is narrower than the parameters.
-        return found if found.dtype == output.dtype else found.to(output.dtype)
+        return narrowed(part, output).reshape(part.shape[0], *(1,) * ones, *part.shape[1:], *(1,) * behind)
 
     def reads(self, layer: nn.Module) -> int | None:
         """Width of the input's last dimension; None where this is no row of features."""
@@ -235,7 +238,7 @@ class LinearSite(Site):
         weight = own["weight"] if self.transposed else own["weight"].transpose(1, 2)
         found = torch.bmm(x.reshape(weight.shape[0], -1, weight.shape[1]), weight)
         if "bias" in own:
-            found = found + self.beside(own["bias"], found)
+            found = found + narrowed(own["bias"], found).unsqueeze(1)
         return found.reshape(*x.shape[:-1], weight.shape[2])
 
 
@@ -428,7 +431,8 @@ class AttentionSite(Site):
 
 class OwnForwardSite(Site):
     """A layer of a known type that computes in another way: a subclass with a `forward` of its own (a masked weight, a
-    position in place of an id), or a convolution that pads with other than zeros. It is asked device by device.
+    position in place of an id), or a convolution that pads with other than zeros. It is asked device by device. A class
+    whose attribute `as_its_type` is true says that it computes as its type does, and is faster.
 
     Args:
         site: of the type.
@@ -512,8 +516,8 @@ def site_of(layer: nn.Module) -> Site | None:
     """What a layer is to theta; None where it cannot take any."""
     for kind, site in SITES.items():
         if isinstance(layer, kind):
-            as_its_type = type(layer).forward is kind.forward and getattr(layer, "padding_mode", "zeros") == "zeros"
-            return site if as_its_type else OwnForwardSite(site)
+            same = type(layer).forward is kind.forward or getattr(layer, "as_its_type", False)
+            return site if same and getattr(layer, "padding_mode", "zeros") == "zeros" else OwnForwardSite(site)
     # Known by its looks: the library that has it need not be there.
     weight = getattr(layer, "weight", None)
     if type(layer).__name__ != "Conv1D" or not isinstance(weight, nn.Parameter) or weight.dim() != 2:
