@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reaso
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 HOWS = ("two", "nodes")
+RUNS = [*(("two", name) for name in together.CONFIGS), *(("nodes", name) for name in together.SOME)]
 
 
 def free_port() -> int:
@@ -102,7 +103,7 @@ def one(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def several(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What two make of them, on one machine and on two; those on one stop in another run, and the second is killed."""
     found = {how: tmp_path_factory.mktemp(how) for how in HOWS}
-    with running(nodes(dataset, found["nodes"], "whole")) as started:
+    with running(nodes(dataset, found["nodes"], "some")) as started:
         for node, process in enumerate(started):
             ended(process, found["nodes"] / f"told-{node}")
     with running(two(dataset, found["two"], "whole", "cut", "killed")) as (first, _):
@@ -118,8 +119,7 @@ def found_by(out: Path) -> list[dict[str, Any]]:
     return [json.loads((out / f"found-{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", together.CONFIGS)
+@pytest.mark.parametrize(("how", "name"), RUNS)
 def test_they_train_what_one_trains(one: Path, several: dict[str, Path], how: str, name: str) -> None:
     steps = json.loads((one / "found-0.json").read_text())[name]
     assert [found[name] for found in found_by(several[how])] == [steps, steps]
@@ -136,7 +136,7 @@ def test_they_train_what_one_trains(one: Path, several: dict[str, Path], how: st
 
 
 @pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", ["duet", "advised"])
+@pytest.mark.parametrize("name", together.SOME)
 def test_validation_is_that_of_one_on_the_same_weights(
     several: dict[str, Path], dataset: Dataset, how: str, name: str
 ) -> None:
@@ -146,8 +146,7 @@ def test_validation_is_that_of_one_on_the_same_weights(
     assert validate(run.model, dataset, limit_devices=5000, seed=0) == pytest.approx(run.environment.best, abs=1e-9)
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", together.CONFIGS)
+@pytest.mark.parametrize(("how", "name"), RUNS)
 def test_all_are_told_the_end_that_the_folder_keeps(several: dict[str, Path], how: str, name: str) -> None:
     kept = load_run(several[how] / name).environment
     epochs = together.CONFIGS[name].optimiser.epochs
