@@ -112,13 +112,14 @@ class Call:
     @property
     def first(self) -> str:
         """The name of that argument, where it is given by name."""
-        known = list(inspect.signature(type(self.layer).forward).parameters)
+        known = inspect.signature(type(self.layer).forward).parameters
         return next((name for name in known if name in self.kwargs), next(iter(self.kwargs)))
 
     def on(self, x: Tensor) -> Tensor:
         """The layer's output for another input."""
-        given = ((x, *self.args[1:]), self.kwargs) if self.args else ((), {**self.kwargs, self.first: x})
-        return self.keep(self.forward(*given[0], **given[1]))
+        if self.args:
+            return self.keep(self.forward(x, *self.args[1:], **self.kwargs))
+        return self.keep(self.forward(**{**self.kwargs, self.first: x}))
 
     def output(self) -> Tensor:
         """What the layer itself gives."""

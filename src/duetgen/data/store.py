@@ -254,7 +254,9 @@ class Dataset:
                 "prepare the logs again with this version of duetgen",
             )
         self.manifest = decode_sealed(content, Manifest, refuse)
-        self._place, self._verified = self.root.absolute(), set(verified)
+        # Files are opened later, perhaps from another working folder.
+        self._place = self.root.absolute()
+        self._verified = set(verified)
         self.events = self._array("sequences/events.npy", np.int32, (None,))
         self.offsets: Int64 = np.asarray(self._array("sequences/offsets.npy", np.int64, (None,)))
         self.bounds: Int64 = np.asarray(self._array("sequences/bounds.npy", np.int64, (len(self.offsets) - 1, 2)))

@@ -75,8 +75,9 @@ class DeviceGraph(nn.Module):
 
     def run(self, theta_P: Tensor | None, inputs: Sequence[Tensor]) -> Tensor:
         """The model with its inputs by name where it knows them so, else one after the other."""
-        given, options = ((), dict(zip(self.names, inputs))) if self.names else (inputs, {})
-        return self.output(self.personal(theta_P, *given, **options))
+        if self.names:
+            return self.output(self.personal(theta_P, **dict(zip(self.names, inputs))))
+        return self.output(self.personal(theta_P, *inputs))
 
 
 def are_named(model: nn.Module, names: Sequence[str]) -> bool:
@@ -174,10 +175,8 @@ def export_model(
     read = [sample.read(sample.join(history), longest, vocabulary) for history in packed]
     made = {input_name: as_exported(tensor) for input_name, tensor in inputs.items()}
 
-    device_graph, generator_graph = (
-        DeviceGraph(whole_duet, output, tuple(inputs)).eval(),
-        GeneratorGraph(whole_duet).eval(),
-    )
+    device_graph = DeviceGraph(whole_duet, output, tuple(inputs)).eval()
+    generator_graph = GeneratorGraph(whole_duet).eval()
     try:
         with torch.no_grad():
             shown = device_graph(torch.zeros(1, layout.size), *made.values())
