@@ -263,7 +263,7 @@ def test_a_batch_norm_in_training_keeps_the_statistics_of_the_whole_batch() -> N
 
 
 def test_padding_of_an_embedding_stays_zero() -> None:
-    for kind in ("full", "low-rank"):
+    for kind in ("full", "low-rank", "scale", "concat"):
         model, _ = made(kind, "embedding")
         embedding = model.module
         assert isinstance(embedding, nn.Embedding)

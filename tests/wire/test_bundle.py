@@ -63,6 +63,14 @@ def test_a_bundle_opens_and_tells_itself(bundle_folder: Path) -> None:
     assert len(bundle.canary().theta) == manifest.size
 
 
+def test_a_relative_path_outlives_a_change_of_folder(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle_folder.parent)
+    bundle = open_bundle(Path(bundle_folder.name))
+    monkeypatch.chdir("/")
+    assert bundle.root == Path(bundle_folder.name)
+    assert len(bundle.items().ids) == bundle.manifest.vocabulary
+
+
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     refused(tmp_path, "is not a bundle")
     refused(tmp_path / "nowhere", "is not a bundle")

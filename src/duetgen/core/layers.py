@@ -214,6 +214,10 @@ class Site(ABC):
         """Width of the input's last dimension; None where this is no row of features."""
         return None
 
+    def shown(self, call: Call, part: Tensor) -> Tensor:
+        """Of what theta makes of an output, or of each of its features: what counts, by rows [N, M, ...]."""
+        return part
+
     @abstractmethod
     def own(self, call: Call, own: Own) -> Tensor:
         """What the layer computes with each theta's own parameters, by rows: [N, M, ...]."""
@@ -296,12 +300,12 @@ class EmbeddingSite(Site):
         own_ids = ids + first.view(-1, *(1,) * (ids.dim() - 1))
         return self.shown(call, functional.embedding(own_ids, table.flatten(0, 1)))
 
-    def shown(self, call: Call, found: Tensor) -> Tensor:
-        """Rows found for the input's ids, zeros for padding."""
+    def shown(self, call: Call, part: Tensor) -> Tensor:
+        """Zeros for padding."""
         assert isinstance(call.layer, nn.Embedding)
         if call.layer.padding_idx is None:
-            return found
-        return found * (call.rows.split(call.input) != call.layer.padding_idx).unsqueeze(-1)
+            return part
+        return part * (call.rows.split(call.input) != call.layer.padding_idx).unsqueeze(-1)
 
 
 class NormSite(Site):

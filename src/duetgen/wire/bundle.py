@@ -281,6 +281,8 @@ class Bundle:
     root: Path
     manifest: Manifest
     signature: Signature
+    place: Path
+    """Where the root is: files are read later, perhaps from another working folder."""
 
     def read(self, name: str) -> bytes:
         """A file's content.
@@ -291,7 +293,7 @@ class Bundle:
         expected = self.manifest.files.get(name)
         if expected is None:
             raise InvalidBundleError(f"a bundle has no file {name!r}", f"it has {', '.join(FILES)}")
-        path = self.root / name
+        path = self.place / name
         try:
             content = read_regular(path, expected.bytes + 1)
         except OSError as cause:
@@ -430,7 +432,7 @@ def open_bundle(
         ) from cause
     signed = verify_manifest(content, signature, trusted, str(root / MANIFEST))
     manifest = decode_manifest(content, str(root / MANIFEST))
-    bundle = Bundle(root, manifest, signed)
+    bundle = Bundle(root, manifest, signed, root.absolute())
     sizes = check_folder(root)
     for name in (name for name in files if name in manifest.files):
         if sizes.get(name) != manifest.files[name].bytes:

@@ -77,11 +77,6 @@ class TestNames:
         with pytest.raises(errors.MissingColumnError, match="no column 'stars'"):
             find_columns(names, PATH, Columns(ignore=("stars",)))
 
-    def test_a_number_where_there_is_a_header(self) -> None:
-        with pytest.raises(errors.MissingColumnError) as caught:
-            find_columns(["user", "item"], PATH, Columns(user="1"))
-        assert "--no-header" in caught.value.hint
-
     @given(st.text(max_size=40).map(lambda text: text.replace("\n", "")))
     def test_any_line_is_a_header_or_refused(self, line: str) -> None:
         try:

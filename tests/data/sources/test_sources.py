@@ -382,6 +382,17 @@ class TestTable:
         name = {",": "comma", "|": "bar", ";": "semicolon", " ": "blanks"}[stands]
         assert refusal.value.hint == f"its first line has another separator: --separator {name}"
 
+    @pytest.mark.parametrize("columns", [Columns(), Columns(user="1"), Columns(user="Who")])
+    @pytest.mark.parametrize("source", ["auto", "table"])
+    def test_only_the_first_line_of_a_text_may_be_an_event(self, source: str, columns: Columns, write: Write) -> None:
+        for name, content, may in (
+            ("log.csv", "who,what\na,x\n", True),
+            ("log.jsonl", '{"who": "a", "what": "x"}\n', False),
+        ):
+            with pytest.raises(errors.MissingColumnError) as refusal:
+                read(write(name, content), source, columns=columns)
+            assert ("--no-header" in refusal.value.hint) == may
+
     def test_without_time_and_rating(self, write: Write) -> None:
         assert read(write("log.csv", "user,item\na,x\n")).events.columns == ["user", "item"]
 

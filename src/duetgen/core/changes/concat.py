@@ -34,4 +34,4 @@ class Concat(Change):
         """Adds `z Uᵀ`."""
         output = call.rows.split(call.output())
         shift = (own["vector"] @ self.of_vector.T).reshape(-1, *self.features)
-        return call.rows.join(output + self.site.beside(shift, output))
+        return call.rows.join(output + self.site.shown(call, self.site.beside(shift, output)))

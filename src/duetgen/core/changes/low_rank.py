@@ -88,6 +88,5 @@ class LowRank(Change):
             narrow, turned, last = functional.linear(x, right), turned.transpose(1, 2), left.T
         mixed = torch.bmm(narrow.reshape(turned.shape[0], -1, self.rank), turned)
         found = (mixed @ last).reshape(*narrow.shape[:-1], last.shape[1])
-        if isinstance(self.site, EmbeddingSite):
-            return self.site.shown(call, found)
-        return found + self.site.beside(own["bias"], found) if "bias" in own else found
+        found = found + self.site.beside(own["bias"], found) if "bias" in own else found
+        return self.site.shown(call, found)

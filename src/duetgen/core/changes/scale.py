@@ -28,5 +28,5 @@ class Scale(Change):
     def forward(self, call: Call, own: Own) -> Tensor:
         """Scales and shifts the output."""
         output = call.rows.split(call.output())
-        scale, shift = (self.site.beside(own[name], output) for name in ("scale", "shift"))
+        scale, shift = (self.site.shown(call, self.site.beside(own[name], output)) for name in ("scale", "shift"))
         return call.rows.join(output * (1 + scale) + shift)

@@ -141,10 +141,7 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
     given = {role: getattr(chosen, role) for role in SYNONYMS}
     for name in [*given.values(), *chosen.ignore]:
         if name is not None and name not in names:
-            numbered = name.isdecimal() and "if the first line is an event, say --no-header; "
-            raise MissingColumnError(
-                f"{path} has no column {name!r}", f"{numbered or ''}its columns are: {listed(names)}"
-            )
+            raise MissingColumnError(f"{path} has no column {name!r}", f"its columns are: {listed(names)}")
     taken = {name for name in given.values() if name is not None} | set(chosen.ignore)
     roles: dict[str, int] = {}
     for role, synonyms in SYNONYMS.items():
@@ -173,9 +170,15 @@ def find_columns(names: Sequence[str], path: Path, chosen: Columns | None = None
         options = " and ".join(f"{OPTIONS[role]} NAME" for role in lacking)
         raise MissingColumnError(
             f"{path} has no column for the {' and the '.join(lacking)}; its columns are: {listed(names)}",
-            f"say which with {options}; if the first line is an event and no header, add --no-header and give numbers",
+            f"say which with {options}",
         )
     return Found(list(names), _distinct(roles))
+
+
+def or_no_header(refused: MissingColumnError) -> MissingColumnError:
+    """The refusal of a text, whose first line may be an event as well."""
+    words = "if the first line is an event and no header, add --no-header and give numbers"
+    return MissingColumnError(refused.message, f"{refused.hint}; {words}")
 
 
 def _refuse_same_name(hits: Sequence[int], names: Sequence[str], path: Path) -> None:

@@ -16,7 +16,7 @@ import polars as pl
 from duetgen.data.errors import BadSettingError, MissingColumnError
 from duetgen.data.sources.dates import parse_date
 from duetgen.data.sources.files import open_input
-from duetgen.data.sources.header import Find, Found, header_of, is_number, separator_of, split_line
+from duetgen.data.sources.header import Find, Found, header_of, is_number, or_no_header, separator_of, split_line
 from duetgen.data.sources.lines import BLANKS, SAMPLE_ROWS, Block, blocks, fields, sample, stray_quotes
 from duetgen.data.sources.objects import first_of_objects, read_objects
 from duetgen.data.sources.parquet import PARQUET_MAGIC, first_of_parquet, read_parquet
@@ -131,11 +131,13 @@ def _read_text(path: Path, find: Find, header: bool, separator: str | None) -> I
             try:
                 found = find(names if header else [str(i + 1) for i in range(len(names))])
             except MissingColumnError as cause:
-                if told is None or len(names) > 1 or len(header_of(line)[1]) == 1:
-                    raise
-                other = next(name for name, sign in SEPARATOR_NAMES.items() if sign == separator_of(line))
-                hint = f"its first line has another separator: --separator {other}"
-                raise MissingColumnError(cause.message, hint) from cause
+                if told is not None and len(names) == 1 < len(header_of(line)[1]):
+                    other = next(name for name, sign in SEPARATOR_NAMES.items() if sign == separator_of(line))
+                    hint = f"its first line has another separator: --separator {other}"
+                    raise MissingColumnError(cause.message, hint) from cause
+                if header:
+                    raise or_no_header(cause) from cause
+                raise
             block = block.skip(first + 1) if header else block
         frame = fields(block, separator, len(found.names), quoted=quoted)
         broken = _broken(frame, block, found, path, separator)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from duetgen.data.errors import AmbiguousColumnError, SourceUndetectedError
-from duetgen.data.sources.header import Found, find_columns, is_header, numbered_columns
+from duetgen.data.errors import MissingColumnError, SourceUndetectedError
+from duetgen.data.sources.header import Found, find_columns, is_header, numbered_columns, or_no_header
 from duetgen.data.sources.log import Columns, Reading
 from duetgen.data.sources.raw import Raw, read_raw
 from duetgen.data.sources.source import Head, Reader
-from duetgen.errors import DuetError
 
 
 class Table(Reader):
@@ -37,11 +36,9 @@ class Table(Reader):
             )
         try:
             find_columns(head.names, head.path)
-        except AmbiguousColumnError:  # Names that are known twice are names.
-            raise
-        except DuetError:
+        except MissingColumnError as cause:
             if is_header(head.first):
-                raise
+                raise or_no_header(cause) from None
             return False
         return True
 
