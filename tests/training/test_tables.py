@@ -12,6 +12,7 @@ from tests.training.test_loop import SMALL
 from tests.training.together import PowerCutError, Steps, cut
 from torch import Tensor, nn
 
+from duetgen.adam import AdamW
 from duetgen.data.store import Dataset
 from duetgen.training import ObjectiveConfig, load_run, tables, train
 from duetgen.training.optimiser import clip_gradients
@@ -38,7 +39,7 @@ class Trial:
         torch.manual_seed(0)
         self.model = Tiny()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0)
+        self.optimiser = AdamW(self.model.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0)
         self.large = [LargeTable(self.model.table, self.average.table, self.optimiser)] if rows else []
 
     def step(self, number: int) -> None:

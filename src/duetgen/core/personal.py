@@ -184,7 +184,8 @@ class Personal(nn.Module):
     def _changed(
         self, name: str, layer: nn.Module, change: Change, theta: Tensor, called: set[str]
     ) -> Callable[..., Any]:
-        original, lead, thread = layer.forward, tuple(theta.shape[:-1]), this_thread()
+        original, lead = layer.forward, tuple(theta.shape[:-1])
+        thread = None if torch.compiler.is_compiling() else threading.get_ident()
         parameter = next(layer.parameters())
         own = change.split(theta.reshape(-1, theta.shape[-1]).to(parameter.dtype))
         rows = Rows(lead, self._axes[name], change.site.trailing)
@@ -193,7 +194,7 @@ class Personal(nn.Module):
         def forward(*args: Any, **kwargs: Any) -> Any:
             # What torch compiles it computes in this thread, and again as it was.
             eager = not torch.compiler.is_compiling()
-            if eager and this_thread() != thread:  # another one runs the model without theta
+            if eager and thread not in (None, threading.get_ident()):  # another one runs the model without theta
                 return original(*args, **kwargs)
             called.add(name)
             if (trained and not torch.is_grad_enabled()) or (eager and is_computed_again()):
@@ -270,12 +271,6 @@ class Personal(nn.Module):
                     "tell where the devices lie, by layer where they differ: batch_dim={'encoder.*': 1}",
                 )
         self.proved = True
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def this_thread() -> int:
-    """Of those that may run one model at once."""
-    return threading.get_ident()
 
 
 def is_computed_again() -> bool:

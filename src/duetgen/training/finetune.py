@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from duetgen.adam import Adam
 from duetgen.backbones import windows
 from duetgen.data.store import UNKNOWN
 from duetgen.recommender import Recommender
@@ -132,7 +133,7 @@ class FineTuned(nn.Module):
         """
         prepared_BTx = self.copies.prepare(history_BL[:, :-1])
         own_BP = self.copies.start_P.repeat(len(history_BL), 1).requires_grad_()
-        optimiser = torch.optim.Adam([own_BP], self.config.learning_rate, eps=EPSILON, fused=True)
+        optimiser = Adam([own_BP], self.config.learning_rate, eps=EPSILON, fused=True)
         gradient = self.gradient_of(history_BL[:, 1:])
         for step in range(self.config.steps):
             own_BP.grad = gradient(own_BP, prepared_BTx, self.drawn(step))
@@ -213,7 +214,7 @@ def finetune_alone(model: FineTuned, history_L: Tensor, *, cached: bool = False)
     backbone.item_embedding.requires_grad_(False)
     backbone.head.requires_grad_(True)
     trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(trained, model.config.learning_rate, eps=EPSILON)
+    optimiser = Adam(trained, model.config.learning_rate, eps=EPSILON)
     rows_TL, target_1T = windows(history_L[None, :-1], model.window)[0], history_L[None, 1:]
     context_1Tx = None
     for step in range(model.config.steps):

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from duetgen.adam import AdamW
 from duetgen.recommender import Recommender
 from duetgen.training.config import OptimiserConfig, TrainConfig
 
 
-def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimiser(model: Recommender, config: TrainConfig) -> AdamW:
     """AdamW; weight decay on matrices of layers only, the generator at its own rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     rate_of_generator = config.optimiser.generator_rate
@@ -28,7 +29,7 @@ def make_optimiser(model: Recommender, config: TrainConfig) -> torch.optim.AdamW
             config.optimiser.weight_decay if decayed else 0.0,
         )
         groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
+    return AdamW(
         [{"params": part, "weight_decay": decay, "rate": rate} for (rate, decay), part in groups.items()],
         lr=config.optimiser.learning_rate,
         betas=(0.9, 0.98),

@@ -21,6 +21,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from duetgen.adam import AdamW
+
 LARGE: Final = 50_000
 """Rows from which on this costs less than steps over the whole table (docs/concepts/training.md)."""
 CYCLE: Final = 256
@@ -38,7 +40,7 @@ class LargeTable:
         optimiser: AdamW, which keeps the moments and leaves the table's steps to this.
     """
 
-    def __init__(self, table: nn.Embedding, average: nn.Embedding, optimiser: torch.optim.AdamW) -> None:
+    def __init__(self, table: nn.Embedding, average: nn.Embedding, optimiser: AdamW) -> None:
         self.weight_VD = table.weight
         self.average_VD: Tensor = average.weight
         (self.group,) = (g for g in optimiser.param_groups if any(one is table.weight for one in g["params"]))
@@ -127,9 +129,7 @@ class LargeTable:
         self.kept_S[0] = 1
 
 
-def large_tables(
-    model: nn.Module, average: nn.Module, optimiser: torch.optim.AdamW, whole: nn.Module | None
-) -> list[LargeTable]:
+def large_tables(model: nn.Module, average: nn.Module, optimiser: AdamW, whole: nn.Module | None) -> list[LargeTable]:
     """The trained tables of a model for which that pays.
 
     Args:

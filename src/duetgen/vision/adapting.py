@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from duetgen.adam import Adam
 from duetgen.vision.model import SmallNet
 
 
@@ -73,7 +74,7 @@ def tent(model: SmallNet, image_NCHW: Tensor, how: Adaptation) -> SmallNet:
     own = with_statistics(model, image_NCHW, how.prior or 0)
     own.requires_grad_(False)
     trained = [parameter.requires_grad_() for _, norm in own.stages() for parameter in norm.parameters()]
-    optimiser = torch.optim.Adam(trained, lr=how.rate)
+    optimiser = Adam(trained, lr=how.rate)
     for _ in range(how.steps):
         logits = own(image_NCHW)
         loss = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
@@ -90,7 +91,7 @@ def finetune(model: SmallNet, image_NCHW: Tensor, label_N: Tensor, how: Adaptati
     the one that it started from.
     """
     own, cut = copy.deepcopy(model), max(1, int(TAUGHT * len(label_N)))
-    optimiser = torch.optim.Adam(own.parameters(), lr=how.rate)
+    optimiser = Adam(own.parameters(), lr=how.rate)
 
     @torch.no_grad()
     def left() -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import duetgen
+from duetgen.adam import AdamW
 from duetgen.core import Duet
 from duetgen.vision.fleet import Fleet
 from duetgen.vision.images import Pixels
@@ -54,7 +55,7 @@ class Steps:
 
     def __init__(self, module: nn.Module, rate: float, count: int) -> None:
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=DECAY)
+        self.optimiser = AdamW(self.parameters, lr=rate, weight_decay=DECAY)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, rate, total_steps=count + 1)
 
     def take(self, loss: Tensor) -> None:
