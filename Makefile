@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # pip compiles on one core, and everything; afterwards all cores compile what may be imported.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m
+# Three workers keep two cores busy: some tests wait for processes and browsers.
+TESTS := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m
 
 .PHONY: demo test test-slow coverage lint docs package web check bench bench-quality clean help
 .DEFAULT_GOAL := help
