@@ -72,6 +72,14 @@ class TestHiding:
         shares = np.exp([0.0, 3.0, 2.0, 1.0])
         assert found.loss_N == pytest.approx(-np.log(shares[2] / shares.sum()), rel=1e-6)
 
+    def test_the_unknown_item_keeps_its_share_where_the_device_met_one(self, make_dataset: MakeDataset) -> None:
+        row = [0.0, 2.0, 9.0, 8.0, 3.0, 2.0, 1.0]
+        ranking = FullRanking(np.array([5]), self.hidden(make_dataset, [2, UNKNOWN, 3, 5]))
+        found = ranking.rank(scores_of(Table([row]), 1), slice(0, 1))
+        assert (found.rank_N.tolist(), found.count_N.tolist()) == ([2], [3])
+        shares = np.exp([2.0, 3.0, 2.0, 1.0])
+        assert found.loss_N == pytest.approx(-np.log(shares[2] / shares.sum()), rel=1e-6)
+
     def test_a_target_that_was_met_is_a_miss(self, make_dataset: MakeDataset) -> None:
         row = [0.0, 0.0, 9.0, 8.0, 3.0, 2.0, 1.0]
         ranking = FullRanking(np.array([2]), self.hidden(make_dataset, [2, 3, 3, 2]))

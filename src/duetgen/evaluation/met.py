@@ -53,8 +53,12 @@ class MetItems:
         return row_K, self.events[at_K].astype(np.int64)
 
     def hide(self, scores_BV: Tensor, rows: slice) -> Tensor:
-        """A copy of the catalogue's scores in which what was met scores -inf, each target as it did: [B, V]."""
-        row_K, item_K = (torch.from_numpy(part).to(scores_BV.device) for part in self.pairs(rows))
+        """A copy of the catalogue's scores in which what was met scores -inf, each target as it did: [B, V].
+
+        Never the unknown item, which is many items in one.
+        """
+        found = self.pairs(rows)
+        row_K, item_K = (torch.from_numpy(part[found[1] != UNKNOWN]).to(scores_BV.device) for part in found)
         target_B1 = torch.from_numpy(self.target_N[rows, None]).to(scores_BV.device)
         own_B1 = scores_BV.gather(1, target_B1)
         shown_BV = scores_BV.clone()

@@ -152,7 +152,8 @@ class Scored:
     Attributes:
         rank_N: mean rank of the target; infinite where no device can show it.
         count_N: how many entries were ranked, the target included.
-        loss_N: -log of the target's share of the softmax over what is ranked, in nats; `full` only.
+        loss_N: -log of the target's share of the softmax over what is ranked and the unknown item, in nats; `full`
+            only.
         scores_NC: scores less the log-normaliser of the trained softmax, the positive first; `LAST` for what no device
             can show, -inf where there is no candidate; not for `full`.
     """
@@ -232,7 +233,8 @@ class FullRanking:
         self.missed_N = torch.from_numpy(missed(target_N, met))
 
     def rank(self, scores: Scores, rows: slice) -> Scored:
-        """Ranks without a sort: see `metrics.mean_rank`. The loss is of the target's share among what is shown."""
+        """Ranks without a sort: see `metrics.mean_rank`. The loss is of the target's share among what is shown and
+        the unknown item."""
         scores_BV = scores.catalogue if self.met is None else self.met.hide(scores.catalogue, rows)
         target_B1 = self.target_N[rows, None].to(scores_BV.device)
         missed_B1 = self.missed_N[rows, None].to(scores_BV.device)
