@@ -49,9 +49,10 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         device_bytes: of what a device holds, as a bundle with int8 items ships it: a byte for each value of an
             embedding and four for each of its rows, four for every other value; a table of each item's nearest ones
             takes three a pair, five where there are more than 65,536 items, and four a row.
-        theta_parameters: values of theta that travel, the pairs of opinions included; 0 without theta.
+        theta_parameters: values of theta that travel, the pairs of opinions included; 0 without theta, and where a
+            device trains it itself.
         theta_bytes: theta as it travels: weights as float16 and opinions as they are coded, the mean over histories;
-            a part that counts nothing at any age does not travel. 0 without theta.
+            a part that counts nothing at any age does not travel. 0 where nothing does.
         opinion_bytes: of these, the opinions.
         recommendation_flops: operations of matrix products to score 100 candidates on the device; 0 where only the
             cloud ranks.
@@ -186,15 +187,15 @@ def measure_cost(model: nn.Module, dataset: Dataset, family: Family) -> Cost:
 
             if recommender.personal:
                 history_BL = torch.from_numpy(histories(dataset, targets, recommender.generator_history))
-                trust = getattr(model, "trust", None)
-                values, theta_bytes, opinion_bytes = count_theta(
-                    recommender.generate(history_BL), dataset.vocabulary, trust
-                )
                 theta = recommender.trusted(recommender.generate(history_BL[:1]), 0)
                 spent = median_ms(lambda i: recommender.generate(history_BL[i : i + 1]))
                 if family == "finetuned":
                     finetuning_ms = spent
                 else:
+                    trust = getattr(model, "trust", None)
+                    values, theta_bytes, opinion_bytes = count_theta(
+                        recommender.generate(history_BL), dataset.vocabulary, trust
+                    )
                     generation_ms = spent
                     generation_flops = count_flops(lambda: recommender.generate(history_BL[:1]))
             if isinstance(model, CloudModel):
