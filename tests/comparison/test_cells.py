@@ -29,7 +29,7 @@ from duetgen.documents import DamagedError
 from duetgen.errors import OutputExistsError
 from duetgen.jobfolder import FolderBusyError, alone_in, work_in
 from duetgen.training import TrainConfig
-from duetgen.training.run import RunFolder
+from duetgen.training.run import DatasetMismatchError, RunFolder
 
 CELLS = [Cell("sasrec", "base", 0), Cell("sasrec", "duet", 0)]
 RunIn = Callable[[Path, Dataset, Job, list[Cell], int], Any]
@@ -368,4 +368,19 @@ def test_finetuning_takes_the_base_run_that_is_there_and_comes_to_the_same(
         folder = cell_folder(place, cell)
         assert run_cell(tiny_job, cell, tiny, folder, lambda share, what: None).personal
         assert (folder.fit / "base").is_dir() == (place.name == "alone")
+        # What a device trains itself is not sent.
+        record = folder.read()
+        assert record is not None
+        assert (record.cost.theta_parameters, record.cost.theta_bytes) == (0, 0)
+        assert record.cost.finetuning_ms is not None
     assert metrics_in(root, [cell]) == metrics_in(tmp_path / "alone", [cell])
+
+
+def test_a_dataset_that_has_changed_since_the_comparison_began_is_refused(
+    tiny: Dataset, tiny_job: Job, tmp_path: Path
+) -> None:
+    before = msgspec.structs.replace(tiny_job, dataset_sha256="0" * 64)
+    folder = cell_folder(tmp_path, CELLS[0])
+    with pytest.raises(DatasetMismatchError, match="has changed since the comparison began"):
+        run_cell(before, CELLS[0], tiny, folder, lambda share, what: None)
+    assert not folder.root.exists()

@@ -36,6 +36,7 @@ from duetgen.evaluation.conditions import has_parts
 from duetgen.evaluation.protocols import Recommender
 from duetgen.files import write_bytes
 from duetgen.training import Losses, TrainConfig
+from duetgen.training.run import DatasetMismatchError
 
 FIT_SHARE: Final = 0.8
 """How much of a cell's bar is fitting; the rest is measuring."""
@@ -121,11 +122,17 @@ def run_cell(job: Job, cell: Cell, dataset: Dataset, folder: CellFolder, tell: T
     """Fit and measure one cell and keep it; a cell that was begun before goes on, a finished one is read.
 
     Raises:
+        DatasetMismatchError: the dataset is no longer that of the comparison.
         DuetError: whatever the method or its measurement refuses.
     """
     done = folder.read()
     if done is not None:
         return done
+    if dataset.manifest.content_sha256 != job.dataset_sha256:
+        raise DatasetMismatchError(
+            f"{dataset.root} has changed since the comparison began",
+            "put back what it was, or compare anew: --overwrite, or another --out",
+        )
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.record.unlink(missing_ok=True)  # Of a run that was another one then; its devices are replaced first.
     method = METHODS[cell.method] if cell.run is None else finished_run(cell.method, cell.run)
