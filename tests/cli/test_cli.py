@@ -538,10 +538,15 @@ def test_a_half_written_output_of_somebody_else_is_not_touched(tmp_path: Path) -
     assert (tmp_path / "out/events.npy").read_bytes() == b"half"
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "0,,1"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "0,,1", "0,1000001"])
 def test_ages_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_ages(text)
+
+
+def test_fewer_resamples_than_an_interval_can_be_read_from_are_refused(folder: Path) -> None:
+    for number in ("1", "39", "-1"):
+        refused(duet_here("evaluate", folder / "base", folder / "data", "--bootstrap", number), "usage")
 
 
 def test_ages_are_kept_in_order_and_once() -> None:

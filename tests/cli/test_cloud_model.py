@@ -47,7 +47,7 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     assert list(again["trust"]) == ["weights", "sequence", "ease"]
     assert list(again["trust"]["ease"]) == ["0", "1", "2", "5", "10", "20", "50", "100"]
 
-    out, _ = duet("evaluate", cloud, run, data, "--staleness", "0,1", "--bootstrap", "10")
+    out, _ = duet("evaluate", cloud, run, data, "--staleness", "0,1", "--bootstrap", "40")
     for words in (
         "ranked on the cloud",
         "the cloud's list 1 event ago",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from tests import forked
 from tests.cli.test_cli import duet_here, refused
 
 from duetgen.cli.app import main
-from duetgen.cli.compare import choose, parse_policies
+from duetgen.cli.compare import choose, names_of, parse_policies
 from duetgen.cli.prepare import UsageError
+from duetgen.data.store import Dataset
 from duetgen.jobfolder import alone_in
 
 QUICK = ("--set", "optimiser.epochs=1", "--set", "model.backbone.width=8", "--staleness", "0,20", "--jobs", "1")
@@ -51,7 +53,13 @@ def test_a_comparison_from_start_to_end(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out/cells").exists()
     one = duet_here(*words, "--seeds", "1")
     assert one.returncode == 0, one.stderr
-    for part in ("sasrec, full:", "sasrec, candidates:", "against base", "θ bytes", "On synthetic (40 devices), duet "):
+    for part in (
+        "sasrec, full, met shown:",
+        "sasrec, candidates, met shown:",
+        "against base",
+        "θ bytes",
+        "On synthetic (40 devices), duet ",
+    ):
         assert part in one.stdout
     assert "1/2  sasrec-base-0  done" in one.stderr
     # Another seed is added: what is finished is read.
@@ -98,6 +106,46 @@ def test_several_datasets_are_compared_at_once_in_one_report(data: Path, tmp_pat
     report = (out / "report.html").read_text()
     assert "All data sets" in report
     assert "second: Without a backbone" in report
+
+
+def test_datasets_of_one_name_are_told_by_their_folders(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "again")
+    roots = {tmp_path / "x": Dataset(data), tmp_path / "y": Dataset(tmp_path / "again")}
+    assert list(names_of(roots).values()) == ["x", "y"]
+    assert list(names_of({tmp_path / "x": Dataset(data)}).values()) == ["synthetic"]
+
+
+def test_several_datasets_replace_no_file_that_no_comparison_wrote(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "again")
+    words = [data, tmp_path / "again", "--methods", "popular", "--seeds", "1", "--quiet"]
+    for name in ("results.json", "report.html", "comparison.json"):
+        out = tmp_path / f"of {name}"
+        out.mkdir()
+        (out / name).write_text("precious")
+        refused(duet_here("compare", *words, "--out", out), "output-exists")
+        assert [path.name for path in out.iterdir()] == [name]
+
+
+def test_the_backbone_is_that_of_the_settings_and_the_option_goes_before_it(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[model]\nname = "gru4rec"\n')
+    words = ["compare", data, "--methods", "base", "--seeds", "1", "--budget", "0", "--quiet"]
+    settings = ["--config", tmp_path / "config.toml"]
+    for more, cell in (
+        ([], "sasrec-base-0"),
+        (settings, "gru4rec-base-0"),
+        (["--set", "model.name=din"], "din-base-0"),
+        ([*settings, "--backbones", "sasrec"], "sasrec-base-0"),
+    ):
+        ran = duet_here(*words, *more, "--out", tmp_path / "out", "--overwrite")
+        assert f"Not run: 1 cell ({cell})." in ran.stdout, ran.stderr
+
+
+def test_finished_cells_that_the_report_leaves_out_are_told(data: Path, tmp_path: Path) -> None:
+    words = ["compare", data, "--seeds", "1", "--out", tmp_path / "out", *QUICK]
+    assert "not in the report" not in duet_here(*words, "--methods", "popular").stderr
+    told = duet_here(*words, "--methods", "recent-popular").stderr
+    assert "not in the report, for they were not asked for: 1 finished cell (any-popular-0)" in told
+    assert "not in the report" not in duet_here(*words, "--methods", "popular,recent-popular").stderr
 
 
 def test_several_datasets_that_do_not_go_together(data: Path, tmp_path: Path) -> None:
@@ -151,6 +199,7 @@ def test_stopped_by_the_keyboard_it_says_so_and_leaves_no_process(data: Path, tm
         (["--methods", ","], "--methods names nothing"),
         (["--seeds", "0"], "--seeds 0 is out of range"),
         (["--jobs", "0"], "--jobs 0 is out of range"),
+        (["--staleness", "0,2000000"], "--staleness 2000000 is out of range"),
         (["--budget", "-1"], "--budget -1 is no time"),
         (["--budget", "nan"], "--budget nan is no time"),
         (["--policies", "every:5,evry"], "--policies has no 'evry'"),

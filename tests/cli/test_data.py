@@ -102,7 +102,7 @@ class TestGet:
         trained = duet_here("train", "ml_1m", "--method", "base", *small)
         assert trained.returncode == 0, trained.stderr
         assert (place / "runs/ml-1m-sasrec-base/weights.safetensors").is_file()
-        measured = duet_here("evaluate", "runs/ml-1m-sasrec-base", "ml-1m", "--bootstrap", "10", "--quiet")
+        measured = duet_here("evaluate", "runs/ml-1m-sasrec-base", "ml-1m", "--bootstrap", "40", "--quiet")
         assert measured.returncode == 0, measured.stderr
 
     def test_a_verb_prepares_what_is_here(self, publisher: Publisher, place: Path) -> None:

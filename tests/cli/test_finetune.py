@@ -35,7 +35,7 @@ def test_a_run_from_start_to_end(people: Dataset, tmp_path: Path, capsys: pytest
     again = json.loads(duet(*on, "--json")[0])
     for figure in ("validation_ndcg@10", "global_model_validation_ndcg@10"):
         assert again[figure] == told[figure]
-    out, _ = duet("evaluate", run / "base", run, data, "--staleness", "0,1", "--bootstrap", "10")
+    out, _ = duet("evaluate", run / "base", run, data, "--staleness", "0,1", "--bootstrap", "40")
     for words in ("fine-tuned ", "fine-tuned 1 event ago", "fine-tuned on another device's events", "random history"):
         assert words in out
     assert "DUET" not in out

@@ -323,3 +323,11 @@ def test_several_data_sets_are_one_page() -> None:
     value = row.value()
     assert value is not None
     assert overview.count(f"{value.mean:.4f}") >= 2
+
+
+def test_data_sets_of_one_name_have_columns_of_their_own() -> None:
+    one = make_results()
+    text = render_all([one, one])
+    overview = text[text.index('id="overview"') : text.index('id="data-0"')]
+    first = overview[overview.index("<tbody>") : overview.index("</tr>", overview.index("<tbody>"))]
+    assert overview.count('<th scope="col">') == first.count("<td>")

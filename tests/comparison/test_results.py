@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from tests.comparison.conftest import DEVICES, finished, make_results
 
+from duetgen.comparison.cells.records import FORMAT_VERSION
 from duetgen.comparison.methods.table import METHODS, Method
-from duetgen.comparison.report.results import Results, ResultsFormatError
+from duetgen.comparison.report.results import RESULTS_VERSION, Results, ResultsFormatError
 from duetgen.comparison.report.tables import Finished, make_table, paired_seeds, plan_pairs
 from duetgen.comparison.report.verdict import listed, verdict
 from duetgen.evaluation.significance import holm, outcome
@@ -199,3 +200,16 @@ def test_results_hold_no_more_than_the_format_says() -> None:
     names = {key for part in (tree, tree["tables"][0], tree["tables"][0]["rows"][0], tree["cells"][0]) for key in part}
     names |= set(tree["tables"][0]["comparisons"][0]) | set(tree["cells"][0]["cost"])
     assert sorted(name for name in names if f"`{name}`" not in page) == []
+    assert f"| `format_version` | {RESULTS_VERSION};" in page
+    assert f"| `format_version` | of the cell, {FORMAT_VERSION} |" in page
+
+
+def test_the_age_of_the_tables_is_20_or_the_highest_that_was_measured() -> None:
+    table = make_results().tables[0]
+    assert table.shown_age() == 20
+    young = [
+        msgspec.structs.replace(row, conditions=[one for one in row.conditions if one.name != "own+20"])
+        for row in table.rows
+    ]
+    ages = {int(one.name[4:]) for row in young for one in row.conditions if one.name.startswith("own+")}
+    assert msgspec.structs.replace(table, rows=young).shown_age() == max(ages, default=0)

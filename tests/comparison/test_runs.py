@@ -262,7 +262,7 @@ def test_finished_runs_alone_by_the_command(
     words += ["--runs", str(runs / "base"), "--runs", f"mine={runs / 'duet'}", "--protocol", "full"]
     main(words)
     out, err = capsys.readouterr()
-    assert "full: 40 targets of 40 devices" in out
+    assert "full, met shown: 40 targets of 40 devices" in out
     assert "against base" in out
     assert "2 cells, 0 of them finished before" in err
     # Nothing is trained: no cell has a run of its own. What was measured is read.

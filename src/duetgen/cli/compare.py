@@ -40,7 +40,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 def compare(
     *datasets: Annotated[Path, Parameter(help="Dataset folders, or names of data sets: `duet data list`.")],
     out: Annotated[Path, Parameter(help="Folder for the cells, the results and the report.")],
-    backbones: Annotated[str, Parameter(help="Device models, separated by commas, or all.")] = "sasrec",
+    backbones: Annotated[
+        str | None, Parameter(help="Device models, separated by commas, or all [that of the settings: sasrec].")
+    ] = None,
     methods: Annotated[
         str | None, Parameter(help=f"Methods, separated by commas, or all [{DEFAULT_METHODS}; beside --runs none].")
     ] = None,
@@ -94,13 +96,21 @@ def compare(
     from duetgen.comparison.cells.records import Work
     from duetgen.comparison.cells.runner import Outcome, run_cells
     from duetgen.comparison.methods.table import METHODS, encoder_note
-    from duetgen.comparison.report.assemble import assemble, folder_job, make_job, unfinished, write_all, write_results
+    from duetgen.comparison.report.assemble import (
+        assemble,
+        check_whole,
+        folder_job,
+        make_job,
+        not_asked,
+        unfinished,
+        write_all,
+        write_results,
+    )
     from duetgen.jobfolder import work_in
     from duetgen.training.job import check_cloud_model
     from duetgen.training.run import RunFolder
 
     begun = time.monotonic()
-    named = choose("--backbones", backbones, tuple(BACKBONES))
     # Beside finished runs only what is asked for by name is trained.
     asked = methods if methods is not None else "" if runs else DEFAULT_METHODS
     wanted = choose("--methods", asked, tuple(METHODS)) if asked.strip() or not runs else []
@@ -112,12 +122,16 @@ def compare(
     if budget is not None and not budget >= 0:
         raise UsageError(f"--budget {budget:g} is no time", "give minutes, 0 or more")
     config = settings.build()
+    named = choose("--backbones", config.model.name if backbones is None else backbones, tuple(BACKBONES))
     if not datasets:
         raise UsageError("`duet compare` needs a dataset", "write `duet compare DATASET [DATASET …] --out DIR`")
     if runs and len(datasets) > 1:
         raise UsageError("finished runs are of one dataset", "compare --runs on that dataset alone")
     opened = [open_dataset(find_dataset(dataset, quiet or json), protocol) for dataset in datasets]
     roots = roots_of(out, opened)
+    if len(roots) > 1:
+        check_whole(out)
+    names = names_of(roots)
     for root, data in roots.items():
         if config.cloud_model:
             check_cloud_model(data, config, RunFolder(root))
@@ -152,6 +166,11 @@ def compare(
         total = len(cells) * len(roots)
         if not (quiet or json):
             console.notes.print(f"{counted(total, 'cell')}, {total - len(waiting)} of them finished before")
+            if others := [name for root in roots for name in not_asked(root, cells)]:
+                console.notes.print(
+                    f"not in the report, for they were not asked for: {counted(len(others), 'finished cell')} "
+                    f"({', '.join(others[:5])}{' …' if len(others) > 5 else ''})"
+                )
             if note := encoder_note(next(iter(settled.values())).config, wanted):
                 console.notes.print(note)
         outcome = Outcome()
@@ -166,7 +185,9 @@ def compare(
                 )
         with console.spinner("statistics and report", quiet or json):
             found = {
-                root: assemble(root, data, settled[root], cells, named, rows, numbers, outcome.failures(root))
+                root: assemble(
+                    root, data, settled[root], cells, named, rows, numbers, outcome.failures(root), names[root]
+                )
                 for root, data in roots.items()
             }
             paths = {root: write_results(root, results) for root, results in found.items()}
@@ -194,6 +215,12 @@ def roots_of(out: Path, datasets: Sequence[Dataset]) -> dict[Path, Dataset]:
     if len(roots) < len(datasets):
         raise UsageError("two of the datasets have one name", "give their folders names of their own")
     return roots
+
+
+def names_of(roots: dict[Path, Dataset]) -> dict[Path, str]:
+    """What each dataset is called: by its name, or by its folder where another one has the same name."""
+    told = [data.manifest.name for data in roots.values()]
+    return {root: root.name if told.count(name) > 1 else name for root, name in zip(roots, told)}
 
 
 def choose(option: str, text: str, known: Sequence[str]) -> list[str]:
@@ -326,16 +353,18 @@ def print_results(results: Results, paths: tuple[Path, Path]) -> None:
 def print_table(table: Table) -> None:
     """A row a method: quality, difference to base, controls, size."""
     from duetgen.comparison.report.results import HEADLINE
-    from duetgen.comparison.report.verdict import best_row
+    from duetgen.comparison.report.verdict import best_row, targets_of
+    from duetgen.evaluation.protocols import full_name
 
     shown = RichTable(box=None, pad_edge=False, header_style="bold")
+    aged = table.shown_age()
     columns = (
         HEADLINE,
         f"against {table.reference}",
         "95 % interval",
         "",
         "user AUC",
-        "θ 20 old",
+        *([f"θ {aged} old"] if aged else []),
         "another's θ",
         "kB on device",
         "θ bytes",
@@ -355,15 +384,13 @@ def print_table(table: Table) -> None:
             value(HEADLINE),
             *difference(table.against(row.method, table.reference)),
             value("user_auc"),
-            value(HEADLINE, "own+20"),
+            *([value(HEADLINE, f"own+{aged}")] if aged else []),
             value(HEADLINE, "another"),
             f"{row.cost.device_bytes / 1000:,.0f}",
             f"{row.cost.theta_bytes:,}" if row.cost.theta_bytes else "",
         )
     where = f"{table.backbone}, " if table.backbone else ""
-    console.results.print(
-        f"\n{where}{table.protocol}: {counted(table.targets, 'target')} of {counted(table.devices, 'device')}"
-    )
+    console.results.print(f"\n{where}{full_name(table.protocol, table.met)}: {targets_of(table)}")
     console.results.print(shown)
 
 

@@ -13,8 +13,9 @@ from rich.table import Table
 from duetgen.cli import console
 from duetgen.cli.datasets import find_dataset, say_version
 from duetgen.cli.prepare import UsageError
-from duetgen.cli.ranges import COUNT, RESAMPLES, SEED, Threads
+from duetgen.cli.ranges import COUNT, SEED, Threads, resamples
 from duetgen.comparison.report.numbers import interval
+from duetgen.wire.limits import MAX_STALENESS
 from duetgen.words import counted
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def evaluate(
         int | None, Parameter(validator=COUNT, help="Measure a seeded choice of so many devices [all].")
     ] = None,
     bootstrap: Annotated[
-        int, Parameter(validator=RESAMPLES, help="Resamples of the devices behind each interval; 0: no intervals.")
+        int, Parameter(validator=resamples, help="Resamples of the devices behind each interval; 0: no intervals.")
     ] = 1000,
     seed: Annotated[int, Parameter(validator=SEED, help="Seed of resamples and control conditions.")] = 0,
     by_history: Annotated[bool, Parameter(negative="", help="Show results by length of history too.")] = False,
@@ -227,7 +228,7 @@ def parse_ages(text: str) -> tuple[int, ...]:
     """Ages of theta from `0,1,5,20`.
 
     Raises:
-        UsageError: not whole numbers from 0.
+        UsageError: not whole numbers from 0, or more than there is.
     """
     try:
         ages = tuple(dict.fromkeys(int(part) for part in text.split(",")))
@@ -235,6 +236,8 @@ def parse_ages(text: str) -> tuple[int, ...]:
         ages = (-1,)
     if min(ages) < 0:
         raise UsageError(f"--staleness {text} is no list of ages", "give whole numbers, as in --staleness 0,1,5,20")
+    if max(ages) > MAX_STALENESS:
+        raise UsageError(f"--staleness {max(ages)} is out of range", f"give 0 to {MAX_STALENESS:,} events")
     return ages
 
 

@@ -11,11 +11,23 @@ from duetgen.wire.limits import MAX_PASSES
 
 COUNT: Final = Number(gte=1, lte=2**31 - 1)
 SEED: Final = Number(gte=0, lte=2**31 - 1)
-RESAMPLES: Final = Number(gte=0, lte=1_000_000)
+FEWEST_RESAMPLES: Final = 40
+"""Of fewer, not one lies beyond each bound of a 95 % interval."""
+MOST_RESAMPLES: Final = 1_000_000
 WORKERS: Final = Number(gte=1, lte=1024)
 """Threads or processes of one machine."""
 
 Threads = Annotated[int | None, Parameter(validator=WORKERS, help="Processor threads to use [all].")]
+
+
+def resamples(_: Any, value: int) -> None:
+    """Refuse what no interval can be read from; 0 is none.
+
+    Raises:
+        ValueError: it is too few or too many.
+    """
+    if value and not FEWEST_RESAMPLES <= value <= MOST_RESAMPLES:
+        raise ValueError(f"Must be {FEWEST_RESAMPLES} to {MOST_RESAMPLES:,}, or 0 for no intervals.")
 
 
 def passes(_: Any, value: int | None) -> None:

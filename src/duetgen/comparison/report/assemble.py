@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -16,10 +17,13 @@ from duetgen.comparison.report.tables import Finished, make_table
 from duetgen.comparison.report.verdict import verdict
 from duetgen.data.store import Dataset
 from duetgen.documents import damaged, decode_sealed, encode_json, encode_sealed, format_version, read_document
+from duetgen.errors import OutputExistsError
 from duetgen.files import write_bytes
 from duetgen.training import TrainConfig, check_config
 
 MARKER: Final = "comparison.json"
+WHOLE: Final = ("results.json", "report.html")
+"""What is written for readers, in the folder of a comparison and in that of comparisons on several datasets."""
 
 T = TypeVar("T")
 
@@ -66,13 +70,32 @@ def folder_job(root: Path, job: Job) -> jobfolder.Job:
         marker=MARKER,
         begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
         same=same,
-        own=frozenset({"cells", "results.json", "report.html"}),
+        own=frozenset({"cells", *WHOLE}),
     )
+
+
+def check_whole(out: Path) -> None:
+    """Refuse a folder that the results of several datasets together cannot be written into.
+
+    Raises:
+        OutputExistsError: it is a comparison on one dataset, or results lie there that no comparison wrote.
+    """
+    if (out / MARKER).is_file():
+        raise OutputExistsError(f"{out} holds a comparison on one dataset", "choose another --out for several")
+    found = next((name for name in WHOLE if os.path.lexists(out / name)), None)
+    if found and not any((inside / MARKER).is_file() for inside in out.iterdir()):
+        raise OutputExistsError(f"{out} holds a {found} that no comparison wrote", "choose another --out")
 
 
 def unfinished(root: Path, cells: Sequence[Cell]) -> list[Cell]:
     """The cells that have no result yet."""
     return [cell for cell in cells if cell_folder(root, cell).read() is None]
+
+
+def not_asked(root: Path, cells: Sequence[Cell]) -> list[str]:
+    """Names of the cells that lie finished in the folder, and are none of these."""
+    there = {path.parent.name for path in root.glob("cells/*/cell.json")}
+    return sorted(there - {cell.name for cell in cells})
 
 
 def assemble(
@@ -84,8 +107,9 @@ def assemble(
     methods: Sequence[Method],
     seeds: Sequence[int],
     failures: Sequence[Failure] = (),
+    name: str | None = None,
 ) -> Results:
-    """Tables, comparisons and verdict of the cells that are finished."""
+    """Tables, comparisons and verdict of the cells that are finished; the dataset by its own name, or by another."""
     finished: dict[Cell, Finished] = {}
     for cell in cells:
         folder = cell_folder(root, cell)
@@ -100,10 +124,10 @@ def assemble(
     notes = [found.note for record in records for found in record.protocols if found.note]
     return Results(
         format_version=RESULTS_VERSION,
-        verdict=verdict(manifest.name, tables, len(missing) + len(failed)),
+        verdict=verdict(name or manifest.name, tables, len(missing) + len(failed)),
         complete=len(finished) == len(cells),
         dataset=DatasetFacts(
-            name=manifest.name,
+            name=name or manifest.name,
             sha256=manifest.content_sha256,
             devices=manifest.counts.devices,
             items=manifest.counts.items,
@@ -176,7 +200,7 @@ def write_results(root: Path, results: Results) -> tuple[Path, Path]:
     """Write `results.json` and `report.html`; returns their paths."""
     from duetgen.comparison.report.page import render
 
-    paths = root / "results.json", root / "report.html"
+    paths = root / WHOLE[0], root / WHOLE[1]
     write_bytes(paths[0], results.to_json())
     write_bytes(paths[1], render(results).encode())
     return paths
@@ -186,7 +210,7 @@ def write_all(root: Path, comparisons: Sequence[Results]) -> tuple[Path, Path]:
     """Write the results of several datasets together: `results.json`, a list of them, and one `report.html`."""
     from duetgen.comparison.report.page import render_all
 
-    paths = root / "results.json", root / "report.html"
+    paths = root / WHOLE[0], root / WHOLE[1]
     write_bytes(paths[0], encode_json(list(comparisons)))
     write_bytes(paths[1], render_all(comparisons).encode())
     return paths

@@ -53,8 +53,7 @@ def difference_cell(one: Comparison | None) -> str:
 
 def quality_table(table: Table) -> str:
     """Each method: quality, difference to base and to DUET, the controls, and size."""
-    ages = [int(c.name[4:]) for row in table.rows for c in row.conditions if c.name.startswith("own+")]
-    aged = 20 if 20 in ages else max(ages, default=0)
+    aged = table.shown_age()
     best = {metric: best_row(table, metric) for metric in METRICS}
     has_base = table.row(table.reference) is not None
     has_duet = table.row(DUET) is not None and table.reference != DUET

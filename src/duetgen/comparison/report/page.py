@@ -24,8 +24,8 @@ from duetgen.comparison.report.html_tables import (
 from duetgen.comparison.report.numbers import seconds
 from duetgen.comparison.report.plots import difference_plot, history_plot, seeds_plot, staleness_plot
 from duetgen.comparison.report.results import CLOUD_LIST, DUET, HEADLINE, Results, Table
-from duetgen.comparison.report.verdict import best_row
-from duetgen.evaluation.protocols import full_name, missed_targets
+from duetgen.comparison.report.verdict import best_row, targets_of
+from duetgen.evaluation.protocols import full_name
 from duetgen.pages.page import escape, figure, page
 from duetgen.words import counted, counted_all
 
@@ -71,7 +71,6 @@ def overview(comparisons: Sequence[Results]) -> str:
     """The headline of every method on every dataset, with its difference to the reference of its table."""
     first = [(results, table) for results in comparisons for table in results.tables if is_first(results, table)]
     methods = dict.fromkeys(row.method for _, table in first for row in table.rows)
-    columns = list(dict.fromkeys((results.dataset.name, table.backbone) for results, table in first))
     rows = []
     for method in methods:
         cells = []
@@ -83,7 +82,7 @@ def overview(comparisons: Sequence[Results]) -> str:
             shown = figure_cell(row.value(), best_row(table) is row)
             cells.append(f"{shown} {difference_cell(table.against(method, table.reference))}")
         rows.append((method, cells))
-    head = [f"{escape(name)}<br>{escape(backbone or 'no backbone')}" for name, backbone in columns]
+    head = [f"{escape(results.dataset.name)}<br>{escape(table.backbone or 'no backbone')}" for results, table in first]
     lead = f"<p>{HEADLINE} by the first protocol, and the difference to the row that the others are compared with.</p>"
     return lead + grid(head, rows, DUET) if rows else ""
 
@@ -160,13 +159,6 @@ RANKED = {
     "candidates": "ranked among {:,.0f} drawn negatives",
     "given": "ranked among {:,.0f} given negatives",
 }
-
-
-def targets_of(table: Table) -> str:
-    """How many targets there are, and which of them nobody can hit."""
-    return f"{counted(table.targets, 'target')} of {counted(table.devices, 'device')}. " + missed_targets(
-        table.targets, table.unknown_targets, table.repeat_targets, table.met
-    )
 
 
 def protocol_part(table: Table) -> str:

@@ -170,6 +170,11 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         """The row of a method."""
         return next((row for row in self.rows if row.method == method), None)
 
+    def shown_age(self) -> int:
+        """The age of theta in the tables: 20 events, or else the highest that was measured; 0 where there is none."""
+        ages = [int(one.name[4:]) for row in self.rows for one in row.conditions if one.name.startswith("own+")]
+        return 20 if 20 in ages else max(ages, default=0)
+
     def preferred(self) -> Row | None:
         """The way of training DUET, for the finished base model or jointly, that is ahead on the validation part; None
         where one of them was not measured there.

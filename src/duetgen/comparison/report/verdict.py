@@ -7,6 +7,7 @@ from typing import Final
 
 from duetgen.comparison.report.numbers import interval, p_value
 from duetgen.comparison.report.results import BASE, DUET, HEADLINE, Comparison, Row, Table
+from duetgen.evaluation.protocols import missed_targets
 from duetgen.words import counted
 
 MOST_NAMES: Final = 5
@@ -88,6 +89,13 @@ def about_best(tables: Sequence[Table]) -> str:
             one = table.against(best.method, table.reference) if table.reference != BASE else None
             parts.append(part if one is None else f"{part}, and {against_base(one)}")
     return listed(parts) if parts else f"no cell has {HEADLINE}"
+
+
+def targets_of(table: Table) -> str:
+    """How many targets there are, and which of them nobody can hit."""
+    told = f"{counted(table.targets, 'target')} of {counted(table.devices, 'device')}."
+    missed = missed_targets(table.targets, table.unknown_targets, table.repeat_targets, table.met)
+    return f"{told} {missed}" if missed else told
 
 
 def best_row(table: Table, metric: str = HEADLINE) -> Row | None:
