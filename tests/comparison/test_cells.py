@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from tests import forked
+from tests.cloudmodel.graphs import counts
 from tests.comparison.conftest import SETTINGS
 
 from duetgen.cli.app import main
+from duetgen.cloudmodel.errors import InvalidGraphError
 from duetgen.comparison.cells.cell import cell_config, conditions_of, plan_cells, run_cell, starts_of
 from duetgen.comparison.cells.records import Cell, Job, Work, cell_folder
 from duetgen.comparison.cells.worker import start_worker
@@ -341,6 +344,36 @@ def test_a_folder_is_taken_up_by_the_same_job_only(tiny: Dataset, tiny_job: Job,
     (root / "notes").unlink()
     open_folder(root, other, True)
     assert not (root / "cells").exists()
+
+
+def test_a_cloud_model_that_has_changed_behind_its_path_is_another_comparison(
+    whole: Path, tiny: Dataset, tiny_job: Job, tmp_path: Path
+) -> None:
+    def job(cloud: dict[str, Any]) -> Job:
+        return make_job(tiny, changes.with_settings(tiny_job.config, cloud), ["full"], [0], None)
+
+    run = cell_folder(whole, CELLS[1]).fit / "cloud"
+    by_run = job({"cloud_model": str(run)})
+    assert by_run.cloud_model_sha256 == RunFolder(run).read_environment().weights_sha256
+    open_folder(tmp_path / "run", by_run, False)
+    open_folder(tmp_path / "run", by_run, False)
+    with pytest.raises(OutputExistsError, match="another cloud model"):
+        open_folder(tmp_path / "run", msgspec.structs.replace(by_run, cloud_model_sha256="0" * 64), False)
+    # A folder that was begun when nobody kept the digest is taken up.
+    open_folder(tmp_path / "old", msgspec.structs.replace(by_run, cloud_model_sha256=""), False)
+    open_folder(tmp_path / "old", by_run, False)
+
+    graph = tmp_path / "own.onnx"
+    own = {"model.cloud.kind": "onnx", "model.cloud.graph": str(graph)}
+    onnx.save(counts(tiny.vocabulary), graph)
+    open_folder(tmp_path / "graph", job(own), False)
+    open_folder(tmp_path / "graph", job(own), False)
+    onnx.save(counts(tiny.vocabulary, scores=np.eye(tiny.vocabulary)), graph)
+    with pytest.raises(OutputExistsError, match="another cloud model"):
+        open_folder(tmp_path / "graph", job(own), False)
+    graph.write_bytes(b"nothing")
+    with pytest.raises(InvalidGraphError):
+        job(own)
 
 
 def test_somebody_elses_folder_is_never_replaced(tiny_job: Job, tmp_path: Path) -> None:

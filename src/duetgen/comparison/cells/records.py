@@ -65,6 +65,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """`comparison.json`: what all cells of a folder have in common.
 
     Methods, backbones and seeds are no part of it: a folder may be given more of them at any time.
+
+    Attributes:
+        cloud_model_sha256: digest of the weights of the cloud model's run that the settings name, if any.
     """
 
     format_version: int
@@ -75,6 +78,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     limit_devices: int | None
     config: TrainConfig
     policies: list[str] = []
+    cloud_model_sha256: str = ""
 
 
 @dataclass(frozen=True)

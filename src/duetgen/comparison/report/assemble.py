@@ -20,6 +20,7 @@ from duetgen.documents import damaged, decode_sealed, encode_json, encode_sealed
 from duetgen.errors import OutputExistsError
 from duetgen.files import write_bytes
 from duetgen.training import TrainConfig, check_config
+from duetgen.training.run import RunFolder
 
 MARKER: Final = "comparison.json"
 WHOLE: Final = ("results.json", "report.html")
@@ -40,10 +41,21 @@ def make_job(
 
     Raises:
         InvalidConfigError: a setting is out of its range.
+        NotARunError, DamagedError: the cloud model that the settings name is no run, or a damaged one.
+        InvalidGraphError: the graph that they name cannot be a cloud model.
     """
     check_config(config)
     default = TrainConfig()
-    model = msgspec.structs.replace(config.model, name=default.model.name, method=default.model.method)
+    # What is named by a path is told by its content, which may change.
+    cloud, named = config.model.cloud, ""
+    if config.cloud_model:
+        named = RunFolder(Path(config.cloud_model)).read_environment().weights_sha256
+    elif cloud.kind == "onnx":
+        from duetgen.cloudmodel.graph_file import read_graph
+
+        graph = read_graph(cloud.graph, cloud.ids, dataset, config.model.history.length)
+        cloud = msgspec.structs.replace(cloud, graph_sha256=graph.sha256)
+    model = msgspec.structs.replace(config.model, name=default.model.name, method=default.model.method, cloud=cloud)
     return Job(
         format_version=FORMAT_VERSION,
         dataset=dataset.manifest.name,
@@ -53,6 +65,7 @@ def make_job(
         limit_devices=limit_devices,
         config=msgspec.structs.replace(config, model=model, seed=default.seed, global_model="", start_from=""),
         policies=list(dict.fromkeys(policies)),
+        cloud_model_sha256=named,
     )
 
 
@@ -62,11 +75,15 @@ def folder_job(root: Path, job: Job) -> jobfolder.Job:
 
     def same() -> bool:
         content = read_document(root / MARKER, refuse)
-        return format_version(content, refuse) == FORMAT_VERSION and decode_sealed(content, Job, refuse) == job
+        if format_version(content, refuse) != FORMAT_VERSION:
+            return False
+        found = decode_sealed(content, Job, refuse)
+        named = found.cloud_model_sha256 or job.cloud_model_sha256
+        return msgspec.structs.replace(found, cloud_model_sha256=named) == job
 
     return jobfolder.Job(
         name="a comparison's folder",
-        other="a comparison on other data, or with other settings, protocols or ages",
+        other="a comparison on other data, or with other settings, protocols, ages or another cloud model",
         marker=MARKER,
         begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
         same=same,
