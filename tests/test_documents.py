@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duetgen.documents import DIGEST, DamagedError, decode_sealed, encode_sealed
+from duetgen.documents import DIGEST, DamagedError, decode_sealed, difference, encode_sealed
 from duetgen.errors import DuetError
 
 
@@ -91,3 +91,14 @@ def test_a_value_that_is_no_number_is_written_as_null_and_refused_by_its_type() 
 def test_other_spaces_between_the_fields_change_nothing() -> None:
     document = Document(7, 0.5, "a b", [Part("one", 1.25)])
     assert read(msgspec.json.format(encode_sealed(document), indent=0)) == document
+
+
+def test_in_what_two_differ_is_told_by_names() -> None:
+    one = Document(1, 0.5, None, [Part("a", 1.0)], {"x_sha256": "12"})
+    assert difference(one, one) == ""
+    assert difference(one, msgspec.structs.replace(one, note="a")) == 'note is null there and "a" here'
+    assert difference(one, msgspec.structs.replace(one, files={"x_sha256": "13"})) == "files.x_sha256 differs"
+    other = Document(2, 1.0, "b", [], {})
+    assert difference(one, other) == (
+        'count is 1 there and 2 here; share is 0.5 there and 1.0 here; note is null there and "b" here; and 2 more'
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,6 +20,8 @@ Refuse = Callable[[str], DuetError]
 MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 DIGEST: Final = "document_sha256"
 """The field in which a sealed document has the digest of its other fields."""
+TOLD: Final = 3
+"""Differences that are named, at most."""
 
 
 class DamagedError(DuetError):
@@ -106,3 +108,23 @@ def check_digest(found: object, expected: str, refuse: Refuse) -> None:
     """Refuse content whose digest is another, or that has none."""
     if found != expected:
         raise refuse("its content is not what was written")
+
+
+def difference(there: msgspec.Struct, here: msgspec.Struct) -> str:
+    """In what two of one kind differ, by the names of their fields, for people; empty where they are alike."""
+    old, new = (dict(_fields(msgspec.to_builtins(one))) for one in (there, here))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    told = [
+        f"{name} differs" if name.endswith("sha256") else f"{name} is {old.get(name)} there and {new.get(name)} here"
+        for name in names[:TOLD]
+    ]
+    return "; ".join(told) + (f"; and {len(names) - TOLD} more" if len(names) > TOLD else "")
+
+
+def _fields(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """What a structure holds, with dotted names."""
+    if isinstance(value, dict):
+        for own, part in value.items():
+            yield from _fields(part, f"{name}.{own}" if name else own)
+    else:
+        yield name, msgspec.json.encode(value).decode()

@@ -30,7 +30,7 @@ class Job:
         other: what one of another job is told to hold: `a run with other settings or data`.
         marker: name of the file by which the folder is known; it appears when the job has begun.
         begin: writes what a folder of the job begins with into a folder.
-        same: whether the folder that is there, which has the marker, is of the same job.
+        differs: in what the folder that is there, which has the marker, is of another job; empty where it is of this.
         own: names of what else the job puts there; a folder that holds anything but these is not replaced.
         early: those that may be there before the marker is.
     """
@@ -39,7 +39,7 @@ class Job:
     other: str
     marker: str
     begin: Callable[[Path], None]
-    same: Callable[[], bool]
+    differs: Callable[[], str]
     own: frozenset[str]
     early: frozenset[str] = frozenset()
 
@@ -54,9 +54,10 @@ class Job:
         if os.path.lexists(root) and not root.is_dir():
             raise OutputExistsError(f"{root} is a file", "choose another --out")
         if (root / self.marker).is_file():
-            if not overwrite and not self.same():
+            if not overwrite and (difference := self.differs()):
                 raise OutputExistsError(
-                    f"{root} holds {self.other}", "give --overwrite to replace it, or choose another --out"
+                    f"{root} holds {self.other}: {difference}",
+                    "give the same to go on with it, --overwrite to replace it, or another --out",
                 )
             if overwrite and (name := strange(root, {self.marker, *self.own})):
                 raise not_of_it(root, name)

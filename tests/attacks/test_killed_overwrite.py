@@ -69,7 +69,7 @@ def folder_by_folder(root: Path) -> None:
 
 
 def job_by_job(root: Path) -> None:
-    job = Job("a job's folder", "another job", "mark", partial(fill, text="new"), lambda: False, frozenset(NAMES))
+    job = Job("a job's folder", "another job", "mark", partial(fill, text="new"), lambda: "all", frozenset(NAMES))
     with work_in(root, job, overwrite=True):
         pass
 

@@ -335,7 +335,7 @@ def test_a_folder_is_taken_up_by_the_same_job_only(tiny: Dataset, tiny_job: Job,
     open_folder(root, tiny_job, False)
     open_folder(root, tiny_job, False)
     other = make_job(tiny, TrainConfig(), ["full"], [0], None)
-    with pytest.raises(OutputExistsError, match="other data"):
+    with pytest.raises(OutputExistsError, match="another comparison: protocols is"):
         open_folder(root, other, False)
     (root / "cells").mkdir()
     (root / "notes").touch()
@@ -357,7 +357,7 @@ def test_a_cloud_model_that_has_changed_behind_its_path_is_another_comparison(
     assert by_run.cloud_model_sha256 == RunFolder(run).read_environment().weights_sha256
     open_folder(tmp_path / "run", by_run, False)
     open_folder(tmp_path / "run", by_run, False)
-    with pytest.raises(OutputExistsError, match="another cloud model"):
+    with pytest.raises(OutputExistsError, match="sha256 differs"):
         open_folder(tmp_path / "run", msgspec.structs.replace(by_run, cloud_model_sha256="0" * 64), False)
     # A folder that was begun when nobody kept the digest is taken up.
     open_folder(tmp_path / "old", msgspec.structs.replace(by_run, cloud_model_sha256=""), False)
@@ -369,7 +369,7 @@ def test_a_cloud_model_that_has_changed_behind_its_path_is_another_comparison(
     open_folder(tmp_path / "graph", job(own), False)
     open_folder(tmp_path / "graph", job(own), False)
     onnx.save(counts(tiny.vocabulary, scores=np.eye(tiny.vocabulary)), graph)
-    with pytest.raises(OutputExistsError, match="another cloud model"):
+    with pytest.raises(OutputExistsError, match="sha256 differs"):
         open_folder(tmp_path / "graph", job(own), False)
     graph.write_bytes(b"nothing")
     with pytest.raises(InvalidGraphError):

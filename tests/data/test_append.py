@@ -525,7 +525,7 @@ class TestRefusals:
             with pytest.raises(OutputExistsError, match="inside the dataset folder"):
                 prepare(log, out, CONFIG)
         with pytest.raises(OutputExistsError, match="inside the dataset folder"):
-            Job("a job's folder", "another", "mark", Path.touch, lambda: True, frozenset()).check(
+            Job("a job's folder", "another", "mark", Path.touch, str, frozenset()).check(
                 data / "runs/a", overwrite=False
             )
         assert everything(data) == before

@@ -291,7 +291,7 @@ def test_other_settings_in_the_same_folder_are_refused_and_the_run_stays(
 ) -> None:
     before = weights_of(finished.root)
     other = msgspec.structs.replace(SMALL, seed=7)
-    with pytest.raises(OutputExistsError, match="other settings"):
+    with pytest.raises(OutputExistsError, match=r"other settings or data: seed is 0 there and 7 here"):
         train(wandering, other, finished.root)
     assert weights_of(finished.root) == before
     train(wandering, other, finished.root, overwrite=True)

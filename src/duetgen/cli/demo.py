@@ -20,7 +20,7 @@ from duetgen.cli.prepare import UsageError, images_told, print_manifest
 from duetgen.cli.ranges import SEED, Threads, passes
 from duetgen.cli.settings import build_config
 from duetgen.comparison.report.numbers import interval
-from duetgen.documents import damaged, encode_json, encode_sealed, read_sealed
+from duetgen.documents import damaged, difference, encode_json, encode_sealed, read_sealed
 from duetgen.files import write_bytes
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def folder_job(out: Path, job: Job, begin: Callable[[Path], None]) -> jobfolder.
         marker=MARKER,
         begin=begin,
         own=frozenset((*FOLDERS, RESULTS, "key", "cloud.log")),
-        same=lambda: read_sealed(marker, Job, damaged(marker, "give --overwrite to begin again")) == job,
+        differs=lambda: difference(read_sealed(marker, Job, damaged(marker, "give --overwrite to begin again")), job),
     )
 
 

@@ -38,7 +38,7 @@ from duetgen.training.run import (
     RunFolder,
     TrainResult,
     describe,
-    is_of,
+    differs,
     job_of,
     load_run,
 )
@@ -272,7 +272,7 @@ def finish(folder: RunFolder, environment: Environment, best: dict[str, Tensor],
 
 def finished(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> TrainResult | None:
     """How the run that is there ended, if it is this one and has."""
-    if not folder.environment.is_file() or not is_of(folder, dataset, config):
+    if not folder.environment.is_file() or differs(folder, dataset, config):
         return None
     ended = folder.read_environment()
     if not ended.finished:

@@ -39,6 +39,7 @@ from duetgen.documents import (
     damaged,
     decode_json,
     decode_sealed,
+    difference,
     encode_sealed,
     format_version,
     read_document,
@@ -285,21 +286,23 @@ def job_of(folder: RunFolder, dataset: Dataset, config: TrainConfig, environment
         other="a run with other settings or data",
         marker=RunFolder.marker,
         begin=begin,
-        same=lambda: is_of(folder, dataset, config),
+        differs=lambda: differs(folder, dataset, config),
         own=frozenset(path.name for path in folder.contents),
         early=frozenset({folder.config.name}),
     )
 
 
-def is_of(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> bool:
-    """Whether a run folder has these settings and data; what its version did not know yet counts as the default.
+def differs(folder: RunFolder, dataset: Dataset, config: TrainConfig) -> str:
+    """In what a run folder has other settings or data; what its version did not know yet counts as the default.
 
     Raises:
         NotARunError: it is of another version.
         DamagedError: a file is missing or is not what it was.
     """
     environment = folder.read_environment()
-    return folder.read_config(environment) == config and environment.dataset_sha256 == dataset.manifest.content_sha256
+    if environment.dataset_sha256 != dataset.manifest.content_sha256:
+        return "the data are others"
+    return difference(folder.read_config(environment), config)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,15 @@ from duetgen.comparison.report.results import BASE, METRICS, RESULTS_VERSION, Da
 from duetgen.comparison.report.tables import Finished, make_table
 from duetgen.comparison.report.verdict import verdict
 from duetgen.data.store import Dataset
-from duetgen.documents import damaged, decode_sealed, encode_json, encode_sealed, format_version, read_document
+from duetgen.documents import (
+    damaged,
+    decode_sealed,
+    difference,
+    encode_json,
+    encode_sealed,
+    format_version,
+    read_document,
+)
 from duetgen.errors import OutputExistsError
 from duetgen.files import write_bytes
 from duetgen.training import TrainConfig, check_config
@@ -73,20 +81,22 @@ def folder_job(root: Path, job: Job) -> jobfolder.Job:
     """A comparison as a job in its folder. A setting that has come since it was made counts with its default."""
     refuse = damaged(root / MARKER, "give --overwrite to compare anew")
 
-    def same() -> bool:
+    def differs() -> str:
         content = read_document(root / MARKER, refuse)
-        if format_version(content, refuse) != FORMAT_VERSION:
-            return False
+        if (version := format_version(content, refuse)) != FORMAT_VERSION:
+            return f"its format is {version}, and this version's {FORMAT_VERSION}"
         found = decode_sealed(content, Job, refuse)
+        if found.dataset_sha256 != job.dataset_sha256:
+            return "the data are others"
         named = found.cloud_model_sha256 or job.cloud_model_sha256
-        return msgspec.structs.replace(found, cloud_model_sha256=named) == job
+        return difference(msgspec.structs.replace(found, cloud_model_sha256=named), job)
 
     return jobfolder.Job(
         name="a comparison's folder",
-        other="a comparison on other data, or with other settings, protocols, ages or another cloud model",
+        other="another comparison",
         marker=MARKER,
         begin=lambda folder: write_bytes(folder / MARKER, encode_sealed(job)),
-        same=same,
+        differs=differs,
         own=frozenset({"cells", *WHOLE}),
     )
 
