@@ -126,6 +126,14 @@ def test_several_datasets_replace_no_file_that_no_comparison_wrote(data: Path, t
         assert [path.name for path in out.iterdir()] == [name]
 
 
+def test_one_process_at_a_time_compares_several_datasets_in_one_folder(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "again")
+    (tmp_path / "out").mkdir()
+    with alone_in(tmp_path / "out"):
+        words = [data, tmp_path / "again", "--methods", "popular", "--seeds", "1", "--quiet"]
+        refused(duet_here("compare", *words, "--out", tmp_path / "out"), "folder-busy")
+
+
 def test_the_backbone_is_that_of_the_settings_and_the_option_goes_before_it(data: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('[model]\nname = "gru4rec"\n')
     words = ["compare", data, "--methods", "base", "--seeds", "1", "--budget", "0", "--quiet"]

@@ -106,7 +106,7 @@ def compare(
         write_all,
         write_results,
     )
-    from duetgen.jobfolder import work_in
+    from duetgen.jobfolder import alone_in, work_in
     from duetgen.training.job import check_cloud_model
     from duetgen.training.run import RunFolder
 
@@ -154,6 +154,8 @@ def compare(
     with contextlib.ExitStack() as held:
         for root, job in settled.items():
             held.enter_context(work_in(root, folder_job(root, job), overwrite=overwrite))
+        if len(roots) > 1:  # What is written of all of them lies beside them.
+            held.enter_context(alone_in(out))
         # The first seed of every dataset goes before the second of any.
         waiting = sorted(
             (
