@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -53,6 +55,20 @@ def test_a_new_version_is_fetched_in_the_background_and_swapped_in_with_its_thet
         assert device.status().previous == tiny.model_id
         assert len(device.recommend(100, met="show")) == 38
     assert "/v1/models/" + second.model_id + "/generator.onnx" not in server.cloud.paths
+
+
+def test_a_version_that_is_looked_for_never_is_found_when_told(
+    tiny: Tiny, new_tiny: MakeTiny, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = new_tiny(seed=1)
+    publish(server.cloud, second)
+    with make(tiny, server.url, tmp_path / "state", update_seconds=math.inf) as device:
+        monkeypatch.setattr("duetgen.device.upkeep.time", SimpleNamespace(monotonic=lambda: 1e12))
+        device.keep_up()
+        monkeypatch.undo()
+        assert device.status().model_id == tiny.model_id
+        assert device.update()
+        assert device.status().model_id == second.model_id
 
 
 def test_ranking_never_stops_while_versions_change(

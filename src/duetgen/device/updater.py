@@ -50,7 +50,7 @@ class Updater:
         self.lock = threading.RLock()
         self.disk_errors = 0
         # Devices that were switched on together shall not look for versions together.
-        self.next = time.monotonic() + self._spread(min(seconds, 60.0))
+        self.next = time.monotonic() + self._spread(min(seconds, 60.0) if math.isfinite(seconds) else seconds)
 
     def _spread(self, seconds: float) -> float:
         return seconds * self.rng.uniform(0.5, 1.0) if math.isfinite(seconds) else seconds
