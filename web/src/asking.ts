@@ -8,7 +8,7 @@ import { DuetError } from "./errors";
 import { ANSWER_SLACK, MAX_CLOCK_SKEW_MS } from "./limits";
 import type { EventLog } from "./log";
 import type { Model } from "./model";
-import type { DeviceOptions } from "./options";
+import type { CheckedOptions } from "./options";
 import { patienceOf } from "./patience";
 import { due } from "./policy";
 import { RefusedParametersError, refuse } from "./refused";
@@ -32,7 +32,7 @@ export interface Tally extends Pick<Status, "lastError" | "unknownEvents" | "unk
 
 /** What is known of a device, whether it ranks or asks. */
 export interface Shared {
-  readonly options: DeviceOptions;
+  readonly options: CheckedOptions;
   readonly state: State;
   readonly cloud: Cloud | null;
   readonly log: EventLog;
@@ -66,6 +66,16 @@ interface Store {
   theta: Theta | null;
 }
 
+/** Does one thing after the other. */
+const inTurn = (): (<T>(work: () => Promise<T>) => Promise<T>) => {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const found = last.then(work);
+    last = found.catch(() => undefined);
+    return found;
+  };
+};
+
 export function asking(shared: Shared): Asking {
   const { options, cloud, versions, state, clock, log, deviceId, tally } = shared;
   const [patience, updatePatience] = [0, 1].map(() => patienceOf(options.patience, options.random ?? Math.random)) as [
@@ -78,9 +88,8 @@ export function asking(shared: Shared): Asking {
   let day = { day: 0, requests: 0 };
   let last: Status["last"] = null;
   let [touched, insisted, waits] = [true, false, false];
-  let nextUpdate = now() + spread(Math.min(options.updateSeconds, 60));
+  let nextUpdate = now() + spread(options.updateSeconds < Infinity ? Math.min(options.updateSeconds, 60) : Infinity);
   let working = false;
-  let single: Promise<unknown> = Promise.resolve();
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** How often all was forgotten; an answer to a question of before is not taken. */
   let forgotten = 0;
@@ -135,13 +144,13 @@ export function asking(shared: Shared): Asking {
     shared.changed(what);
   };
 
+  const asks = inTurn();
+  const changes = inTurn();
   /** Do something while nobody else does, in this tab or another. */
   const alone = <T>(work: () => Promise<T>): Promise<T> => {
     const locks = globalThis.navigator?.locks;
     // A browser that forbids storage forbids locks as well.
-    const found = single.then(state.keeps() && locks ? () => locks.request(`duet-${state.name}`, work) as Promise<T> : work);
-    single = found.catch(() => undefined);
-    return found;
+    return asks(state.keeps() && locks ? () => locks.request(`duet-${state.name}`, work) as Promise<T> : work);
   };
 
   const today = (): number => Math.floor(clock() / DAY);
@@ -318,8 +327,8 @@ export function asking(shared: Shared): Asking {
       return theta && { ...atAgeOf(theta, model, log.count), opinions: opinions! };
     },
     online() {
-      patience.succeeded();
-      updatePatience.succeeded();
+      patience.hurry();
+      updatePatience.hurry();
       touch();
     },
     async refresh() {
@@ -350,39 +359,41 @@ export function asking(shared: Shared): Asking {
       if (now() >= nextUpdate) await device.update();
       return asked;
     },
-    async update() {
-      if (shared.closed) return false;
-      const wait = updatePatience.wait(now());
-      nextUpdate = now() + (wait || spread(options.updateSeconds));
-      if (wait) return false;
-      try {
-        const model = await versions.look();
-        updatePatience.succeeded();
-        if (!model) return false;
-        const found = await load(model);
-        // A theta for the new version first, if there is one to be had, so that the swap costs no quality.
-        if (!found.theta && !patience.wait(now())) await ask(found);
-        use(found);
-        await versions.adopt(model);
-      } catch (cause) {
-        const code = codeOf(cause);
-        if (code !== "invalid-bundle") {
-          updatePatience.failed(now(), cause instanceof CloudRefusedError ? cause.retryAfter : null);
-          nextUpdate = now() + updatePatience.wait(now());
+    update: () =>
+      changes(async () => {
+        if (shared.closed) return false;
+        const wait = updatePatience.wait(now());
+        nextUpdate = now() + (wait || spread(options.updateSeconds));
+        if (wait) return false;
+        try {
+          const model = await versions.look();
+          updatePatience.succeeded();
+          if (!model) return false;
+          const found = await load(model);
+          // A theta for the new version first, if there is one to be had, so that the swap costs no quality.
+          if (!found.theta && !patience.wait(now())) await ask(found);
+          use(found);
+          await versions.adopt(model);
+        } catch (cause) {
+          const code = codeOf(cause);
+          if (code !== "invalid-bundle") {
+            updatePatience.failed(now(), cause instanceof CloudRefusedError ? cause.retryAfter : null);
+            nextUpdate = now() + updatePatience.wait(now());
+          }
+          fail(cause, `update-${code}`);
+          return false;
         }
-        fail(cause, `update-${code}`);
-        return false;
-      }
-      changed("version");
-      return true;
-    },
-    async rollback() {
-      const model = await versions.before();
-      use(await load(model));
-      await versions.leave(model);
-      changed("version");
-      return model.id;
-    },
+        changed("version");
+        return true;
+      }),
+    rollback: () =>
+      changes(async () => {
+        const model = await versions.before();
+        use(await load(model));
+        await versions.leave(model);
+        changed("version");
+        return model.id;
+      }),
     async hear(what) {
       if (what === "theta") return reload(store);
       const model = await versions.reload();

@@ -12,7 +12,7 @@ import { MAX_LOG_EVENTS } from "./limits";
 import { EventLog } from "./log";
 import type { MetPolicy } from "./messages";
 import type { Model } from "./model";
-import { checkOptions, type DeviceOptions } from "./options";
+import { type CheckedOptions, checkOptions, type DeviceOptions } from "./options";
 import type { Circuit } from "./patience";
 import { checkPolicy, type Policy } from "./policy";
 import { best, bestFirst, ranked } from "./ranking";
@@ -113,7 +113,7 @@ export interface LocalDevice {
   close(): Promise<void>;
 }
 
-async function start(options: DeviceOptions, state: State, cloud: Cloud | null): Promise<LocalDevice> {
+async function start(options: CheckedOptions, state: State, cloud: Cloud | null): Promise<LocalDevice> {
   // Read while the version comes: a ranking without theta does not wait for it, nor need it.
   const loading = import("./asking").catch(() => {
     throw new DuetError("cloud-unreachable", "the part of the device that asks the cloud cannot be had", "load the page again");

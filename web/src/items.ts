@@ -14,7 +14,7 @@ const invalid = (why: string): DuetError => new DuetError("invalid-items", why, 
 export function itemId(value: unknown): string {
   if (typeof value === "string" && !/\p{Surrogate}/u.test(value)) return value;
   if (typeof value === "bigint" || (Number.isInteger(value) && Math.abs(value as number) <= 2 ** 53)) return String(value);
-  throw invalid("an id is neither, or has a lone surrogate");
+  throw invalid("an id is no text, no whole number, or has a lone surrogate");
 }
 
 export function itemIds(values: unknown): string[] {

@@ -1,5 +1,5 @@
 /** How a device is set up: checked when it is opened. */
-import { type Check, list, number, object, oneOf, or, string } from "./check";
+import { type Check, list, number, object, oneOf, or, string, whole } from "./check";
 import type { Cloud } from "./client";
 import { MAX_ADDRESS, MAX_TOKEN_BYTES } from "./limits";
 import { DIGEST, type Encoding, encoding, type MetPolicy, met, type Parts, parts } from "./messages";
@@ -42,14 +42,18 @@ export interface DeviceOptions extends EngineOptions {
   updateSeconds: number;
   /** Seconds after its expiry for which a theta is still used. */
   grace: number;
-  patience: PatienceConfig;
+  patience: Partial<PatienceConfig>;
   /** Seconds since 1970, and from 0 to 1 for the waits' jitter; in a `LocalDevice` alone. */
   clock: (() => number) | null;
   random: (() => number) | null;
 }
 
-export const PATIENCE: PatienceConfig = { first: 1, longest: 300, failures: 5, cooldown: 60, longestCooldown: 3600 };
 const GRACE_SECONDS = 7 * 24 * 3600;
+
+/** Options with nothing left out. */
+export interface CheckedOptions extends DeviceOptions {
+  patience: PatienceConfig;
+}
 
 /** An address of a cloud, a folder or a module, without a slash at its end. */
 const address =
@@ -68,8 +72,16 @@ const orNull =
     value == null ? null : kind(value, name);
 const least0 = number(0);
 const given: Check<any> = (value) => value;
+const patience = object({
+  first: or(least0, 1),
+  longest: or(least0, 300),
+  failures: or(whole(1, Infinity), 5),
+  cooldown: or(least0, 60),
+  longestCooldown: or(least0, 3600),
+});
+export const PATIENCE: PatienceConfig = patience({}, "");
 
-const fields = object<{ [K in keyof DeviceOptions]: Check<DeviceOptions[K]> }>({
+const fields = object<{ [K in keyof CheckedOptions]: Check<CheckedOptions[K]> }>({
   cloud: orNull((value, name) => (typeof value === "string" ? http : given)(value, name)),
   bundle: orNull(http),
   token: or(string(MAX_TOKEN_BYTES, /^[!-~]*$/), ""),
@@ -83,7 +95,7 @@ const fields = object<{ [K in keyof DeviceOptions]: Check<DeviceOptions[K]> }>({
   background: or(oneOf(true, false), true),
   updateSeconds: or(number(Number.MIN_VALUE), 3600),
   grace: or(least0, GRACE_SECONDS),
-  patience: or(object({ first: least0, longest: least0, failures: least0, cooldown: least0, longestCooldown: least0 }), PATIENCE),
+  patience: or(patience, PATIENCE),
   engine: or(oneOf("auto", "plain", "ort"), "auto"),
   ort: orNull(address(/^(https?|file):$/)),
   clock: orNull(given),
@@ -91,7 +103,7 @@ const fields = object<{ [K in keyof DeviceOptions]: Check<DeviceOptions[K]> }>({
 });
 
 /** All options, those that are not given by their defaults; addresses in full. */
-export function checkOptions(given: Partial<DeviceOptions>): DeviceOptions {
+export function checkOptions(given: Partial<DeviceOptions>): CheckedOptions {
   try {
     const found = fields(given, "it");
     if (found.cloud || found.bundle) return found;

@@ -10,6 +10,8 @@ export interface Patience {
   /** Seconds until the next try; one that a person insists on waits only for what the cloud asked. */
   wait(now: number, insisted?: boolean): number;
   succeeded(): void;
+  /** There may be a way again: waits for nothing but what the cloud asked. */
+  hurry(): void;
   failed(now: number, retryAfter?: number | null): void;
 }
 
@@ -27,6 +29,9 @@ export function patienceOf(config: PatienceConfig, random: () => number): Patien
     succeeded() {
       failures = 0;
       notBefore = asked = -Infinity;
+    },
+    hurry() {
+      notBefore = asked;
     },
     failed(now, retryAfter = null) {
       const opened = ++failures - config.failures;

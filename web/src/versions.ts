@@ -135,7 +135,8 @@ export async function openVersions(options: DeviceOptions, state: State, cloud: 
       }
     },
     adopt({ id }) {
-      known = { ...known!, current: id, previous: [known!.current] };
+      // Another tab may have adopted it meanwhile.
+      if (id !== known!.current) known = { ...known!, current: id, previous: [known!.current] };
       return keep();
     },
     async before() {

@@ -1,12 +1,12 @@
 /** What a device survives: storage, clouds and bundles that are not what they should be. */
 import "fake-indexeddb/auto";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { hex } from "../src/bytes";
 import { type Files, openBundle, type Source } from "../src/bundle";
 import { type Cloud, httpCloud } from "../src/client";
 import { retryAfter } from "../src/cloud-refusal";
 import { LocalDevice as OfSources } from "../src/device";
-import { DuetError, LocalDevice } from "../src/local";
+import { CloudRefusedError, DuetError, LocalDevice } from "../src/local";
 import { EventLog } from "../src/log";
 import type { DeviceOptions } from "../src/options";
 import type { Situation } from "../src/policy";
@@ -220,6 +220,33 @@ describe("versions", () => {
     await again.close();
   });
 
+  test.each([false, true])("the one before is kept, whoever adopts the same new one meanwhile: another tab %s", async (tab) => {
+    const device = await open();
+    const other = tab ? await open() : device;
+    const { modelId } = await device.status();
+    cloud.files = bundleFiles("din");
+    cloud.latest = jsonOf("bundles/din/manifest.json").model_id;
+    await Promise.all([device.update(), other.update()]);
+    for (const one of [device, other]) {
+      const status = await one.status();
+      expect([status.modelId, status.previous]).toEqual([cloud.latest, modelId]);
+    }
+    expect(await device.rollback()).toBe(modelId);
+    for (const one of [device, other]) await one.close();
+  });
+
+  test("are looked for at once when told, and by itself never where that is infinitely far", async () => {
+    const device = await open({ updateSeconds: Infinity });
+    vi.spyOn(performance, "now").mockReturnValue(performance.now() + 1e9);
+    cloud.files = bundleFiles("din");
+    cloud.latest = jsonOf("bundles/din/manifest.json").model_id;
+    await device.keepUp();
+    expect((await device.status()).modelId).not.toBe(cloud.latest);
+    expect(await device.update()).toBe(true);
+    vi.restoreAllMocks();
+    await device.close();
+  });
+
   test("what is forgotten while a new one is adopted is in no theta of it", async () => {
     const device = await open();
     await device.observe("i0");
@@ -257,6 +284,23 @@ test("a cloud that fails is asked less and less often, by day counted", async ()
   await device.close();
 });
 
+test("a network that is there again ends the back-off, and not the wait that the cloud asked for", async () => {
+  const device = await open({ state: null, policy: { kind: "Always" }, patience: { first: 1000, longest: 1000 }, random: () => 0.5 });
+  await device.observe("i0");
+  cloud.failing = new DuetError("cloud-unreachable", "gone");
+  const asks = [await device.keepUp(), await device.keepUp()];
+  await device.setOffline(false);
+  asks.push(await device.keepUp());
+  cloud.failing = new CloudRefusedError(503, "", "busy", "", 500);
+  await device.setOffline(false);
+  asks.push(await device.keepUp());
+  await device.setOffline(false);
+  asks.push(await device.keepUp());
+  expect(asks).toEqual([true, false, true, true, false]);
+  expect((await device.status()).nextTrySeconds).toBeGreaterThan(490);
+  await device.close();
+});
+
 test("a policy of one's own decides, by what it is told", async () => {
   let told: object = {};
   const due = (situation: Situation): boolean => Object.keys((told = situation)).length > 0 && situation.events >= 2;
@@ -285,6 +329,10 @@ test("what cannot work is refused when a device is opened, or called", async () 
     { policy: { kind: "EveryEvents", n: -1 } },
     { policy: { kind: "DailyBudget", n: 1, policy: { kind: "Never" } } },
     { grace: -1 },
+    { patience: { failures: 0 } },
+    { patience: { failures: 2.5 } },
+    { patience: { cooldown: -1 } },
+    { patience: 5 },
     { colour: "red" },
   ])
     expect(await code(open(bad as object)), JSON.stringify(bad)).toBe("invalid-device-config");
