@@ -36,25 +36,32 @@ export interface Said {
   change?: Change;
 }
 
+/** An iterator, as the keys of a map, cannot be sent: what it gives can. */
+const sendable = (value: any): unknown => (value?.next ? [...value] : value);
+
 /** A device in a worker that listens. */
 export async function openRemote(worker: Worker, options: object): Promise<Device> {
   const waiting = new Map<number, [(value: unknown) => void, (cause: Error) => void]>();
   let last = 0;
-  let closed = false;
-  const call = (method: Call["method"], values: unknown[]): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      if (closed) return reject(new DuetError("closed", "the device is closed"));
-      worker.postMessage({ id: ++last, method, values } satisfies Call);
-      waiting.set(last, [resolve, reject]);
-    });
-  const stop = (why: string): void => {
-    closed = true;
-    worker.terminate();
-    for (const [, reject] of waiting.values()) reject(new DuetError("closed", why));
-    waiting.clear();
+  /** Why it is closed. */
+  let closed = "";
+  const refusal = (): DuetError => new DuetError("closed", closed);
+  const call = async (method: Call["method"], values: unknown[]): Promise<unknown> => {
+    if (closed) throw refusal();
+    try {
+      worker.postMessage({ id: ++last, method, values: values.map(sendable) } satisfies Call);
+    } catch {
+      throw new DuetError("invalid-device-config", "the worker takes no function");
+    }
+    return new Promise((...both) => waiting.set(last, both));
   };
-  const device = { onchange: () => undefined } as unknown as Device;
-  for (const method of METHODS) Object.assign(device, { [method]: (...values: unknown[]) => call(method, values) });
+  const stop = (why: string): void => {
+    closed = why;
+    worker.terminate();
+    waiting.forEach(([, reject]) => reject(refusal()));
+  };
+  const device: Device = { onchange: () => undefined } as any;
+  for (const method of METHODS) device[method] = (...values: unknown[]): any => call(method, values);
   device.close = async () => {
     await call("close", []).catch(() => undefined);
     stop("the device is closed");
@@ -66,12 +73,10 @@ export async function openRemote(worker: Worker, options: object): Promise<Devic
     if (refused) reject(new DuetError(refused.code, refused.message, refused.hint));
     else resolve(result);
   };
-  worker.onerror = () => stop("the worker of the device failed");
-  try {
-    await call("open", [options]);
-  } catch (cause) {
+  worker.onerror = () => stop("the worker failed");
+  await call("open", [options]).catch((cause) => {
     worker.terminate();
     throw cause;
-  }
+  });
   return device;
 }

@@ -226,7 +226,7 @@ class Page {
         ? `The same with this browser’s own parameters, θ, made ${status.theta.ageEvents} event${status.theta.ageEvents === 1 ? "" : "s"} ago.`
         : "The same with this browser’s own parameters, θ: there are none yet, so both lists agree.",
     );
-    say("ranked", `Ranked ${count} items twice, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
+    say("ranked", `Ranked ${count} items ${status.theta ? "twice" : "once"}, here, in ${milliseconds(took)}, with the messages to the worker and back.`);
     const trouble = Object.entries({ ...status.failures, ...status.refused });
     if (status.lastError) {
       const wait = status.nextTrySeconds ? ` It asks again in ${Math.ceil(status.nextTrySeconds)} s.` : "";

@@ -89,17 +89,23 @@ test("the ranking moves after clicks, and shows what each answer cost", async ({
 });
 
 test.describe("at each size and in each light", () => {
-  for (const [size, viewport] of [["phone", { width: 390, height: 844 }], ["desktop", { width: 1280, height: 900 }]] as const)
+  for (const [size, viewport] of [["phone", { width: 360, height: 780 }], ["desktop", { width: 1280, height: 900 }]] as const)
     for (const colorScheme of ["light", "dark"] as const)
       test(`${size}, ${colorScheme}: nothing is cut, nothing violates accessibility`, async ({ browser }) => {
         const context = await browser.newContext({ viewport, colorScheme, reducedMotion: "reduce" });
         const page = await context.newPage();
         await visit(page);
         await watch(page, 4);
+        // An id may be long, and have no blanks: an address, say.
+        await page.evaluate(() => duetDevice.observe("x".repeat(400)));
+        await expect(page.locator("#met-about")).toContainText("xxx");
         await expect.poll(async () => (await status(page)).theta?.ageEvents).toBe(0);
         await expect(page.locator("#asked th").first()).toHaveText("newest");
         await scan(page);
         expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+        expect(await page.locator("h2").evaluateAll((all) => all.filter((one) => one.scrollWidth > one.clientWidth))).toEqual([]);
+        const tops = await page.locator(".ranking").evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
+        expect(tops[0]).toBe(tops[1]);
         await shoot(page, `demo-${size}-${colorScheme}`);
         await context.close();
       });

@@ -76,6 +76,24 @@ test("without what asks the cloud the device ranks all the same", async ({ page:
   await tab.evaluate(async () => (await device.forget(), device.close()));
 });
 
+test("what goes to the worker: an iterator is a list, and a function is refused by its code", async ({ page: tab }) => {
+  site.own.set("/sent", ["text/html", page(`{ bundle: "bundle/", state: null }`)]);
+  await tab.goto(`${site.url}/sent`);
+  await expect.poll(() => tab.evaluate(() => typeof globalThis.device)).toBe("object");
+  const [lists, codes] = await tab.evaluate(async () => {
+    const ids = (await device.items()).slice(0, 3).map(({ id }) => id);
+    const titles = new Map(ids.map((id) => [id, id]));
+    const lists = [await device.rank(ids), await device.rank(titles.keys()), await device.rank(new Set(ids))];
+    const code = (work: Promise<unknown>): Promise<string> => work.then(String, ({ code }) => code);
+    const own = { due: () => true };
+    const codes = [code(device.setPolicy(own)), code(device.rank("i1")), code(device.observe("i1", 1.5))];
+    return [lists, await Promise.all(codes)] as const;
+  });
+  expect(lists[0]).toHaveLength(3);
+  expect(lists.slice(1)).toEqual([lists[0], lists[0]]);
+  expect(codes).toEqual(["invalid-device-config", "invalid-items", "invalid-items"]);
+});
+
 test("a page of an origin that the cloud does not allow gets nothing", async ({ page: tab }) => {
   const refused = page(`{ cloud: "${cloud.url}", state: null }).catch((cause) => cause.code`);
   site.own.set("/refused", ["text/html", refused]);
