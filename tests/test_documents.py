@@ -96,6 +96,9 @@ def test_other_spaces_between_the_fields_change_nothing() -> None:
 def test_in_what_two_differ_is_told_by_names() -> None:
     one = Document(1, 0.5, None, [Part("a", 1.0)], {"x_sha256": "12"})
     assert difference(one, one) == ""
+    assert difference(one, msgspec.structs.replace(one, count=1.0)) == ""
+    assert difference(one, msgspec.structs.replace(one, share=math.inf)).startswith("share is 0.5 there")
+    assert difference(msgspec.structs.replace(one, share=math.inf), msgspec.structs.replace(one, share=None))
     assert difference(one, msgspec.structs.replace(one, note="a")) == 'note is null there and "a" here'
     assert difference(one, msgspec.structs.replace(one, files={"x_sha256": "13"})) == "files.x_sha256 differs"
     other = Document(2, 1.0, "b", [], {})

@@ -22,6 +22,8 @@ DIGEST: Final = "document_sha256"
 """The field in which a sealed document has the digest of its other fields."""
 TOLD: Final = 3
 """Differences that are named, at most."""
+ABSENT: Final = object()
+"""The value of a field that only the other one has."""
 
 
 class DamagedError(DuetError):
@@ -113,18 +115,23 @@ def check_digest(found: object, expected: str, refuse: Refuse) -> None:
 def difference(there: msgspec.Struct, here: msgspec.Struct) -> str:
     """In what two of one kind differ, by the names of their fields, for people; empty where they are alike."""
     old, new = (dict(_fields(msgspec.to_builtins(one))) for one in (there, here))
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    told = [
-        f"{name} differs" if name.endswith("sha256") else f"{name} is {old.get(name)} there and {new.get(name)} here"
-        for name in names[:TOLD]
-    ]
+    # A setting that was given as 60 is read back as 60.0, and is the same.
+    names = [name for name in {**old, **new} if old.get(name, ABSENT) != new.get(name, ABSENT)]
+
+    def told_of(name: str) -> str:
+        if name.endswith("sha256"):
+            return f"{name} differs"
+        before, now = (msgspec.json.encode(values.get(name)).decode() for values in (old, new))
+        return f"{name} is {before} there and {now} here"
+
+    told = [told_of(name) for name in names[:TOLD]]
     return "; ".join(told) + (f"; and {len(names) - TOLD} more" if len(names) > TOLD else "")
 
 
-def _fields(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+def _fields(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     """What a structure holds, with dotted names."""
     if isinstance(value, dict):
         for own, part in value.items():
             yield from _fields(part, f"{name}.{own}" if name else own)
     else:
-        yield name, msgspec.json.encode(value).decode()
+        yield name, value
