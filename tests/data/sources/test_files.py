@@ -231,7 +231,16 @@ class TestParts:
     def test_of_two_forms_are_refused_by_their_endings(self, write: Write) -> None:
         write("log/a.csv", LOG)
         with pytest.raises(errors.InputIsFolderError, match=r"files with the endings \.csv, \.txt"):
-            read(write("log/README.txt", "hello\n").parent)
+            read(write("log/notes.txt", "hello\n").parent)
+
+    @pytest.mark.parametrize("name", ["README", "readme.md", "LICENSE.txt", "log/README.rst"])
+    def test_what_describes_a_log_is_no_part(self, write: Write, tmp_path: Path, name: str) -> None:
+        write("log/a.csv", LOG)
+        write(f"log/{name}", "hello\n")
+        assert read(tmp_path / "log").events.rows() == EVENTS
+
+    def test_alone_it_is_the_log(self, write: Write) -> None:
+        assert read(write("log/readme.csv", LOG).parent).events.rows() == EVENTS
 
     def test_an_empty_folder_is_told_as_such(self, tmp_path: Path) -> None:
         with pytest.raises(errors.InputIsFolderError, match="holds no file"):

@@ -176,8 +176,7 @@ class TestSource:
             log = read(path / "set" / name)
             assert (log.kind, log.files) == (kind, [path])
             assert log.events.equals(plain.events)
-            if getattr(KINDS[kind], "logs", ()) and kind != "table":
-                assert read(path).events.equals(plain.events)
+            assert read(path).events.equals(plain.events)
 
     @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
     def test_packed_gives_the_same(self, kind: str, ending: str, write: Write) -> None:

@@ -36,6 +36,8 @@ from duetgen.wire import limits
 
 TITLE_TABLES: Final = ("items.csv", "movies.csv")
 """Names of tables of titles that are looked for beside a log, or among its parts."""
+DESCRIPTIONS: Final = ("README", "LICENSE", "LICENCE", "COPYING", "CITATION", "CHANGELOG")
+"""Names, whatever their ending, of what people put beside a log to say what it is."""
 
 FOREIGN: Final = {
     b"ARROW1": "an Arrow or Feather file",
@@ -107,7 +109,8 @@ def parts_of(path: Path, logs: tuple[str, ...] = ()) -> list[Path]:
     """The files of an input: itself, the log in a folder or an archive as it is published, or the parts in a folder.
 
     A folder of parts is one as Spark, Dask and the like write it. Empty and hidden files, those that begin with `_`,
-    and a table of titles among others are no parts. Parts are in the order of the numbers in their names.
+    and a readme, a licence or a table of titles among others are no parts. Parts are in the order of the numbers in
+    their names.
 
     Args:
         path: a file, a folder, or a path into an archive.
@@ -132,8 +135,9 @@ def parts_of(path: Path, logs: tuple[str, ...] = ()) -> list[Path]:
         return parts_of(highest[0], logs)
     if highest and len(highest) < len(found):
         raise _several(path, highest)
+    found = [file for file in found if not _describes(file)] or found
     if names is not None:
-        only_one(path, names)
+        only_one(path, [str(file.relative_to(path)) for file in found])
         return found
     packed = {suffix for suffix in ENDINGS if suffix != ".tar"}
     endings = {"".join(file.suffixes[-2:] if file.suffix in packed else [file.suffix]) for file in found}
@@ -161,6 +165,10 @@ def _files_below(folder: Path) -> list[Path]:
 def names_titles(path: Path) -> bool:
     """Whether a file is called as tables of titles beside a log are."""
     return bare(path.name) in TITLE_TABLES
+
+
+def _describes(path: Path) -> bool:
+    return path.name.partition(".")[0].upper() in DESCRIPTIONS
 
 
 def beside(path: Path, names: tuple[str, ...]) -> Path | None:
