@@ -41,15 +41,17 @@ MEASURED: Final = (0, 5, 20)
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of theta, and how its values are coded."""
+    """A kind of theta, how its values are coded, and what the Stable Weight Adapter blends (1: there is none)."""
 
     head: str
     rank: int
     encoding: Encoding
+    candidates: int = 0
 
 
 FORMS: Final = {
     "scale": Form("scale", 8, "float16"),
+    "no adapter": Form("scale", 8, "float16", candidates=1),
     "low-rank": Form("low-rank", 8, "float16"),
     "prefix": Form("prefix", 2, "float16"),
     "window-prefix": Form("window-prefix", 2, "float16"),
@@ -146,11 +148,12 @@ def main() -> None:
                     },
                     "model.backbone.head": form.head,
                     "model.backbone.rank": form.rank,
+                    "model.generator.candidates": form.candidates,
                     "model.history.encoder": encoder,
                     "optimiser.epochs": options.passes,
                 },
             )
-            run = train(dataset, config, options.out / f"{dataset.manifest.name}-{name}-{encoder}")
+            run = train(dataset, config, options.out / f"{dataset.manifest.name}-{name.replace(' ', '-')}-{encoder}")
             model = load_run(run.root).device_model
             coded = Coded(model, form.encoding)
             conditions = [OWN if age == 0 else Condition("own", age) for age in MEASURED]

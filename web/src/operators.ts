@@ -58,7 +58,25 @@ const multiplyMany: Multiply = (a, ao, rows, b, bo, down, across, out, oo, m, k,
 };
 
 const sums = reduce((sum, value) => sum + value, 0);
-const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+const HIGHEST = 200;
+const POWERS = Float64Array.from({ length: 2 * HIGHEST + 1 }, (_, at) => 2 ** (at - HIGHEST));
+
+/** As accurate as float32 is, in a third of the time of `Math.exp`: a power of two, and a polynomial for what is left, in [0, 1). */
+function sigmoid(x: number): number {
+  const power = Math.min(Math.max(x * -Math.LOG2E, -HIGHEST), HIGHEST);
+  const whole = Math.floor(power);
+  const f = power - whole;
+  const rest = 1 + f * (0.69314693 + f * (0.24023045 + f * (0.05548063 + f * (0.009684186 + f * (0.0012391332 + f * 0.00021865785)))));
+  return 1 / (1 + POWERS[whole + HIGHEST]! * rest);
+}
+
+/** Of many: in a loop of its own, since one that meets several functions calls each. */
+const sigmoids: Kernel = ([{ dims, data }], _, room) => {
+  const out = room(Float32Array, data.length) as Float32Array;
+  const values = data as Float32Array;
+  for (let at = 0; at < out.length; at++) out[at] = sigmoid(values[at]!);
+  return { dims, data: out };
+};
 
 const gatherNd: Kernel = ([table, { dims, data }], a, room) => {
   if (a.batch_dims || dims.at(-1) !== 1) refuse();
@@ -102,7 +120,7 @@ export const OPERATORS: Record<string, Kernel> = {
   GRU: gru,
   GatherND: gatherNd,
   IsNaN: unary((x) => +Number.isNaN(x), Uint8Array),
-  Sigmoid: unary(sigmoid),
+  Sigmoid: sigmoids,
   Pow: binary(Math.pow),
   Max: binary(Math.max),
   Min: binary(Math.min),

@@ -49,3 +49,15 @@ test("one matrix is multiplied for each of several", () => {
   const parts = [0, 1].flatMap((at) => [...run("MatMul", [{ dims: [3, 4], data: a.data.subarray(at * 12, at * 12 + 12) }, b]).data]);
   expect([whole.dims, [...whole.data]]).toEqual([[2, 3, 5], parts]);
 });
+
+test("a sigmoid is that of Math as far as float32 tells, anywhere", () => {
+  const data = Float32Array.from({ length: 20_001 }, (_, at) => (at - 10_000) / 500);
+  const found = run("Sigmoid", [{ dims: [data.length], data }], {}, OPERATORS).data;
+  const off = Array.from(found, (value, at) => Math.abs(value * (1 + Math.exp(-data[at]!)) - 1));
+  expect(Math.max(...off)).toBeLessThan(1e-7);
+  const ends = Float32Array.of(0, -90, 500, -500, Infinity, -Infinity, NaN);
+  const [half, least, ...others] = run("Sigmoid", [{ dims: [7], data: ends }], {}, OPERATORS).data;
+  expect(half).toBe(0.5);
+  expect(least! / Math.exp(-90)).toBeCloseTo(1, 6);
+  expect(others).toEqual([1, 0, 1, 0, NaN]);
+});
