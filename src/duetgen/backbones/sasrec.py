@@ -92,7 +92,7 @@ class AttentionBlock(nn.Module):
         # The bias adds the same for all events: a softmax is blind to it.
         bias_NH1 = (q_NHF * self.split_heads(self.key.bias)).sum(-1, keepdim=True)
         logits_NHL = carried_NHD @ u_NLD.transpose(1, 2) + bias_NH1
-        logits_NHL = logits_NHL.masked_fill(~real_NL.unsqueeze(1), -torch.inf) / math.sqrt(q_NHF.shape[-1])
+        logits_NHL = torch.where(real_NL.unsqueeze(1), logits_NHL, -torch.inf) / math.sqrt(q_NHF.shape[-1])
         share_NHL = torch.softmax(logits_NHL, dim=-1)
         found_NHF = (value_HFD @ (share_NHL @ u_NLD).unsqueeze(-1)).squeeze(-1)
         return Attended(x_NLD[:, 0], found_NHF.flatten(-2) + self.value.bias, q_NHF.flatten(-2), logits_NHL)

@@ -104,9 +104,13 @@ class SequenceModel(MemberModel):
 
     def queries(self, state_ND: Tensor) -> list[Tensor]:
         """What the item tables are multiplied with: [N, *] each; the sum of the products is the mean of the models."""
-        parts = state_ND.split([table.shape[1] for table in self.tables], -1)
-        queries = [backbone.query(part, None) for backbone, part in zip(self.backbones.values(), parts)]
-        return queries if self.recurrent is None else [(1 - self.share) * queries[0], self.share * queries[1]]
+        if self.recurrent is None:
+            return [self.backbone.query(state_ND, None)]
+        part_ND, other_ND = state_ND.split([table.shape[1] for table in self.tables], -1)
+        return [
+            (1 - self.share) * self.backbone.query(part_ND, None),
+            self.share * self.recurrent.query(other_ND, None),
+        ]
 
 
 def sequence_backbone(length: int, config: CloudConfig) -> BackboneConfig:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from duetgen.core.encoders import Encoder
 from duetgen.core.layout import ParameterLayout
-from duetgen.core.stabiliser import StableWeightAdapter
+from duetgen.core.stabiliser import StableWeightAdapter, blended
 
 
 class GeneratorConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,14 +190,31 @@ class ParameterGenerator(nn.Module):
         """The encoder's vectors [*, D], one a device or a position, to theta [*, P]."""
         vector_D = self.dropout(vector_D)
         layers = [layer for layer in self.layers if isinstance(layer, LayerGenerator)]
-        if not torch.compiler.is_exporting() or any(layer.count > 1 for layer in layers):
-            return torch.cat([layer(vector_D) for layer in layers], dim=-1)
-        # In a graph, the embeddings of all layers come from one product: each operator costs a start of its own.
-        weight_DH = torch.cat([layer.project.weight[0] for layer in layers], dim=1)
-        bias_H = torch.cat([layer.project.bias for layer in layers])
-        embedded_H = torch.tanh(vector_D @ weight_DH + bias_H).split(self.config.width, dim=-1)
-        return torch.cat([layer.decode(one) for layer, one in zip(layers, embedded_H, strict=True)], dim=-1)
+        if torch.compiler.is_exporting() and vector_D.dim() == 2:
+            found = blends(layers, vector_D)
+            return torch.cat([layer.decode(blend) for layer, blend in zip(layers, found, strict=True)], dim=-1)
+        return torch.cat([layer(vector_D) for layer in layers], dim=-1)
 
     def forward(self, history_BLx: Tensor) -> Tensor:
         """Histories [B, L] (oldest first, right-padded) to theta [B, P]."""
         return self.decode(self.encoder(history_BLx))
+
+
+def blends(layers: list[LayerGenerator], vector_BD: Tensor) -> tuple[Tensor, ...]:
+    """What each layer decodes, [B, H], from products that all layers share: in a graph each operator costs a start of
+    its own.
+    """
+    width, count, views = layers[0].config.width, layers[0].count, layers[0].project.views
+    weight_KEX = torch.cat([layer.project.weight for layer in layers], dim=2)
+    bias_KX = torch.cat([layer.project.bias.view(views, -1) for layer in layers], dim=1)
+    adapters = [layer.stabiliser for layer in layers if layer.stabiliser is not None]
+    if not adapters:
+        alone: tuple[Tensor, ...] = torch.tanh(vector_BD @ weight_KEX[0] + bias_KX[0]).split(width, 1)
+        return alone
+    view_KBE = vector_BD.unflatten(1, (views, -1)).transpose(0, 1)
+    embedded_KBX = torch.tanh(view_KBE @ weight_KEX + bias_KX.unsqueeze(1))
+    candidates_BLKX = embedded_KBX.unflatten(2, (len(layers), -1)).permute(1, 2, 0, 3)
+    if count > views:
+        candidates_BLKX = candidates_BLKX.reshape(-1, len(layers), count, width)
+    joint: tuple[Tensor, ...] = blended(adapters, candidates_BLKX).flatten(1).split(width, 1)
+    return joint

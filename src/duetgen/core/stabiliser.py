@@ -5,7 +5,7 @@ from one view alone. What the views agree on adds up in the blend, what only one
 small where a history tells little. `docs/findings.md` has what that is worth. With one view (a GRU's last state) all
 candidates are made from it, the form of the paper.
 
-Shapes: G candidate parameter sets, D width of a candidate's embedding, `*` leading dimensions.
+Shapes: B devices, L layers, G candidate parameter sets, D width of a candidate's embedding, `*` leading dimensions.
 """
 
 from __future__ import annotations
@@ -40,3 +40,11 @@ class StableWeightAdapter(nn.Module):
     def forward(self, candidates_GD: Tensor) -> Tensor:
         """The blend of the candidates [*, G, D]: [*, D]."""
         return (self.weights(candidates_GD).unsqueeze(-1) * candidates_GD).sum(-2)
+
+
+def blended(adapters: list[StableWeightAdapter], candidates_BLGD: Tensor) -> Tensor:
+    """The blends of several adapters, each of its own candidates [B, L, G, D], in one product for all: [B, L, D]."""
+    transform_LDD = torch.stack([adapter.transform for adapter in adapters]) / math.sqrt(candidates_BLGD.shape[-1])
+    similarity_BLGG = candidates_BLGD @ (candidates_BLGD @ transform_LDD).transpose(-1, -2)
+    weight_BL1G = torch.softmax(similarity_BLGG, dim=-1).mean(dim=-2, keepdim=True)
+    return (weight_BL1G @ candidates_BLGD).squeeze(-2)

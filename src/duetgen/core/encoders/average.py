@@ -37,6 +37,7 @@ class AverageEncoder(SequenceEncoder):
     """
 
     views = len(HALF_LIVES)
+    silent = True
     half_lives_K: Tensor
 
     def __init__(
@@ -54,8 +55,8 @@ class AverageEncoder(SequenceEncoder):
 
     def counted(self, age: Tensor) -> Tensor:
         """What events count by age, nothing for negative ages: [..., L] to [..., K, L]."""
-        weight = torch.exp2(-age.clamp(min=0).unsqueeze(-2) / self.half_lives_K[:, None])
-        return weight * (age >= 0).unsqueeze(-2)
+        age = age.unsqueeze(-2)
+        return torch.where(age >= 0, torch.exp2(age / -self.half_lives_K[:, None]), 0.0)
 
     def states(self, history_BLx: Tensor) -> Tensor:
         """The averages after each event: [B, L, D]; time and memory grow with L, not with its square."""

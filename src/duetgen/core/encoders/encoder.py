@@ -29,9 +29,11 @@ class Encoder(nn.Module):
 
     Attributes:
         views: the vector is that many views of the history side by side, each D / `views` wide.
+        silent: reading an empty history gives zeros without more.
     """
 
     views: ClassVar[int] = 1
+    silent: ClassVar[bool] = False
 
     def __init__(
         self, embed: nn.Module, embed_width: int, width: int, dropout: float = 0.0, event_dropout: float = 0.0
@@ -64,7 +66,7 @@ class Encoder(nn.Module):
         if not real_BL.shape[1]:
             return next(self.parameters()).new_zeros(len(real_BL), self.width)
         vector_BD = self.read(history_BLx, real_BL)
-        return vector_BD * real_BL.any(1).to(vector_BD.dtype).unsqueeze(1)
+        return vector_BD if self.silent else vector_BD * real_BL.any(1, keepdim=True).to(vector_BD.dtype)
 
     @abstractmethod
     def read(self, history_BLx: Tensor, real_BL: Tensor) -> Tensor:
