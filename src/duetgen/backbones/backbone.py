@@ -74,7 +74,7 @@ def windows(events_BT: Tensor, length: int) -> Tensor:
 
 def seen(rows_NL: Tensor, state_Nx: Tensor) -> Tensor:
     """What was made of windows [N, L], zeros where one is empty: [N, x]."""
-    return state_Nx * (rows_NL[:, :1] != 0).to(state_Nx.dtype)
+    return torch.where(rows_NL[:, :1] == 0, 0.0, state_Nx)
 
 
 class Backbone(nn.Module):
