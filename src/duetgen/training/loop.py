@@ -184,7 +184,7 @@ class Trainer:
         for batch in batches:
             # What each process draws for itself, dropout above all, is its own; the rest is drawn alike in all.
             seed, own_seed = (step_seed(self.config.seed, counters.total_steps, rank) for rank in (0, processes.rank))
-            torch.manual_seed(own_seed)
+            seed_all(own_seed)
             scale = rate_share(self.config.optimiser, counters.total_steps, self.steps_per_epoch)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.optimiser.learning_rate * group["rate"] * scale
@@ -286,3 +286,10 @@ class Trainer:
 def step_seed(seed: int, step: int, rank: int) -> int:
     """A seed of its own for every step of every run."""
     return (seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % (2**63 - 1)
+
+
+def seed_all(seed: int) -> None:
+    """What `torch.manual_seed` does, without its note, for accelerators that are not in use, of where it was called."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
