@@ -49,6 +49,13 @@ class Masked(nn.Linear):
         return functional.linear(x, self.weight * mask, self.bias)
 
 
+def patched() -> nn.Linear:
+    """A linear layer that was given another `forward`, as what moves weights between devices does."""
+    layer = nn.Linear(4, 3)
+    layer.forward = lambda x: torch.tanh(functional.linear(x, layer.weight, layer.bias))  # type: ignore[method-assign]
+    return layer
+
+
 class Positions(nn.Embedding):
     """The embedding of where an id stands, as the models of a library have it."""
 
@@ -82,6 +89,7 @@ LAYERS: dict[str, Callable[[], tuple[nn.Module, Tensor, str]]] = {
     "reflecting": lambda: (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), torch.randn(N, 2, 5, 5), ""),
     "same": lambda: (nn.Conv1d(2, 4, 4, padding="same", dilation=2), torch.randn(N, 2, 9), ""),
     "forward of its own, linear": lambda: (Masked(4, 3), torch.randn(N, 5, 4), ""),
+    "forward of its own, of one layer": lambda: (patched(), torch.randn(N, 5, 4), ""),
     "forward of its own, convolution": lambda: (SamePadded(2, 4, 2), torch.randn(2 * N, 2, 5, 6), ""),
     "forward of its own, embedding": lambda: (Positions(7, 4), torch.randint(0, 7, (N, 5)), ""),
     "embedding": lambda: (nn.Embedding(7, 4, padding_idx=0), torch.randint(0, 7, (N, 5)), ""),
@@ -105,7 +113,9 @@ REFUSED = {
     "prefix": {
         name
         for name in LAYERS
-        if not name.startswith(("linear", "gpt", "attention")) and name != "forward of its own, linear"
+        if not name.startswith(
+            ("linear", "gpt", "attention", "forward of its own, linear", "forward of its own, of one")
+        )
     },
 }
 CASES = [(kind, name) for kind in KINDS for name in LAYERS if name not in REFUSED.get(kind, ())]
@@ -222,7 +232,7 @@ def test_thetas_of_devices_without_rows(kind: str) -> None:
     assert model(torch.randn(N, model.layout.size), torch.zeros(0, 4)).shape == (0, 3)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if not name.startswith("attention")])
+@pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("kind", ["full", "scale", "concat"])
 def test_under_autocast_the_dtype_is_the_layers_own(kind: str, name: str) -> None:
     model, x = made(kind, name)
@@ -271,6 +281,16 @@ def test_padding_of_an_embedding_stays_zero() -> None:
         for shape in ((2,), ()):
             output = model(torch.randn(*shape, model.layout.size), torch.tensor([[0, 3], [4, 0]]))
             assert output[0, 0].tolist() == output[1, 1].tolist() == [0.0] * 4
+
+
+def test_a_table_that_is_replaced_keeps_its_row_of_padding() -> None:
+    embedding = nn.Embedding(4, 2, padding_idx=0)
+    nn.init.ones_(embedding.weight.detach())  # as a table that was loaded may have it
+    model, ids = personal(embedding, "full", residual=False), torch.tensor([[0, 3], [1, 0]])
+    for shape in ((2, 1), (1,)):
+        assert torch.equal(model(model.origin().repeat(shape), ids), embedding(ids))
+        output = model(torch.full((*shape[:-1], 8), 0.25), ids)
+        assert output[..., 0].tolist() == [[1, 0.25], [0.25, 1]]
 
 
 @pytest.mark.parametrize("kind", ["scale", "full", "low-rank"])

@@ -431,7 +431,8 @@ class AttentionSite(Site):
         with sdpa_kernel(SDPBackend.MATH):
             output, weights = torch.func.vmap(one, randomness="different")(dict(own), tensors)
         call.rest = (None if weights.dim() == 1 else weights.flatten(0, 1),)
-        return output
+        kind = output.device.type  # what is mapped over thetas knows nothing of autocast
+        return output.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else output
 
 
 class OwnForwardSite(Site):
@@ -522,7 +523,8 @@ def site_of(layer: nn.Module) -> Site | None:
     for kind, site in SITES.items():
         if isinstance(layer, kind):
             same = type(layer).forward is kind.forward or getattr(layer, "as_its_type", False)
-            return site if same and getattr(layer, "padding_mode", "zeros") == "zeros" else OwnForwardSite(site)
+            same = same and "forward" not in vars(layer) and getattr(layer, "padding_mode", "zeros") == "zeros"
+            return site if same else OwnForwardSite(site)
     # Known by its looks: the library that has it need not be there.
     weight = getattr(layer, "weight", None)
     if type(layer).__name__ != "Conv1D" or not isinstance(weight, nn.Parameter) or weight.dim() != 2:

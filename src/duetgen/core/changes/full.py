@@ -43,9 +43,9 @@ class Full(Change):
         """One theta goes into the layer's own parameters; those of many devices are computed apart and added."""
         if not call.rows.lead and self.site.whole:
             return call.output_with(self.merged(call, own))
-        if not self.residual or self.merges(call):
+        if self.merges(call):
             return self.together(call, own, self.merged(call, own))
-        return call.output() + call.rows.join(self.site.own(call, own))
+        return call.output() + call.rows.join(self.site.own(call, self.shift(call, own)))
 
     def merged(self, call: Call, own: Own) -> Own:
         """The parameters that the layer shall have: [N, *]."""
@@ -53,9 +53,15 @@ class Full(Change):
             return own
         return {name: value + parameter_of(call.layer, name) for name, value in own.items()}
 
+    def shift(self, call: Call, own: Own) -> Own:
+        """How far they are from the layer's own: [N, *]."""
+        if self.residual:
+            return own
+        return {name: value - parameter_of(call.layer, name) for name, value in own.items()}
+
     def merges(self, call: Call) -> bool:
         """Whether parameters are added before the layer computes, rather than outputs after."""
-        if not self.site.linear:
+        if not self.site.linear or (self.site.whole and not self.residual):
             return True
         if self.site.reads(call.layer) is None:
             return False
