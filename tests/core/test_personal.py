@@ -192,6 +192,33 @@ class Noisy(nn.Module):
         return output
 
 
+def test_a_call_that_tells_nothing_proves_nothing() -> None:
+    torch.manual_seed(0)
+    model = personal(Stepwise(), "scale", "inner,head")
+    model(torch.randn(3, 10), torch.randn(1, 3, 3))  # one step, as if all devices shared a row
+    with pytest.raises(WrongBatchDimensionError):
+        model(torch.randn(3, 10), torch.randn(6, 3, 3))
+
+
+class Sorted(nn.Module):
+    """Computes rows by their lengths, the longest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        order = lengths.argsort(descending=True)
+        output: Tensor = self.inner(x[order])[order.argsort()]
+        return output
+
+
+@pytest.mark.parametrize("lengths", [[2, 4, 3, 1], [4, 1, 2, 3]])
+def test_devices_in_another_order_are_refused_where_one_stays_in_its_place(lengths: list[int]) -> None:
+    with pytest.raises(WrongBatchDimensionError):
+        personal(Sorted(), "scale", "inner")(torch.randn(4, 4), torch.randn(4, 3), torch.tensor(lengths))
+
+
 def test_what_a_model_draws_is_not_taken_for_another_devices_theta() -> None:
     model = personal(Noisy(), "scale", "inner")
     model(torch.zeros(2, 4), torch.randn(2, 3))
@@ -208,6 +235,21 @@ class TimeFirst(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.inner(x.transpose(0, 1)).transpose(0, 1)
         return output
+
+
+class WithLoss(TimeFirst):
+    """Gives a loss in training, and else what it is of."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = super().forward(x)
+        return output.square().mean() if self.training else output
+
+
+def test_a_loss_proves_nothing() -> None:
+    model = personal(WithLoss(), "scale", "inner").train()
+    model(torch.zeros(4, 4), torch.randn(4, 4, 3))
+    with pytest.raises(WrongBatchDimensionError):
+        model.eval()(torch.zeros(4, 4), torch.randn(4, 4, 3))
 
 
 @dataclass
@@ -276,6 +318,23 @@ def test_outputs_of_sizes_that_theta_changes() -> None:
     assert personal(Detector(), "full", "inner")(torch.randn(2, 8), torch.randn(2, 9, 3))
 
 
+def test_as_many_findings_of_each_device_are_no_rows_of_devices() -> None:
+    class Ranked(nn.Module):
+        """The best of each device's rows, in a list."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+            return [{"score": rows.sort(0)[0][:6], "place": rows.argsort(0)[:6]} for rows in self.inner(x)]
+
+    for devices in (2, 3):
+        model = personal(Ranked(), "full", "inner")
+        model(torch.randn(devices, 8), torch.randn(devices, 9, 3))
+        assert model.proved
+
+
 @pytest.mark.parametrize("kind", ["full", "low-rank", "scale", "prefix", "concat"])
 class TestTimeFirst:
     def test_as_many_devices_as_steps_in_the_wrong_place_are_refused(self, kind: str) -> None:
@@ -314,12 +373,60 @@ def test_the_proof_leaves_modes_statistics_and_random_numbers_alone() -> None:
     model = personal(module, "scale", "0,3").train()
     module[1].eval()
     state, statistics = torch.get_rng_state(), module[1].running_mean
-    model.prove((2,), torch.randn(2, 3, generator=torch.Generator().manual_seed(0)))
+    model.prove(2, (torch.randn(2, 3, generator=torch.Generator().manual_seed(0)),), {})
     assert model.proved
     assert [child.training for child in module] == [True, False, True, True]
     assert torch.equal(state, torch.get_rng_state())
     assert statistics is not None
     assert torch.equal(statistics, torch.zeros(4))
+
+
+class Past:
+    """What a model keeps of a sequence between its calls."""
+
+    def __init__(self) -> None:
+        self.keys: list[Tensor] = []
+        self.owner = self
+
+
+class Continued(nn.Module):
+    """Changes what it is given, its own state, and what hangs on its mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.part = nn.Linear(3, 3), nn.Parameter(torch.randn(3, 3))
+        self.register_buffer("total", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(()))
+        self.calls, self.merged = 0, False
+
+    def train(self, mode: bool = True) -> "Continued":
+        super().train(mode)
+        if self.merged == mode:
+            with torch.no_grad():
+                self.inner.weight += -self.part if mode else self.part
+            self.merged = not mode
+        return self
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        self.calls += 1
+        self.seen = self.seen + 1
+        self.total += 1
+        past.keys.append(self.inner(x.sub_(1)))
+        found = torch.stack(past.keys).sum(0) + (0 if self.merged else x @ self.part.T)
+        return found * self.seen * self.total
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_proof_leaves_no_trace_in_the_model_or_what_it_is_given(training: bool) -> None:
+    module = Continued().train(training)
+    model, x, past = personal(module, "full", "inner"), torch.randn(3, 3), Past()
+    theta, weight = torch.randn(3, 12), module.inner.weight.clone()
+    alone = [model(own, x.clone(), Past())[row] / (row + 1) ** 2 for row, own in enumerate(theta)]
+    module.calls, module.seen, module.total = 0, torch.zeros(()), torch.zeros(())
+    torch.testing.assert_close(model(theta, x, past), torch.stack(alone))
+    assert (model.proved, len(past.keys), module.calls) == (True, 1, 1)
+    assert (module.seen, module.total, module.merged) == (1, 1, not training)
+    torch.testing.assert_close(module.inner.weight.detach(), weight)
 
 
 class Named(nn.Module):

@@ -10,6 +10,7 @@ Shapes: P values in theta; `*` its leading dimensions.
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -149,9 +150,13 @@ class Personal(nn.Module):
             )
         if 0 in theta.shape[:-1]:
             return self._of_nobody(*inputs, **options)
-        if not self.proved and theta.dim() > 1 and not torch.compiler.is_compiling():
-            self.prove(theta.shape[:-1], *inputs, **options)
-        return self._run(theta, *inputs, **options)
+        unproved = not self.proved and theta.dim() == 2 and len(theta) > 1 and not torch.compiler.is_compiling()
+        # The module may change what it is given, as it does the cache of a sequence that it goes on with.
+        given = copied((inputs, options)) if unproved else None
+        output = self._run(theta, *inputs, **options)
+        if given is not None and any(self._tells(found, len(theta)) for found in tensors(output)):
+            self.prove(len(theta), *given)
+        return output
 
     def _of_nobody(self, *inputs: Any, **options: Any) -> Any:
         """The output of no device, which is the module's own, of no rows."""
@@ -207,49 +212,52 @@ class Personal(nn.Module):
 
         return forward
 
-    def _run_alike(self, theta: Tensor, *inputs: Any, **options: Any) -> Any:
-        """A run in which the module draws the random numbers that it draws in any other one."""
-        with torch.random.fork_rng(devices=[]):
+    def _tells(self, output: Tensor, devices: int) -> bool:
+        """Whether an output may show which rows a theta met."""
+        size = output.shape[self.batch_dim] if output.dim() > self.batch_dim else 0
+        return size > 0 and size % devices == 0 and output.dtype not in WHOLE
+
+    def _run_alike(self, theta: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """A run with what any other one has: random numbers, inputs, buffers and attributes of the module."""
+        with ONE_CALL, torch.random.fork_rng(devices=[]), restored(self.module):
             torch.default_generator.manual_seed(0)
+            inputs, options = copied((inputs, options))
             return self._run(theta, *inputs, **options)
 
     @torch.no_grad()
-    def prove(self, lead: tuple[int, ...], *inputs: Any, **options: Any) -> None:
-        """Compare the last device among others with what it is alone, where one theta serves all rows.
+    def prove(self, devices: int, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Compare the first and the last device among others with what each is alone, where one theta serves all rows.
 
         Raises:
             WrongBatchDimensionError: they differ.
         """
-        if len(lead) != 1 or lead[0] < 2:
-            return
-        training = [module for module in self.module.modules() if module.training]
-        self.module.eval()
+        modes = [(module, module.training) for module in self.module.modules()]
         try:
+            self.module.eval()
             reference = next(self.module.parameters())
             random = torch.Generator().manual_seed(0)
-            theta_BP = (torch.randn(*lead, self.layout.size, generator=random) * TRIED).to(reference.device)
+            theta_BP = (torch.randn(devices, self.layout.size, generator=random) * TRIED).to(reference.device)
             if not self.residual:
                 theta_BP += self.origin()
-            among, alone, other = (
-                list(tensors(self._run_alike(theta, *inputs, **options)))
-                for theta in (theta_BP, theta_BP[-1], theta_BP[0])
-            )
+            thetas = (theta_BP, theta_BP[0], theta_BP[-1])
+            among, first, last = (list(tensors(self._run_alike(theta, inputs, options))) for theta in thetas)
         finally:
-            for module in training:
-                module.training = True
+            # In their own words: a module may do more than note its mode, as to take apart what it has merged.
+            for module, mode in modes:
+                if module.training != mode:
+                    module.train(mode)
         exact = (
             reference.device.type == "cpu"
             and not torch.is_autocast_enabled("cpu")
             and all(parameter.dtype in EXACT for parameter in self.module.parameters())
         )
 
-        def fits(three: tuple[Tensor, Tensor, Tensor], dim: int) -> bool | None:
-            """Whether a device's rows lie there, None where theta does not tell."""
-            size = three[0].shape[dim] if three[0].dim() > dim else 0
-            alike = three[0].shape == three[1].shape == three[2].shape
-            if not size or size % lead[0] or not alike or three[0].dtype in WHOLE:
+        def has_own(*rows: Tensor) -> bool | None:
+            """Whether a device's rows are among others what they are alone, and not what another theta makes of them;
+            None where theta does not tell.
+            """
+            if not rows[0].shape == rows[1].shape == rows[2].shape or rows[0].dtype in WHOLE:
                 return None
-            rows = (x.detach().movedim(dim, 0)[-(size // lead[0]) :] for x in three)
             own, wanted, foreign = (torch.view_as_real(x) if x.is_complex() else x.float() for x in rows)
             # Infinite values, as of what is masked, are so for all.
             own, wanted, foreign = (x.nan_to_num(0, 0, 0) for x in (own, wanted, foreign))
@@ -259,18 +267,30 @@ class Personal(nn.Module):
                 allowed = allowed.clamp(max=ROUNDED * wanted.norm())
             return bool(off <= allowed) if bool(effect) or bool(off) else None
 
-        outputs = list(zip(among, alone, other))
-        found = [fits(three, self.batch_dim) for three in outputs]
+        def fits(among: Tensor, first: Tensor, last: Tensor, dim: int) -> bool | None:
+            """Whether the first and the last device have their rows along a dimension."""
+            size = among.shape[dim] if among.dim() > dim else 0
+            if not size or size % devices or not among.shape == first.shape == last.shape:
+                return None
+            each, rows = size // devices, [x.detach().movedim(dim, 0) for x in (among, first, last)]
+            ends = has_own(*(x[:each] for x in rows)), has_own(*(rows[n][-each:] for n in (0, 2, 1)))
+            return None if ends == (None, None) else False not in ends
+
+        outputs = list(zip(among, first, last)) if len(among) == len(first) == len(last) else []
+        found = [fits(*three, self.batch_dim) for three in outputs]
+        # What each device has may come in a list, as what is detected: of any size, and that of one device alone.
+        apart = [three for three in outputs if three[0].dim() and three[0].shape[0] != devices]
+        listed = all(any(has_own(*(x[n] for n in order)) for x in apart) for order in ((0, 1, 2), (0, 2, 1)))
         # Beside an output of the devices there may be others that have them elsewhere, as states of several layers.
         elsewhere = True in found
         for three, right in zip(outputs, found):
             dims = range(three[0].dim()) if elsewhere else ()
-            if right is False and not any(fits(three, dim) for dim in dims):
+            if right is False and not listed and not any(fits(*three, dim) for dim in dims):
                 raise WrongBatchDimensionError(
                     "a device's theta changes what the model computes for another device",
                     "tell where the devices lie, by layer where they differ: batch_dim={'encoder.*': 1}",
                 )
-        self.proved = True
+        self.proved = listed or True in found
 
 
 def is_computed_again() -> bool:
@@ -279,13 +299,39 @@ def is_computed_again() -> bool:
     return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
 
 
-def tensors(output: Any) -> Iterator[Tensor]:
+def tensors(output: Any, seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
     """All that are in an output, or in what an object of it holds, as a dataclass or a distribution."""
     for found in pytree.tree_leaves(output):
         if isinstance(found, Tensor):
             yield found
-        elif hasattr(found, "__dict__") and not isinstance(found, type | nn.Module):
-            yield from tensors(list(vars(found).values()))
+        elif hasattr(found, "__dict__") and not isinstance(found, type | nn.Module) and id(found) not in seen:
+            yield from tensors(list(vars(found).values()), seen | {id(found)})
+
+
+def copied(arguments: Any) -> Any:
+    """Arguments of a call that may be changed in their place; as they are, where one of them has no copy."""
+    try:
+        return copy.deepcopy(arguments, {id(tensor): tensor.detach().clone() for tensor in tensors(arguments)})
+    except Exception:  # whatever an object of another library raises
+        return arguments
+
+
+@contextlib.contextmanager
+def restored(module: nn.Module) -> Iterator[None]:
+    """A module whose attributes and buffers are again, after it, what they were."""
+    held: list[dict[str, Any]] = [names for part in module.modules() for names in (vars(part), part._buffers)]
+    kept = [dict(names) for names in held]
+    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for names, before in zip(held, kept):
+            names.update(before)
+            for name in names.keys() - before.keys():
+                del names[name]
+        for buffer, value in values:
+            if not torch.equal(buffer, value):
+                buffer.copy_(value)
 
 
 @contextlib.contextmanager
