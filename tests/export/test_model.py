@@ -319,6 +319,7 @@ def test_what_makes_no_bundle_is_refused(duet: Duet, histories: Any, tmp_path: P
         *(({"dynamic": {"x": {0: name}}}, "dynamic says") for name in ("batch size", "", 3, "N" * 65)),
         ({"inputs": {"x": torch.tensor(1.0)}}, r"the example of the input x is of \[\]"),
         ({"dynamic": {"x": {0: "N", 1: "C"}}, "inputs": {"x": torch.randn(3, 1, 16)}}, "fewer than two rows"),
+        ({"inputs": {"x": torch.randn(3, 2), "y": torch.randn(2, 2)}}, "has N as 3 and, in the input y, as 2"),
         ({"vocabulary": 9}, "float32 has a vocabulary"),
         ({"length": 4097}, "a history has 4097 samples"),
         ({"key": None}, "key is a NoneType"),
@@ -365,17 +366,17 @@ def test_inputs_may_have_rows_in_any_dimension_or_none(tmp_path: Path) -> None:
 
 
 class Keywords(nn.Module):
-    """Takes its inputs by name alone, and can do without one in between."""
+    """Takes its inputs by name alone, and can do without one in between; one is called as exporters call a layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second, self.head = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(3, 2)
 
     def forward(
-        self, *, x: torch.Tensor, mask: torch.Tensor | None = None, kind: torch.Tensor | None = None
+        self, *, x: torch.Tensor, mask: torch.Tensor | None = None, linear: torch.Tensor | None = None
     ) -> torch.Tensor:
         found = self.first(x) if mask is None else self.first(x) * mask
-        found = found if kind is None else found + 10 * self.second(kind)
+        found = found if linear is None else found + 10 * self.second(linear)
         output: torch.Tensor = self.head(found)
         return output
 
@@ -383,12 +384,27 @@ class Keywords(nn.Module):
 def test_inputs_are_told_by_the_names_of_forward_in_any_order(tmp_path: Path) -> None:
     torch.manual_seed(0)
     duet = duetgen.personalise(Keywords(), "first", kind="full", encoder=PooledEncoder(nn.Linear(3, 8), 8)).eval()
-    inputs = {"kind": torch.randn(3, 2), "x": torch.randn(3, 2)}
+    inputs = {"linear": torch.randn(3, 2), "x": torch.randn(3, 2)}
     bundle = export_model(duet, tmp_path / "b", key=KEY, name="no", inputs=inputs, histories=np.ones((2, 3, 3)))
-    assert [spec.name for spec in bundle.manifest.model.inputs] == ["kind", "x"]  # type: ignore[union-attr]
+    assert [spec.name for spec in bundle.manifest.model.inputs] == ["linear", "x"]  # type: ignore[union-attr]
     with PersonalModel(bundle.root) as device, torch.no_grad():
         found = device.run({name: tensor.numpy() for name, tensor in inputs.items()})
         np.testing.assert_allclose(found, duet.personal(None, **inputs), atol=1e-5)
+
+
+def test_a_branch_on_values_is_refused_with_its_line_and_no_more(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Branching(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if x.sum() > 0 else x  # type: ignore[no-any-return]
+
+    duet = duetgen.personalise(Branching(nn.Linear(2, 2)), "0", encoder=PooledEncoder(nn.Linear(3, 8), 8)).eval()
+    with pytest.raises(NotExportableError, match=r"data-dependent.*test_model\.py.*line \d+, in forward"):
+        export_model(
+            duet, tmp_path / "b", key=KEY, name="no", inputs={"x": torch.ones(3, 2)}, histories=np.ones((2, 3, 3))
+        )
+    assert capfd.readouterr().err == ""
 
 
 def test_an_input_in_the_place_of_another_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any, Final
@@ -230,11 +232,22 @@ def export_graph(
             verbose=False,
         )
     assert exported is not None
+    _name_apart(exported.model.graph)
     made = exported.model_proto
     for one in own:
         splice(made, one.content)
     content: bytes = _cleaned(made, names).SerializeToString(deterministic=True)
     return content
+
+
+def _name_apart(graph: Any) -> None:
+    """Give what lies between inputs and outputs of an exporter's graph other names than these have: an input may be
+    called `linear`.
+    """
+    ends = {value.name: value for value in (*graph.inputs, *graph.outputs)}
+    for value in (*graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs)):
+        if ends.get(value.name, value) is not value:
+            value.name = f"{value.name}.inner"
 
 
 def _cleaned(model: onnx.ModelProto, names: tuple[dict[int, str], ...]) -> onnx.ModelProto:
@@ -262,16 +275,18 @@ def _cleaned(model: onnx.ModelProto, names: tuple[dict[int, str], ...]) -> onnx.
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what exporting says about itself: notes for its own developers."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    """Without what exporting says about itself: notes for its own developers, and of a failure all that was traced."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")]
+    printed = io.StringIO()
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(printed):
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
             warnings.filterwarnings("ignore", message=".*will not be used, since it shares.*", category=UserWarning)
             yield
+        sys.stderr.write(printed.getvalue())
     finally:
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)

@@ -189,8 +189,12 @@ def export_model(
     except NotExportableError:
         raise
     except Exception as cause:  # torch raises many kinds, none with a common base of its own
+        # What torch says for those who work on it comes before the line of the model.
+        told = " ".join(
+            line for line in str(cause).splitlines() if not line.startswith(("For ", "If you ", "Caused by"))
+        )
         raise NotExportableError(
-            f"torch cannot export the model: {cause}"[:1000], "see docs/concepts/any-module.md for what exports"
+            f"torch cannot export the model: {told}"[:1000], "see docs/concepts/any-module.md for what exports"
         ) from cause
     device, generator = (parity.session(contents[file]) for file in ("device.onnx", "generator.onnx"))
     bounds = learn_bounds(generator_graph, read, [(entry.offset, entry.size) for entry in layout.entries])
@@ -364,6 +368,7 @@ def check_limits(
             f"a history of {length} samples has {sample.nbytes * length} bytes, at most {MAX_HISTORY_BYTES} travel",
             "give a shorter length, or smaller samples, as uint8 or image",
         )
+    sizes: dict[str, int] = {}
     for name, tensor in inputs.items():
         # A size of 1 in the example would be one for good.
         if any(axis >= tensor.dim() or tensor.shape[axis] < 2 for axis in axes.get(name, {})):
@@ -371,6 +376,12 @@ def check_limits(
                 f"the example of the input {name} is of {list(tensor.shape)}, fewer than two rows",
                 "give it for two rows or more; or leave it out of dynamic, if its sizes never differ",
             )
+        for axis, called in axes.get(name, {}).items():
+            if sizes.setdefault(called, tensor.shape[axis]) != tensor.shape[axis]:
+                raise NotExportableError(
+                    f"the example has {called} as {sizes[called]} and, in the input {name}, as {tensor.shape[axis]}",
+                    "sizes that may differ have names of their own: say which in dynamic",
+                )
 
 
 def as_exported(tensor: Tensor) -> Tensor:
