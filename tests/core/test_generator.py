@@ -23,6 +23,7 @@ from duetgen.core import (
     StableWeightAdapter,
 )
 from duetgen.core.duet import joint_loss
+from duetgen.core.encoders.encoder import InvalidArgumentError
 from duetgen.core.generator import LayerGenerator, ViewProjection
 
 KINDS: list[type[Encoder]] = list(ENCODERS.values())
@@ -67,6 +68,14 @@ class TestEncoder:
         features = torch.randn(1, 3, 2)
         padded = torch.cat([features, torch.zeros(1, 4, 2)], dim=1)
         torch.testing.assert_close(encoder(padded), encoder(features))
+
+    @pytest.mark.parametrize(("shape", "width"), [((2, 3), 4), ((2, 5, 3), 5), ((2, 5, 1, 3), 4)])
+    def test_a_history_of_other_dimensions_or_widths_is_refused(
+        self, kind: type[Encoder], shape: tuple[int, ...], width: int
+    ) -> None:
+        encoder = kind(nn.Linear(3, width), 4, 8)
+        with pytest.raises(InvalidArgumentError, match=rf"of a history of \[2, .*{width}\]"):
+            encoder(torch.ones(shape))
 
     def test_hidden_events_are_hidden_while_training_only(self, kind: type[Encoder]) -> None:
         encoder = make_encoder(kind, event_dropout=0.5)

@@ -288,7 +288,8 @@ class Personal(nn.Module):
             if right is False and not listed and not any(fits(*three, dim) for dim in dims):
                 raise WrongBatchDimensionError(
                     "a device's theta changes what the model computes for another device",
-                    "tell where the devices lie, by layer where they differ: batch_dim={'encoder.*': 1}",
+                    "tell where the devices lie, by layer where they differ: batch_dim={'encoder.*': 1}; where a layer "
+                    "has rows in an order of its own, as sorted or joined ones, name layers around it",
                 )
         self.proved = listed or True in found
 

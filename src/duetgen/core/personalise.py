@@ -18,6 +18,7 @@ from torch import nn
 from duetgen.core.changes import KINDS, Change
 from duetgen.core.duet import Duet
 from duetgen.core.encoders import Encoder
+from duetgen.core.encoders.encoder import InvalidArgumentError
 from duetgen.core.generator import GeneratorConfig
 from duetgen.core.layers import SITES, LinearSite, NotPersonalisableError, site_of
 from duetgen.core.personal import Personal
@@ -31,12 +32,6 @@ BYTES_A_VALUE: Final = 2
 """On the wire, in the usual float16."""
 EXAMPLE: Final = '"8 kB"'
 UNITS: Final = {"B": 1, "kB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
-
-
-class InvalidArgumentError(DuetError):
-    """An argument of `personalise` is of another type, or out of its range."""
-
-    code = "invalid-argument"
 
 
 class OverBudgetError(DuetError):

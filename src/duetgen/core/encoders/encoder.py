@@ -15,6 +15,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from duetgen.errors import DuetError
+
+
+class InvalidArgumentError(DuetError):
+    """An argument of `personalise`, or a history, is of another type or out of its range."""
+
+    code = "invalid-argument"
+
 
 class Encoder(nn.Module):
     """Reads a history of payloads.
@@ -49,8 +57,17 @@ class Encoder(nn.Module):
         return history_BLx != 0
 
     def embedded(self, history_BLx: Tensor) -> Tensor:
-        """The embedded history, with what training hides left out: [B, L, E]."""
+        """The embedded history, with what training hides left out: [B, L, E].
+
+        Raises:
+            InvalidArgumentError: the history has other dimensions than `embed` reads, or that gives another width.
+        """
         embedded_BLE: Tensor = self.dropout(self.embed(history_BLx))
+        if embedded_BLE.dim() != 3 or embedded_BLE.shape[2] != self.embed_width:
+            raise InvalidArgumentError(
+                f"of a history of {list(history_BLx.shape)} the encoder's embed makes {list(embedded_BLE.shape)}",
+                f"it has to be [devices, samples, {self.embed_width}]: see the history, and the encoder's embed_width",
+            )
         if self.training and self.event_dropout.p > 0:
             embedded_BLE = embedded_BLE * self.event_dropout(torch.ones_like(embedded_BLE[..., :1]))
         return embedded_BLE
