@@ -16,8 +16,10 @@ from tests.e2e.test_duet import Cloud
 from torch import nn
 
 import duetgen
+from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.engine import Engine
-from duetgen.cloud.errors import InvalidHistoryError
+from duetgen.cloud.errors import InvalidHistoryError, NothingToServeError
+from duetgen.cloud.startup import check_sources
 from duetgen.core import Duet, GeneratorConfig, PooledEncoder
 from duetgen.device import (
     AfterSeconds,
@@ -286,6 +288,13 @@ def test_a_manifest_that_says_what_its_kind_cannot_is_refused(bundle: Bundle) ->
     content = msgspec.json.encode(msgspec.structs.replace(bundle.manifest, history=4096 * 16))
     with pytest.raises(InvalidBundleError):
         decode_manifest(content, "manifest")
+
+
+def test_the_demo_page_cannot_show_what_ranks_no_items(bundle: Bundle) -> None:
+    sources = (str(bundle.root),)
+    assert check_sources(ServiceConfig(sources=sources))[0] == [bundle.manifest]
+    with pytest.raises(NothingToServeError, match="sensors ranks no items"):
+        check_sources(ServiceConfig(sources=sources, demo=True))
 
 
 def test_what_makes_no_bundle_is_refused(duet: Duet, histories: Any, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from msgspec import UnsetType
+
 from duetgen.cloud.config import ServiceConfig
 from duetgen.cloud.errands import Errands, UnfinishedError
 from duetgen.cloud.errors import InvalidSettingError, NothingToServeError, OpenModeError
@@ -62,7 +64,8 @@ def check_sources(config: ServiceConfig) -> tuple[list[Manifest], list[tuple[Pat
     """The bundles that can be served, and those that are refused with the reason; graphs are run later, by workers.
 
     Raises:
-        NothingToServeError: a bundle that was named, or all that a registry holds, is refused or missing.
+        NothingToServeError: a bundle that was named, or all that a registry holds, is refused or missing; or none of
+            them is one that the demo page can show.
     """
     sources = [Path(source) for source in config.sources]
     registry = Registry(sources, config.trusted, Log(b"", False), lambda seconds, rows: None)
@@ -86,6 +89,11 @@ def check_sources(config: ServiceConfig) -> tuple[list[Manifest], list[tuple[Pat
         raise NothingToServeError(
             f"there is no good bundle in {', '.join(config.sources)}{reason}",
             refused[0][1].hint if refused else "make one with `duet export RUN DATASET --out BUNDLE`",
+        )
+    if config.demo and not any(isinstance(manifest.model, UnsetType) for manifest in found.values()):
+        raise NothingToServeError(
+            f"the page of --demo shows rankings, and {next(iter(found.values())).name} ranks no items",
+            "leave --demo out, and run a device with duetgen.device.PersonalModel",
         )
     newest_first = sorted(found.values(), key=lambda manifest: (manifest.created, manifest.model_id), reverse=True)
     return newest_first, refused
