@@ -88,6 +88,7 @@ class Personal(nn.Module):
             )
         self.module, self.changes = module, nn.ModuleList(changes.values())
         self.names, self.proved = tuple(changes), proved
+        self._open: set[tuple[torch.Size, ...]] = set()  # sizes of inputs that a proof could tell nothing of
         self._layers = {name: module.get_submodule(name) for name in changes}
         dims = batch_dim if isinstance(batch_dim, Mapping) else dict.fromkeys(("", *changes), batch_dim)
         self.batch_dim = dims.get("", 0)
@@ -150,9 +151,10 @@ class Personal(nn.Module):
             )
         if 0 in theta.shape[:-1]:
             return self._of_nobody(*inputs, **options)
-        unproved = not self.proved and theta.dim() == 2 and len(theta) > 1 and not torch.compiler.is_compiling()
-        # The module may change what it is given, as it does the cache of a sequence that it goes on with.
-        given = copied((inputs, options)) if unproved else None
+        given = None
+        if not self.proved and theta.dim() == 2 and len(theta) > 1 and not torch.compiler.is_compiling():
+            # The module may change what it is given, as it does the cache of a sequence that it goes on with.
+            given = copied((inputs, options)) if sizes((inputs, options)) not in self._open else None
         output = self._run(theta, *inputs, **options)
         if given is not None and any(self._tells(found, len(theta)) for found in tensors(output)):
             self.prove(len(theta), *given)
@@ -292,6 +294,8 @@ class Personal(nn.Module):
                     "has rows in an order of its own, as sorted or joined ones, name layers around it",
                 )
         self.proved = listed or True in found
+        if not self.proved:
+            self._open.add(sizes((inputs, options)))
 
 
 def is_computed_again() -> bool:
@@ -307,6 +311,11 @@ def tensors(output: Any, seen: frozenset[int] = frozenset()) -> Iterator[Tensor]
             yield found
         elif hasattr(found, "__dict__") and not isinstance(found, type | nn.Module) and id(found) not in seen:
             yield from tensors(list(vars(found).values()), seen | {id(found)})
+
+
+def sizes(arguments: Any) -> tuple[torch.Size, ...]:
+    """Of all tensors of a call."""
+    return tuple(tensor.shape for tensor in tensors(arguments))
 
 
 def copied(arguments: Any) -> Any:
