@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from duetgen.core import Personal, make_change
 from duetgen.core.layers import NotPersonalisableError
 from duetgen.core.layout import LayoutMismatchError
-from duetgen.core.personal import NotCalledError, NothingDynamicError, WrongBatchDimensionError
+from duetgen.core.personal import NotCalledError, NothingDynamicError
+from duetgen.core.proof import WrongBatchDimensionError
 
 
 def toy() -> Personal:
@@ -376,8 +377,7 @@ def test_the_proof_leaves_modes_statistics_and_random_numbers_alone() -> None:
     model = personal(module, "scale", "0,3").train()
     module[1].eval()
     state, statistics = torch.get_rng_state(), module[1].running_mean
-    model.prove(2, (torch.randn(2, 3, generator=torch.Generator().manual_seed(0)),), {})
-    assert model.proved
+    assert model.prove(2, (torch.randn(2, 3, generator=torch.Generator().manual_seed(0)),), {})
     assert [child.training for child in module] == [True, False, True, True]
     assert torch.equal(state, torch.get_rng_state())
     assert statistics is not None

@@ -10,31 +10,19 @@ Shapes: P values in theta; `*` its leading dimensions.
 from __future__ import annotations
 
 import contextlib
-import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from duetgen.core.changes import Change
 from duetgen.core.layers import Call, NotPersonalisableError, Rows
 from duetgen.core.layout import LayoutMismatchError, ParameterLayout
+from duetgen.core.proof import TRIED, copied, proof, restored, sizes, tells, tensors
 from duetgen.errors import DuetError
 
-TRIED: Final = 0.1
-"""Standard deviation of the theta that `Personal.prove` tries."""
-ALIKE: Final = 0.3
-"""How far a device's output may be from what it is alone, as a share of what another device's theta does to it: far
-above what rounding does, bfloat16's too, and below what theta on wrong rows mostly does."""
-ROUNDED: Final = 1e-4
-"""The same as a share of the output's norm, where all is computed in float32 or better: theta on the wrong steps of a
-sequence may do no more than a hundredth of what it does on its own."""
-EXACT: Final = (torch.float32, torch.float64)
-WHOLE: Final = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-"""What outputs may be that tell nothing of how far they are from others."""
 ONE_CALL: Final = threading.RLock()
 """While a call with theta lasts, no other thread's changes layers, which two models may share."""
 
@@ -49,12 +37,6 @@ class NotCalledError(DuetError):
     """A layer was not called, so theta did nothing to it: what is around it reads its weights, or left it out."""
 
     code = "layer-not-called"
-
-
-class WrongBatchDimensionError(DuetError):
-    """A device's theta was used for rows of another: a layer sees devices in another dimension than was told."""
-
-    code = "wrong-batch-dimension"
 
 
 class Personal(nn.Module):
@@ -156,9 +138,30 @@ class Personal(nn.Module):
             # The module may change what it is given, as it does the cache of a sequence that it goes on with.
             given = copied((inputs, options)) if sizes((inputs, options)) not in self._open else None
         output = self._run(theta, *inputs, **options)
-        if given is not None and any(self._tells(found, len(theta)) for found in tensors(output)):
-            self.prove(len(theta), *given)
+        if given is not None and tells(output, len(theta), self.batch_dim):
+            self.proved = self.prove(len(theta), *given)
+            if not self.proved:
+                self._open.add(sizes(given))
         return output
+
+    def prove(self, devices: int, inputs: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        """Whether each of so many devices meets its own theta, by what comes out of these inputs: see `proof`.
+
+        Raises:
+            WrongBatchDimensionError: it meets another's.
+        """
+        reference = next(self.module.parameters())
+        random = torch.Generator().manual_seed(0)
+        theta_BP = (torch.randn(devices, self.layout.size, generator=random) * TRIED).to(reference.device)
+        if not self.residual:
+            theta_BP += self.origin()
+
+        def run(theta: Tensor) -> Any:
+            with ONE_CALL, restored(self.module):
+                given, chosen = copied((inputs, options))
+                return self._run(theta, *given, **chosen)
+
+        return proof(run, self.module, theta_BP, self.batch_dim)
 
     def _of_nobody(self, *inputs: Any, **options: Any) -> Any:
         """The output of no device, which is the module's own, of no rows."""
@@ -214,134 +217,11 @@ class Personal(nn.Module):
 
         return forward
 
-    def _tells(self, output: Tensor, devices: int) -> bool:
-        """Whether an output may show which rows a theta met."""
-        size = output.shape[self.batch_dim] if output.dim() > self.batch_dim else 0
-        return size > 0 and size % devices == 0 and output.dtype not in WHOLE
-
-    def _run_alike(self, theta: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """A run with what any other one has: random numbers, inputs, buffers and attributes of the module."""
-        with ONE_CALL, torch.random.fork_rng(devices=[]), restored(self.module):
-            torch.default_generator.manual_seed(0)
-            inputs, options = copied((inputs, options))
-            return self._run(theta, *inputs, **options)
-
-    @torch.no_grad()
-    def prove(self, devices: int, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Compare the first and the last device among others with what each is alone, where one theta serves all rows.
-
-        Raises:
-            WrongBatchDimensionError: they differ.
-        """
-        modes = [(module, module.training) for module in self.module.modules()]
-        try:
-            self.module.eval()
-            reference = next(self.module.parameters())
-            random = torch.Generator().manual_seed(0)
-            theta_BP = (torch.randn(devices, self.layout.size, generator=random) * TRIED).to(reference.device)
-            if not self.residual:
-                theta_BP += self.origin()
-            thetas = (theta_BP, theta_BP[0], theta_BP[-1])
-            among, first, last = (list(tensors(self._run_alike(theta, inputs, options))) for theta in thetas)
-        finally:
-            # In their own words: a module may do more than note its mode, as to take apart what it has merged.
-            for module, mode in modes:
-                if module.training != mode:
-                    module.train(mode)
-        exact = (
-            reference.device.type == "cpu"
-            and not torch.is_autocast_enabled("cpu")
-            and all(parameter.dtype in EXACT for parameter in self.module.parameters())
-        )
-
-        def has_own(*rows: Tensor) -> bool | None:
-            """Whether a device's rows are among others what they are alone, and not what another theta makes of them;
-            None where theta does not tell.
-            """
-            if not rows[0].shape == rows[1].shape == rows[2].shape or rows[0].dtype in WHOLE:
-                return None
-            own, wanted, foreign = (torch.view_as_real(x) if x.is_complex() else x.float() for x in rows)
-            # Infinite values, as of what is masked, are so for all.
-            own, wanted, foreign = (x.nan_to_num(0, 0, 0) for x in (own, wanted, foreign))
-            effect, off = (foreign - wanted).norm(), (own - wanted).norm()
-            allowed = ALIKE * effect
-            if exact:
-                allowed = allowed.clamp(max=ROUNDED * wanted.norm())
-            return bool(off <= allowed) if bool(effect) or bool(off) else None
-
-        def fits(among: Tensor, first: Tensor, last: Tensor, dim: int) -> bool | None:
-            """Whether the first and the last device have their rows along a dimension."""
-            size = among.shape[dim] if among.dim() > dim else 0
-            if not size or size % devices or not among.shape == first.shape == last.shape:
-                return None
-            each, rows = size // devices, [x.detach().movedim(dim, 0) for x in (among, first, last)]
-            ends = has_own(*(x[:each] for x in rows)), has_own(*(rows[n][-each:] for n in (0, 2, 1)))
-            return None if ends == (None, None) else False not in ends
-
-        outputs = list(zip(among, first, last)) if len(among) == len(first) == len(last) else []
-        found = [fits(*three, self.batch_dim) for three in outputs]
-        # What each device has may come in a list, as what is detected: of any size, and that of one device alone.
-        apart = [three for three in outputs if three[0].dim() and three[0].shape[0] != devices]
-        listed = all(any(has_own(*(x[n] for n in order)) for x in apart) for order in ((0, 1, 2), (0, 2, 1)))
-        # Beside an output of the devices there may be others that have them elsewhere, as states of several layers.
-        elsewhere = True in found
-        for three, right in zip(outputs, found):
-            dims = range(three[0].dim()) if elsewhere else ()
-            if right is False and not listed and not any(fits(*three, dim) for dim in dims):
-                raise WrongBatchDimensionError(
-                    "a device's theta changes what the model computes for another device",
-                    "tell where the devices lie, by layer where they differ: batch_dim={'encoder.*': 1}; where a layer "
-                    "has rows in an order of its own, as sorted or joined ones, name layers around it",
-                )
-        self.proved = listed or True in found
-        if not self.proved:
-            self._open.add(sizes((inputs, options)))
-
 
 def is_computed_again() -> bool:
     """Whether activation checkpointing, in its form that keeps gradients, computes again what is computed now."""
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
-
-
-def tensors(output: Any, seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
-    """All that are in an output, or in what an object of it holds, as a dataclass or a distribution."""
-    for found in pytree.tree_leaves(output):
-        if isinstance(found, Tensor):
-            yield found
-        elif hasattr(found, "__dict__") and not isinstance(found, type | nn.Module) and id(found) not in seen:
-            yield from tensors(list(vars(found).values()), seen | {id(found)})
-
-
-def sizes(arguments: Any) -> tuple[torch.Size, ...]:
-    """Of all tensors of a call."""
-    return tuple(tensor.shape for tensor in tensors(arguments))
-
-
-def copied(arguments: Any) -> Any:
-    """Arguments of a call that may be changed in their place; as they are, where one of them has no copy."""
-    try:
-        return copy.deepcopy(arguments, {id(tensor): tensor.detach().clone() for tensor in tensors(arguments)})
-    except Exception:  # whatever an object of another library raises
-        return arguments
-
-
-@contextlib.contextmanager
-def restored(module: nn.Module) -> Iterator[None]:
-    """A module whose attributes and buffers are again, after it, what they were."""
-    held: list[dict[str, Any]] = [names for part in module.modules() for names in (vars(part), part._buffers)]
-    kept = [dict(names) for names in held]
-    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        for names, before in zip(held, kept):
-            names.update(before)
-            for name in names.keys() - before.keys():
-                del names[name]
-        for buffer, value in values:
-            if not torch.equal(buffer, value):
-                buffer.copy_(value)
 
 
 @contextlib.contextmanager
