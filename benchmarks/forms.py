@@ -51,7 +51,7 @@ class Form:
 
 FORMS: Final = {
     "scale": Form("scale", 8, "float16"),
-    "no adapter": Form("scale", 8, "float16", candidates=1),
+    "no-adapter": Form("scale", 8, "float16", candidates=1),
     "low-rank": Form("low-rank", 8, "float16"),
     "prefix": Form("prefix", 2, "float16"),
     "window-prefix": Form("window-prefix", 2, "float16"),
@@ -153,7 +153,7 @@ def main() -> None:
                     "optimiser.epochs": options.passes,
                 },
             )
-            run = train(dataset, config, options.out / f"{dataset.manifest.name}-{name.replace(' ', '-')}-{encoder}")
+            run = train(dataset, config, options.out / f"{dataset.manifest.name}-{name}-{encoder}")
             model = load_run(run.root).device_model
             coded = Coded(model, form.encoding)
             conditions = [OWN if age == 0 else Condition("own", age) for age in MEASURED]

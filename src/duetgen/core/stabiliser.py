@@ -34,17 +34,20 @@ class StableWeightAdapter(nn.Module):
 
     def weights(self, candidates_GD: Tensor) -> Tensor:
         """Weight of each of the candidates [*, G, D]: [*, G], each row summing to 1."""
-        similarity_GG = candidates_GD @ (candidates_GD @ self.transform).transpose(-1, -2)
-        return torch.softmax(similarity_GG / math.sqrt(candidates_GD.shape[-1]), dim=-1).mean(dim=-2)
+        return agreement(candidates_GD, self.transform)
 
     def forward(self, candidates_GD: Tensor) -> Tensor:
         """The blend of the candidates [*, G, D]: [*, D]."""
         return (self.weights(candidates_GD).unsqueeze(-1) * candidates_GD).sum(-2)
 
 
+def agreement(candidates_GD: Tensor, transform_DD: Tensor) -> Tensor:
+    """The weights that an adapter's transformation gives its candidates: [*, G]."""
+    similarity_GG = candidates_GD @ (candidates_GD @ transform_DD).transpose(-1, -2)
+    return torch.softmax(similarity_GG / math.sqrt(candidates_GD.shape[-1]), dim=-1).mean(dim=-2)
+
+
 def blended(adapters: list[StableWeightAdapter], candidates_BLGD: Tensor) -> Tensor:
     """The blends of several adapters, each of its own candidates [B, L, G, D], in one product for all: [B, L, D]."""
-    transform_LDD = torch.stack([adapter.transform for adapter in adapters]) / math.sqrt(candidates_BLGD.shape[-1])
-    similarity_BLGG = candidates_BLGD @ (candidates_BLGD @ transform_LDD).transpose(-1, -2)
-    weight_BL1G = torch.softmax(similarity_BLGG, dim=-1).mean(dim=-2, keepdim=True)
-    return (weight_BL1G @ candidates_BLGD).squeeze(-2)
+    weight_BLG = agreement(candidates_BLGD, torch.stack([adapter.transform for adapter in adapters]))
+    return (weight_BLG.unsqueeze(-2) @ candidates_BLGD).squeeze(-2)

@@ -239,6 +239,13 @@ class TestParts:
         write(f"log/{name}", "hello\n")
         assert read(tmp_path / "log").events.rows() == EVENTS
 
+    def test_titles_and_a_licence_in_an_archive_are_no_logs(self, write: Write) -> None:
+        members: dict[str, str | bytes] = {"d/log.csv": LOG, "d/items.csv": "item,title\nx,Ex\n", "d/LICENSE": "free"}
+        log = read(write("log.zip", zipped(members)))
+        assert log.events.rows() == EVENTS
+        assert log.titles is not None
+        assert log.titles.rows() == [("x", "Ex")]
+
     def test_alone_it_is_the_log(self, write: Write) -> None:
         assert read(write("log/readme.csv", LOG).parent).events.rows() == EVENTS
 
